@@ -124,7 +124,7 @@ async fn an_image_of_a_pod_is_checked_on_demand_with_the_pod_s_secrets_and_no_ot
         facts
             .iter()
             .any(|finding| finding.cause.code() == "secret_missing"
-                && finding.evidence[0].contains("a Pod of namespace shop names Secret gone")),
+                && finding.evidence[0].contains("a Pod in namespace shop names Secret gone")),
         "{facts:#?}"
     );
     let unnamed = report(&post(&daemon, &with("unnamed")));

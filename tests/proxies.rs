@@ -334,7 +334,7 @@ fn a_proxy_is_spoken_to_over_tls_and_its_certificate_is_judged() {
     probe_stack(&stack, &environment, &[]).is_missed(
         "registry",
         &[
-            "TLS to the proxy: certificate signed by an authority not trusted",
+            "TLS with the proxy failed: certificate signed by an authority not trusted",
             "presented: ",
         ],
     );

@@ -152,7 +152,7 @@ fn every_slip_is_named_with_its_severity() {
                 "stringData: {.dockerconfigjson: '{\"auths\":{\"r\":{\"auth\":\"dTpw\"}}}'}\ndata: {.dockerconfigjson: e30=}",
             ),
             0,
-            "takes that of 'stringData'",
+            "API server uses 'stringData'",
         ),
         (
             "not JSON",
@@ -170,7 +170,7 @@ fn every_slip_is_named_with_its_severity() {
                 &json!({"username": "u", "password": "x", "auth": encoded(&format!("u:{PASSWORD}"))}),
             ),
             0,
-            "differ; 'auth' is the one used",
+            "'auth' is used",
         ),
         (
             "no colon",
@@ -206,7 +206,7 @@ fn every_slip_is_named_with_its_severity() {
             "credsStore",
             secret(&json!({"credsStore": "desktop"})),
             1,
-            "no kubelet runs",
+            "which the kubelet does not run",
         ),
         (
             "no auths",
@@ -218,7 +218,7 @@ fn every_slip_is_named_with_its_severity() {
             "can't match",
             one("reg.example.com:*", &login(PASSWORD)),
             1,
-            "can match no image",
+            "can't match any image",
         ),
         (
             "expired",

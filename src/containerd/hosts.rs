@@ -876,7 +876,7 @@ mod tests {
             ("[host.a]\n[host.a]\n", "no TOML"),
             // What Go takes for no URL.
             ("[host.\"https://m \"]\n", "host 'https://m ' is no URL"),
-            ("[host.\"https://m:50a0\"]\n", "its port is no number"),
+            ("[host.\"https://m:50a0\"]\n", "its port is not a number"),
             (
                 "server = \"https://${MIRROR}\"\n",
                 "'server' https://${MIRROR} is no URL",

@@ -334,7 +334,7 @@ fn a_file_that_go_can_not_read_is_passed_over_and_its_certificates_count() {
         read.reasons
     );
     assert!(
-        read.reasons.contains("a blank is in its host"),
+        read.reasons.contains("its host contains a blank"),
         "{}",
         read.reasons
     );

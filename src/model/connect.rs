@@ -1,4 +1,4 @@
-//! What connecting to a host showed: TCP, TLS, and the certificates it presented.
+//! Evidence of connecting to a host: TCP, TLS, and the certificates that the host presented.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -11,148 +11,171 @@ use super::fault::{TcpFault, TlsFault};
 use super::step::Step;
 use super::units::OptionalSeconds;
 
+/// The TCP connections of a leg: every attempt, and the connection that the check used.
 #[derive(Clone, Debug, Default, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
 pub struct Connect {
-    /// Every address tried, in the order of the resolution.
+    /// The addresses tried, in the order of the resolution; at most four for each address family.
     pub attempts: Vec<Dial>,
-    /// Addresses that there were beyond the bound.
+    /// Number of addresses that were not tried because of that limit.
     pub not_tried: usize,
+    /// The connection that a Go client would have used; failed if every attempt failed.
     #[serde(flatten)]
     pub outcome: Step<Connected, TcpFault>,
 }
 
-/// One address tried.
+/// One connection attempt.
 #[derive(Clone, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
 pub struct Dial {
+    /// The address and port.
     pub to: SocketAddr,
+    /// What TCP reported right after the handshake, or why there is no connection.
     #[serde(flatten)]
     pub outcome: Step<Connection, TcpFault>,
 }
 
-/// What TCP_INFO says right after the handshake (linux/tcp.h).
+/// TCP_INFO right after the handshake (linux/tcp.h).
 #[derive(Clone, Copy, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
 pub struct Connection {
+    /// Source address and port on this machine.
     pub local: SocketAddr,
-    /// `tcpi_rtt`: the handshake's round trip. Absent when the kernel gave none.
+    /// `tcpi_rtt`: the handshake's round trip. Absent if the kernel reported none.
     #[serde(rename = "rtt_seconds", with = "OptionalSeconds")]
     pub rtt: Option<Duration>,
-    /// `tcpi_snd_mss`: the largest segment we may send, less the options in use.
+    /// `tcpi_snd_mss`: the largest segment this machine may send, less the TCP options in use.
     pub send_mss: Option<u32>,
 }
 
-/// The connection that the walk went on with: the one a Go client would have used.
+/// The connection that the check used: the one that a Go client would have used.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
 pub struct Connected {
+    /// The address and port that it leads to.
     pub to: SocketAddr,
-    /// What a dual-stack client would have waited before it used this one: the fallback delay of
-    /// RFC 8305 or the time of failed attempts before. Absent when it is the first choice.
+    /// How long a dual-stack client would have waited before it used this connection: the fallback delay of RFC
+    /// 8305, or the time of earlier failed attempts. Absent if it is the first choice.
     #[serde(rename = "fallback_seconds", with = "OptionalSeconds")]
     pub fallback: Option<Duration>,
 }
 
+/// The TLS handshake of a leg.
 #[derive(Clone, Debug, Default, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
 pub struct Tls {
-    /// The chain as presented, leaf first; recorded also when it was refused.
+    /// The certificate chain as presented, leaf first; recorded also if it was refused.
     pub chain: Vec<Certificate>,
-    /// The certificate is not good, and containerd goes on all the same (`skip_verify`). So did the
-    /// walk, without any credential.
+    /// The certificate is invalid, and containerd connects all the same (`skip_verify`). The check does so too,
+    /// without sending any credential.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub unverified: Option<TlsFault>,
-    /// The certificate that a refused chain breaks at.
+    /// The certificate because of which the chain was refused.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub bad_link: Option<BadLink>,
-    /// The file or folder of the roots that has the server's own certificate, which is trusted for
-    /// that alone.
+    /// The file or folder of the trusted roots that contains the server's own certificate. Such a certificate
+    /// is trusted for this server alone, and not as an authority.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[serde(alias = "trusted_itself")]
     pub leaf_trusted: Option<String>,
-    /// Another outcome is possible by the roots that containerd read before the bundle was changed.
+    /// The outcome may differ with the roots that containerd read before the bundle was changed.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub depends_on_changed_roots: bool,
+    /// The session, or why there is none.
     #[serde(flatten)]
     pub outcome: Step<Session, TlsFault>,
 }
 
-/// One certificate of a chain that Go refuses, and what is wrong with it.
+/// One certificate of a chain that Go refuses, and the problem with it.
 #[derive(Clone, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
 pub struct BadLink {
+    /// The certificate with the problem.
     pub certificate: Certificate,
-    /// Its place in the chain as sent, counted from 0; absent for a root.
+    /// Its index in the chain as sent, from 0; absent for a root.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sent: Option<usize>,
-    /// The file or folder that the root is from.
+    /// The file or folder that the root was read from; absent for a certificate that the server sent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub source: Option<String>,
+    /// What is wrong with it.
     pub problem: LinkProblem,
-    /// For people.
+    /// The problem in words.
     pub reason: String,
-    /// The root of its issuer's name, where that has expired as well: an old one of an authority that
-    /// others vouch for by now.
+    /// A trusted root with the issuer's name that has expired as well: usually an old root of an authority that
+    /// is now cross-signed by others.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub expired_root: Option<ExpiredRoot>,
 }
 
-/// A root that is over.
+/// A trusted root that has expired.
 #[derive(Clone, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
 pub struct ExpiredRoot {
+    /// The root's certificate.
     pub certificate: Certificate,
-    /// The file or folder that it is from.
+    /// The file or folder that it was read from.
     pub source: String,
 }
 
-/// What is wrong with one certificate of a chain.
+/// The problem with one certificate of a chain.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum LinkProblem {
-    /// Nobody of its issuer's name was sent or is a root.
+    /// No certificate with its issuer's name was sent or is a trusted root.
     IssuerUnknown,
+    /// `notAfter` is in the past.
     Expired,
+    /// `notBefore` is in the future.
     NotYetValid,
-    /// It may not sign what it signed: no CA, a key for other uses, a path that is too long, names
-    /// that are not allowed.
+    /// It is not allowed to sign the certificate below it: it is no CA, its key is for other uses, its path
+    /// length is exceeded, or its name constraints exclude a name.
     MayNotSign,
-    /// It has the name of the issuer, and another key.
+    /// It has the issuer's name and another key.
     OtherKey,
     /// Another rule of Go.
     Other,
 }
 
+/// The parameters that a TLS handshake agreed on.
 #[derive(Clone, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
 pub struct Session {
-    /// `TLSv1.3`.
+    /// Protocol version, for example `TLSv1.3`.
     pub protocol: String,
+    /// Name of the cipher suite (IANA), for example `TLS13_AES_128_GCM_SHA256`.
     pub cipher_suite: String,
-    /// `X25519`, `secp256r1`, …
+    /// Key exchange group: `X25519`, `secp256r1`, …; absent if there was none.
     pub key_exchange: Option<String>,
-    /// What the server chose of the protocols offered, in reports of versions that offered some.
+    /// The protocol that the server chose by ALPN. Only in reports of older versions, which offered protocols.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub alpn: Option<String>,
 }
 
+/// What a report shows of an X.509 certificate (RFC 5280).
 #[derive(Clone, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
 pub struct Certificate {
+    /// Distinguished name of the holder.
     pub subject: String,
+    /// Distinguished name of the authority that signed it.
     pub issuer: String,
     /// DNS names and addresses of the subjectAltName extension (RFC 5280, 4.2.1.6).
     pub names: Vec<String>,
+    /// Start of its validity (RFC 5280, 4.1.2.5).
     pub not_before: Timestamp,
+    /// End of its validity, at which it expires.
     pub not_after: Timestamp,
-    /// SHA-256 of the DER form in hexadecimal, to compare out of band.
+    /// SHA-256 of the DER form in hexadecimal, to compare with `openssl x509 -fingerprint -sha256`.
     pub sha256: String,
-    /// Where it says that its issuer's certificate is to be had (RFC 5280, 4.2.2.1).
+    /// URLs at which the issuer's certificate can be downloaded, as stated in the certificate (RFC 5280,
+    /// 4.2.2.1).
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub issuer_at: Vec<String>,
 }
 
-/// The roots that a chain may lead to.
+/// The trusted roots.
 #[derive(Clone, Debug, Default, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
 pub struct Roots {
+    /// Number of roots that could be loaded.
     pub certificates: usize,
-    /// Files and folders they came from.
+    /// Files and folders they were read from.
     pub sources: Vec<String>,
-    /// What could not be read of them.
+    /// What could not be read, and why.
     pub problems: Vec<String>,
-    /// Files of the bundle that were changed after containerd started, and when: it reads them once.
+    /// Files of the bundle that were changed after containerd started, with the time of the change. containerd
+    /// reads them once, at its start.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub changed: Vec<String>,
 }

@@ -1,43 +1,67 @@
-//! Which credentials there were, without the credentials.
+//! Evidence about credentials: where they are, what they match and when they expire, never their values.
 
 use jiff::Timestamp;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-/// The name of one credential: where it was found and under which key. Never the user or password.
+/// Identifies one credential by its source and its key, never by its user or password.
 #[derive(Clone, Debug, Deserialize, Eq, Hash, JsonSchema, PartialEq, Serialize)]
 pub struct CredentialId {
+    /// Where the credential was found.
     pub source: CredentialSource,
-    /// The server key as written in the source (`https://index.docker.io/v1/`, `*.example.com`).
+    /// The registry key as written in the source (`https://index.docker.io/v1/`, `*.example.com`).
     pub key: String,
 }
 
-/// Where a credential comes from.
+/// Where a credential was found.
 #[derive(Clone, Debug, Deserialize, Eq, Hash, JsonSchema, PartialEq, Serialize)]
 #[serde(tag = "kind", rename_all = "snake_case")]
 pub enum CredentialSource {
     /// `--username` and `--password-stdin`.
     CommandLine,
-    /// `credential.username` and `credential.password_file` of a configuration.
-    PasswordFile { path: String },
-    /// A Secret manifest in a file.
-    SecretFile {
+    /// `credential.username` and `credential.password_file` of the configuration.
+    PasswordFile {
+        /// The password file.
         path: String,
-        /// `metadata.namespace`, if the manifest says one.
+    },
+    /// A Kubernetes Secret, from a manifest file or from the API server.
+    SecretFile {
+        /// The manifest file; `the cluster` for a Secret from the API server.
+        path: String,
+        /// `metadata.namespace`; absent if the manifest has none.
         namespace: Option<String>,
-        /// `metadata.name`; empty when the manifest has none.
+        /// `metadata.name`; empty if the manifest has none.
         name: String,
     },
     /// A docker `config.json`, or containers `auth.json`.
-    DockerConfig { path: String },
-    /// The kubelet's own docker config.
-    NodeConfig { path: String },
-    /// `registry.configs` or `registry.auths` of containerd's own file.
-    RuntimeConfig { path: String },
-    /// A credential provider plugin of the kubelet (empty: whichever there are), and where it is configured.
-    NodeProvider { name: String, path: String },
-    /// A `docker-credential-*` helper named by a docker config.
-    Helper { name: String, path: String },
+    DockerConfig {
+        /// The file.
+        path: String,
+    },
+    /// The kubelet's own docker config, usually `/var/lib/kubelet/config.json`.
+    NodeConfig {
+        /// The file.
+        path: String,
+    },
+    /// `registry.configs` or `registry.auths` of containerd's `config.toml`.
+    RuntimeConfig {
+        /// The file.
+        path: String,
+    },
+    /// A credential provider plugin of the kubelet.
+    NodeProvider {
+        /// The plugin's name; empty if which plugins are configured is unknown.
+        name: String,
+        /// Where it is configured.
+        path: String,
+    },
+    /// A `docker-credential-*` helper that a docker config names.
+    Helper {
+        /// The helper's name without `docker-credential-`.
+        name: String,
+        /// The docker config that names it.
+        path: String,
+    },
 }
 
 impl std::fmt::Display for CredentialSource {
@@ -74,104 +98,120 @@ impl std::fmt::Display for CredentialId {
     }
 }
 
-/// What a keyring held for one image.
+/// The credentials that were found, and which of them match one image.
 #[derive(Clone, Debug, Default, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
 pub struct KeyringEvidence {
-    /// Sources that were read, in order.
+    /// The sources that were read, in the order in which they were read.
     pub sources: Vec<SourceEvidence>,
     /// The credentials that match this image, in the order the kubelet tries them.
     pub candidates: Vec<CredentialId>,
-    /// Keys that do not match this image, each with the rule it fails.
+    /// Keys that do not match this image, each with the rule by which it fails.
     pub mismatches: Vec<KeyMismatch>,
 }
 
-/// One source of credentials.
+/// One source of credentials, and what was found in it.
 #[derive(Clone, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
 pub struct SourceEvidence {
+    /// The source.
     pub source: CredentialSource,
-    /// How many server keys it has.
+    /// Number of registry keys in it.
     pub keys: usize,
-    /// The server keys, without a user or password that may stand in them.
+    /// The registry keys, without any user or password that is written in them.
     #[serde(default)]
     pub server_keys: Vec<String>,
-    /// What is wrong with it, in words that hold nothing secret; `None` when it was read.
+    /// Why it gives no credentials, in words that contain nothing secret; absent if it was read.
     pub problem: Option<SourceProblem>,
-    /// What can be used and is probably not meant.
+    /// Entries that can be used but are probably mistakes.
     #[serde(default)]
     pub lint: Vec<Lint>,
-    /// Until when its credentials are good, where that can be told.
+    /// When its credentials expire, if that is known.
     #[serde(default)]
     pub expiries: Vec<Expiry>,
 }
 
-/// Something in a source that is probably not meant.
+/// A probable mistake in a source of credentials.
 #[derive(Clone, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
 pub struct Lint {
-    /// The server key it stands under; `None`: it is of the whole.
+    /// The registry key of the entry; absent if the mistake concerns the whole source.
     pub key: Option<String>,
+    /// The kind of mistake.
     #[serde(flatten)]
     pub rule: LintRule,
 }
 
+/// The kinds of probable mistakes in a docker config or a pull secret.
 #[derive(Clone, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
 #[serde(tag = "kind", rename_all = "snake_case")]
 pub enum LintRule {
-    /// `auth` and `username` with `password` say different things.
+    /// `auth` differs from `username` and `password`.
     AuthContradicts,
-    /// `echo` without `-n` does that.
+    /// The user or password ends in a newline, as `echo` without `-n` writes it.
     EndsInNewline {
+        /// `user` or `password`.
         part: String,
     },
+    /// The user or password contains a control character.
     ControlCharacter {
+        /// `user` or `password`.
         part: String,
     },
+    /// The user or password begins or ends with white space.
     OuterBlanks {
+        /// `user` or `password`.
         part: String,
     },
+    /// The user has an empty password.
     EmptyPassword,
+    /// The password has an empty user.
     EmptyUser,
+    /// The entry has neither user nor password.
     NoLogin,
-    /// The password is base64 of user and password.
+    /// The password is itself user and password in base64.
     EncodedTwice,
-    /// A template that nothing has filled in: `{{ .password }}`, `${PASSWORD}`, `<no value>`.
+    /// A template that was never filled in: `{{ .password }}`, `${PASSWORD}`, `<no value>`.
     Placeholder {
+        /// `user` or `password`.
         part: String,
     },
-    /// `$PASSWORD`: most likely the name of a variable, though a password may look so.
+    /// `$PASSWORD`: most likely a variable that was not expanded, though a password may look like that.
     LikeVariable {
+        /// `user` or `password`.
         part: String,
     },
-    /// Quotes of a template or a shell that became a part of it.
+    /// The quotes of a template or a shell became part of the value.
     Quoted {
+        /// `user` or `password`.
         part: String,
     },
-    /// `robot` or `robot+name`: of Harbor's `robot$name` and `robot$project+name` a shell took a part for a
-    /// variable.
+    /// The user is `robot` or `robot+name`: what a shell leaves of Harbor's `robot$name` or
+    /// `robot$project+name` after expanding `$name` or `$project` as a variable.
     RobotCut,
-    /// An identity token and no password: the kubelet has no such field.
+    /// An identity token without a password: the kubelet does not read `identitytoken`.
     IdentityToken,
-    /// A name of Docker Hub that is not its key.
+    /// The key is a name of Docker Hub other than the one that its images match.
     HubAlias,
-    /// No image can match the key.
+    /// The key can't match any image.
     NeverMatches {
+        /// Why, in words.
         reason: String,
     },
-    /// `credsStore` or `credHelpers` in a Secret: no kubelet runs helpers.
+    /// `credsStore` or `credHelpers` in a Secret: the kubelet does not run helpers.
     HelperInSecret,
-    /// A Secret of the newer type without `auths`.
+    /// A Secret of type `kubernetes.io/dockerconfigjson` without `auths`.
     NoAuths,
-    /// A field has the docker config as text.
+    /// A field contains the docker config as text.
     ConfigAsText {
+        /// Name of that field.
         field: String,
     },
-    /// `auths` in a Secret of the older type.
+    /// `auths` in a Secret of type `kubernetes.io/dockercfg`.
     AuthsInLegacy,
-    /// The same data key in `data` and `stringData`.
+    /// The same data key is in `data` and in `stringData`.
     DataTwice,
 }
 
 impl LintRule {
-    /// What is sent is not what was meant.
+    /// Whether the credential that is sent is probably not the intended one.
     pub fn spoils_password(&self) -> bool {
         matches!(
             self,
@@ -187,7 +227,7 @@ impl LintRule {
         )
     }
 
-    /// It may have been meant so after all.
+    /// Whether the value may be intended after all.
     pub fn is_likely_only(&self) -> bool {
         matches!(
             self,
@@ -195,7 +235,7 @@ impl LintRule {
         )
     }
 
-    /// Nothing can be pulled with such an entry.
+    /// Whether nothing can be pulled with such an entry.
     pub fn spoils_entry(&self) -> bool {
         matches!(
             self,
@@ -218,86 +258,87 @@ impl std::fmt::Display for Lint {
         match &self.rule {
             LintRule::AuthContradicts => write!(
                 f,
-                "'auth' and 'username' with 'password'{of} differ; 'auth' is the one used"
+                "'auth' differs from 'username' and 'password'{of}; 'auth' is used"
             ),
             LintRule::EndsInNewline { part } => write!(
                 f,
                 "the {part}{of} ends in a newline (`echo` adds one, `printf %s` does not)"
             ),
             LintRule::ControlCharacter { part } => {
-                write!(f, "the {part}{of} holds a control character")
+                write!(f, "the {part}{of} contains a control character")
             }
             LintRule::OuterBlanks { part } => {
-                write!(f, "the {part}{of} begins or ends in white space")
+                write!(f, "the {part}{of} begins or ends with white space")
             }
             LintRule::EmptyPassword => write!(f, "there is no password{of}"),
             LintRule::EmptyUser => write!(f, "there is no user{of}"),
             LintRule::NoLogin => write!(f, "there is neither user nor password{of}"),
             LintRule::EncodedTwice => write!(
                 f,
-                "the password{of} is user and password in base64 once more; it belongs into 'auth'"
+                "the password{of} is itself user and password in base64, which belongs in 'auth'"
             ),
             LintRule::Placeholder { part } => write!(
                 f,
-                "the {part}{of} is a placeholder that nothing has filled in"
+                "the {part}{of} is a placeholder that was never filled in"
             ),
             LintRule::LikeVariable { part } => write!(
                 f,
-                "the {part}{of} looks like the name of a variable that nothing has filled in"
+                "the {part}{of} looks like a variable that was never expanded"
             ),
             LintRule::Quoted { part } => {
-                write!(f, "the {part}{of} stands in quotes, which are sent along")
+                write!(f, "the {part}{of} is in quotes, which are sent as part of it")
             }
             LintRule::RobotCut => write!(
                 f,
-                "the user{of} looks like one of Harbor's robots, 'robot$NAME', of which a shell took $NAME for a \
+                "the user{of} looks like a Harbor robot account, 'robot$NAME', whose $NAME a shell expanded as a \
                  variable"
             ),
             LintRule::IdentityToken => write!(
                 f,
-                "there is an 'identitytoken'{of} and no password: the kubelet does not read identity tokens"
+                "'identitytoken'{of} is set and there is no password: the kubelet does not read identity tokens"
             ),
             LintRule::NeverMatches { reason } => write!(
                 f,
-                "the key '{}' can match no image: {reason}",
+                "the key '{}' can't match any image: {reason}",
                 self.key.as_deref().unwrap_or_default()
             ),
             LintRule::HubAlias => write!(
                 f,
-                "the key '{}' is not the one of Docker Hub: its images are matched by https://index.docker.io/v1/ or docker.io",
+                "the key '{}' is not Docker Hub's key: its images match https://index.docker.io/v1/ or docker.io",
                 self.key.as_deref().unwrap_or_default()
             ),
             LintRule::HelperInSecret => f.write_str(
-                "it names a credential helper, which no kubelet runs: the passwords are not in it",
+                "it names a credential helper, which the kubelet does not run; the passwords are not in it",
             ),
             LintRule::ConfigAsText { field } => write!(
                 f,
-                "it has no 'auths': its field '{field}' holds the docker config as text, in which the kubelet finds no key"
+                "it has no 'auths': its field '{field}' contains the docker config as text, so the kubelet finds no key"
             ),
-            LintRule::NoAuths => f.write_str("it has no 'auths': the kubelet finds no key in it"),
+            LintRule::NoAuths => f.write_str("it has no 'auths', so the kubelet finds no key in it"),
             LintRule::AuthsInLegacy => f.write_str(
-                "it has 'auths', which belongs into a Secret of type kubernetes.io/dockerconfigjson",
+                "it has 'auths', which belongs in a Secret of type kubernetes.io/dockerconfigjson",
             ),
             LintRule::DataTwice => f.write_str(
-                "its data key is in 'data' and in 'stringData'; the API server takes that of 'stringData'",
+                "its data key is in both 'data' and 'stringData'; the API server uses 'stringData'",
             ),
         }
     }
 }
 
-/// Until when a credential is good.
+/// When a credential expires.
 #[derive(Clone, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
 pub struct Expiry {
-    /// `None`: all of the source.
+    /// The registry key of the entry; absent if it applies to the whole source.
     pub key: Option<String>,
+    /// What the time was inferred from.
     pub sign: ExpirySign,
-    /// When its life began, as far as it says so.
+    /// When it was issued; absent if it does not state that.
     pub issued: Option<Timestamp>,
-    /// `None`: there is a sign, and it can't be read.
+    /// When it expires; absent if it does expire and the time can't be read.
     pub expires: Option<Timestamp>,
 }
 
-/// What tells an end.
+/// What shows that a credential expires.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ExpirySign {
@@ -305,12 +346,12 @@ pub enum ExpirySign {
     TokenClaim,
     /// `swr-auth-may-expires-at` of CCE's `default-secret`.
     Annotation,
-    /// `expiration` in a password that Amazon ECR gave (base64 of JSON), good for 12 h.
+    /// `expiration` in a password issued by Amazon ECR (base64 of JSON), valid for 12 h.
     EcrToken,
-    /// The user `oauth2accesstoken`: an access token of Google, good for an hour if nothing else was asked for; it does
-    /// not say since when.
+    /// The user `oauth2accesstoken`: a Google access token, valid for an hour by default. It does not state
+    /// when it was issued.
     GoogleAccessToken,
-    /// The user `gitlab-ci-token`: good until the CI job is over.
+    /// The user `gitlab-ci-token`: valid until the CI job ends.
     GitlabJobToken,
 }
 
@@ -318,36 +359,54 @@ pub enum ExpirySign {
 #[derive(Clone, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize, thiserror::Error)]
 #[serde(tag = "kind", rename_all = "snake_case")]
 pub enum SourceProblem {
-    /// The Secret's type is not one that the kubelet reads for pulls; it ignores the Secret.
-    #[error("type '{found}' is not one the kubelet pulls with")]
-    WrongType { found: String },
-    /// The data key of its type is absent.
+    /// The kubelet does not read Secrets of this type for pulls; it ignores the Secret.
+    #[error("type '{found}' is not a type that the kubelet reads for pulls")]
+    WrongType {
+        /// The Secret's type.
+        found: String,
+    },
+    /// The data key that its type requires is missing.
     #[error("has no data key '{key}'")]
-    NoData { key: String },
-    /// The content can't be used. `reason` says where and why, never what.
+    NoData {
+        /// The data key: `.dockerconfigjson` or `.dockercfg`.
+        key: String,
+    },
+    /// The content can't be used.
     #[error("{reason}")]
-    Malformed { reason: String },
+    Malformed {
+        /// Where and why, never the content.
+        reason: String,
+    },
     /// A credential helper failed.
     #[error("{reason}")]
-    HelperFailed { reason: String },
-    /// It is there, or may be, and can't be looked into from here.
+    HelperFailed {
+        /// Why, in words.
+        reason: String,
+    },
+    /// It exists or may exist, and can't be read from this vantage point.
     #[error("{reason}")]
-    Unread { reason: String },
+    Unread {
+        /// Why, in words.
+        reason: String,
+    },
 }
 
-/// A key that was passed over for an image.
+/// A key that does not match an image.
 #[derive(Clone, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
 pub struct KeyMismatch {
+    /// The credential of that key.
     pub credential: CredentialId,
+    /// The first rule by which it does not match.
     pub rule: MatchRule,
 }
 
-/// The rules of the kubelet's keyring (kubernetes `pkg/credentialprovider/keyring.go`), in the order they are applied.
+/// The matching rules of the kubelet's keyring (kubernetes `pkg/credentialprovider/keyring.go`), in the order
+/// in which they are applied.
 #[derive(Clone, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize, thiserror::Error)]
 #[serde(tag = "kind", rename_all = "snake_case")]
 pub enum MatchRule {
-    /// The key is no URL, so the kubelet drops it.
-    #[error("the key is no URL")]
+    /// The key is not a URL, so the kubelet drops it.
+    #[error("the key is not a URL")]
     NotAUrl,
     /// Ports are compared as strings: `reg:443` is not `reg`.
     #[error(
@@ -356,25 +415,45 @@ pub enum MatchRule {
         port(image.as_deref())
     )]
     Port {
+        /// Port of the key; absent if it has none.
         key: Option<String>,
+        /// Port of the image's registry; absent if it has none.
         image: Option<String>,
     },
-    /// The number of dot-separated labels differs; `*` stands for one label only.
+    /// The number of dot-separated labels differs; `*` matches one label only.
     #[error(
-        "the host of the key has {key} labels, that of the image {image}; '*' stands for one label only"
+        "the key's host has {key} labels, the image's host has {image}; '*' matches one label only"
     )]
-    Labels { key: usize, image: usize },
+    Labels {
+        /// Number of labels in the key's host.
+        key: usize,
+        /// Number of labels in the image's host.
+        image: usize,
+    },
     /// The key's path is not a prefix of the image's path.
-    #[error("the path '{key}' is not the beginning of the image's path '{image}'")]
-    Path { key: String, image: String },
-    /// A label differs.
+    #[error("the key's path '{key}' is not a prefix of the image's path '{image}'")]
+    Path {
+        /// Path of the key.
+        key: String,
+        /// Path of the image: its repository.
+        image: String,
+    },
+    /// A label of the host differs.
     #[error("host '{key}' does not match '{image}'")]
-    Host { key: String, image: String },
+    Host {
+        /// Host of the key.
+        key: String,
+        /// Host of the image.
+        image: String,
+    },
     /// A label's pattern is malformed.
     #[error("'{key}' is a malformed pattern")]
-    BadPattern { key: String },
+    BadPattern {
+        /// The malformed pattern.
+        key: String,
+    },
     /// An entry without user and password (a docker config that leaves them to a helper).
-    #[error("the entry holds no user and password")]
+    #[error("the entry has no user and password")]
     Empty,
 }
 

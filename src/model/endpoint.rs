@@ -1,4 +1,4 @@
-//! Where a leg goes: scheme, host and port of one HTTP server.
+//! Endpoints: scheme, host and port of an HTTP server.
 
 use std::fmt;
 use std::net::IpAddr;
@@ -7,21 +7,22 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use url::Url;
 
-/// Why a pull talks to an endpoint.
+/// What a pull uses an endpoint for.
 #[derive(
     Clone, Copy, Debug, Deserialize, Eq, Hash, JsonSchema, Ord, PartialEq, PartialOrd, Serialize,
 )]
 #[serde(rename_all = "snake_case")]
 pub enum Role {
-    /// The host that the image's name leads to.
+    /// The registry, or the mirror that is used in its place.
     Registry,
-    /// The token service named by the registry's challenge (`realm`).
+    /// The token service that the registry's challenge names (`realm`).
     Token,
-    /// Where the registry redirects the download of a layer.
+    /// The blob storage that the registry redirects the download of a layer to.
     Blob,
 }
 
 impl Role {
+    /// The JSON value and metric label.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Registry => "registry",
@@ -37,10 +38,13 @@ impl fmt::Display for Role {
     }
 }
 
+/// Scheme of an endpoint's URL.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, Hash, JsonSchema, PartialEq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Scheme {
+    /// Plain HTTP, without TLS.
     Http,
+    /// HTTP over TLS.
     Https,
 }
 
@@ -52,7 +56,7 @@ impl Scheme {
         }
     }
 
-    /// RFC 9110, 4.2.1 and 4.2.2.
+    /// 80 or 443 (RFC 9110, 4.2.1 and 4.2.2).
     pub fn default_port(self) -> u16 {
         match self {
             Self::Http => 80,
@@ -61,8 +65,8 @@ impl Scheme {
     }
 }
 
-/// `host`, `host:port`, `[v6]`, `[v6]:port`: what stands before the last colon behind the brackets, and after it.
-/// Nothing is checked.
+/// Splits `host`, `host:port`, `[v6]` or `[v6]:port` at the last colon after the brackets. Neither part is
+/// checked.
 pub fn split_port(authority: &str) -> (&str, Option<&str>) {
     let after_address = authority.rfind(']').map_or(0, |at| at + 1);
     match authority[after_address..].rfind(':') {
@@ -74,7 +78,8 @@ pub fn split_port(authority: &str) -> (&str, Option<&str>) {
     }
 }
 
-/// Go's `net.SplitHostPort`, as far as it succeeds: a port there must be, and brackets around colons.
+/// Go's `net.SplitHostPort`: host (without brackets) and port. `None` where Go returns an error: the port is
+/// missing, or a host with colons is not in brackets.
 pub fn split_host_port(text: &str) -> Option<(&str, &str)> {
     let (host, port) = text.rsplit_once(':')?;
     let (host, has_colons) = match host.strip_prefix('[') {
@@ -85,11 +90,13 @@ pub fn split_host_port(text: &str) -> Option<(&str, &str)> {
     (!host.contains(is_stray) && !port.contains(['[', ']'])).then_some((host, port))
 }
 
-/// A host name (lower case, without a trailing dot unless it was written so) or an address.
+/// A host name (lower case; with a trailing dot only if it was written so) or an address.
 #[derive(Clone, Debug, Deserialize, Eq, Hash, JsonSchema, PartialEq, Serialize)]
 #[serde(untagged)]
 pub enum Host {
+    /// An IPv4 or IPv6 address.
     Address(IpAddr),
+    /// A DNS name, not checked.
     Name(String),
 }
 
@@ -106,8 +113,7 @@ impl Host {
         }
     }
 
-    /// Go's resolver and containerd know this machine by these (`localhost`, 127/8, `::1`).
-    /// As it is written where no brackets are.
+    /// The host as text, an IPv6 address without brackets.
     pub fn bare(&self) -> String {
         match self {
             Self::Address(address) => address.to_string(),
@@ -115,6 +121,7 @@ impl Host {
         }
     }
 
+    /// Whether Go's resolver and containerd take it for this machine: `localhost`, 127.0.0.0/8 or `::1`.
     pub fn is_loopback(&self) -> bool {
         match self {
             Self::Address(address) => address.is_loopback(),
@@ -124,7 +131,7 @@ impl Host {
 }
 
 impl fmt::Display for Host {
-    /// As in a URL: an IPv6 address stands in brackets.
+    /// As in a URL: an IPv6 address is in brackets.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Address(IpAddr::V6(address)) => write!(f, "[{address}]"),
@@ -134,16 +141,19 @@ impl fmt::Display for Host {
     }
 }
 
-/// One HTTP server. Never a path or a query: those may be signed, and are then secrets.
+/// One HTTP server. It never has a path or a query: those may be signed, and are secrets then.
 #[derive(Clone, Debug, Deserialize, Eq, Hash, JsonSchema, PartialEq, Serialize)]
 pub struct Endpoint {
+    /// `http` or `https`.
     pub scheme: Scheme,
+    /// Name or address of the server.
     pub host: Host,
+    /// TCP port; the scheme's default port if the URL has none.
     pub port: u16,
 }
 
 impl Endpoint {
-    /// The server part of a URL; `None` when the scheme is neither http nor https, or there is no host.
+    /// The server part of a URL; `None` if the scheme is neither http nor https, or there is no host.
     pub fn of(url: &Url) -> Option<Self> {
         let scheme = match url.scheme() {
             "http" => Scheme::Http,
@@ -158,7 +168,7 @@ impl Endpoint {
         })
     }
 
-    /// `host:port` as an HTTP `Host` field value: the scheme's default port is left out (RFC 9110, 7.2).
+    /// `host:port` as an HTTP `Host` field value: the scheme's default port is omitted (RFC 9110, 7.2).
     pub fn authority(&self) -> String {
         if self.port == self.scheme.default_port() {
             self.host.to_string()
@@ -170,7 +180,8 @@ impl Endpoint {
     /// The URL of `path_and_query` on this server.
     ///
     /// # Errors
-    /// When the host is no host of a URL.
+    ///
+    /// If the host is not valid in a URL.
     pub fn url(&self, path_and_query: &str) -> Result<Url, url::ParseError> {
         Url::parse(&format!("{self}{path_and_query}"))
     }
@@ -220,7 +231,7 @@ mod tests {
         }
     }
 
-    /// Of `TestSplitHostPort` in Go's net/ip_test.go.
+    /// Cases of `TestSplitHostPort` in Go's net/ip_test.go.
     #[test]
     fn host_and_port_are_split_as_go_does() {
         for (text, want) in [

@@ -1,5 +1,5 @@
-//! What was seen on the way of one pull. Every phase ends in done, failed or skipped; "not
-//! measured" has a reason and is never a zero.
+//! What a check observed of one pull. Every phase is done, failed or skipped; what was not measured has a
+//! reason and is never a zero.
 
 use super::connect::{Connect, Roots, Session, Tls};
 use super::resolve::Resolve;
@@ -27,181 +27,200 @@ use super::units::{Bytes, OptionalSeconds, Seconds};
 use super::vantage::Vantage;
 use super::workload::{PodUse, RequestedSecret};
 
-/// Everything seen of one pull.
+/// Everything that a check observed of one pull.
 #[derive(Clone, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
 pub struct Evidence {
+    /// The image that was checked.
     pub reference: Reference,
+    /// The platform whose manifest and layers were requested.
     pub platform: Platform,
-    /// When the walk began, by the local clock.
+    /// When the check started, by the local clock.
     pub started: Timestamp,
+    /// Where the check ran, and what could not be observed there.
     pub vantage: Vantage,
-    /// The containers that want the image, where manifests were given.
+    /// The containers and image volumes that use the image; empty if no workload was given.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub pods: Vec<PodUse>,
-    /// Secrets of the cluster that whoever asked has named (`--secret`, `--service-account`).
+    /// Secrets of the cluster that were named for this check (`--secret`, `--service-account`).
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[serde(alias = "asked_secrets")]
     pub requested_secrets: Vec<RequestedSecret>,
+    /// The credentials that were found, and which of them match the image.
     pub keyring: KeyringEvidence,
-    /// The container runtime that pulls; absent: not known.
+    /// The container runtime that pulls; absent if unknown.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub runtime: Option<Runtime>,
-    /// The kubelet's version; absent: not known.
+    /// The kubelet's version; absent if unknown.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub kubelet: Option<KubeletVersion>,
-    /// The line of releases by whose rules this walk was made, where others would not do the same.
+    /// The releases of containerd whose rules this check follows; absent if all candidate releases make the
+    /// same requests.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[serde(alias = "walked_as")]
     pub assumed_release: Option<String>,
-    /// The same walk by the rules of other releases, where the runtime's version is not known and they
-    /// would not do the same.
+    /// The same check under the rules of other releases; empty unless the runtime's release or settings are
+    /// unknown and a decision depended on them.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub by_release: Vec<ByRelease>,
-    /// The walk got all content of the image, as far as it asked for it. Absent in reports of versions
-    /// that did not say so.
+    /// Whether the check received all content of the image that it requested. Absent in reports of older
+    /// versions.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pulled: Option<bool>,
-    /// What containerd's `hosts.toml` says of this registry.
+    /// containerd's settings for this registry (`hosts.toml`, or `registry.mirrors` of `config.toml`).
     #[serde(default)]
     pub hosts: HostsConfig,
+    /// The proxy settings that were applied.
     #[serde(default)]
     pub proxies: ProxySettings,
-    /// The walk of the host that decides: the one that serves the layers (or the manifest, where a
-    /// host that lacks it has the layers), or the last that was asked in vain.
+    /// The host that decides the result: the one that serves the layers (or the manifest, if a host without it
+    /// has the layers), or the last one that was queried without success.
     #[serde(flatten)]
     pub walk: Walk,
-    /// The walks of the other hosts that were asked, in containerd's order.
+    /// The other hosts that were queried, in containerd's order.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub others: Vec<Walk>,
-    /// Hosts that no pull gets to, because one before them serves all of it.
+    /// Hosts that a pull does not reach, because a host before them serves the whole image.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[serde(alias = "not_asked")]
     pub not_contacted: Vec<RegistryHost>,
-    /// The last host of the list, which was asked once for the manifest because a mirror before it
-    /// serves the image: what a pull would get if the mirror failed. It plays no part in the verdict.
+    /// The last host of the list, queried once for the manifest because a mirror before it serves the image:
+    /// what a pull would get if the mirror failed. It does not affect the verdict.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[serde(alias = "behind")]
     pub upstream: Option<Box<Walk>>,
-    /// The same walk without the proxy, when that was asked for.
+    /// The same check without the proxy; absent unless it was requested (`--compare-direct`).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub direct: Option<Box<Walk>>,
-    /// Every HTTP exchange, when that was asked for (`--trace`).
+    /// Every HTTP exchange; empty unless it was requested (`--trace`).
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub trace: Vec<TracedExchange>,
 }
 
-/// A walk by the rules of one line of releases.
+/// A check under the rules of one or several containerd releases.
 #[derive(Clone, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
 pub struct ByRelease {
-    /// For people: `containerd 1.6`.
+    /// The releases, for example `containerd 1.6`.
     pub release: String,
-    /// Nothing in this walk depended on the release, and an earlier walk met something that did: the
-    /// servers answered differently.
+    /// No decision of this check depended on the release, but one of an earlier check did: the servers answered
+    /// differently.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub answers_changed: bool,
-    /// The release is that of the other walk: other settings than those that were read may be in force.
+    /// The release is not in question: settings other than those that were read may be in force.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub other_settings: bool,
+    /// What the check observed under these rules.
     pub evidence: Box<Evidence>,
 }
 
-/// What was seen at one host, from its name to a layer.
+/// What was observed at one host, from its name to the layers.
 #[derive(Clone, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
 pub struct Walk {
+    /// The registry or mirror, with containerd's settings for it.
     pub host: RegistryHost,
-    /// It was asked for the image by its digest, since another host said what the tag stands for.
+    /// The image was requested by its digest, since another host had resolved the tag.
     #[serde(default)]
     pub by_digest: bool,
-    /// It did not say what the reference stands for, and another host did.
+    /// It did not resolve the reference to a digest, and another host did.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     #[serde(alias = "resolved_elsewhere")]
     pub resolved_by_other_host: bool,
-    /// The trusted roots in force.
+    /// The trusted roots for this host.
     pub roots: Roots,
-    /// In the order they were found. The first is the registry's.
+    /// The legs in the order in which they were discovered; the first is the registry.
     pub legs: Vec<Leg>,
+    /// The answer to `GET /v2/`.
     pub ping: Step<Ping, HttpFault>,
-    /// The credentials tried, in order; the last is the one that worked, if one did.
+    /// The credentials tried, in order; the last is the one that was accepted, if any was.
     pub attempts: Vec<Attempt>,
     /// The manifest of this platform.
     pub manifest: Step<ManifestFound, ManifestFault>,
+    /// The first byte of a layer.
     pub blob: Step<BlobFound, HttpFault>,
-    /// The image's configuration; absent in reports of versions that did not ask for it, and where
-    /// the walk did not get that far.
+    /// The image's configuration; absent if the check did not get that far, and in reports of older versions.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub config: Option<Step<ContentRead, HttpFault>>,
-    /// The layers that this host was asked for, in the order of the manifest.
+    /// The layers that were requested from this host, in the order of the manifest.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub layers: Vec<LayerRead>,
-    /// The transfer test, when that was asked for.
+    /// The transfer test; absent if none was made.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub transfer: Option<Transfer>,
-    /// `RateLimit-*` headers of the manifest request (Docker Hub).
+    /// `RateLimit-*` headers of the manifest request (Docker Hub); absent if the registry sent none.
     pub rate_limit: Option<RateLimit>,
-    /// What came of trying again with small segments, where large ones seem to vanish.
+    /// Further trials with small TCP segments; absent unless large segments seem to be dropped on the path.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub segments: Option<SegmentTrials>,
 }
 
-/// One endpoint of the pull, and how it was reached.
+/// One server of the pull, and how it was reached.
 #[derive(Clone, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
 pub struct Leg {
+    /// What the pull uses the server for.
     pub role: Role,
+    /// The server itself, also if a proxy is in between.
     pub endpoint: Endpoint,
-    /// Directly, or by a proxy: then it is the proxy that was resolved and connected to.
+    /// Direct, or through a proxy. In the latter case the phases `resolve` and `connect` are those of the
+    /// proxy.
     #[serde(default)]
     #[serde(alias = "way")]
     pub proxy_route: ProxyRoute,
+    /// Resolution of the server's or the proxy's name.
     pub resolve: Resolve,
+    /// TCP connections to the server or the proxy.
     pub connect: Connect,
-    /// TLS with the proxy, where it is one of https.
+    /// TLS with the proxy itself; absent unless its URL is https.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub proxy_tls: Option<Tls>,
-    /// The word of the proxy, where one opens the way (`CONNECT`).
+    /// The proxy's answer to `CONNECT`; absent if no tunnel is used.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tunnel: Option<Step<Tunnel, ProxyFault>>,
+    /// TLS with the server.
     pub tls: Tls,
-    /// What a `Date` header (RFC 9110, 6.6.1) of a verified or plain-http answer said of our clock.
+    /// The local clock compared with the `Date` header (RFC 9110, 6.6.1) of an answer over verified TLS or
+    /// plain http; absent if there is none.
     pub clock: Option<ClockCheck>,
-    /// Where the kernel sends packets to each of the addresses.
+    /// The kernel's route for each of the addresses.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub routes: Vec<RouteLookup>,
-    /// What the kernel had measured of the connection when the walk was done.
+    /// What the kernel had measured on the connection at the end of the check.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub transport: Option<Transport>,
-    /// The routers on the way to the address connected to, when that was asked for (`--hops`).
+    /// The routers on the path to the address connected to; absent unless requested (`--hops`).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub hops: Option<Trace>,
-    /// The trial of a ClientHello that fills two packets, where one was made; by the daemon it may be
-    /// older than this walk.
+    /// The trial of a ClientHello that fills two packets; absent if none was made. In the daemon it may be
+    /// older than the check.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub large_hello: Option<LargeHello>,
 }
 
-/// A handshake with a ClientHello that fills two packets, where the usual one, which fits into one,
-/// had passed.
+/// A handshake with a ClientHello that fills two packets, made after the usual one, which fits into one packet,
+/// had succeeded.
 #[derive(Clone, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
 pub struct LargeHello {
     /// When it was sent.
     pub at: Timestamp,
+    /// The address and port.
     pub to: SocketAddr,
     /// The size of its TLS record.
     pub bytes: Bytes,
+    /// The outcome with the large ClientHello.
     pub large: Step<Session, TlsFault>,
-    /// The usual ClientHello again, where the large one was not answered.
+    /// The usual ClientHello again; absent unless the large one was not answered.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub short: Option<Step<Session, TlsFault>>,
-    /// How many trials in a row, this one included, found the large hello dropped; 0: it was not.
+    /// Number of consecutive trials, including this one, in which the large ClientHello was dropped; 0 if it
+    /// was not.
     pub in_a_row: u32,
 }
 
 impl LargeHello {
-    /// Not a byte came back for the large one.
+    /// Whether not a single byte was received in answer to the large one.
     pub fn is_unanswered(&self) -> bool {
         is_unanswered(&self.large)
     }
 
-    /// The large one got no answer, and the usual one did right after it.
+    /// Whether the large one got no answer, and the usual one did right after it.
     pub fn is_dropped(&self) -> bool {
         let answers = |short: &Step<Session, TlsFault>| !is_unanswered(short);
         self.is_unanswered() && self.short.as_ref().is_some_and(answers)
@@ -219,31 +238,34 @@ fn is_unanswered(handshake: &Step<Session, TlsFault>) -> bool {
     )
 }
 
-/// TCP_INFO of a connection that has carried its part of the walk (linux/tcp.h).
+/// TCP_INFO of a connection after the check's requests on it (linux/tcp.h). A value is absent if the kernel
+/// does not report it.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
 pub struct Transport {
-    /// `tcpi_min_rtt`.
+    /// `tcpi_min_rtt`: the shortest round trip.
     #[serde(rename = "min_rtt_seconds", with = "OptionalSeconds")]
     pub min_rtt: Option<Duration>,
-    /// `tcpi_snd_mss`: towards the server, less the options in use.
+    /// `tcpi_snd_mss`: the largest segment towards the server, less the options in use.
     pub send_mss: Option<u32>,
-    /// `tcpi_rcv_mss`: an estimate of the segments that came; a guess until there was data.
+    /// `tcpi_rcv_mss`: the kernel's estimate of the received segments; a guess until data has been received.
     pub receive_mss: Option<u32>,
-    /// `tcpi_pmtu`: towards the server, as far as learnt.
+    /// `tcpi_pmtu`: the path MTU towards the server, as far as it is known.
     pub path_mtu: Option<u32>,
-    /// `tcpi_total_retrans`.
+    /// `tcpi_total_retrans`: number of retransmitted segments.
     pub retransmits: Option<u32>,
 }
 
-/// The `Date` of an answer beside the local clock.
+/// The `Date` of an answer and the local time when it arrived.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
 pub struct ClockCheck {
+    /// The `Date` header; its precision is a second.
     pub server: Timestamp,
+    /// The local clock.
     pub local: Timestamp,
 }
 
 impl Leg {
-    /// The host that was resolved and connected to: the server's, or that of the proxy before it.
+    /// The host that was resolved and connected to: the server, or the proxy in front of it.
     pub fn dialled(&self) -> Host {
         match self.proxy_route.proxy() {
             Some(proxy) => {
@@ -255,73 +277,79 @@ impl Leg {
     }
 }
 
-// ---- resolve ------------------------------------------------------------------------------------
-
-// ---- connect ------------------------------------------------------------------------------------
-
-// ---- tls ----------------------------------------------------------------------------------------
-
 // ---- the protocol -------------------------------------------------------------------------------
 
 /// The answer to `GET /v2/` (OCI distribution-spec, end-1).
 #[derive(Clone, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
 pub struct Ping {
+    /// HTTP status.
     pub status: u16,
+    /// How it asks clients to authenticate.
     pub challenge: Challenge,
-    /// `Docker-Distribution-Api-Version`.
+    /// The header `Docker-Distribution-Api-Version`; absent if it was not sent.
     pub api_version: Option<String>,
-    /// `Server`, as sent.
+    /// The header `Server`, as sent; absent if it was not sent.
     pub server: Option<String>,
 }
 
-/// How a registry wants to be talked to (RFC 9110, 11; RFC 6750, 3; distribution token spec).
+/// How a registry asks clients to authenticate: `WWW-Authenticate` (RFC 9110, 11; RFC 6750, 3; distribution
+/// token spec).
 #[derive(Clone, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
 #[serde(tag = "scheme", rename_all = "snake_case")]
 pub enum Challenge {
-    /// None was made.
+    /// No challenge was sent.
     Anonymous,
+    /// User and password are sent with each request (RFC 7617).
     Basic {
+        /// `realm`, as sent.
         realm: Option<String>,
     },
+    /// A token of a token service is sent with each request.
     Bearer {
+        /// Server of the token service.
         realm: Endpoint,
+        /// `service`: the name under which the token service knows the registry.
         service: Option<String>,
+        /// `scope`, for example `repository:team/app:pull`.
         scope: Option<String>,
     },
-    /// One that a pull client can't follow.
+    /// A challenge that a pull client can't use.
     Unusable {
+        /// Why, in words.
         reason: String,
     },
 }
 
-/// One candidate (or none: anonymous), from its token to the registry's word on the manifest.
+/// One candidate credential (or anonymous), from its token to the registry's answer for the manifest.
 #[derive(Clone, Debug, Default, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
 pub struct Attempt {
-    /// `None`: anonymous.
+    /// The credential; absent for an anonymous attempt.
     pub credential: Option<CredentialId>,
+    /// The token from the token service.
     pub token: Step<Grant, TokenFault>,
     /// The requests to the token service, in order.
     pub exchanges: Vec<TokenExchange>,
-    /// What the host asked for, on whichever request of the resolution.
+    /// The challenge that the host sent, at any request that resolves the reference.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub challenge: Option<Challenge>,
-    /// `HEAD` of the manifest with it.
+    /// `HEAD` of the manifest with this credential.
     pub head: Step<HeadResponse, HttpFault>,
-    /// `GET` of the same was answered with success where `HEAD` was refused. No pull asks so, and it
-    /// decides nothing; a cache may hold the manifest from then on.
+    /// `GET` of the manifest succeeded where `HEAD` was refused. No pull makes that request, and it does not
+    /// affect the verdict; a cache may hold the manifest from then on.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     #[serde(alias = "served_to_get")]
     pub get_succeeded: bool,
-    /// That `GET` went with another token than the `HEAD`.
+    /// That `GET` was sent with another token than the `HEAD`.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     #[serde(alias = "by_another_token")]
     pub get_used_other_token: bool,
-    /// Asked below /blobs/, as containerd does with a digest that it did not get below /manifests/.
+    /// The manifest was requested below /blobs/, as containerd does with a digest that was not found below
+    /// /manifests/.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     #[serde(alias = "below_blobs")]
     pub via_blobs_endpoint: bool,
-    /// When it was made, where that was before this walk: a credential that was rejected rests, since
-    /// a registry may lock an account after some wrong passwords.
+    /// When the attempt was made, if that was before this check: a rejected credential is in cooldown, since a
+    /// registry may lock an account after several wrong passwords.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub at: Option<Timestamp>,
 }
@@ -331,44 +359,49 @@ pub struct Attempt {
 pub struct TokenExchange {
     /// `POST` (OAuth2 form) or `GET`.
     pub method: String,
-    /// With a credential.
+    /// Whether a credential was sent.
     pub authenticated: bool,
+    /// HTTP status of the answer, or the fault.
     #[serde(flatten)]
     pub outcome: Step<u16, HttpFault>,
 }
 
-/// A token was given.
+/// A token that the token service issued.
 #[derive(Clone, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
 pub struct Grant {
-    /// `expires_in`, or what the token itself says.
+    /// Lifetime in seconds: `expires_in` of the answer, or else from the token itself; absent if neither states
+    /// it.
     pub expires_in_seconds: Option<u64>,
+    /// Whether the token permits the pull.
     pub access: Access,
 }
 
-/// What a token lets its bearer do, as far as it can be read (distribution token spec, JWT `access`).
+/// What a token permits, as far as it can be read (distribution token spec, JWT claim `access`).
 #[derive(Clone, Copy, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Access {
-    /// The claim holds `pull` for this repository.
+    /// The claim contains `pull` for this repository.
     Pull,
-    /// The claim is there, without `pull` for this repository: the right is missing.
+    /// The claim exists without `pull` for this repository: the permission is missing.
     NoPull,
-    /// An opaque token, or one without the claim.
+    /// The token is opaque, or has no such claim.
     Unreadable,
 }
 
 /// The answer to `HEAD /v2/<repository>/manifests/<reference>`.
 #[derive(Clone, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
 pub struct HeadResponse {
-    /// `Docker-Content-Digest`.
+    /// `Docker-Content-Digest`; absent if it was not sent.
     pub digest: Option<String>,
+    /// `Content-Type`; absent if it was not sent.
     pub media_type: Option<String>,
+    /// `Content-Length`; absent if it was not sent.
     pub size: Option<Bytes>,
-    /// The server knows no HEAD (405), and GET was used as containerd does.
+    /// The server does not support HEAD (405), and GET was used as containerd does.
     #[serde(alias = "by_get")]
     pub used_get: bool,
-    /// No digest was stated, and the one computed is of a body in this `Content-Encoding`, which containerd
-    /// does not undo there.
+    /// Set if the server stated no digest and the computed one is that of a body in this `Content-Encoding`,
+    /// which containerd does not decode there.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub digest_of_encoded: Option<String>,
 }
@@ -376,60 +409,68 @@ pub struct HeadResponse {
 /// The manifest of the platform.
 #[derive(Clone, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
 pub struct ManifestFound {
-    /// The digest that the reference leads to: of the index when there is one.
+    /// The digest that the reference resolves to: that of the index, if there is one.
     pub digest: String,
+    /// Media type of that document.
     pub media_type: String,
     /// The digest of the platform's manifest.
     pub platform_digest: String,
-    /// Platforms of the index; empty for a manifest that stands alone, whose platform a pull does not check.
+    /// Platforms of the index; empty for a manifest without an index, whose platform a pull does not check.
     pub platforms: Vec<String>,
-    /// The image's configuration.
+    /// Descriptor of the image's configuration.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub config: Option<Layer>,
+    /// Descriptors of the layers, from the lowest up.
     pub layers: Vec<Layer>,
-    /// Sum of the layers: compressed, as they travel.
+    /// Sum of the layers' sizes, compressed as they are transferred.
     pub layers_size: Bytes,
-    /// It is an artifact in the form of an image (a chart, a signature): no container starts from it.
+    /// It is an artifact in the form of an image (a chart, a signature), from which no container can start.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub not_an_image: bool,
-    /// The manifests that had to be fetched by GET (Docker Hub counts those).
+    /// Number of manifests that had to be fetched by GET (Docker Hub counts those).
     pub fetched: usize,
 }
 
+/// A content descriptor (OCI image-spec, descriptor.md): a layer, or the image's configuration.
 #[derive(Clone, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
 pub struct Layer {
+    /// `digest`: `sha256:` and 64 hexadecimal digits.
     pub digest: String,
+    /// `mediaType`.
     pub media_type: String,
+    /// `size`: compressed, in bytes.
     pub size: Bytes,
 }
 
 /// The first byte of a layer.
 #[derive(Clone, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
 pub struct BlobFound {
+    /// Digest of the layer.
     pub digest: String,
-    /// Hosts the registry redirected to, in order; empty when it serves the layer itself.
+    /// Servers that the registry redirected to, in order; empty if it serves the layer itself.
     pub redirects: Vec<Endpoint>,
-    /// 206 to a `Range` (RFC 9110, 14.2): an interrupted download can be resumed. Absent where none was
-    /// asked for: the first request of a pull asks for none, and the transfer test does.
+    /// Whether a `Range` was answered with 206 (RFC 9110, 14.2), so that an interrupted download can be
+    /// resumed. Absent if no range was requested: a pull's first request has none, the transfer test's has.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub range_honoured: Option<bool>,
-    /// The status with which a request for a part was refused, where one for the whole layer is not.
+    /// The status with which a request for a range was refused, if one for the whole layer was not.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub range_refused_with: Option<u16>,
-    /// The whole size as the server states it.
+    /// The whole size as the server states it; absent if it does not.
     pub size: Option<Bytes>,
-    /// From the request at the server that has the layer to its first byte.
+    /// From the request to the server that has the layer until its first byte.
     #[serde(rename = "first_byte_seconds", with = "Seconds")]
     pub first_byte: Duration,
 }
 
-/// How far content was read.
+/// How much of a content was read.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
 pub struct ContentRead {
+    /// Bytes that were received.
     pub bytes: Bytes,
-    /// To its end, and with the size and digest of its descriptor.
+    /// Whether it was read to its end and has the size and digest of its descriptor.
     pub verified: bool,
-    /// How often it was taken up again by `Range`, because the body ended early.
+    /// How often it was resumed by `Range`, because the body ended early.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub resumed: usize,
 }
@@ -439,48 +480,60 @@ fn is_zero(n: &usize) -> bool {
     *n == 0
 }
 
-/// One layer, as far as it was asked for.
+/// One layer that was requested.
 #[derive(Clone, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
 pub struct LayerRead {
+    /// Digest of the layer.
     pub digest: String,
+    /// How much was read, or why nothing was.
     #[serde(flatten)]
     pub outcome: Step<ContentRead, HttpFault>,
 }
 
-/// Headers of a rate limit (Docker Hub: `ratelimit-limit: 100;w=21600`).
+/// Headers of a rate limit (Docker Hub: `ratelimit-limit: 100;w=21600`). A value is absent if it was not sent.
 #[derive(Clone, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
 pub struct RateLimit {
+    /// `ratelimit-limit`: pulls in a window.
     pub limit: Option<u64>,
+    /// `ratelimit-remaining`: pulls that are left in this window.
     pub remaining: Option<u64>,
+    /// `w` of these headers: length of the window, in seconds.
     pub window_seconds: Option<u64>,
-    /// `docker-ratelimit-source`: our egress address when anonymous.
+    /// `docker-ratelimit-source`: for an anonymous request, the egress address that Docker Hub sees.
     pub source: Option<String>,
 }
 
-/// Trials at one address with the usual and with a small maximum segment size (TCP_MAXSEG, set
-/// before connect: it bounds what we send, and what we tell the peer to send; tcp(7)).
+/// Trials at one address with the usual and with a small maximum segment size. TCP_MAXSEG, set before connect,
+/// limits what this machine sends and what it asks the peer to send (tcp(7)).
 #[derive(Clone, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
 pub struct SegmentTrials {
+    /// The leg.
     pub role: Role,
+    /// The phase that failed and was tried again.
     pub phase: Phase,
+    /// The server of the leg.
     pub endpoint: Endpoint,
+    /// The address and port.
     pub to: SocketAddr,
-    /// In the order made; the first is that of the walk.
+    /// In the order in which they were made; the first is the check's own request.
     pub trials: Vec<SegmentTrial>,
 }
 
+/// One trial with or without a limit for the segment size.
 #[derive(Clone, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
 pub struct SegmentTrial {
-    /// The bound set; `None`: what the interface's MTU gives.
+    /// The limit in bytes; absent: what the interface's MTU gives.
     pub max_segment: Option<u32>,
-    /// What failed; `None`: the answer came whole.
+    /// What failed; absent if the complete answer was received.
     pub fault: Option<String>,
+    /// How long the trial took.
     #[serde(rename = "took_seconds", with = "Seconds")]
     pub took: Duration,
 }
 
 impl SegmentTrials {
-    /// Fail, pass, fail, pass, as the size goes up and down: once could be chance.
+    /// Whether the trials failed, passed, failed and passed, in turn with the segment size: once could be
+    /// chance.
     pub fn is_proof(&self) -> bool {
         let pattern: Vec<(bool, bool)> = self
             .trials
@@ -494,26 +547,34 @@ impl SegmentTrials {
 /// One HTTP exchange as it was on the wire, with secrets masked.
 #[derive(Clone, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
 pub struct TracedExchange {
+    /// The leg.
     pub role: Role,
+    /// The phase that the request belongs to.
     pub phase: Phase,
-    /// The address of the connection.
+    /// The remote address and port of the connection.
     pub peer: SocketAddr,
+    /// HTTP method.
     pub method: String,
-    /// Values of the query are masked, but for those of the protocol (`scope`, `service`, `ns`).
+    /// Values of the query are masked, except those of the protocol (`scope`, `service`, `ns`).
     pub url: String,
+    /// Name and value of each header sent; values with credentials are masked.
     pub request_headers: Vec<(String, String)>,
-    /// `None`: no answer; `fault` says why.
+    /// HTTP status; absent if there was no answer, for the reason in `fault`.
     pub status: Option<u16>,
+    /// Name and value of each header received; values with secrets are masked.
     pub response_headers: Vec<(String, String)>,
-    /// The body of an answer that is no success, scrubbed and cut.
+    /// The body of an answer with an error status, scrubbed and cut; absent if there is none.
     pub error_body: Option<String>,
+    /// Why there was no answer, or why the body of a successful one could not be used; absent if nothing
+    /// failed.
     pub fault: Option<String>,
+    /// From sending the request until the end of the exchange.
     #[serde(rename = "took_seconds", with = "Seconds")]
     pub took: Duration,
 }
 
 impl Evidence {
-    /// The same pull, as if this walk were the one that decides.
+    /// The same evidence, as if this host were the one that decides.
     #[must_use]
     pub fn at(&self, walk: &Walk) -> Self {
         Self {
@@ -529,28 +590,28 @@ impl Evidence {
         }
     }
 
-    /// The other host that gave all manifests of the image.
+    /// The other host that served all manifests of the image.
     pub fn manifest_elsewhere(&self) -> Option<&Walk> {
-        let is_given = |walk: &&Walk| matches!(walk.manifest, Step::Done { .. });
-        self.others.iter().find(is_given)
+        let is_served = |walk: &&Walk| matches!(walk.manifest, Step::Done { .. });
+        self.others.iter().find(is_served)
     }
 
-    /// The other host that gave the image's configuration.
+    /// The other host that served the image's configuration.
     pub fn config_elsewhere(&self) -> Option<&Walk> {
-        let is_given = |walk: &&Walk| matches!(walk.config, Some(Step::Done { .. }));
-        self.others.iter().find(is_given)
+        let is_served = |walk: &&Walk| matches!(walk.config, Some(Step::Done { .. }));
+        self.others.iter().find(is_served)
     }
 }
 
 impl Attempt {
-    /// Why it got no token, or no answer by it.
+    /// Why it got no token, or no success with it.
     pub fn failure(&self) -> Option<String> {
         self.token.words().or_else(|| self.head.words())
     }
 }
 
 impl Walk {
-    /// The host had a layer to give, or need not: the image has none, or a host before it gives them.
+    /// Whether the host served a layer, or need not: the image has none, or a host before it serves them.
     pub fn serves_layers(&self) -> bool {
         matches!(
             self.blob,
@@ -561,7 +622,7 @@ impl Walk {
         )
     }
 
-    /// The host gave something of the image.
+    /// Whether the host served any content of the image.
     pub fn has_content(&self) -> bool {
         let has_config = self
             .config
@@ -570,7 +631,7 @@ impl Walk {
         self.manifest.done().is_some() || has_config || self.blob.done().is_some()
     }
 
-    /// The first thing that the host failed at, in words; `None` when it did all that it was asked.
+    /// The first failure at the host, in words; `None` if every request succeeded.
     pub fn failure(&self) -> Option<String> {
         for leg in &self.legs {
             let words = (leg.resolve.outcome.words())
@@ -586,23 +647,23 @@ impl Walk {
         {
             return Some(fault.to_string());
         }
-        // Another host said what the tag stands for, and this one has it.
-        let has_it = self.resolved_by_other_host && self.has_content();
+        // Another host resolved the tag, and this one has the content.
+        let has_content = self.resolved_by_other_host && self.has_content();
         if let Some(attempt) = self.attempts.last()
             && attempt.head.done().is_none()
-            && !has_it
+            && !has_content
         {
             return attempt.failure();
         }
         self.manifest.words().or_else(|| self.blob.words())
     }
 
-    /// The legs of a role, in the order they were found; a blob may be redirected more than once.
+    /// The legs of a role, in the order in which they were discovered; a blob may be redirected more than once.
     pub fn legs_of(&self, role: Role) -> impl Iterator<Item = &Leg> {
         self.legs.iter().filter(move |leg| leg.role == role)
     }
 
-    /// The attempt whose credential the registry let in.
+    /// The attempt whose credential the registry accepted.
     pub fn accepted(&self) -> Option<&Attempt> {
         self.attempts.iter().find(|a| a.head.done().is_some())
     }

@@ -1,9 +1,9 @@
-//! What the network did to a phase that failed: plain data, one enum per phase.
+//! Faults: why a phase failed, as plain data, with one enum for each phase.
 //!
-//! A fault carries what its reader asks next (which names the certificate presents, how many bytes
-//! came). Rules turn faults into causes; only a cause has a severity and advice. Text that came
-//! from the network is stripped of control characters, cut to length and scrubbed of the
-//! credentials in use before it gets here.
+//! A fault has the details that its reader needs next (which names the certificate presents, how many bytes
+//! were received). Rules turn faults into causes; only a cause has a severity and advice. Text from the network
+//! is stripped of control characters, cut to length and scrubbed of the credentials in use before it is stored
+//! here.
 
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
@@ -18,34 +18,38 @@ use super::endpoint::{Endpoint, Role};
 use super::text::titled;
 use super::units::Bytes;
 
-/// The value between two texts, or nothing where there is none.
+/// The value between two texts; empty if there is none.
 fn between(before: &str, value: Option<&impl fmt::Display>, after: &str) -> String {
     let shown = |value| format!("{before}{value}{after}");
     value.map_or_else(String::new, shown)
 }
 
-/// The steps of a leg, then of the protocol. Named as the blackbox exporter names those it has.
+/// The phases of a leg, then those of the protocol. The names are those of blackbox_exporter where it has them.
 #[derive(
     Clone, Copy, Debug, Deserialize, Eq, Hash, JsonSchema, Ord, PartialEq, PartialOrd, Serialize,
 )]
 #[serde(rename_all = "snake_case")]
 pub enum Phase {
+    /// Resolving the server's name.
     Resolve,
+    /// Opening a TCP connection.
     Connect,
-    /// `CONNECT` to a proxy, where one opens the way.
+    /// `CONNECT` to a proxy, if a tunnel is used.
     Proxy,
+    /// The TLS handshake.
     Tls,
     /// `GET /v2/`.
     Ping,
-    /// The exchange of a credential (or none) for a bearer token.
+    /// Exchanging a credential (or none) for a bearer token.
     Token,
-    /// `HEAD` by tag or digest, then the manifest of this platform.
+    /// `HEAD` with the tag or digest, then the manifest of this platform.
     Manifest,
     /// The first byte of a layer.
     Blob,
 }
 
 impl Phase {
+    /// The JSON value and metric label.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Resolve => "resolve",
@@ -73,30 +77,41 @@ pub enum DnsFault {
     /// The name does not exist.
     #[error("the name does not exist (NXDOMAIN)")]
     NxDomain,
-    /// The name exists, without a record of the family asked for (RFC 2308, 2.2).
+    /// The name exists, without a record of the requested family (RFC 2308, 2.2).
     #[error("the name has no address (NODATA)")]
     NoData,
+    /// The server could not answer (RFC 1035, RCODE 2).
     #[error("the server failed (SERVFAIL)")]
     ServFail,
-    #[error("the server refused the question (REFUSED)")]
+    /// The server refused by its policy (RFC 1035, RCODE 5).
+    #[error("the server refused the query (REFUSED)")]
     Refused,
-    /// Any other response code, in the words of the RFCs.
+    /// Any other response code.
     #[error("the server answered {code}")]
-    OtherCode { code: String },
-    /// No answer within the time allowed.
+    OtherCode {
+        /// Its name in the RFCs.
+        code: String,
+    },
+    /// No answer within the resolver's timeout.
     #[error("no answer in time")]
     Timeout,
-    /// The server's host answered that nothing listens (ICMP port unreachable, or RST over TCP).
+    /// The server's host answered that nothing listens there (ICMP port unreachable, or RST over TCP).
     #[error("nothing listens on the server's port")]
     PortClosed,
-    /// The server can't be reached from here at all (no route, local policy).
+    /// The server can't be reached from this machine at all (no route, local policy).
     #[error("the server can't be reached: {error}")]
-    Unreachable { error: String },
-    /// An answer came that could not be read, or that did not belong to the question.
+    Unreachable {
+        /// The operating system's error.
+        error: String,
+    },
+    /// The answer could not be read, or did not belong to the query.
     #[error("the answer can't be read: {reason}")]
-    Malformed { reason: String },
-    /// No server was there to be asked.
-    #[error("there is no server to ask")]
+    Malformed {
+        /// Why, in words.
+        reason: String,
+    },
+    /// No name server is known.
+    #[error("there is no name server to query")]
     NoServers,
 }
 
@@ -108,17 +123,19 @@ pub enum DnsFault {
     between(" from ", from.as_ref(), "")
 )]
 pub struct IcmpError {
-    /// The host that sent it; often the firewall itself.
+    /// The host that sent it, often the firewall itself; absent if the kernel does not report it.
     pub from: Option<IpAddr>,
     /// 4 or 6.
     pub version: u8,
+    /// ICMP type.
     #[serde(rename = "type")]
     pub kind: u8,
+    /// ICMP code of that type.
     pub code: u8,
 }
 
 impl IcmpError {
-    /// A filter said no: IPv4 3/9, 3/10, 3/13; IPv6 1/1, 1/5, 1/6.
+    /// Whether a filter rejected the packet: IPv4 3/9, 3/10, 3/13; IPv6 1/1, 1/5, 1/6.
     pub fn is_prohibited(&self) -> bool {
         matches!(
             (self.version, self.kind, self.code),
@@ -127,126 +144,213 @@ impl IcmpError {
     }
 }
 
-/// Why no connection came about (RFC 9293; errno of connect(2)).
+/// Why there is no connection (RFC 9293; errno of connect(2)).
 #[derive(Clone, Debug, Deserialize, Eq, Error, JsonSchema, PartialEq, Serialize)]
 #[serde(tag = "kind", rename_all = "snake_case")]
 pub enum TcpFault {
-    /// RST, or ICMP port unreachable when `icmp` is there: the host or a firewall on the way answers.
+    /// The host or a firewall on the path rejected the connection: RST, or ICMP port unreachable if `icmp` is
+    /// present.
     #[error("connection refused ({})", icmp.map_or("RST".to_owned(), |icmp| icmp.to_string()))]
-    Refused { icmp: Option<IcmpError> },
-    /// The SYN was answered by nothing.
+    Refused {
+        /// The ICMP error; absent for a RST.
+        icmp: Option<IcmpError>,
+    },
+    /// Nothing answered the SYN.
     #[error("no answer to the SYN in time")]
     Timeout,
+    /// EHOSTUNREACH: no answer to ARP or neighbor discovery, a route of type unreachable, or a router's ICMP
+    /// error.
     #[error("no route to host{}", between(" (", icmp.as_ref(), ")"))]
-    HostUnreachable { icmp: Option<IcmpError> },
+    HostUnreachable {
+        /// The ICMP error; absent if the error is this machine's own.
+        icmp: Option<IcmpError>,
+    },
+    /// ENETUNREACH: this machine has no route, or a router's ICMP error.
     #[error("network is unreachable{}", between(" (", icmp.as_ref(), ")"))]
-    NetUnreachable { icmp: Option<IcmpError> },
-    /// A filter on the way said no in so many words.
+    NetUnreachable {
+        /// The ICMP error; absent if the error is this machine's own.
+        icmp: Option<IcmpError>,
+    },
+    /// A filter on the path rejected the connection explicitly.
     #[error("administratively prohibited ({icmp})")]
-    Prohibited { icmp: IcmpError },
+    Prohibited {
+        /// The ICMP error.
+        icmp: IcmpError,
+    },
     /// EPERM, EACCES: this machine's own policy (netfilter, eBPF, a prohibit route).
     #[error("refused by this machine's own policy (errno {errno})")]
-    LocalPolicy { errno: i32 },
+    LocalPolicy {
+        /// EPERM or EACCES, as a number.
+        errno: i32,
+    },
     /// EADDRNOTAVAIL, EAFNOSUPPORT: no source address of that family, or no free local port.
     #[error("no local address to connect from (errno {errno})")]
-    NoLocalAddress { errno: i32 },
+    NoLocalAddress {
+        /// The errno, as a number.
+        errno: i32,
+    },
     /// Closed by the peer while connecting.
     #[error("connection reset")]
     Reset,
+    /// Any other error.
     #[error("{error}")]
-    Other { errno: Option<i32>, error: String },
+    Other {
+        /// The errno; absent if there is none.
+        errno: Option<i32>,
+        /// The error in words.
+        error: String,
+    },
 }
 
-/// Why a proxy opens no way to a server.
+/// Why a proxy does not forward to a server.
 #[derive(Clone, Debug, Deserialize, Eq, Error, JsonSchema, PartialEq, Serialize)]
 #[serde(tag = "kind", rename_all = "snake_case")]
 pub enum ProxyFault {
-    /// A status that is not 2xx (RFC 9110, 9.3.6): 407 asks for a user, 403 and 502 speak of the
-    /// server. For plain http, where there is no `CONNECT`, an answer of the proxy's own.
+    /// A status other than 2xx (RFC 9110, 9.3.6): 407 requires a user, 403 and 502 are about the server. For
+    /// plain http, which needs no `CONNECT`, an answer of the proxy itself.
     #[error("the proxy itself answered {status}{}", between(": ", reason.as_ref(), ""))]
-    Status { status: u16, reason: Option<String> },
+    Status {
+        /// HTTP status.
+        status: u16,
+        /// What the proxy states as the reason; absent if it states none.
+        reason: Option<String>,
+    },
     /// The exchange itself failed.
-    #[error("the proxy and CONNECT: {fault}")]
-    Http { fault: HttpFault },
-    /// No TLS with a proxy of https.
-    #[error("TLS to the proxy: {fault}")]
-    Tls { fault: TlsFault },
-    /// A kind of proxy that Go knows and this probe does not.
-    #[error("proxies by {scheme} are not spoken to by this version")]
-    Unsupported { scheme: String },
-    /// Whether it opens the way can't be determined here.
-    #[error("whether the proxy opens the way can't be determined here: {reason}")]
-    Undecided { reason: String },
+    #[error("CONNECT to the proxy failed: {fault}")]
+    Http {
+        /// How it failed.
+        fault: HttpFault,
+    },
+    /// No TLS session with a proxy whose URL is https.
+    #[error("TLS with the proxy failed: {fault}")]
+    Tls {
+        /// How it failed.
+        fault: TlsFault,
+    },
+    /// A kind of proxy that Go supports and this program does not.
+    #[error("this version does not support {scheme} proxies")]
+    Unsupported {
+        /// Scheme of the proxy's URL: `socks5` or `socks5h`.
+        scheme: String,
+    },
+    /// Whether the proxy forwards can't be determined here.
+    #[error("whether the proxy forwards to the server can't be determined here: {reason}")]
+    Undecided {
+        /// Why, in words.
+        reason: String,
+    },
 }
 
 impl ProxyFault {
-    /// The proxy may open the way for containerd all the same.
+    /// Whether the proxy may forward for containerd all the same.
     pub fn is_undecided(&self) -> bool {
         matches!(self, Self::Unsupported { .. } | Self::Undecided { .. })
             || matches!(self, Self::Tls { fault } if fault.is_undecided())
     }
 }
 
-/// Why there is no secure session (RFC 8446, RFC 5280).
+/// Why there is no TLS session (RFC 8446, RFC 5280).
 #[derive(Clone, Debug, Deserialize, Eq, Error, JsonSchema, PartialEq, Serialize)]
 #[serde(tag = "kind", rename_all = "snake_case")]
 pub enum TlsFault {
-    /// No certificate of the chain leads to a root in force.
+    /// No certificate of the chain leads to a trusted root.
     #[error("certificate signed by an authority not trusted here ({issuer})")]
-    UnknownIssuer { issuer: String },
+    UnknownIssuer {
+        /// Issuer of the last certificate that could be followed.
+        issuer: String,
+    },
+    /// The certificate is valid for other names only (RFC 9525).
     #[error("certificate is not for {expected} but for {}", presented.join(", "))]
     NameMismatch {
+        /// The host name or address that was connected to.
         expected: String,
+        /// The names and addresses that the certificate is valid for.
         presented: Vec<String>,
     },
+    /// `notAfter` is in the past by the local clock.
     #[error("certificate expired at {}", instant(*not_after))]
     Expired {
+        /// When the certificate expired.
         not_after: Timestamp,
+        /// The local clock at the handshake.
         local_time: Timestamp,
     },
+    /// `notBefore` is in the future by the local clock.
     #[error("certificate not valid before {}", instant(*not_before))]
     NotYetValid {
+        /// When the certificate becomes valid.
         not_before: Timestamp,
+        /// The local clock at the handshake.
         local_time: Timestamp,
     },
     /// The certificate is refused for another reason.
     #[error("certificate refused: {reason}")]
-    BadCertificate { reason: String },
-    /// No root certificate could be loaded, so nothing can be said of the server's certificate.
+    BadCertificate {
+        /// Why, in words.
+        reason: String,
+    },
+    /// No trusted root could be loaded, so the server's certificate could not be checked.
     #[error("certificate not checked: no trusted roots could be loaded here")]
     NoRoots,
-    /// Whether containerd accepts it can't be determined here: builds of it differ, or it is beyond what this
-    /// program can check.
+    /// Whether containerd accepts it can't be determined here: builds of it differ, or this program can't check
+    /// it.
     #[error("whether containerd accepts it can't be determined here: {reason}")]
-    Undecided { reason: String },
+    Undecided {
+        /// Why, in words.
+        reason: String,
+    },
     /// The peer speaks HTTP, not TLS, on this port.
     #[error("the server speaks plain HTTP on this port")]
     PlainHttp,
-    /// The peer speaks something else; the first bytes in hexadecimal.
+    /// The peer speaks neither TLS nor HTTP.
     #[error("the server does not speak TLS (first bytes {first_bytes})")]
-    NotTls { first_bytes: String },
-    /// A fatal alert from the peer (RFC 8446, 6): number and name.
+    NotTls {
+        /// The first bytes that it sent, in hexadecimal.
+        first_bytes: String,
+    },
+    /// The peer sent a fatal alert (RFC 8446, 6).
     #[error("the server sent TLS alert {alert} ({name})")]
-    Alert { alert: u8, name: String },
-    /// No protocol version or cipher suite in common, found by us.
+    Alert {
+        /// Number of the alert.
+        alert: u8,
+        /// Name of the alert.
+        name: String,
+    },
+    /// No protocol version or cipher suite in common, as this side detected.
     #[error("no TLS version or cipher suite in common: {reason}")]
-    Incompatible { reason: String },
-    /// RST after our ClientHello, `received` bytes into the answer.
+    Incompatible {
+        /// Why, in words.
+        reason: String,
+    },
+    /// RST after the ClientHello.
     #[error("connection reset after our ClientHello ({received} received)")]
-    Reset { received: Bytes },
-    /// FIN after our ClientHello.
+    Reset {
+        /// Bytes of the answer that had been received before; 0 means not a single byte.
+        received: Bytes,
+    },
+    /// FIN after the ClientHello.
     #[error("connection closed after our ClientHello ({received} received)")]
-    Closed { received: Bytes },
-    /// Nothing more after our ClientHello; `received` 0 means not a byte of an answer.
+    Closed {
+        /// Bytes of the answer that had been received before; 0 means not a single byte.
+        received: Bytes,
+    },
+    /// Nothing more was received after the ClientHello.
     #[error("no further answer to our ClientHello ({received} received)")]
-    Timeout { received: Bytes },
+    Timeout {
+        /// Bytes of the answer that had been received before; 0 means not a single byte.
+        received: Bytes,
+    },
+    /// Any other failure.
     #[error("{reason}")]
-    Other { reason: String },
+    Other {
+        /// Why, in words.
+        reason: String,
+    },
 }
 
 impl TlsFault {
-    /// containerd may get a session all the same. An alert of 40 or 71 is the answer to suites that it
-    /// offers and this program does not.
+    /// Whether containerd may get a session all the same. Alerts 40 and 71 answer a ClientHello without suites
+    /// that containerd offers and this program does not.
     pub fn is_undecided(&self) -> bool {
         matches!(
             self,
@@ -255,11 +359,11 @@ impl TlsFault {
     }
 }
 
-/// What an HTTP exchange came to instead of the answer hoped for (RFC 9110, OCI distribution-spec).
+/// Why an HTTP exchange failed (RFC 9110, OCI distribution-spec).
 #[derive(Clone, Debug, Deserialize, Eq, Error, JsonSchema, PartialEq, Serialize)]
 #[serde(tag = "kind", rename_all = "snake_case")]
 pub enum HttpFault {
-    /// A status that is not success, with the first entry of the OCI error body if there is one.
+    /// A status other than success, with the first entry of the OCI error body if there is one.
     #[error(
         "HTTP {status}{}{}{}",
         between(" ", code.as_ref(), ""),
@@ -267,134 +371,222 @@ pub enum HttpFault {
         between(" (Retry-After: ", retry_after.as_ref(), ")")
     )]
     Status {
+        /// HTTP status.
         status: u16,
-        /// OCI error code (`MANIFEST_UNKNOWN`, `DENIED`, …), or that of an S3-like error document.
+        /// OCI error code (`MANIFEST_UNKNOWN`, `DENIED`, …), or that of an S3-like error document; absent if
+        /// the body has none.
         code: Option<String>,
+        /// The message beside the code; absent if the body has none.
         message: Option<String>,
-        /// `Retry-After`, as sent.
+        /// `Retry-After`, as sent; absent if it was not.
         retry_after: Option<String>,
-        /// A `WWW-Authenticate` came with it.
+        /// Whether the answer had a `WWW-Authenticate` header.
         challenged: bool,
-        /// A credential or a token had gone along.
+        /// Whether a credential or a token was sent.
         #[serde(default, skip_serializing_if = "std::ops::Not::not")]
         authorized: bool,
     },
-    /// An answer that is not what the protocol says.
+    /// The answer does not follow the protocol.
     #[error("not a valid answer: {reason}")]
-    Malformed { reason: String },
-    /// The body stopped after this many bytes, the connection still open.
+    Malformed {
+        /// Why, in words.
+        reason: String,
+    },
+    /// No more of the body was received, the connection still open.
     #[error("the answer stalled after {after}")]
-    Stalled { after: Bytes },
-    /// The connection closed before the promised length.
+    Stalled {
+        /// Bytes of the body received until then.
+        after: Bytes,
+    },
+    /// The connection was closed before the whole body was received.
     #[error(
         "the answer ended {}after {got}{}",
         if want.is_some() { "" } else { "early, " },
         between(" of ", want.as_ref(), "")
     )]
-    Truncated { got: Bytes, want: Option<Bytes> },
-    /// No response head in time.
+    Truncated {
+        /// Bytes of the body received.
+        got: Bytes,
+        /// Bytes according to `Content-Length`; absent if the length was not stated.
+        want: Option<Bytes>,
+    },
+    /// No status line and headers in time.
     #[error("no answer in time")]
     Timeout,
+    /// RST before the answer was complete.
     #[error("connection reset")]
     Reset,
+    /// FIN before an answer.
     #[error("connection closed without an answer")]
     Closed,
-    /// More than the bound that this answer may have.
+    /// The answer is larger than the limit of this program for such an answer.
     #[error("the answer is larger than {limit}")]
-    TooLarge { limit: Bytes },
-    /// `Location` leads to a place that no client should follow it to.
-    #[error("redirect to {to} not followed: {reason}")]
-    RedirectUntrusted { to: String, reason: Distrust },
-    /// The host that a manifest was redirected to can't be got at; its leg says why.
-    #[error("redirected to {to}, whose {phase} failed")]
-    RedirectBlocked { to: Endpoint, phase: Phase },
-    /// More redirects than containerd follows.
-    #[error("more than {limit} redirects")]
-    TooManyRedirects { limit: usize },
-    /// A new connection was needed in the middle of the exchange, and failed in that phase.
-    #[error("a second connection failed ({phase}): {reason}")]
-    Reconnect { phase: Phase, reason: String },
-    /// The server asked for a token at this request, and there is none.
-    #[error("no token for this request: {fault}")]
-    Unauthorized {
-        /// The one that was tried.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        credential: Option<CredentialId>,
-        fault: Box<TokenFault>,
+    TooLarge {
+        /// That limit.
+        limit: Bytes,
     },
-    /// A host that the request needs could not be reached; its leg says why.
-    #[error("{phase} of the {role}'s host failed")]
-    Unreached { role: Role, phase: Phase },
-    /// Content came whole, and has another size than its descriptor says.
-    #[error("{got} in place of the {expected} bytes that the descriptor says")]
-    WrongSize { expected: i64, got: Bytes },
-    /// Content came whole, and has another digest than it was asked by.
-    #[error("content with digest {got} in place of {expected}")]
-    WrongDigest { expected: String, got: String },
-    /// A web page came in place of content.
-    #[error("{}", title.as_deref().map_or("a page without a title".to_owned(), titled))]
-    Page { title: Option<String> },
-    /// A content encoding that containerd does not undo, or under which is something else.
-    #[error(
-        "content encoding '{encoding}', and what containerd makes of it is not what was asked for"
-    )]
-    Encoding { encoding: String },
-    /// A body that is not encoded as `Content-Encoding` says.
-    #[error("the body is not encoded as 'Content-Encoding: {encoding}' says")]
-    NotEncoded { encoding: String },
-    /// A content encoding that containerd decodes and this program does not.
-    #[error("content encoding '{encoding}', which is not decoded here")]
-    EncodingUnread { encoding: String },
-    /// A layer came whole, and can't be unpacked to what the image's configuration says.
-    #[error("the layer can't be unpacked: {reason}")]
-    NotUnpacked { reason: String },
-    /// Not asked for: it might count against a rate limit.
-    #[error("not asked for, to spare a rate limit")]
-    #[serde(alias = "not_asked")]
-    NotRequested,
-    /// Not sent: the check has made as many requests as one may make.
-    #[error(
-        "not sent: a check makes no more than {limit} requests at one host, and all of them were used"
-    )]
-    RequestLimit {
-        /// At one host.
+    /// `Location` leads to a server that no client should be redirected to.
+    #[error("redirect to {to} not followed: {reason}")]
+    RedirectUntrusted {
+        /// That server.
+        to: String,
+        /// Why it is not trusted.
+        reason: Distrust,
+    },
+    /// The server that a manifest was redirected to can't be reached; its leg shows why.
+    #[error("redirected to {to}, whose {phase} failed")]
+    RedirectBlocked {
+        /// That server.
+        to: Endpoint,
+        /// The phase that failed there.
+        phase: Phase,
+    },
+    /// The server redirected more often than containerd follows.
+    #[error("more than {limit} redirects")]
+    TooManyRedirects {
+        /// Number of redirects that containerd follows.
         limit: usize,
     },
-    /// The body of one piece of content ended early again and again, each time with some progress. A
-    /// pull goes on; a check does not.
+    /// A new connection was needed in the middle of the exchange, and could not be opened.
+    #[error("a second connection failed ({phase}): {reason}")]
+    Reconnect {
+        /// The phase that failed.
+        phase: Phase,
+        /// Why, in words.
+        reason: String,
+    },
+    /// The server required a token for this request, and there is none.
+    #[error("no token for this request: {fault}")]
+    Unauthorized {
+        /// The credential that was tried; absent if none was.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        credential: Option<CredentialId>,
+        /// Why there is no token.
+        fault: Box<TokenFault>,
+    },
+    /// A server that the request needs could not be reached; its leg shows why.
+    #[error("{phase} failed at the {role} server")]
+    Unreached {
+        /// The leg of that server.
+        role: Role,
+        /// The phase that failed there.
+        phase: Phase,
+    },
+    /// The complete content has another size than its descriptor states.
+    #[error("{got} instead of the {expected} bytes that the descriptor states")]
+    WrongSize {
+        /// Size in the descriptor, in bytes.
+        expected: i64,
+        /// Size that was received.
+        got: Bytes,
+    },
+    /// The complete content has another digest than the requested one.
+    #[error("content with digest {got} instead of {expected}")]
+    WrongDigest {
+        /// The requested digest.
+        expected: String,
+        /// Digest of the content.
+        got: String,
+    },
+    /// The server sent a web page instead of content.
+    #[error("{}", title.as_deref().map_or("a page without a title".to_owned(), titled))]
+    Page {
+        /// Its title; absent if it has none.
+        title: Option<String>,
+    },
+    /// A content encoding that containerd does not decode, or that does not decode to the requested content.
     #[error(
-        "the body ended early {limit} times, each time a little later ({got} in all); a pull would go on"
+        "content encoding '{encoding}', which containerd does not decode to the requested content"
     )]
-    ResumedTooOften { limit: usize, got: Bytes },
-    /// The body kept coming, and so slowly that it was not read to its end. A pull would go on.
+    Encoding {
+        /// `Content-Encoding`.
+        encoding: String,
+    },
+    /// The body is not encoded as `Content-Encoding` states.
+    #[error("the body is not encoded as 'Content-Encoding: {encoding}' states")]
+    NotEncoded {
+        /// `Content-Encoding`.
+        encoding: String,
+    },
+    /// A content encoding that containerd decodes and this program does not.
+    #[error("content encoding '{encoding}', which this program does not decode")]
+    EncodingUnread {
+        /// `Content-Encoding`.
+        encoding: String,
+    },
+    /// A complete layer can't be unpacked to what the image's configuration states.
+    #[error("the layer can't be unpacked: {reason}")]
+    NotUnpacked {
+        /// Why, in words.
+        reason: String,
+    },
+    /// Not requested, because it might count against a rate limit.
+    #[error("not requested, because it might count against a rate limit")]
+    #[serde(alias = "not_asked")]
+    NotRequested,
+    /// Not sent, because the check has made the maximum number of requests.
     #[error(
-        "the body is too slow to be read to its end: {got}{} in {within_seconds} s; a pull would go on",
+        "not sent: a check makes at most {limit} requests to one host, and has made all of them"
+    )]
+    RequestLimit {
+        /// Maximum number of requests to one host.
+        limit: usize,
+    },
+    /// The body of one content ended early again and again, each time with some progress. A pull continues; a
+    /// check does not.
+    #[error(
+        "the body ended early {limit} times, each time a little later ({got} in all); a pull would continue"
+    )]
+    ResumedTooOften {
+        /// How often it ended early.
+        limit: usize,
+        /// Bytes received in all.
+        got: Bytes,
+    },
+    /// The body was received too slowly to be read to its end. A pull would continue.
+    #[error(
+        "the body is too slow to be read to its end: {got}{} in {within_seconds} s; a pull would continue",
         between(" of ", want.as_ref(), "")
     )]
     TooSlow {
+        /// Seconds after which the check stopped.
         within_seconds: u64,
+        /// Bytes of the body received.
         got: Bytes,
-        /// By `Content-Length`.
+        /// Bytes according to `Content-Length`; absent if the length was not stated.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         want: Option<Bytes>,
     },
-    /// A media type with which the release of containerd ends the pull before it reads the content.
-    #[error("media type {media_type}, which this release does not pull")]
-    Unsupported { media_type: String },
-    /// The server ended TLS when the handshake was over for us, by an alert (RFC 8446, 6).
+    /// A media type because of which this release of containerd stops the pull before it reads the content.
+    #[error("media type {media_type}, which this release of containerd does not pull")]
+    Unsupported {
+        /// The media type.
+        media_type: String,
+    },
+    /// The server closed TLS with an alert (RFC 8446, 6) after the handshake was complete on this side.
     #[error("TLS alert {name} ({alert}) after the handshake")]
-    TlsAlert { alert: u8, name: String },
+    TlsAlert {
+        /// Number of the alert.
+        alert: u8,
+        /// Name of the alert.
+        name: String,
+    },
+    /// Any other failure.
     #[error("{reason}")]
-    Other { reason: String },
+    Other {
+        /// Why, in words.
+        reason: String,
+    },
 }
 
 impl HttpFault {
+    /// An answer that does not follow the protocol.
     pub fn malformed(reason: impl Into<String>) -> Self {
         let reason = reason.into();
         Self::Malformed { reason }
     }
 
-    /// A bound of this program ended it; a pull would have gone on.
+    /// Whether a limit of this program ended it; a pull would have continued.
     pub fn is_own_limit(&self) -> bool {
         matches!(
             self,
@@ -407,17 +599,17 @@ impl HttpFault {
 #[derive(Clone, Copy, Debug, Deserialize, Eq, Error, JsonSchema, PartialEq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Distrust {
-    /// Plain http, named by a server that was reached by https.
+    /// Plain http, named by a server that was reached over https.
     #[error("plain http, named by a server reached over https")]
     PlainHttp,
-    /// 169.254/16 or fe80::/10: also where clouds keep the metadata service.
+    /// 169.254.0.0/16 or fe80::/10, where clouds also have their metadata service.
     #[error("a link-local or metadata address")]
     LinkLocal,
-    /// 127/8, ::1, localhost, named by a server that is not on loopback.
-    #[error("this machine itself, named by a server that is elsewhere")]
+    /// 127.0.0.0/8, ::1 or localhost, named by a server that is not on loopback.
+    #[error("a loopback address, named by a server on another machine")]
     Loopback,
     /// The unspecified address, or a scheme that is neither http nor https.
-    #[error("no http or https server")]
+    #[error("not an http or https server")]
     NotAServer,
 }
 
@@ -425,56 +617,96 @@ pub enum Distrust {
 #[derive(Clone, Debug, Deserialize, Eq, Error, JsonSchema, PartialEq, Serialize)]
 #[serde(tag = "kind", rename_all = "snake_case")]
 pub enum TokenFault {
-    /// The registry asks for Basic, and there is no credential ("no basic auth credentials").
-    #[error("the registry asks for a user and password, and no credential matches")]
+    /// The registry requires Basic, and there is no credential (containerd: "no basic auth credentials").
+    #[error("the registry requires a user and password, and no credential matches")]
     NoCredential,
-    /// The token service said no.
-    #[error("the token service said no: {fault}")]
-    Rejected { fault: HttpFault },
-    /// The realm is a place no credential may go to; none was sent.
+    /// The token service refused to issue a token.
+    #[error("the token service refused: {fault}")]
+    Rejected {
+        /// Its answer.
+        fault: HttpFault,
+    },
+    /// The realm is a server that no credential may be sent to; none was.
     #[error("nothing sent to realm {realm}: {reason}")]
-    RealmUntrusted { realm: Endpoint, reason: Distrust },
-    /// 200, without the field that containerd reads for this form.
+    RealmUntrusted {
+        /// Server of the realm.
+        realm: Endpoint,
+        /// Why it is not trusted.
+        reason: Distrust,
+    },
+    /// Status 200, without the field that containerd reads after this kind of request.
     #[error(
-        "the answer to {method} holds no token that containerd reads (fields: {})",
+        "the answer to {method} contains no token that containerd reads (fields: {})",
         fields.join(", ")
     )]
-    NoToken { method: String, fields: Vec<String> },
-    /// The challenge can't be followed: no realm, a realm that is no URL, an unknown scheme.
-    #[error("the challenge can't be followed: {reason}")]
-    BadChallenge { reason: String },
-    /// A credential is wanted, and the connection is not verified (`skip_verify`): none was sent.
+    NoToken {
+        /// `GET` or `POST`.
+        method: String,
+        /// The fields of the answer.
+        fields: Vec<String>,
+    },
+    /// The challenge can't be used: no realm, a realm that is not a URL, an unknown scheme.
+    #[error("the challenge can't be used: {reason}")]
+    BadChallenge {
+        /// Why, in words.
+        reason: String,
+    },
+    /// A credential is required, and the connection is not verified (`skip_verify`): none was sent.
     #[error("no credential sent: the server's certificate is not verified")]
     Unverified,
     /// The exchange itself failed.
     #[error("{fault}")]
-    Http { fault: HttpFault },
+    Http {
+        /// How it failed.
+        fault: HttpFault,
+    },
 }
 
 /// Why there is no manifest for this platform.
 #[derive(Clone, Debug, Deserialize, Eq, Error, JsonSchema, PartialEq, Serialize)]
 #[serde(tag = "kind", rename_all = "snake_case")]
 pub enum ManifestFault {
+    /// The request for the manifest failed.
     #[error("{fault}")]
-    Http { fault: HttpFault },
-    /// The index has no manifest for the platform wanted.
-    #[error("no image for this platform; there is {}", available.join(", "))]
-    NoPlatform { available: Vec<String> },
-    /// A media type that containerd refuses (schema 1 since 2.0) or does not know.
-    #[error("media type {media_type} is not pulled by containerd")]
-    Unsupported { media_type: String },
-    /// The body does not have the digest it was asked by.
+    Http {
+        /// How it failed.
+        fault: HttpFault,
+    },
+    /// The index has no manifest for the requested platform.
+    #[error("no image for this platform; available: {}", available.join(", "))]
+    NoPlatform {
+        /// The platforms in the index.
+        available: Vec<String>,
+    },
+    /// A media type that containerd refuses (schema 1 since 2.0) or does not support.
+    #[error("containerd does not pull media type {media_type}")]
+    Unsupported {
+        /// The media type.
+        media_type: String,
+    },
+    /// The body does not have the requested digest.
     #[error("the content has digest {got}, not {expected}")]
-    DigestMismatch { expected: String, got: String },
+    DigestMismatch {
+        /// The requested digest.
+        expected: String,
+        /// Digest of the body.
+        got: String,
+    },
     /// The body is not a manifest.
     #[error("not a manifest: {reason}")]
-    Malformed { reason: String },
+    Malformed {
+        /// Why, in words.
+        reason: String,
+    },
     /// Whether containerd accepts it can't be determined here.
     #[error("{reason}")]
-    Undecided { reason: String },
+    Undecided {
+        /// Why, in words.
+        reason: String,
+    },
 }
 
-/// The address of a server that something went wrong with, for messages.
+/// The address of a server in a message: without the port if that is 53.
 pub fn show_server(server: SocketAddr) -> String {
     if server.port() == 53 {
         server.ip().to_string()

@@ -1,23 +1,24 @@
-//! What Go's `url.Parse` makes of a text: containerd and the kubelet read URLs by it.
+//! Go's `url.Parse`, with which containerd and the kubelet read URLs.
 
-/// The parts of a URL that containerd looks at.
+/// The parts of a URL that containerd uses.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct GoUrl {
-    /// In lower case; empty where there is none.
+    /// In lower case; empty if there is none.
     pub scheme: String,
-    /// With the port, where it is written; empty in a URL without `//`.
+    /// With the port, if it is written; empty in a URL without `//`.
     pub host: String,
-    /// Decoded.
+    /// Percent-decoded.
     pub path: String,
 }
 
-/// `url.Parse`. `strict_colons`: as Go 1.26 has it without `urlstrictcolons=0`.
+/// `url.Parse`. `strict_colons`: the behavior of Go 1.26 without `urlstrictcolons=0`.
 ///
 /// # Errors
-/// Why it is refused, in Go's sense; nothing of the text is in the words.
+///
+/// If Go refuses the URL. The message gives the reason and repeats nothing of the URL.
 pub fn parse_url(raw: &str, strict_colons: bool) -> Result<GoUrl, &'static str> {
     if raw.bytes().any(|b| b < b' ' || b == 0x7f) {
-        return Err("a control character is in it");
+        return Err("it contains a control character");
     }
     let (raw, fragment) = raw.split_once('#').unwrap_or((raw, ""));
     unescape(fragment, Part::Other)?;
@@ -39,7 +40,7 @@ pub fn parse_url(raw: &str, strict_colons: bool) -> Result<GoUrl, &'static str> 
         }
         let first = rest.split('/').next().unwrap_or_default();
         if first.contains(':') {
-            return Err("its first segment has a colon, and it has no scheme");
+            return Err("its first segment contains a colon, and it has no scheme");
         }
     }
     let has_authority =
@@ -60,7 +61,7 @@ fn scheme_of(raw: &str) -> Result<(&str, &str), &'static str> {
         match byte {
             b'a'..=b'z' | b'A'..=b'Z' => {}
             b'0'..=b'9' | b'+' | b'-' | b'.' if at > 0 => {}
-            b':' if at == 0 => return Err("it begins with a colon, and has no scheme"),
+            b':' if at == 0 => return Err("it begins with a colon and has no scheme"),
             b':' => return Ok((&raw[..at], &raw[at + 1..])),
             _ => return Ok(("", raw)),
         }
@@ -75,14 +76,14 @@ fn authority(text: &str, strict_colons: bool) -> Result<String, &'static str> {
         Some((user, host)) => {
             let is_valid = |c: char| c.is_ascii_alphanumeric() || "-._:~!$&'()*+,;=%@".contains(c);
             if !user.chars().all(is_valid) {
-                return Err("a character in its user or password has to be percent-encoded");
+                return Err("a character in its user or password must be percent-encoded");
             }
             unescape(user, Part::Other)?;
             host
         }
     };
     if host.starts_with('[') {
-        let end = host.rfind(']').ok_or("a ']' is missing in its host")?;
+        let end = host.rfind(']').ok_or("its host has no closing ']'")?;
         check_port(&host[end + 1..])?;
         if let Some(zone) = host[..end].find("%25") {
             return Ok([
@@ -107,12 +108,12 @@ fn check_port(text: &str) -> Result<(), &'static str> {
     let digits = match text.strip_prefix(':') {
         Some(digits) => digits,
         None if text.is_empty() => text,
-        None => return Err("its port is no number"),
+        None => return Err("its port is not a number"),
     };
     if digits.bytes().all(|b| b.is_ascii_digit()) {
         Ok(())
     } else {
-        Err("its port is no number")
+        Err("its port is not a number")
     }
 }
 
@@ -136,14 +137,15 @@ fn unescape(text: &str, part: Part) -> Result<String, &'static str> {
     while at < raw.len() {
         let byte = raw[at];
         if byte == b'%' {
-            let value = hex(at).ok_or("a '%' in it begins no percent-encoded character")?;
+            let value = hex(at)
+                .ok_or("it contains a '%' that is not followed by two hexadecimal digits")?;
             let is_percent = &raw[at..at + 3] == b"%25";
-            // In a host, only what is no ASCII may be encoded.
+            // In a host, only characters beyond ASCII may be encoded.
             if part == Part::Host && value < 0x80 && !is_percent {
-                return Err("a character of its host is percent-encoded");
+                return Err("an ASCII character in its host is percent-encoded");
             }
             if part == Part::Zone && !is_percent && value != b' ' && is_unfit(value) {
-                return Err("a character of its zone is percent-encoded");
+                return Err("a character in its zone is percent-encoded");
             }
             bytes.push(value);
             at += 3;
@@ -151,9 +153,9 @@ fn unescape(text: &str, part: Part) -> Result<String, &'static str> {
         }
         if part != Part::Other && byte < 0x80 && is_unfit(byte) {
             return Err(if byte == b' ' {
-                "a blank is in its host"
+                "its host contains a blank"
             } else {
-                "a character is in its host that none may have"
+                "its host contains a character that is not allowed"
             });
         }
         bytes.push(byte);
@@ -167,7 +169,7 @@ fn is_unfit(byte: u8) -> bool {
     !(byte.is_ascii_alphanumeric() || b"-_.~!$&'()*+,;=:[]<>\"".contains(&byte))
 }
 
-/// A part of a URL, decoded; as it is where it can't be.
+/// A part of a URL, percent-decoded; unchanged if that fails.
 pub fn decoded(text: &str) -> String {
     unescape(text, Part::Other).unwrap_or_else(|_| text.to_owned())
 }
@@ -178,7 +180,7 @@ mod tests {
 
     use super::*;
 
-    /// As Go 1.24 prints them (`u.Scheme`, `u.Host`, `u.Path`), or refuses.
+    /// The results of Go 1.24 (`u.Scheme`, `u.Host`, `u.Path`), or `None` where it returns an error.
     #[test]
     fn urls_are_parsed_or_refused_as_by_go() {
         for (raw, want) in [

@@ -1,7 +1,7 @@
-//! The routers between this machine and a server, as TCP's own SYN met them.
+//! The routers between this machine and a server, found with TCP SYNs of increasing TTL.
 //!
-//! A list of hops is a hint, no proof: routers may keep silent, hide behind one another or answer
-//! from any of their addresses, and the way back is not seen at all.
+//! A list of hops is a hint and no proof: routers may be silent, be hidden behind one another or answer from
+//! any of their addresses, and the return path is not observed at all.
 
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
@@ -12,64 +12,73 @@ use serde::{Deserialize, Serialize};
 use super::fault::{IcmpError, TcpFault};
 use super::units::{OptionalSeconds, Seconds};
 
-/// What came of SYNs to one server whose TTL (IPv6: hop limit) was 1, 2, 3, …
+/// The answers to SYNs to one server with a TTL (IPv6: hop limit) of 1, 2, 3, …
 #[derive(Clone, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
 pub struct Trace {
+    /// The address and port that the SYNs were sent to.
     pub to: SocketAddr,
-    /// By TTL from 1 on, without a gap; the last is that which ended the trace.
+    /// The hops by TTL from 1, without a gap; the last one ended the trace.
     pub hops: Vec<Hop>,
-    /// The smallest TTL whose SYN was answered in the name of `to` itself: by SYN/ACK, by RST, or by
-    /// an ICMP error that says more than "time exceeded". So many links away is what answers as
-    /// `to`; that may be a load balancer, a transparent proxy or a filter that resets.
+    /// The smallest TTL whose SYN was answered in the name of `to`: by SYN/ACK, by RST, or by an ICMP error
+    /// other than "time exceeded". It is the distance in links to whatever answers as `to`, which may be a load
+    /// balancer, a transparent proxy or a filter that resets. Absent if nothing did.
     pub reached: Option<u8>,
+    /// Why there are no further hops.
     pub ended: TraceEnd,
+    /// How long the trace took.
     #[serde(rename = "took_seconds", with = "Seconds")]
     pub took: Duration,
 }
 
-/// What answered a SYN of one TTL.
+/// The answer to the SYN with one TTL.
 ///
-/// All empty is a silent hop, and a silent hop proves nothing: routers limit how many ICMP errors
-/// they send, many send none, filters drop them on the way back, and a SYN or its answer gets lost.
+/// If `from` and `icmp` are absent, the hop is silent. That proves nothing: routers limit the ICMP errors they
+/// send, many send none, filters drop them on the return path, and a SYN or its answer may be lost.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
 pub struct Hop {
+    /// TTL (IPv6: hop limit) of the SYN.
     pub ttl: u8,
-    /// Who answered: the sender of the ICMP error, or the server. A router has many addresses and
-    /// answers from one it chooses, often that of the side the answer leaves by.
+    /// The sender of the ICMP error, or the server; absent if nothing answered. A router has many addresses and
+    /// chooses one of them, often the one of the interface that the answer leaves from.
     pub from: Option<IpAddr>,
-    /// From connect(2) to the answer, by the local clock. `None` for an answer that came after the
-    /// kernel had sent the SYN again: it is not known which of the two it is for.
+    /// From connect(2) to the answer, by the local clock. Absent for an answer after the kernel had sent the
+    /// SYN again: which of the two it answers is unknown.
     #[serde(rename = "rtt_seconds", default, with = "OptionalSeconds")]
     pub rtt: Option<Duration>,
-    /// The ICMP error (RFC 792 and RFC 4443; 11/0 and v6 3/0 are "time exceeded"); `None` where TCP
-    /// itself answered, and where nothing did.
+    /// The ICMP error (RFC 792 and RFC 4443; 11/0 and v6 3/0 are "time exceeded"); absent if TCP itself
+    /// answered, or nothing did.
     pub icmp: Option<IcmpError>,
 }
 
 impl Hop {
-    /// Nothing answered in time.
+    /// Whether nothing answered in time.
     pub fn is_silent(&self) -> bool {
         self.from.is_none() && self.icmp.is_none()
     }
 }
 
-/// Why a trace has no further hop.
+/// Why a trace has no further hops.
 #[derive(Clone, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
 #[serde(tag = "kind", rename_all = "snake_case")]
 pub enum TraceEnd {
-    /// By SYN/ACK or RST of the server, or of what answers in its name.
+    /// The server, or whatever answers in its name, sent SYN/ACK or RST.
     Reached,
-    /// So many hops in a row were silent that no more were tried; the server's own silence looks
-    /// the same.
+    /// Several hops in a row were silent, so no more were tried; a silent server looks the same.
     Silent,
-    /// The bound on hops.
+    /// The maximum number of hops was reached.
     MaxHops,
-    /// An ICMP error that says more than "time exceeded": no route, a closed port, a filter. Its
-    /// sender is at most as far as the TTL of the last hop; a router's filter comes after its own
-    /// "time exceeded", so that the same router often stands in two hops.
-    Unreachable { icmp: IcmpError },
-    /// This machine itself could not send: no route, its own policy, no socket.
-    Local { fault: TcpFault },
+    /// An ICMP error other than "time exceeded": no route, a closed port, a filter. Its sender is at most as
+    /// far away as the TTL of the last hop. A router's filter acts after its own "time exceeded", so the same
+    /// router is often in two hops.
+    Unreachable {
+        /// The ICMP error.
+        icmp: IcmpError,
+    },
+    /// This machine could not send: no route, its own policy, no socket.
+    Local {
+        /// The local error.
+        fault: TcpFault,
+    },
 }
 
 #[cfg(test)]

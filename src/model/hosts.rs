@@ -1,5 +1,5 @@
-//! The hosts that containerd asks for an image: the registry itself, or what `hosts.toml` puts in
-//! its place (containerd, docs/hosts.md).
+//! The hosts that containerd requests an image from: the registry itself, or what `hosts.toml` sets in its
+//! place (containerd, docs/hosts.md).
 
 use std::time::Duration;
 
@@ -9,34 +9,40 @@ use serde::{Deserialize, Serialize};
 use super::endpoint::Endpoint;
 use super::units::OptionalSeconds;
 
-/// What is known of containerd's settings for an image's registry.
+/// Which of containerd's settings apply to the image's registry.
 #[derive(Clone, Debug, Default, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
 #[serde(tag = "kind", rename_all = "snake_case")]
 pub enum HostsConfig {
-    /// No folder of them was given or found; the registry itself was asked.
+    /// No settings were given or found; the registry itself was queried.
     #[default]
     Unread,
-    /// The folder was read, and has nothing for this registry.
+    /// The folders of `config_path` were read and have nothing for this registry.
     NoneFor {
+        /// The folders that were searched, in order.
         folders: Vec<String>,
+        /// Settings that do not do what they seem to.
         #[serde(default)]
         problems: Vec<HostsProblem>,
     },
-    /// Without `config_path`: the endpoints of `registry.mirrors` in containerd's own file.
+    /// Without `config_path`: the endpoints of `registry.mirrors` in containerd's `config.toml`.
     ConfigToml {
+        /// The path of `config.toml`.
         file: String,
+        /// Settings that do not do what they seem to.
         #[serde(default)]
         problems: Vec<HostsProblem>,
     },
-    /// This folder is the one that containerd takes for this registry.
+    /// The folder of `certs.d` that containerd uses for this registry.
     Read {
+        /// Its path.
         folder: String,
-        /// What is wrong with it, in words; containerd may see it otherwise than its author.
+        /// Settings that do not do what they seem to.
         problems: Vec<HostsProblem>,
     },
 }
 
 impl HostsConfig {
+    /// The problems of these settings, in the order in which they were found.
     pub fn problems(&self) -> &[HostsProblem] {
         match self {
             Self::Unread => &[],
@@ -47,19 +53,20 @@ impl HostsConfig {
     }
 }
 
-/// Something in `config.toml` or a folder of `certs.d` that does not do what it seems to.
+/// A setting in `config.toml` or a folder of `certs.d` that does not do what it seems to.
 #[derive(Clone, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
 pub struct HostsProblem {
+    /// What it does to a pull.
     pub effect: HostsEffect,
     /// Which key of which file, why, and what to write instead.
     pub reason: String,
-    /// It is in `config.toml`: what is corrected there counts after a restart of containerd.
+    /// Whether it is in `config.toml`, where a correction takes effect after a restart of containerd.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub needs_restart: bool,
 }
 
 impl HostsProblem {
-    /// One of a folder in `certs.d`, which containerd reads at each pull.
+    /// A problem in a folder of `certs.d`, which containerd reads at each pull.
     pub fn of_hosts(effect: HostsEffect, reason: impl Into<String>) -> Self {
         Self {
             effect,
@@ -68,7 +75,7 @@ impl HostsProblem {
         }
     }
 
-    /// One of `config.toml`, which containerd reads when it starts.
+    /// A problem in `config.toml`, which containerd reads when it starts.
     pub fn of_config(effect: HostsEffect, reason: impl Into<String>) -> Self {
         Self {
             needs_restart: true,
@@ -85,67 +92,70 @@ pub enum HostsEffect {
     PullsNothing,
     /// Every pull of this registry fails.
     PullFails,
-    /// The image's name is refused before any host is asked.
+    /// containerd refuses the image's name before it sends any request.
     NameRefused,
-    /// containerd goes on as if the file, or the setting, were not there.
+    /// containerd continues as if the file, or the setting, did not exist.
     Ignored,
-    /// It works, and is probably not what was meant; or it depends on containerd's version.
+    /// It works and is probably not intended, or it depends on containerd's version.
     Doubtful,
-    /// What was not seen decides whether pulls succeed.
+    /// Whether pulls succeed depends on something that was not observed.
     Undecided,
-    /// The file was changed after containerd started, which goes by what it had then.
+    /// The file was changed after containerd started; the earlier content is in force.
     Changed,
 }
 
-/// One host that containerd would ask for the image.
+/// One host that containerd would request the image from, with its settings.
 #[derive(Clone, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
 pub struct RegistryHost {
+    /// Scheme, host and port.
     pub endpoint: Endpoint,
-    /// The root of the API on it: `/v2` unless `override_path` says otherwise.
+    /// The path of its API: `/v2` unless `override_path` is set.
     pub path: String,
+    /// Why containerd uses it.
     pub kind: HostKind,
-    /// Its place in the order in which containerd asks; the first is 0.
+    /// Its position in containerd's order; the first is 0.
     #[serde(default)]
     #[serde(alias = "place")]
     pub position: usize,
-    /// The registry that the image's name says, sent as `?ns=` to a host that is another.
+    /// The registry in the image's name, sent as `?ns=` if this host is another one; absent if it is not sent.
     pub namespace: Option<String>,
-    /// It may be asked what a tag stands for (`capabilities`). Not so: only by digest.
+    /// Whether it may resolve a tag (`capabilities`). If not, content is requested from it by digest only.
     pub resolves: bool,
-    /// `skip_verify`: containerd takes any certificate.
+    /// `skip_verify`: containerd accepts any certificate.
     #[serde(default)]
     pub skip_verify: bool,
-    /// Client certificates that are offered to it.
+    /// Number of client certificates (`client`) that are offered to it.
     #[serde(default)]
     pub client_certificates: usize,
-    /// `ca`: files whose authorities are trusted beside the system's.
+    /// `ca`: files whose authorities are trusted in addition to the system's.
     #[serde(default)]
     pub ca_files: Vec<String>,
-    /// The names of `header`s; their values may be secret.
+    /// The names of `header`s that are sent to it. Their values may be secret and are not stored.
     #[serde(default)]
     pub headers: Vec<String>,
-    /// `dial_timeout`; containerd's own is 30 s.
+    /// `dial_timeout`; absent: containerd's default, 30 s.
     #[serde(rename = "dial_timeout_seconds", with = "OptionalSeconds", default)]
     pub dial_timeout: Option<Duration>,
-    /// TLS is tried first, and plain http where it fails: a host written `http://` with TLS
-    /// settings, or a registry on loopback.
+    /// TLS is tried first, then plain http if it fails: a host written as `http://` with TLS settings, or a
+    /// registry on loopback.
     #[serde(default)]
     pub falls_back_to_http: bool,
 }
 
-/// Why a host is asked.
+/// Why containerd uses a host.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum HostKind {
-    /// The image's name says so.
+    /// It is the registry in the image's name.
     Registry,
     /// A `[host."…"]` of `hosts.toml`.
     Mirror,
-    /// `server` of `hosts.toml`: asked after the mirrors.
+    /// `server` of `hosts.toml`, used after the mirrors.
     Server,
 }
 
 impl HostKind {
+    /// The kind in words.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Registry => "the image's own registry",

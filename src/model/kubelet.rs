@@ -1,4 +1,4 @@
-//! The kubelet of a node, as far as its release decides what becomes of an image that is on the node.
+//! The kubelet's version, and what it decides about images that are already on the node.
 
 use std::fmt;
 use std::str::FromStr;
@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use super::runtime::numbers;
 use super::text::printable;
 
-/// A kubelet's version as a Node names it in `status.nodeInfo.kubeletVersion`: `v1.35.2`, `v1.33.5-gke.1`.
+/// A kubelet's version as a Node states it in `status.nodeInfo.kubeletVersion`: `v1.35.2`, `v1.33.5-gke.1`.
 #[derive(Clone, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
 #[serde(transparent)]
 pub struct KubeletVersion(String);
@@ -24,7 +24,7 @@ impl FromStr for KubeletVersion {
             return Ok(version);
         }
         Err(format!(
-            "'{}' is not a kubelet's version: write it as `kubectl get node` shows it, for instance v1.35.2",
+            "'{}' is not a kubelet's version: write it as `kubectl get node` shows it, for example v1.35.2",
             printable(text)
         ))
     }
@@ -44,23 +44,23 @@ impl KubeletVersion {
     }
 }
 
-/// What a kubelet does with an image that is on the node, where the policy is not Always.
+/// What a kubelet does with an image that is on the node, unless the policy is Always.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum PresentImages {
     /// Every pod may use it.
     Used,
-    /// It may have to be verified that the pod may use it: with IfNotPresent by a pull. That depends on
+    /// The kubelet may have to verify that the pod may use it: under IfNotPresent, with a pull. That depends on
     /// `imagePullCredentialsVerificationPolicy` and on the kubelet's records of pulls.
     MayBeVerified,
-    /// The version is not known, and so neither is this.
+    /// The version is unknown, so this is unknown too.
     Unknown,
 }
 
 /// Since this release `KubeletEnsureSecretPulledImages` is on by default (kubernetes
-/// `pkg/features/kube_features.go`; in 1.33 and 1.34 it is alpha, and off).
+/// `pkg/features/kube_features.go`; in 1.33 and 1.34 it is alpha and off).
 const VERIFIES_SINCE: (u16, u16) = (1, 35);
 
-/// What the kubelet of this version does with images that are there.
+/// What a kubelet of this version does with images that are on the node.
 pub fn present_images(version: Option<&KubeletVersion>) -> PresentImages {
     match version.and_then(KubeletVersion::release) {
         None => PresentImages::Unknown,

@@ -1,7 +1,7 @@
-//! The nouns: what was asked for, what was seen, in words of OCI, Kubernetes and the RFCs.
+//! Basic types: what was requested and what was observed, in terms of OCI, Kubernetes and the RFCs.
 //!
-//! Nothing here does I/O, and nothing here holds a secret: everything in this module may be
-//! printed, stored and sent to a colleague.
+//! Nothing here does I/O, and nothing here contains a secret: everything in this module may be printed, stored
+//! and sent to others.
 
 pub mod connect;
 pub mod credential;

@@ -1,32 +1,33 @@
-//! How an address is reached: the classes of a path, and what a class rests on.
+//! Path classes: how an address is reached, and the signals that a class is based on.
 
 use std::fmt;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-/// The way from a vantage to an address. How sure that is, and whether the address answers, are
-/// facts of their own.
+/// The path from a vantage point to an address. Its confidence, and whether the address answers, are separate
+/// facts.
 #[derive(
     Clone, Copy, Debug, Deserialize, Eq, Hash, JsonSchema, Ord, PartialEq, PartialOrd, Serialize,
 )]
 #[serde(rename_all = "snake_case")]
 pub enum PathClass {
-    /// Within the VPC, or nearer.
+    /// Within the VPC, the cluster or this machine.
     Intranet,
     /// Another VPC of the region.
     VpcPeering,
-    /// The public network, with a source address that many share: a NAT gateway's rule.
+    /// The public network, through SNAT: a NAT gateway's rule with a source address that many share.
     PublicSnat,
-    /// The public network, with an address of its own by one-to-one translation.
+    /// The public network, through an EIP: a public address of its own, translated one to one.
     PublicEip,
-    /// The public network, with a public address on this very interface.
+    /// The public network, with a public address on this machine's own interface.
     PublicDirect,
-    /// On-premises, by a leased line or a tunnel.
+    /// Other premises, over a leased line or a tunnel.
     DirectConnectVpn,
-    /// A private address; peering, Direct Connect, VPN and the VPC itself look alike from here.
+    /// A private address whose path is unknown: peering, Direct Connect, VPN and the VPC itself look alike from
+    /// this vantage point.
     PrivateUnmapped,
-    /// A public address; whether by SNAT or by EIP is not known.
+    /// A public address; whether through SNAT or an EIP is unknown.
     PublicUnknown,
     /// The name has addresses of several classes.
     Mixed,
@@ -48,6 +49,7 @@ impl PathClass {
         }
     }
 
+    /// Whether the path leads over the public network.
     pub fn is_public(self) -> bool {
         matches!(
             self,
@@ -55,18 +57,18 @@ impl PathClass {
         )
     }
 
-    /// For people.
+    /// In words, for reports.
     pub fn describe(self) -> &'static str {
         match self {
             Self::Intranet => "the intranet",
             Self::VpcPeering => "VPC peering",
-            Self::PublicSnat => "public network by SNAT",
-            Self::PublicEip => "public network by an EIP",
+            Self::PublicSnat => "public network, through SNAT",
+            Self::PublicEip => "public network, through an EIP",
             Self::PublicDirect => "public network, directly",
             Self::DirectConnectVpn => "Direct Connect or VPN",
-            Self::PrivateUnmapped => "private, way not known",
-            Self::PublicUnknown => "public network, SNAT or EIP not known",
-            Self::Mixed => "several ways",
+            Self::PrivateUnmapped => "private, path unknown",
+            Self::PublicUnknown => "public network, SNAT or EIP unknown",
+            Self::Mixed => "several paths",
         }
     }
 }
@@ -92,7 +94,7 @@ pub enum IntranetKind {
 }
 
 impl IntranetKind {
-    /// For people.
+    /// In words, for reports.
     pub fn describe(self) -> &'static str {
         match self {
             Self::HostLocal => "this machine itself",
@@ -103,15 +105,17 @@ impl IntranetKind {
     }
 }
 
-/// Whose address an EIP is: the fixes differ.
+/// What an EIP is bound to; the fixes differ.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum EipOf {
+    /// A pod (CCE Turbo and Autopilot).
     Pod,
+    /// The node.
     Node,
 }
 
-/// What a class alone does not say.
+/// Details that the class alone does not show.
 #[derive(Clone, Copy, Debug, Default, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
 #[serde(default, deny_unknown_fields)]
 #[expect(
@@ -119,25 +123,25 @@ pub enum EipOf {
     reason = "each is a remark of its own, in JSON too"
 )]
 pub struct PathAttributes {
-    /// Of `intranet`.
+    /// For `intranet`: what kind of address it is; absent if there is nothing special.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub intranet: Option<IntranetKind>,
-    /// Of `public_eip`.
+    /// For `public_eip`: what the EIP is bound to; absent if unknown.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub eip_of: Option<EipOf>,
-    /// A tunnel device of this host carries it.
+    /// A tunnel device of this machine carries the traffic.
     #[serde(skip_serializing_if = "is_false")]
     pub vpn_on_host: bool,
     /// An IPv4 address reached through NAT64 (RFC 6052).
     #[serde(skip_serializing_if = "is_false")]
     pub nat64: bool,
-    /// The class is that of the way to the proxy.
+    /// The class is that of the path to the proxy.
     #[serde(skip_serializing_if = "is_false")]
     pub via_proxy: bool,
-    /// The pod waits for its EIP: ask again.
+    /// The pod still waits for its EIP: check again later.
     #[serde(skip_serializing_if = "is_false")]
     pub pending: bool,
-    /// Several source addresses were seen.
+    /// Several source addresses were observed.
     #[serde(skip_serializing_if = "is_false")]
     pub snat_pool: bool,
 }
@@ -147,41 +151,42 @@ fn is_false(value: &bool) -> bool {
     !value
 }
 
-/// What a fact about a path comes from.
+/// The source of a fact about a path.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Signal {
-    /// The registries of special-purpose addresses (IANA), and the provider's own ranges.
+    /// IANA's registries of special-purpose addresses, and the provider's own ranges.
     AddressRange,
     /// `network.cidrs` of the configuration.
     OperatorMap,
     /// The cloud's metadata service.
     Metadata,
-    /// The prefixes of our own interfaces.
+    /// The prefixes of this machine's own interfaces.
     OnLink,
-    /// The kernel's routes, and the kinds of its devices.
+    /// The kernel's routes, and the types of its devices.
     Route,
-    /// Round trips.
+    /// Round-trip times.
     RoundTrip,
-    /// Segment sizes beside those of a near destination.
+    /// Segment sizes, compared with those of a near destination.
     SegmentSize,
-    /// The routers on the way.
+    /// The routers on the path.
     Hops,
-    /// The source address that others see.
+    /// The source address that other hosts see.
     Egress,
-    /// The public address that a pod or node is said to have.
+    /// The public address of the pod or node according to annotations, the Node or the configuration.
     Claim,
     /// Other destinations, tried at the same time.
     Control,
-    /// Names, and what resolvers say.
+    /// Names, and the answers of resolvers.
     Name,
-    /// Whose certificate is shown.
+    /// The certificate that the server presents.
     Certificate,
-    /// How the connection went.
+    /// The result of connecting.
     Connect,
 }
 
 impl Signal {
+    /// The signal in words, for reports.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::AddressRange => "address range",

@@ -1,4 +1,4 @@
-//! The operating system and processor an image is built for.
+//! The operating system and processor that an image is built for.
 
 use std::fmt;
 use std::str::FromStr;
@@ -6,22 +6,25 @@ use std::str::FromStr;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-/// An OCI platform, normalised as containerd does (`x86_64` is `amd64`, `aarch64` is `arm64`).
+/// An OCI platform, normalized as containerd does (`x86_64` is `amd64`, `aarch64` is `arm64`).
 #[derive(Clone, Debug, Deserialize, Eq, Hash, JsonSchema, PartialEq, Serialize)]
 pub struct Platform {
+    /// `os`: `linux`, `windows`.
     pub os: String,
+    /// `architecture`, in Go's terms: `amd64`, `arm64`, `arm`.
     pub architecture: String,
+    /// `variant`: `v7` for 32-bit ARM. Absent if there is none, or it is the default of the architecture.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub variant: Option<String>,
 }
 
 impl Platform {
-    /// The platform of the machine this program was built for.
+    /// The platform that this program was built for.
     pub fn local() -> Self {
         Self::normalised("linux", std::env::consts::ARCH, None)
     }
 
-    /// Applies containerd's aliases to what somebody wrote.
+    /// Applies containerd's aliases to a platform as users write it.
     pub fn normalised(os: &str, architecture: &str, variant: Option<&str>) -> Self {
         let variant = variant
             .filter(|v| !v.is_empty())
@@ -30,7 +33,7 @@ impl Platform {
         let (architecture, variant) = match architecture.as_str() {
             "x86_64" | "x86-64" | "amd64" => ("amd64", variant.filter(|v| v != "v1")),
             "i386" | "x86" | "386" => ("386", None),
-            // v8 is what arm64 means when nothing is said.
+            // v8 is the default variant of arm64.
             "aarch64" | "arm64" => ("arm64", variant.filter(|v| v != "8" && v != "v8")),
             "armhf" => ("arm", Some("v7".to_owned())),
             "armel" => ("arm", Some("v6".to_owned())),
@@ -60,7 +63,7 @@ impl FromStr for Platform {
     fn from_str(text: &str) -> Result<Self, String> {
         let wrong = || {
             format!(
-                "platform '{text}' is not of the form os/architecture[/variant], for instance linux/arm64"
+                "platform '{text}' is not of the form os/architecture[/variant], for example linux/arm64"
             )
         };
         let parts: Vec<&str> = text.split('/').collect();

@@ -1,4 +1,4 @@
-//! Proxies: which one a leg went by, and why.
+//! Proxy settings, and which of them apply to a leg.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -6,21 +6,23 @@ use serde::{Deserialize, Serialize};
 use super::endpoint::Endpoint;
 use super::fault::ProxyFault;
 
-/// The proxy settings in force, without the user and password they may hold.
+/// The proxy settings that were applied, without any user and password in them.
 #[derive(Clone, Debug, Default, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
 pub struct ProxySettings {
-    /// Where they come from: `the environment`, or files.
+    /// Where they were read: `the environment`, or files.
     pub source: String,
-    /// They are said to be containerd's own (`--proxy-from`); those of the environment may not be.
+    /// Whether they are containerd's own (`--proxy-from`); those of this process's environment may differ.
     pub is_containerds: bool,
-    /// For https: `HTTPS_PROXY`.
+    /// The proxy for https: `HTTPS_PROXY`; absent if there is none.
     pub https: Option<Proxy>,
-    /// For plain http: `HTTP_PROXY`.
+    /// The proxy for plain http: `HTTP_PROXY`; absent if there is none.
     pub http: Option<Proxy>,
+    /// `NO_PROXY`, as written; absent if it is not set.
     pub no_proxy: Option<String>,
-    /// What could not be used of them.
+    /// What could not be used, and why.
     pub problems: Vec<String>,
-    /// Files of them that were changed after containerd started, and when: it goes by what it read then.
+    /// Files of these settings that were changed after containerd started, with the time of the change.
+    /// containerd uses what it read at its start.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub changed: Vec<String>,
 }
@@ -28,18 +30,18 @@ pub struct ProxySettings {
 /// One proxy.
 #[derive(Clone, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
 pub struct Proxy {
-    /// `http`, `https`, `socks5`, or what Go does not know.
+    /// `http`, `https`, `socks5`, or a scheme that Go does not support.
     pub scheme: String,
     /// `host:port`.
     pub authority: String,
-    /// A user and password go along.
+    /// Whether a user and password are sent to it.
     pub authenticated: bool,
-    /// The variable that names it, as it was written.
+    /// The variable that sets it, as it was written.
     pub variable: String,
 }
 
 impl Proxy {
-    /// Why nothing can be said of its like before it is spoken to.
+    /// Why this kind of proxy can't be checked; `None` if it can.
     pub fn unspoken(&self) -> Option<ProxyFault> {
         let scheme = self.scheme.clone();
         match scheme.as_str() {
@@ -47,7 +49,7 @@ impl Proxy {
             "socks5" | "socks5h" => Some(ProxyFault::Unsupported { scheme }),
             _ => Some(ProxyFault::Undecided {
                 reason: format!(
-                    "builds of containerd with older Go take {self} for a proxy named '{scheme}', those with Go 1.24 and later speak plain HTTP to it"
+                    "containerd built with Go before 1.24 takes {self} for a proxy named '{scheme}'; built with Go 1.24 or later, it speaks plain HTTP to it"
                 ),
             }),
         }
@@ -60,24 +62,36 @@ impl std::fmt::Display for Proxy {
     }
 }
 
-/// How a leg's server is got at (Go, `golang.org/x/net/http/httpproxy`).
+/// Whether a leg uses a proxy, and why (Go, `golang.org/x/net/http/httpproxy`).
 #[derive(Clone, Debug, Default, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
 #[serde(tag = "kind", rename_all = "snake_case")]
 pub enum ProxyRoute {
     /// No proxy is set for the scheme.
     #[default]
     Direct,
-    /// localhost and loopback addresses never go by a proxy.
+    /// localhost and loopback addresses never use a proxy.
     Loopback,
-    /// This entry of `NO_PROXY` matched.
-    Excepted { entry: String, proxy: Proxy },
-    /// By this proxy; no entry of `NO_PROXY` matched.
-    Proxied { proxy: Proxy },
-    /// Without the proxy that the settings ask for, because that was asked for.
-    Forced { proxy: Proxy },
+    /// Direct, because an entry of `NO_PROXY` matches.
+    Excepted {
+        /// That entry.
+        entry: String,
+        /// The proxy that would be used otherwise.
+        proxy: Proxy,
+    },
+    /// Through a proxy; no entry of `NO_PROXY` matches.
+    Proxied {
+        /// The proxy.
+        proxy: Proxy,
+    },
+    /// Direct, although the settings have a proxy, because that was requested (`--compare-direct`).
+    Forced {
+        /// The proxy that the settings have.
+        proxy: Proxy,
+    },
 }
 
 impl ProxyRoute {
+    /// The proxy that the leg uses; `None` if it is direct.
     pub fn proxy(&self) -> Option<&Proxy> {
         match self {
             Self::Proxied { proxy } => Some(proxy),
@@ -86,10 +100,11 @@ impl ProxyRoute {
     }
 }
 
-/// What a proxy said to `CONNECT` (RFC 9110, 9.3.6).
+/// A proxy's answer to `CONNECT` (RFC 9110, 9.3.6).
 #[derive(Clone, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
 pub struct Tunnel {
-    /// The server the proxy was asked to connect to, and what is resolved there.
+    /// The server that the proxy was requested to connect to. The proxy resolves its name.
     pub to: Endpoint,
+    /// HTTP status of the answer.
     pub status: u16,
 }

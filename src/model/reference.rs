@@ -1,6 +1,6 @@
-//! The name of an image, read as containerd and the kubelet read it.
+//! Image references, read as containerd and the kubelet read them.
 //!
-//! Grammar and normalisation: github.com/distribution/reference (`ParseDockerRef`).
+//! Grammar and normalization: github.com/distribution/reference (`ParseDockerRef`).
 
 use std::fmt;
 use std::net::Ipv6Addr;
@@ -11,13 +11,12 @@ use serde::{Deserialize, Serialize};
 
 use super::endpoint::{Host, split_port};
 
-/// A normalised image reference: `docker.io/library/nginx:latest` for `nginx`.
-///
+/// A normalized image reference: `docker.io/library/nginx:latest` for `nginx`.
 #[derive(Clone, Debug, Deserialize, Eq, Hash, JsonSchema, PartialEq, Serialize)]
 #[serde(try_from = "String", into = "String")]
 #[schemars(with = "String")]
 pub struct Reference {
-    /// Host and port as written, after normalisation: `docker.io`, `registry.example.com:5000`.
+    /// Host and port as written, after normalization: `docker.io`, `registry.example.com:5000`.
     domain: String,
     /// The path below the domain: `library/nginx`.
     repository: String,
@@ -25,60 +24,95 @@ pub struct Reference {
     digest: Option<String>,
 }
 
-/// Why a text is no image reference, and how it would be one.
+/// Why a text is not an image reference, and how to correct it.
 #[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
 pub enum ReferenceError {
+    /// There is no character other than white space.
     #[error("the reference is empty")]
     Empty,
-    #[error("the reference holds white space or control characters; write '{0}'")]
+    /// White space or control characters; with the text without them.
+    #[error("the reference contains white space or control characters; write '{0}'")]
     Whitespace(String),
-    #[error("an image reference has no '{scheme}'; write '{fix}'")]
-    Scheme { scheme: String, fix: String },
+    /// A URL was written.
+    #[error("an image reference does not begin with '{scheme}'; write '{fix}'")]
+    Scheme {
+        /// Its scheme with `://`.
+        scheme: String,
+        /// The text without the scheme.
+        fix: String,
+    },
+    /// A user or password before the host; with the text without them.
     #[error("an image reference has no user or password; write '{0}'")]
     UserInfo(String),
+    /// The ID of an image without a name; with that ID.
     #[error("64 hexadecimal digits are the ID of an image, not its name; write name@sha256:{0}")]
     BareId(String),
+    /// There is no repository.
     #[error(
         "'{text}' names no repository; write {}/name:tag",
         if domain.is_empty() { "registry" } else { domain }
     )]
-    MissingName { text: String, domain: String },
+    MissingName {
+        /// The text as written.
+        text: String,
+        /// The registry in it; empty if there is none.
+        domain: String,
+    },
+    /// Upper-case letters in the repository.
     #[error("the repository '{repository}' must be in lower case; write '{fix}'")]
-    UpperCase { repository: String, fix: String },
+    UpperCase {
+        /// The repository as written.
+        repository: String,
+        /// The text in lower case.
+        fix: String,
+    },
+    /// An underscore in the registry's host.
     #[error("the host '{0}' has an underscore, which a registry's name can't have")]
     Underscore(String),
+    /// The registry's host is not valid.
     #[error(
-        "'{0}' is no host of a registry: letters, digits, '-' and '.', or an IPv6 address in brackets"
+        "'{0}' is not a registry's host: use letters, digits, '-' and '.', or an IPv6 address in brackets"
     )]
     Host(String),
-    #[error("'{0}' is no port")]
+    /// The registry's port is not valid.
+    #[error("'{0}' is not a port")]
     Port(String),
+    /// A part of the repository between slashes is not valid.
     #[error(
-        "'{0}' can't be part of a repository's name: lower-case letters and digits, joined by one '.', one or two '_', or any number of '-'"
+        "'{0}' can't be part of a repository's name: use lower-case letters and digits, joined by one '.', one or two '_', or any number of '-'"
     )]
     Component(String),
+    /// The repository is longer than 255 characters; with its length.
     #[error("the repository's name has {0} characters; at most {MAX_NAME} are allowed")]
     TooLong(usize),
-    #[error("there is a ':' and no tag behind it; write '{0}'")]
+    /// A colon without a tag; with the text without the colon.
+    #[error("there is no tag after the ':'; write '{0}'")]
     EmptyTag(String),
+    /// The tag is not valid.
     #[error(
-        "'{0}' is no tag: up to 128 letters, digits, '_', '.' and '-', not beginning with '.' or '-'"
+        "'{0}' is not a tag: use up to 128 letters, digits, '_', '.' and '-', not beginning with '.' or '-'"
     )]
     Tag(String),
-    #[error("'{0}' is no digest; it looks like sha256: and 64 hexadecimal digits")]
+    /// The digest is not valid.
+    #[error("'{0}' is not a digest; write sha256: and 64 hexadecimal digits")]
     Digest(String),
+    /// The digest has the wrong length for its algorithm.
     #[error("a {algorithm} digest has {want} hexadecimal digits, this one {got}")]
     DigestLength {
+        /// `sha256`, `sha384` or `sha512`.
         algorithm: String,
+        /// Number of hexadecimal digits.
         got: usize,
+        /// Number of hexadecimal digits of that algorithm.
         want: usize,
     },
-    #[error("containerd does not know the digest algorithm '{0}'; use sha256")]
+    /// containerd does not support the digest's algorithm.
+    #[error("containerd does not support the digest algorithm '{0}'; use sha256")]
     Algorithm(String),
 }
 
 impl Reference {
-    /// `docker.io`, `registry.example.com:5000`: the key that credentials and `certs.d` go by.
+    /// `docker.io`, `registry.example.com:5000`: the key for credentials and `certs.d`.
     pub fn domain(&self) -> &str {
         &self.domain
     }
@@ -88,16 +122,17 @@ impl Reference {
         &self.repository
     }
 
-    /// The tag as written, or `latest` where neither tag nor digest was.
+    /// The tag as written, or `latest` if there is neither tag nor digest; `None` if there is only a digest.
     pub fn tag(&self) -> Option<&str> {
         self.tag.as_deref()
     }
 
+    /// The digest as written; `None` if there is none.
     pub fn digest(&self) -> Option<&str> {
         self.digest.as_deref()
     }
 
-    /// What the manifest is asked by: the digest where there is one, else the tag.
+    /// What the manifest is requested by: the digest if there is one, else the tag.
     pub fn version(&self) -> &str {
         self.digest
             .as_deref()
@@ -105,12 +140,12 @@ impl Reference {
             .unwrap_or(DEFAULT_TAG)
     }
 
-    /// `docker.io/library/nginx`: what the kubelet matches credentials against.
+    /// `docker.io/library/nginx`: the name that the kubelet matches credentials against.
     pub fn name(&self) -> String {
         format!("{}/{}", self.domain, self.repository)
     }
 
-    /// The host that a pull dials, and the port if the name has one. `docker.io` is served by
+    /// The host that a pull connects to, and the port if the name has one. `docker.io` is served by
     /// `registry-1.docker.io` (containerd, `docker.DefaultHost`).
     pub fn host(&self) -> (Host, Option<u16>) {
         if self.domain == DOCKER_HUB {
@@ -215,10 +250,11 @@ impl fmt::Display for Reference {
     }
 }
 
-/// `algorithm:hex` with an algorithm that containerd knows (go-digest: sha256, sha384, sha512).
+/// Checks for `algorithm:hex` with an algorithm that containerd supports (go-digest: sha256, sha384, sha512).
 ///
 /// # Errors
-/// What is wrong with it.
+///
+/// If the form, the algorithm or the number of digits is not valid.
 pub fn check_digest(digest: &str) -> Result<(), ReferenceError> {
     let wrong = || ReferenceError::Digest(digest.to_owned());
     let (algorithm, hex) = digest.split_once(':').ok_or_else(wrong)?;
@@ -251,7 +287,7 @@ pub fn check_digest(digest: &str) -> Result<(), ReferenceError> {
 
 fn cut(text: &str, at: char) -> (&str, Option<&str>) {
     let both = text.split_once(at);
-    both.map_or((text, None), |(before, behind)| (before, Some(behind)))
+    both.map_or((text, None), |(before, after)| (before, Some(after)))
 }
 
 fn is_hex(text: &str) -> bool {
@@ -259,7 +295,7 @@ fn is_hex(text: &str) -> bool {
     text.bytes().all(is_digit)
 }
 
-/// Things that people paste and that the grammar would refuse with less to say.
+/// Refuses common pasted texts, for which the grammar alone would give a less helpful message.
 fn refuse_pasted(text: &str) -> Result<(), ReferenceError> {
     let unwanted = |c: char| c.is_whitespace() || c.is_control();
     if text.chars().all(unwanted) {
@@ -278,7 +314,7 @@ fn refuse_pasted(text: &str) -> Result<(), ReferenceError> {
         return Err(ReferenceError::Scheme {
             scheme: format!("{scheme}://"),
             fix: match rest.rsplit_once('@') {
-                // Behind a scheme there is a user even without a path; but not before a digest.
+                // After a scheme, an `@` ends a user even without a path, but not before a digest.
                 Some((_, host)) if !host.contains('/') && !host.starts_with("sha") => host,
                 _ => without_user(rest),
             }
@@ -295,16 +331,16 @@ fn refuse_pasted(text: &str) -> Result<(), ReferenceError> {
     Ok(())
 }
 
-/// Cuts off `user:password@` before a host: it must not be repeated in a message. The `@` before a
-/// digest has no `/` behind it.
+/// Cuts off `user:password@` before a host: it must not be repeated in a message. An `@` before a digest has no
+/// `/` after it.
 fn without_user(text: &str) -> &str {
     text.rmatch_indices('@')
         .map(|(at, _)| &text[at + 1..])
-        .find(|behind| behind.contains('/'))
+        .find(|after| after.contains('/'))
         .unwrap_or(text)
 }
 
-/// Splits off the registry, Docker Hub where none is written.
+/// Splits off the registry; Docker Hub if none is written.
 fn split_domain(name: &str) -> (&str, &str) {
     let Some((first, rest)) = name.split_once('/') else {
         return (DOCKER_HUB, name);
@@ -327,7 +363,7 @@ fn check_domain(domain: &str) -> Result<(), ReferenceError> {
     }
     let wrong = || ReferenceError::Host(host.to_owned());
     if let Some(inner) = host.strip_prefix('[') {
-        // Zones and IPv4-mapped addresses are not of the grammar.
+        // Zones and IPv4-mapped addresses are not part of the grammar.
         let inner = inner.strip_suffix(']').ok_or_else(wrong)?;
         if inner.contains('.') || inner.parse::<Ipv6Addr>().is_err() {
             return Err(wrong());
@@ -490,16 +526,16 @@ mod tests {
             ("a/b___c", "'b___c'"),
             ("my_reg.example.com/x", "underscore"),
             ("my_reg:5000/x", "underscore"),
-            ("-reg.example.com/x", "is no host"),
-            ("reg..example.com/x", "is no host"),
-            ("[fd12::zz]:1/x", "is no host"),
-            ("reg:port/x", "'port' is no port"),
-            ("reg:70000/x", "'70000' is no port"),
-            ("nginx:.x", "'.x' is no tag"),
-            ("nginx:a:b", "'a:b' is no tag"),
+            ("-reg.example.com/x", "is not a registry's host"),
+            ("reg..example.com/x", "is not a registry's host"),
+            ("[fd12::zz]:1/x", "is not a registry's host"),
+            ("reg:port/x", "'port' is not a port"),
+            ("reg:70000/x", "'70000' is not a port"),
+            ("nginx:.x", "'.x' is not a tag"),
+            ("nginx:a:b", "'a:b' is not a tag"),
             ("nginx@sha256:abc", "has 64 hexadecimal digits, this one 3"),
-            ("nginx@sha256", "is no digest"),
-            ("nginx@sha256:XYZ", "is no digest"),
+            ("nginx@sha256", "is not a digest"),
+            ("nginx@sha256:XYZ", "is not a digest"),
             ("nginx@md5:00112233445566778899aabbccddeeff", "'md5'"),
             (id, "the ID of an image"),
             (long.as_str(), "at most 255"),

@@ -1,4 +1,4 @@
-//! What resolving a name showed: questions, answers, and where they disagree.
+//! Evidence of resolving a name: queries, answers, and where servers return different answers.
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -9,46 +9,56 @@ use super::fault::DnsFault;
 use super::step::Step;
 use super::text::joined;
 
+/// The resolution of one name.
 #[derive(Clone, Debug, Default, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
 pub struct Resolve {
-    /// Every question put to every server, in the order of names, attempts, servers, families. A
-    /// question that stayed unanswered and was put again is there once for each attempt.
+    /// Every query to every server, in the order of names, attempts, servers, families. A query that was
+    /// repeated because it was not answered is listed once for each attempt.
     pub queries: Vec<Query>,
+    /// The addresses that a pull would connect to, or why there are none.
     #[serde(flatten)]
     pub outcome: Step<Resolution, DnsFault>,
 }
 
 impl Resolve {
-    /// What each server that gave a word says of the first name and family that two of them say
-    /// contrary things of; `None` when they agree as far as they answered.
+    /// The answers of all servers for the first name and family for which two of them contradict each other;
+    /// `None` if all answers agree.
     ///
-    /// Contrary are: addresses with none in common, and addresses against NXDOMAIN, or, for IPv4,
-    /// against NODATA. Sets that overlap agree, as servers rotate and shorten them. NODATA for AAAA
-    /// agrees with anything: resolvers filter AAAA, or make them up (DNS64, RFC 6147). A server
-    /// that gave no word (timeout, SERVFAIL, REFUSED) takes no part.
+    /// Answers contradict each other if both have addresses and none in common, or if one has addresses and the
+    /// other NXDOMAIN or, for IPv4, NODATA. Overlapping sets agree, as servers rotate and shorten them. NODATA
+    /// for AAAA agrees with anything: resolvers filter AAAA, or make them up (DNS64, RFC 6147). A server
+    /// without an answer (timeout, SERVFAIL, REFUSED) does not count.
     ///
-    /// Disjoint public addresses may come of load balancing by DNS, where each resolver is given
-    /// the servers nearest to it; a private address against a public one, or against NXDOMAIN, is
-    /// split horizon. The caller weighs that by the addresses.
+    /// Disjoint public addresses may be load balancing by DNS, where each resolver receives the servers nearest
+    /// to it; a private address against a public one, or against NXDOMAIN, is split-horizon DNS. The caller
+    /// decides from the addresses.
     pub fn disagreement(&self) -> Option<Vec<(SocketAddr, NameAnswer)>> {
         self.queries.iter().find_map(|query| {
             let same = |other: &&Query| other.name == query.name && other.family == query.family;
-            let word = |other: &Query| Some((other.server, NameAnswer::of(other)?));
-            let said: Vec<_> = self.queries.iter().filter(same).filter_map(word).collect();
-            let is_contrary = said.iter().enumerate().any(|(i, (_, a))| {
-                let mut later = said[i + 1..].iter();
+            let answer = |other: &Query| Some((other.server, NameAnswer::of(other)?));
+            let answers: Vec<_> = self
+                .queries
+                .iter()
+                .filter(same)
+                .filter_map(answer)
+                .collect();
+            let is_contrary = answers.iter().enumerate().any(|(i, (_, a))| {
+                let mut later = answers[i + 1..].iter();
                 later.any(|(_, b)| a.is_contrary_to(b, query.family))
             });
-            is_contrary.then_some(said)
+            is_contrary.then_some(answers)
         })
     }
 }
 
-/// A server's word on one name and family.
+/// A server's answer for one name and family.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum NameAnswer {
+    /// Its records of that family.
     Addresses(Vec<IpAddr>),
+    /// The name does not exist (RFC 2308, 2.1).
     NxDomain,
+    /// The name exists without a record of that family (RFC 2308, 2.2).
     NoData,
 }
 
@@ -76,7 +86,7 @@ impl NameAnswer {
             (Self::Addresses(_), Self::NoData) | (Self::NoData, Self::Addresses(_)) => {
                 family == Family::V4
             }
-            // No address either way (some servers say NXDOMAIN where NODATA is due, RFC 8020).
+            // Neither has an address (some servers send NXDOMAIN where NODATA is due, RFC 8020).
             (Self::NxDomain | Self::NoData, Self::NxDomain | Self::NoData) => false,
         }
     }
@@ -92,38 +102,48 @@ impl std::fmt::Display for NameAnswer {
     }
 }
 
-/// What a pull would dial.
+/// The addresses that a pull would connect to.
 #[derive(Clone, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
 pub struct Resolution {
-    /// The full name that answered, after the search list.
+    /// The full name that has the addresses, after applying the search list.
     pub name: String,
-    /// In the order a client tries them (RFC 6724).
+    /// The addresses, in the order in which a client tries them (RFC 6724).
     pub addresses: Vec<IpAddr>,
-    /// CNAMEs from the name to the one that has the addresses.
+    /// CNAMEs from that name to the one that has the addresses.
     pub cnames: Vec<String>,
+    /// Where the addresses are from.
     pub source: ResolutionSource,
 }
 
+/// Where the addresses of a name are from.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
 #[serde(tag = "kind", rename_all = "snake_case")]
 pub enum ResolutionSource {
-    /// The server that a Go program would have had its answer from.
+    /// A name server: the one whose answer a Go program would have used.
     Server {
+        /// Its address and port.
         server: SocketAddr,
     },
+    /// The hosts file (hosts(5)).
     HostsFile,
+    /// The host is an address.
     Literal,
+    /// An override for this host (`--resolve`).
     Override,
 }
 
+/// Address family.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, Hash, JsonSchema, PartialEq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Family {
+    /// IPv4.
     V4,
+    /// IPv6.
     V6,
 }
 
 impl Family {
+    /// The family of an address.
     pub fn of(address: IpAddr) -> Self {
         if address.is_ipv4() {
             Self::V4
@@ -150,29 +170,38 @@ impl std::fmt::Display for Family {
     }
 }
 
-/// One question to one server.
+/// One query to one server.
 #[derive(Clone, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
 pub struct Query {
+    /// Address and port of the name server.
     pub server: SocketAddr,
-    /// The full name asked for, with its final dot.
+    /// The full name that was queried, with its final dot.
     pub name: String,
+    /// The family that was queried: A or AAAA records.
     pub family: Family,
-    /// UDP was truncated (RFC 1035, 4.1.1, TC) and the question asked again over TCP; or the
-    /// resolver is set to TCP (`options use-vc`).
+    /// Whether TCP was used: the answer over UDP was truncated (RFC 1035, 4.1.1, TC), or the resolver is set to
+    /// TCP (`options use-vc`).
     pub tcp: bool,
+    /// The answer, or why there is none.
     #[serde(flatten)]
     pub outcome: Step<Answer, DnsFault>,
 }
 
+/// A server's answer with addresses.
 #[derive(Clone, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
 pub struct Answer {
+    /// The A or AAAA records.
     pub records: Vec<AddressRecord>,
+    /// The CNAMEs in the answer, in the order of the chain.
     pub cnames: Vec<String>,
 }
 
+/// An A or AAAA record.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
 pub struct AddressRecord {
+    /// The address.
     pub address: IpAddr,
+    /// Time to live, in seconds (RFC 1035, 3.2.1).
     pub ttl_seconds: u32,
 }
 
@@ -183,20 +212,20 @@ mod tests {
     use super::*;
     use crate::model::step::Skip;
 
-    /// Server's last octet, name, family, what it said.
+    /// Server's last octet, name, family, its answer.
     type Row<'a> = (u8, &'a str, Family, Result<&'a [&'a str], DnsFault>);
 
     fn queries(table: &[Row<'_>]) -> Resolve {
         let took = Duration::from_millis(1);
         let queries = table
             .iter()
-            .map(|(server, name, family, said)| Query {
+            .map(|(server, name, family, answer)| Query {
                 server: SocketAddr::from(([10, 0, 0, *server], 53)),
                 name: (*name).to_owned(),
                 family: *family,
                 tcp: false,
                 outcome: Step::from_result(
-                    said.clone().map(|addresses| Answer {
+                    answer.clone().map(|addresses| Answer {
                         records: addresses
                             .iter()
                             .map(|a| AddressRecord {
@@ -248,9 +277,9 @@ mod tests {
                     (SocketAddr::from(([10, 0, 0, 2], 53)), b.to_owned()),
                 ]
             });
-            let said = resolve.disagreement().unwrap_or_default().into_iter();
-            let said: Vec<_> = said.map(|(at, said)| (at, said.to_string())).collect();
-            assert_eq!(said, want, "{a:?} {b:?}");
+            let found = resolve.disagreement().unwrap_or_default().into_iter();
+            let found: Vec<_> = found.map(|(at, answer)| (at, answer.to_string())).collect();
+            assert_eq!(found, want, "{a:?} {b:?}");
         }
     }
 
@@ -277,11 +306,11 @@ mod tests {
             (3, "b.", V4, Ok(&["52.0.0.1"])),
         ]);
         let found = resolve.disagreement().unwrap();
-        assert_eq!(found.len(), 2, "the silent server says nothing");
+        assert_eq!(found.len(), 2, "the silent server does not count");
         assert!(
             found
                 .iter()
-                .all(|(_, said)| matches!(said, NameAnswer::Addresses(_)))
+                .all(|(_, answer)| matches!(answer, NameAnswer::Addresses(_)))
         );
     }
 }

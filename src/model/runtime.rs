@@ -1,4 +1,4 @@
-//! The container runtime that pulls, as far as it is known.
+//! The container runtime that pulls, and its release.
 
 use std::fmt;
 use std::str::FromStr;
@@ -8,12 +8,12 @@ use serde::{Deserialize, Serialize};
 
 use super::text::printable;
 
-/// A runtime as a Node names it in `status.nodeInfo.containerRuntimeVersion`: `containerd://1.7.24`.
+/// A runtime as a Node states it in `status.nodeInfo.containerRuntimeVersion`: `containerd://1.7.24`.
 #[derive(Clone, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
 pub struct Runtime {
     /// `containerd`, `cri-o`, `docker`.
     pub name: String,
-    /// As the Node says it: distributions append to it (`1.6.20~ds1`).
+    /// The version as the Node states it; distributions append to it (`1.6.20~ds1`).
     pub version: String,
 }
 
@@ -23,7 +23,7 @@ impl FromStr for Runtime {
     fn from_str(text: &str) -> Result<Self, String> {
         let error = || {
             format!(
-                "'{}' is no runtime: write NAME://VERSION as `kubectl get node -o wide` shows it, for instance containerd://1.7.24",
+                "'{}' is not a container runtime: write NAME://VERSION as `kubectl get node -o wide` shows it, for example containerd://1.7.24",
                 printable(text)
             )
         };
@@ -48,13 +48,12 @@ impl fmt::Display for Runtime {
 }
 
 impl Runtime {
-    /// Reads what was kept of a Node: `containerd 1.7.24`.
+    /// Reads the runtime as `NodeFacts` has it: `containerd 1.7.24`.
     pub fn of_node(text: &str) -> Option<Self> {
         text.replacen(' ', "://", 1).parse().ok()
     }
 
-    /// Major, minor and patch of containerd; `None` for another runtime, or a version that can't be
-    /// read.
+    /// Major, minor and patch of containerd; `None` for another runtime, or a version that can't be read.
     pub fn containerd(&self) -> Option<(u16, u16, u16)> {
         if self.name != "containerd" {
             return None;
@@ -68,7 +67,7 @@ impl Runtime {
     }
 }
 
-/// What the parts of a version begin with, as far as that is a number.
+/// The numbers that the parts of a version begin with; `None` for a part without one.
 pub(super) fn numbers(version: &str) -> impl Iterator<Item = Option<u16>> {
     let version = version.strip_prefix('v').unwrap_or(version);
     version.split('.').map(|part| {

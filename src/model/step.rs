@@ -1,4 +1,4 @@
-//! How a phase ended: done, failed or skipped. What was not measured has a reason and is never zero.
+//! The outcome of a phase: done, failed or skipped. What was not measured has a reason and is never zero.
 
 use std::time::Duration;
 
@@ -9,26 +9,34 @@ use super::endpoint::Role;
 use super::fault::{HttpFault, Phase};
 use super::units::Seconds;
 
-/// How a phase ended.
+/// The outcome of a phase.
 #[derive(Clone, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
 #[serde(tag = "outcome", rename_all = "snake_case")]
 pub enum Step<T, F> {
+    /// The phase succeeded.
     Done {
+        /// What it found.
         value: T,
+        /// How long it took.
         #[serde(rename = "took_seconds", with = "Seconds")]
         took: Duration,
     },
+    /// The phase failed.
     Failed {
+        /// Why.
         fault: F,
+        /// How long it took until it failed.
         #[serde(rename = "took_seconds", with = "Seconds")]
         took: Duration,
     },
+    /// The phase was not run.
     Skipped {
+        /// Why.
         reason: Skip,
     },
 }
 
-/// Nothing has asked for it.
+/// Nothing required the phase.
 impl<T, F> Default for Step<T, F> {
     fn default() -> Self {
         Self::skipped(Skip::NotNeeded)
@@ -36,16 +44,17 @@ impl<T, F> Default for Step<T, F> {
 }
 
 impl<T, F> Step<T, F> {
-    /// Not run, and why.
+    /// A phase that was not run, with the reason.
     pub fn skipped(reason: Skip) -> Self {
         Self::Skipped { reason }
     }
 
-    /// Not run, since this phase has failed.
+    /// A phase that was not run, since an earlier one of this leg failed.
     pub fn blocked(role: Role, phase: Phase) -> Self {
         Self::skipped(Skip::Blocked { role, phase })
     }
 
+    /// What a successful phase found.
     pub fn done(&self) -> Option<&T> {
         match self {
             Self::Done { value, .. } => Some(value),
@@ -53,6 +62,7 @@ impl<T, F> Step<T, F> {
         }
     }
 
+    /// Why a failed phase failed.
     pub fn fault(&self) -> Option<&F> {
         match self {
             Self::Failed { fault, .. } => Some(fault),
@@ -68,7 +78,7 @@ impl<T, F> Step<T, F> {
         self.fault().map(ToString::to_string)
     }
 
-    /// How long it took; `None` when it was not run.
+    /// How long it took; `None` if it was not run.
     pub fn took(&self) -> Option<Duration> {
         match self {
             Self::Done { took, .. } | Self::Failed { took, .. } => Some(*took),
@@ -76,7 +86,7 @@ impl<T, F> Step<T, F> {
         }
     }
 
-    /// A step that ran from a start until now.
+    /// The outcome of a phase that returned this result after this time.
     pub fn from_result(result: Result<T, F>, took: Duration) -> Self {
         match result {
             Ok(value) => Self::Done { value, took },
@@ -86,7 +96,7 @@ impl<T, F> Step<T, F> {
 }
 
 impl<T> Step<T, HttpFault> {
-    /// The status that it failed by.
+    /// The HTTP status with which it failed.
     pub fn status(&self) -> Option<u16> {
         match self.fault()? {
             HttpFault::Status { status, .. } => Some(*status),
@@ -100,18 +110,26 @@ impl<T> Step<T, HttpFault> {
 #[serde(tag = "kind", rename_all = "snake_case")]
 pub enum Skip {
     /// An earlier phase failed.
-    Blocked { role: Role, phase: Phase },
-    /// The leg's server is that of an earlier leg, and its connection was used.
-    SharedConnection { role: Role },
-    /// The protocol does not ask for it here (no TLS over plain http, no token when anonymous is let in).
+    Blocked {
+        /// The leg of that phase.
+        role: Role,
+        /// The phase that failed.
+        phase: Phase,
+    },
+    /// The leg's server is the same as that of an earlier leg, and its connection was used.
+    SharedConnection {
+        /// That earlier leg.
+        role: Role,
+    },
+    /// The protocol does not require it: no TLS over plain http, no token if anonymous requests are accepted.
     NotNeeded,
-    /// Nothing to look for: the image has no layer.
+    /// The image has no layers.
     NoLayer,
-    /// The place is one that no client should be led to; nothing was sent there.
+    /// No client should be led to this server; nothing was sent to it.
     Untrusted,
-    /// Another host serves this part.
+    /// Another host serves this part of the image.
     OtherHost,
-    /// It might count against a rate limit of which little is left.
+    /// It might count against a rate limit that is nearly used up.
     #[serde(alias = "spared")]
     QuotaReserved,
 }

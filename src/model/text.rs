@@ -1,15 +1,15 @@
-//! Text that came from the network, made fit to be shown.
+//! Makes text from the network fit to be shown, and formats text for people.
 
-/// Longer messages of registries are HTML pages or worse.
+/// Maximum number of characters shown of a message. Longer messages of registries are usually HTML pages.
 pub const MAX_SHOWN: usize = 300;
 
-/// Replaces what could move the cursor, hide text or turn its direction, and cuts to 300
+/// Replaces characters that could move the cursor, hide text or change its direction, and cuts the text to 300
 /// characters.
 pub fn printable(text: &str) -> String {
     clean(text, MAX_SHOWN)
 }
 
-/// The same with another limit.
+/// The same with another limit, in characters.
 pub fn clean(text: &str, limit: usize) -> String {
     let mut characters = text.chars().map(|c| match c {
         '\t' | '\n' | '\r' => ' ',
@@ -24,21 +24,21 @@ pub fn clean(text: &str, limit: usize) -> String {
     shown
 }
 
-/// Several things, with commas between them.
+/// The items, separated by commas.
 pub fn joined(items: impl IntoIterator<Item: ToString>) -> String {
     let words: Vec<String> = items.into_iter().map(|item| item.to_string()).collect();
     words.join(", ")
 }
 
-/// How a page for people stands in a fault. Its title is for the operator: whoever it was made for need
-/// not be the tenant whose pod gets an Event.
+/// How a fault names a web page. Its title is for the operator; it may not be meant for the tenant whose pod
+/// gets an Event.
 pub fn titled(title: &str) -> String {
     format!("{TITLED}'{title}'")
 }
 
 const TITLED: &str = "a page titled ";
 
-/// The same text, for a reader who is not to see the title of a page.
+/// The same text without the title of a page, for a reader who must not see it.
 pub fn without_title(text: &str) -> String {
     match text.split_once(TITLED) {
         Some((before, _)) => format!("{before}a page"),
@@ -56,8 +56,8 @@ pub fn hex(bytes: &[u8]) -> String {
     })
 }
 
-/// Prose in lines of at most `width` columns, broken at words: the first begins with `first`, the others with
-/// `hang` blanks. A word that is longer than a line has one of its own.
+/// Prose in lines of at most `width` columns, broken at words. The first line begins with `first`, the others
+/// with `hang` blanks. A word that is longer than a line has a line of its own.
 pub fn wrapped(first: &str, hang: usize, width: usize, prose: &str) -> String {
     let (mut text, mut line) = (String::new(), first.to_owned());
     let mut used = first.chars().count();
@@ -80,8 +80,8 @@ pub fn wrapped(first: &str, hang: usize, width: usize, prose: &str) -> String {
     text
 }
 
-/// Control characters (C0, DEL, C1), and those of Unicode that are not seen but change what is:
-/// bidi marks, embeddings and isolates (UAX #9), zero-width characters, line separators, tags.
+/// Control characters (C0, DEL, C1), and those of Unicode that are invisible and change what is shown: bidi
+/// marks, embeddings and isolates (UAX #9), zero-width characters, line separators, tags.
 fn is_deceptive(c: char) -> bool {
     c.is_control()
         || matches!(c,

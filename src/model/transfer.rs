@@ -1,4 +1,4 @@
-//! What a transfer of real layers looked like: bytes by time, and what the kernel said meanwhile.
+//! Evidence of a transfer test: bytes over time, and what the kernel reported meanwhile.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -11,17 +11,18 @@ use super::endpoint::Endpoint;
 use super::fault::HttpFault;
 use super::units::{Bytes, ListOfSeconds, OptionalSeconds, Seconds};
 
-/// A transfer test.
+/// A transfer test: a bounded download of real layers.
 #[derive(Clone, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
 pub struct Transfer {
-    /// By the local clock.
+    /// When the test started, by the local clock.
     #[serde(alias = "began")]
     pub started: Timestamp,
-    /// It was to end at these bytes, or after this time.
+    /// Maximum number of bytes that the test may read.
     pub max_bytes: Bytes,
+    /// Maximum duration of the test.
     #[serde(rename = "max_duration_seconds", with = "Seconds")]
     pub max_duration: Duration,
-    /// How long the pull of the image may take, by whoever asked.
+    /// How long a pull of the image may take, as required for this check; absent if nothing was required.
     #[serde(
         rename = "expected_within_seconds",
         with = "OptionalSeconds",
@@ -29,39 +30,42 @@ pub struct Transfer {
         skip_serializing_if = "Option::is_none"
     )]
     pub expected_within: Option<Duration>,
-    /// More and more of the way is used, one stage after the other.
+    /// The stages, in order; each uses more of the path than the one before.
     pub stages: Vec<Stage>,
+    /// The layers that were read.
     pub streams: Vec<TransferStream>,
-    /// TCP connections that carried them.
+    /// Number of TCP connections that carried them.
     pub connections: usize,
-    /// Bytes of all streams together, by the time since the first byte: of TCP (`tcpi_bytes_received`)
-    /// where the kernel tells, else of the layers.
+    /// Bytes of all streams together, over the time since the first byte: those of TCP (`tcpi_bytes_received`)
+    /// if the kernel reports them, else those of the layers.
     pub arrivals: Vec<Arrival>,
-    /// Small requests on a connection of their own.
+    /// Small requests on a separate connection; absent if there were none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pings: Option<Pings>,
-    /// A host elsewhere, read at the same time in the last stage.
+    /// A host elsewhere that was read at the same time, in the last stage; absent if there was none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub control: Option<ControlTransfer>,
-    /// All that came in through the network device which the bytes took.
+    /// All bytes received by the network device that the layers arrived on; absent if unknown.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub device: Option<DeviceTraffic>,
-    /// What this process had of the processors.
+    /// CPU time of this process; absent if unknown.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cpu: Option<CpuUse>,
+    /// Why the test ended.
     pub end: TransferEnd,
+    /// How long the test took.
     #[serde(rename = "took_seconds", with = "Seconds")]
     pub took: Duration,
 }
 
 impl Transfer {
-    /// How often bytes are counted.
+    /// Interval at which bytes are counted.
     pub const TICK: Duration = Duration::from_millis(25);
 
-    /// A series of a minute; a full pull of hours is counted no longer.
+    /// Maximum number of entries in a series: a minute. A longer download is not counted beyond that.
     pub const MAX_ARRIVALS: usize = 2400;
 
-    /// What was read of layers, and of a control host.
+    /// The bytes read, from layers and from a control host.
     pub fn bytes(&self) -> Bytes {
         let control = self
             .control
@@ -72,98 +76,109 @@ impl Transfer {
     }
 }
 
-/// Why it ended.
+/// Why a transfer test ended.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum TransferEnd {
-    /// The rate was known.
+    /// The rate was stable.
     Stable,
-    /// There were no more bytes to spend.
+    /// The maximum number of bytes was read.
     #[serde(alias = "bytes_spent")]
     ByteLimit,
+    /// The maximum duration was reached.
     #[serde(alias = "time_spent")]
     TimeLimit,
-    /// All layers were read.
+    /// All layers were read to their end.
     Complete,
-    /// No stream was left.
+    /// Every stream failed.
     Failed,
-    /// Others had to wait for our bytes, for long.
+    /// The test slowed others down: for a while, small requests took much longer than on an idle path.
     Harmful,
-    /// Others used the same device, a pull perhaps.
+    /// Other traffic, perhaps a pull, used the same network device.
     Disturbed,
 }
 
-/// A part of the test with the same use of the way.
+/// A part of the test with the same number of streams.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
 pub struct Stage {
+    /// What is read in it.
     pub kind: StageKind,
-    /// Since the first byte.
+    /// When it started, since the first byte.
     #[serde(rename = "from_seconds", with = "Seconds")]
     pub from: Duration,
-    /// How many were reading as it began.
+    /// Number of streams at its start.
     pub streams: usize,
-    /// How many TCP connections they had.
+    /// Number of TCP connections of these streams.
     pub connections: usize,
 }
 
+/// What a stage of the test reads.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum StageKind {
-    /// One layer alone.
+    /// One layer at a time.
     OneStream,
-    /// As many as containerd reads at the same time, each over a connection of its own.
+    /// As many layers as containerd reads at the same time, each over its own connection.
     AsContainerd,
-    /// Made by versions that spoke HTTP/2 and are read in their reports: as many streams, which had
-    /// shared a connection before, each over one of its own.
+    /// Only in reports of older versions, which used HTTP/2: as many streams, which had shared a connection
+    /// before, each over its own connection.
     OwnConnections,
-    /// The same, and a host elsewhere.
+    /// The same, and a control host elsewhere.
     WithControl,
 }
 
-/// The time from a small request to its answer, while nothing else was going on and while layers came.
+/// The time from a small request to its answer, on the idle path and while layers are downloaded.
 #[derive(Clone, Debug, Default, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
 pub struct Pings {
+    /// On the idle path, before the first layer.
     #[serde(rename = "idle_seconds", with = "ListOfSeconds")]
     pub idle: Vec<Duration>,
+    /// While layers are downloaded.
     pub loaded: Vec<TransferPing>,
 }
 
+/// One small request during the download.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
 pub struct TransferPing {
-    /// When it was asked, since the first byte.
+    /// When it was sent, since the first byte.
     #[serde(rename = "at_seconds", with = "Seconds")]
     pub at: Duration,
+    /// The time until the answer.
     #[serde(rename = "took_seconds", with = "Seconds")]
     pub took: Duration,
-    /// The test ended before the answer came: it took longer than this.
+    /// The test ended before the answer arrived: it took longer than `took_seconds`.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub is_unanswered: bool,
 }
 
-/// What a control host gave.
+/// The download from a control host.
 #[derive(Clone, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
 pub struct ControlTransfer {
+    /// The control host.
     pub endpoint: Endpoint,
-    /// Why there are no bytes, or no more.
+    /// Why there are no bytes, or no more; absent if nothing failed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub fault: Option<String>,
-    /// By the same clock as those of the layers.
+    /// Its bytes over time, with the same clock as those of the layers.
     pub arrivals: Vec<Arrival>,
 }
 
-/// Received bytes of a network device (`/proc/net/dev`), at the first byte and since.
+/// Bytes received by a network device (`/proc/net/dev`) since the first byte.
 #[derive(Clone, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
 pub struct DeviceTraffic {
+    /// Name of the device.
     pub device: String,
+    /// Its bytes over time.
     pub arrivals: Vec<Arrival>,
 }
 
-/// The processor time of the thread that reads, while layers came.
+/// CPU time of the thread that reads, during the download.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
 pub struct CpuUse {
+    /// CPU time used.
     #[serde(rename = "used_seconds", with = "Seconds")]
     pub used: Duration,
-    /// How long the cgroup's limit held it back (`cpu.stat`); absent: no cgroup tells.
+    /// How long the cgroup's CPU limit throttled it (`cpu.stat`); absent if no cgroup reports it.
     #[serde(
         rename = "throttled_seconds",
         with = "OptionalSeconds",
@@ -171,32 +186,37 @@ pub struct CpuUse {
         skip_serializing_if = "Option::is_none"
     )]
     pub throttled: Option<Duration>,
-    /// Over this time.
+    /// The time over which both were measured.
     #[serde(rename = "over_seconds", with = "Seconds")]
     pub over: Duration,
 }
 
-/// All bytes that had come by a time.
+/// The number of bytes received until a time.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
 pub struct Arrival {
+    /// The time since the first byte.
     #[serde(rename = "at_seconds", with = "Seconds")]
     pub at: Duration,
+    /// All bytes until then.
     pub bytes: Bytes,
 }
 
-/// One layer, read by one request.
+/// One layer, read with one request.
 #[derive(Clone, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
 pub struct TransferStream {
+    /// The server that serves the layer.
     pub endpoint: Endpoint,
+    /// Its address and port.
     pub to: SocketAddr,
+    /// Digest of the layer.
     pub digest: String,
-    /// Which of the connections carried it; another stream may have used it before.
+    /// Index of the connection that carried it; another stream may have used it before.
     pub connection: usize,
-    /// From the request to the first byte of the answer's head.
+    /// From the request to the first byte of the answer's headers; absent if there was no answer.
     #[serde(rename = "first_byte_seconds", with = "OptionalSeconds")]
     pub first_byte: Option<Duration>,
-    /// The same of the question for two bytes of this layer before: the first that its server heard of
-    /// it. Absent where that went over several hosts.
+    /// The same for the earlier request for two bytes of this layer, the first one that its server received for
+    /// it. Absent if that request was redirected over several hosts.
     #[serde(
         rename = "first_touch_seconds",
         with = "OptionalSeconds",
@@ -204,11 +224,12 @@ pub struct TransferStream {
         skip_serializing_if = "Option::is_none"
     )]
     pub first_touch: Option<Duration>,
-    /// Where in the layer it began.
+    /// Offset in the layer at which reading started, in bytes.
     #[serde(default)]
     pub offset: Bytes,
+    /// Bytes of the layer that were read.
     pub bytes: Bytes,
-    /// `tcpi_min_rtt` of its connection.
+    /// `tcpi_min_rtt` of its connection; absent if the kernel does not report it.
     #[serde(
         rename = "min_rtt_seconds",
         with = "OptionalSeconds",
@@ -216,13 +237,13 @@ pub struct TransferStream {
         skip_serializing_if = "Option::is_none"
     )]
     pub min_rtt: Option<Duration>,
-    /// How its bytes came in bursts, where they did.
+    /// The bursts in which its bytes arrived; absent if there were none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub bursts: Option<Bursts>,
-    /// The longest time without a byte, from the first byte to the end of the test.
+    /// The longest time without a byte, between the first byte and the end of the test.
     #[serde(rename = "longest_stall_seconds", with = "Seconds")]
     pub longest_stall: Duration,
-    /// No byte had come for so long when the test ended.
+    /// How long no byte had arrived when the test ended; absent if it had ended before.
     #[serde(
         rename = "silent_seconds",
         with = "OptionalSeconds",
@@ -230,56 +251,65 @@ pub struct TransferStream {
         skip_serializing_if = "Option::is_none"
     )]
     pub silent: Option<Duration>,
+    /// How it ended.
     pub end: StreamEnd,
+    /// TCP_INFO of its connection over time.
     pub samples: Vec<StreamSample>,
 }
 
-/// A sender that waits for something before it goes on: for acknowledgements, one round trip each
-/// time, where its window is full; for its own clock where it paces.
+/// Bursts: a sender that waits before it continues, either for acknowledgements, one round trip each time
+/// because its window is full, or for its own clock because it paces.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
 pub struct Bursts {
+    /// Number of bursts.
     pub count: usize,
-    /// Medians: of what comes in one, and from the beginning of one to that of the next.
+    /// Median number of bytes in a burst.
     pub bytes: Bytes,
+    /// Median time from the start of one burst to the start of the next.
     #[serde(rename = "period_seconds", with = "Seconds")]
     pub period: Duration,
 }
 
-/// What became of a stream.
+/// How a stream ended.
 #[derive(Clone, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
 #[serde(tag = "kind", rename_all = "snake_case")]
 pub enum StreamEnd {
-    /// The whole layer; whether it is what its digest says.
+    /// The whole layer was read.
     Complete {
+        /// Whether the content has the layer's digest.
         digest_matches: bool,
     },
-    /// It had told enough.
+    /// It was stopped, because enough had been measured.
     Stopped,
+    /// It failed.
     Failed {
+        /// Why.
         fault: HttpFault,
     },
 }
 
-/// TCP_INFO of a stream's connection (linux/tcp.h), and what nobody had read yet.
+/// TCP_INFO of a stream's connection (linux/tcp.h), and the bytes not yet read from its socket. A value is
+/// absent if the kernel does not report it.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
 pub struct StreamSample {
+    /// The time since the first byte.
     #[serde(rename = "at_seconds", with = "Seconds")]
     pub at: Duration,
-    /// `tcpi_bytes_received`.
+    /// `tcpi_bytes_received`: bytes received so far.
     pub received: Option<Bytes>,
-    /// FIONREAD: many mean that the reader is slow.
+    /// FIONREAD: bytes that wait in the socket. Many mean that the reader is slow.
     pub unread: Option<Bytes>,
-    /// `tcpi_rcv_rtt`.
+    /// `tcpi_rcv_rtt`: the receiver's estimate of the round trip.
     #[serde(rename = "receive_rtt_seconds", with = "OptionalSeconds")]
     pub receive_rtt: Option<Duration>,
-    /// `tcpi_rcv_space`.
+    /// `tcpi_rcv_space`: bytes read in a round trip, from which the kernel sizes the receive buffer.
     pub receive_space: Option<Bytes>,
-    /// `tcpi_rcv_ssthresh`: the window that is offered to the sender at most.
+    /// `tcpi_rcv_ssthresh`: the largest window that is offered to the sender.
     #[serde(default)]
     pub receive_window: Option<Bytes>,
-    /// `tcpi_data_segs_in`.
+    /// `tcpi_data_segs_in`: segments with data received so far.
     pub data_segments_in: Option<u32>,
-    /// `tcpi_rcv_ooopack`.
+    /// `tcpi_rcv_ooopack`: segments received out of order so far.
     pub out_of_order: Option<u32>,
 }
 

@@ -1,4 +1,4 @@
-//! Quantities whose type is their unit, and how they are written down.
+//! Quantities with the unit in their type, and how they are written.
 
 use std::fmt;
 use std::str::FromStr;
@@ -28,7 +28,7 @@ impl fmt::Display for Bytes {
     }
 }
 
-/// A duration for people, three digits at most: `27 µs`, `0.4 ms`, `12 ms`, `1.3 s`, `72 s`.
+/// A duration for people, with at most three digits: `27 µs`, `0.4 ms`, `12 ms`, `1.3 s`, `72 s`.
 #[derive(Clone, Copy, Debug)]
 pub struct HumanDuration(pub Duration);
 
@@ -46,7 +46,7 @@ impl fmt::Display for HumanDuration {
     }
 }
 
-/// Bytes per second, written down as clouds sell them: `9.6 Mbit/s`.
+/// A rate in bytes per second, shown as clouds sell it: `9.6 Mbit/s`.
 #[derive(Clone, Copy, Debug)]
 pub struct Mbit(pub f64);
 
@@ -60,7 +60,7 @@ impl fmt::Display for Mbit {
 impl FromStr for Bytes {
     type Err = &'static str;
 
-    /// `16MiB`, `2MB`, or a plain number of bytes.
+    /// Reads `16MiB`, `2MB`, or a plain number of bytes.
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         const UNITS: &[(&str, u64)] = &[
             ("KiB", 1 << 10),
@@ -83,23 +83,24 @@ impl FromStr for Bytes {
     }
 }
 
-// `#[serde(with = "Seconds")]`: a duration as a number of seconds, in JSON and in its schema. No
-// documentation comment: the schema would hold it.
+// `#[serde(with = "Seconds")]` writes a duration as a number of seconds. The documentation comments of these types
+// become descriptions in the JSON Schema, unless the field has its own.
+/// A duration in seconds.
 #[derive(Debug, JsonSchema)]
 #[schemars(with = "f64")]
 pub struct Seconds;
 
-// The same for a duration that may be absent.
+/// A duration in seconds, or null.
 #[derive(Debug, JsonSchema)]
 #[schemars(with = "Option<f64>")]
 pub struct OptionalSeconds;
 
-// The same for several.
+/// Durations in seconds.
 #[derive(Debug, JsonSchema)]
 #[schemars(with = "Vec<f64>")]
 pub struct ListOfSeconds;
 
-/// Microsecond precision, more than a userspace clock around a syscall can claim.
+/// Rounds to microseconds, which is more precise than a userspace clock around a system call.
 fn to_seconds(value: &Duration) -> f64 {
     (value.as_secs_f64() * 1e6).round() / 1e6
 }
@@ -109,28 +110,36 @@ fn from_seconds<E: de::Error>(seconds: f64) -> Result<Duration, E> {
 }
 
 impl Seconds {
+    /// Writes seconds, rounded to microseconds.
+    ///
     /// # Errors
     /// Those of the serializer.
     pub fn serialize<S: Serializer>(value: &Duration, to: S) -> Result<S::Ok, S::Error> {
         to.serialize_f64(to_seconds(value))
     }
 
+    /// Reads seconds.
+    ///
     /// # Errors
-    /// When the number is negative, not finite, or too large for a `Duration`.
+    /// If the number is negative, not finite, or too large for a `Duration`.
     pub fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Duration, D::Error> {
         from_seconds(f64::deserialize(from)?)
     }
 }
 
 impl OptionalSeconds {
+    /// Writes seconds, rounded to microseconds.
+    ///
     /// # Errors
     /// Those of the serializer.
     pub fn serialize<S: Serializer>(value: &Option<Duration>, to: S) -> Result<S::Ok, S::Error> {
         value.as_ref().map(to_seconds).serialize(to)
     }
 
+    /// Reads seconds.
+    ///
     /// # Errors
-    /// When the number is negative, not finite, or too large for a `Duration`.
+    /// If the number is negative, not finite, or too large for a `Duration`.
     pub fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Option<Duration>, D::Error> {
         let seconds: Option<f64> = Option::deserialize(from)?;
         seconds.map(from_seconds).transpose()
@@ -138,14 +147,18 @@ impl OptionalSeconds {
 }
 
 impl ListOfSeconds {
+    /// Writes seconds, rounded to microseconds.
+    ///
     /// # Errors
     /// Those of the serializer.
     pub fn serialize<S: Serializer>(values: &[Duration], to: S) -> Result<S::Ok, S::Error> {
         to.collect_seq(values.iter().map(to_seconds))
     }
 
+    /// Reads seconds.
+    ///
     /// # Errors
-    /// When one of the numbers is negative, not finite, or too large for a `Duration`.
+    /// If one of the numbers is negative, not finite, or too large for a `Duration`.
     pub fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<Duration>, D::Error> {
         let seconds: Vec<f64> = Vec::deserialize(from)?;
         seconds.into_iter().map(from_seconds).collect()

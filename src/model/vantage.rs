@@ -1,4 +1,4 @@
-//! Where a probe stands, and what it cannot see from there.
+//! The vantage point: where a check runs, and what can't be observed there.
 
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
@@ -14,56 +14,66 @@ use super::network::{
 use super::path::Signal;
 use super::units::OptionalSeconds;
 
-/// The place a probe ran at. A pull is done by the node's containerd, with the node's network,
-/// resolver, proxy, roots and mirrors; a probe elsewhere may see another world.
+/// The vantage point of a check. A pull is made by the node's containerd, with the node's network, resolver,
+/// proxy, roots and mirrors; a check elsewhere may get other results.
 #[derive(Clone, Debug, Default, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
 pub struct Vantage {
+    /// Whose network the check used.
     pub network: NetworkView,
-    /// The resolver's servers in their order.
+    /// The resolver's name servers, in order.
     pub nameservers: Vec<SocketAddr>,
-    /// Where they come from: a file's path, or `--nameserver`.
+    /// Where they are from: a file's path, or `--nameserver`.
     pub resolver_source: String,
-    /// Whose resolution is imitated: the order of names and servers.
+    /// Whose resolver is reproduced, in its order of names and servers: `go`.
     pub resolver_emulated: String,
-    /// What this probe cannot see and a pull may depend on.
+    /// What a pull may depend on and this check could not observe.
     #[serde(alias = "unseen")]
     pub not_observed: Vec<NotObserved>,
-    /// Why it is not seen, where somebody wished that it were.
+    /// Why something was not observed although it was configured.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[serde(alias = "unseen_because")]
     pub not_observed_because: Vec<NotObservedReason>,
-    /// What its operator says of the network.
+    /// What the operator declares of the network.
     #[serde(default)]
     pub declared: Declared,
+    /// The cloud provider; absent if none was detected.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub provider: Option<ProviderSign>,
+    /// The network devices.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub links: Vec<Link>,
+    /// The kernel's routes.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub routes: Vec<Route>,
-    /// The API server's address as pods are told it (KUBERNETES_SERVICE_HOST).
+    /// The API server's address in pods (`KUBERNETES_SERVICE_HOST`); absent outside of pods.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub service_host: Option<IpAddr>,
+    /// The result of the request to the cloud's metadata service.
     #[serde(default)]
     pub metadata: Metadata,
+    /// The pod's EIP according to its annotations; absent if no annotations were read.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pod_eip: Option<PodEip>,
-    /// ExternalIP among `status.addresses` of the node, where it was given or told by `node`.
+    /// Addresses of type ExternalIP in the node's `status.addresses`, from the configuration or the Node
+    /// itself.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub node_external_ips: Vec<IpAddr>,
-    /// This node, as the cluster knows it.
+    /// This node's Node object; absent if it was not read.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub node: Option<NodeFacts>,
+    /// The source addresses that other hosts see.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub egress: Vec<EgressTrial>,
+    /// A near destination for comparison; absent if there is none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub baseline: Option<Baseline>,
+    /// Other public hosts for comparison.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub controls: Vec<Control>,
-    /// Evidence of a path's class that there is none of, and why. It is not evidence of absence.
+    /// Evidence about path classes that is missing, and why. That it is missing is not evidence.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub missing: Vec<Missing>,
-    /// How long it took to look around.
+    /// How long it took to collect all this.
     #[serde(
         rename = "took_seconds",
         with = "OptionalSeconds",
@@ -71,7 +81,7 @@ pub struct Vantage {
         skip_serializing_if = "Option::is_none"
     )]
     pub took: Option<Duration>,
-    /// How long the walks, all done, had to wait for that.
+    /// How long the finished checks had to wait for that.
     #[serde(
         rename = "waited_seconds",
         with = "OptionalSeconds",
@@ -82,13 +92,13 @@ pub struct Vantage {
 }
 
 impl Vantage {
-    /// It is in Huawei Cloud, or one by the same hands.
+    /// Whether it is in Huawei Cloud or a cloud that runs its software.
     pub fn is_huawei(&self) -> bool {
         let sign = self.provider.as_ref();
         sign.is_some_and(|sign| sign.provider.is_huawei())
     }
 
-    /// Why this is not seen, in words.
+    /// Why this was not observed, in words.
     pub fn reasons(&self, what: NotObserved) -> impl Iterator<Item = &str> {
         let because = self.not_observed_because.iter();
         because
@@ -97,79 +107,89 @@ impl Vantage {
     }
 }
 
-/// A node of a cluster.
+/// A node, according to its Node object.
 #[derive(Clone, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
 pub struct NodeFacts {
+    /// `metadata.name`.
     pub name: String,
+    /// `metadata.creationTimestamp`; absent if it can't be read.
     pub created: Option<Timestamp>,
-    /// `None`: its kubelet is not heard of.
+    /// Condition `Ready`; absent if its status is unknown, because the kubelet does not report.
     pub ready: Option<bool>,
-    /// No pod is put there (`kubectl cordon`).
+    /// `spec.unschedulable`: no new pods are placed there (`kubectl cordon`).
     pub unschedulable: bool,
+    /// `spec.providerID`; absent if it is not set.
     pub provider_id: Option<String>,
+    /// Label `topology.kubernetes.io/zone`; absent if it is not set.
     pub zone: Option<String>,
+    /// Addresses of type InternalIP.
     pub internal_ips: Vec<IpAddr>,
+    /// Addresses of type ExternalIP.
     pub external_ips: Vec<IpAddr>,
-    /// `containerd 1.6.20`.
+    /// Container runtime and version (`containerd 1.6.20`); absent if unknown.
     pub runtime: Option<String>,
-    /// The kubelet's version.
+    /// The kubelet's version; absent if unknown.
     pub kubelet: Option<String>,
+    /// `status.nodeInfo.osImage`; absent if unknown.
     pub os_image: Option<String>,
-    /// Who tells this.
+    /// Where these facts were read.
     pub source: String,
 }
 
 impl NodeFacts {
-    /// The kubelet's version, where the Node tells one that can be read.
+    /// The kubelet's version; `None` if the Node has none that can be read.
     pub fn kubelet_version(&self) -> Option<KubeletVersion> {
         self.kubelet.as_deref()?.parse().ok()
     }
 
-    /// A node pulls all that it runs when it is new, and its routes, NAT rules and add-ons may still be on
-    /// their way: what is slow or fails then may not last.
-    const YOUNG: Duration = Duration::from_mins(15);
+    /// A new node pulls all its images at once, and its routes, NAT rules and add-ons may still be on their
+    /// way: what is slow or fails during this time may not last.
+    const NEW_FOR: Duration = Duration::from_mins(15);
 
-    /// How old it is.
+    /// The node's age; `None` if its creation is unknown or in the future.
     pub fn age(&self, now: Timestamp) -> Option<Duration> {
         Duration::try_from(now.duration_since(self.created?)).ok()
     }
 
+    /// Whether the node is new: less than 15 minutes old.
     pub fn is_young(&self, now: Timestamp) -> bool {
-        self.age(now).is_some_and(|age| age < Self::YOUNG)
+        self.age(now).is_some_and(|age| age < Self::NEW_FOR)
     }
 
-    /// What a path depends on is the same.
+    /// Whether everything that a path depends on is the same as for the other node.
     pub fn has_ways_of(&self, other: &Self) -> bool {
         self.external_ips == other.external_ips && self.provider_id == other.provider_id
     }
 }
 
-/// Evidence that could not be had.
+/// Evidence that is missing.
 #[derive(Clone, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
 pub struct Missing {
+    /// The source that it would be from.
     pub signal: Signal,
+    /// Why it is missing.
     pub reason: String,
-    /// What it would have told.
+    /// What it would have shown.
     #[serde(alias = "would_tell")]
     pub would_show: String,
 }
 
-/// Whose network stack a probe uses.
+/// Whose network stack a check uses.
 #[derive(Clone, Copy, Debug, Default, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum NetworkView {
-    /// Not in a pod: this machine's own network, be it a node, a bastion or a laptop.
+    /// Not in a pod: this machine's own network, which may be a node, a bastion or a laptop.
     Machine,
     /// In a pod with hostNetwork.
     Node,
-    /// In a pod with a network of its own.
+    /// In a pod with its own network.
     Pod,
-    /// In a pod, of which kind is not known (the downward API gives no addresses).
+    /// In a pod; whether it has hostNetwork is unknown (the downward API gives no addresses).
     #[default]
     PodOrNode,
 }
 
-/// Something a pull may depend on that this probe cannot see.
+/// Something that a pull may depend on and this check could not observe.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum NotObserved {
@@ -179,18 +199,21 @@ pub enum NotObserved {
     Mirrors,
     /// containerd's HTTP(S)_PROXY and NO_PROXY.
     Proxy,
-    /// The node's trusted roots: those of this place were used.
+    /// The node's trusted roots: those of the vantage point were used.
     NodeRoots,
-    /// The node's resolver: that of this place was used.
+    /// The node's resolver: that of the vantage point was used.
     NodeResolver,
-    /// What images the node already has, and whether the policy asks for a pull at all.
+    /// Which images the node already has, and whether the policy requires a pull at all.
     ImageStore,
 }
 
-/// A file of the node that was named, and that did not tell.
+/// Why something was not observed although it was configured: usually a file of the node that could not be
+/// read.
 #[derive(Clone, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
 pub struct NotObservedReason {
+    /// What was not observed.
     pub what: NotObserved,
+    /// Why, in words.
     pub reason: String,
 }
 
@@ -207,8 +230,8 @@ impl NotObserved {
             Self::Proxy => {
                 "containerd's proxy settings (those of this process were used, if any; --proxy-from reads a file)"
             }
-            Self::NodeRoots => "the node's trusted roots (those of this place were used)",
-            Self::NodeResolver => "the node's resolver (that of this place was used)",
+            Self::NodeRoots => "the node's trusted roots (those of this vantage point were used)",
+            Self::NodeResolver => "the node's resolver (that of this vantage point was used)",
             Self::ImageStore => "the images that the node already has",
         }
     }

@@ -1,4 +1,5 @@
-//! Who wants an image: a container or an image volume of a pod, with what its manifest says of the pull.
+//! The users of an image: containers and image volumes of pods, with the settings in their manifests that
+//! affect a pull.
 
 use std::fmt;
 use std::time::Duration;
@@ -10,39 +11,47 @@ use super::reference::Reference;
 use super::text::printable;
 use super::units::OptionalSeconds;
 
-/// Whether it names an object of Kubernetes: a DNS subdomain (RFC 1123), labels' own bounds aside.
+/// Whether it is a valid name of a Kubernetes object: a DNS subdomain (RFC 1123). The length of single labels
+/// is not checked.
 pub fn is_name(text: &str) -> bool {
     let is_plain = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b"-.".contains(&b);
     let is_whole = !text.starts_with(['-', '.']) && !text.ends_with(['-', '.']);
     !text.is_empty() && text.len() <= 253 && text.bytes().all(is_plain) && is_whole
 }
 
-/// One container, or image volume, of a workload's pods.
+/// One container or image volume in the pods of a workload.
 #[derive(Clone, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
 pub struct PodUse {
-    /// The file.
+    /// The manifest file, or where else the workload was read.
     pub path: String,
-    /// `Deployment`, `CronJob`, …
+    /// Kind of the workload: `Deployment`, `CronJob`, …
     pub kind: String,
-    /// As the manifest says it; `None`: that of whoever applies it.
+    /// `metadata.namespace`; absent if the manifest has none, so that the namespace is chosen when it is
+    /// applied.
     pub namespace: Option<String>,
+    /// Name of the workload; empty for a pod that does not exist.
     pub name: String,
+    /// Name of the container or image volume.
     pub container: String,
+    /// Whether it is a container, an init container, …
     pub container_kind: ContainerKind,
+    /// The pull policy.
     pub policy: PullPolicy,
-    /// The manifest names none; Kubernetes chose it by the tag.
+    /// The manifest has no policy; Kubernetes chooses it from the tag.
     pub policy_is_default: bool,
-    /// The image is known to be on the node.
+    /// Whether the image is known to be on the node.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub image_present: bool,
-    /// `imagePullSecrets`, in order.
+    /// `imagePullSecrets` of the pod, in order.
     pub pull_secrets: Vec<String>,
-    /// Its Secrets count when the pod names none.
+    /// The service account, whose `imagePullSecrets` are used if the pod has none; absent if the manifest has
+    /// no `serviceAccountName`.
     pub service_account: Option<String>,
-    /// What is wrong with the pod's EIP annotations.
+    /// Problems with the pod's EIP annotations.
     #[serde(default)]
     pub eip: Vec<EipProblem>,
-    /// A rollout that takes longer is given up (`progressDeadlineSeconds` of a Deployment).
+    /// A rollout that takes longer counts as failed (`progressDeadlineSeconds` of a Deployment); absent for
+    /// other kinds.
     #[serde(
         rename = "progress_deadline_seconds",
         with = "OptionalSeconds",
@@ -50,19 +59,19 @@ pub struct PodUse {
         skip_serializing_if = "Option::is_none"
     )]
     pub progress_deadline: Option<Duration>,
-    /// What came of looking for each of its Secrets among those given.
+    /// The result of looking up each of its Secrets.
     #[serde(default)]
     pub secrets: Vec<SecretLookup>,
 }
 
 impl PodUse {
-    /// `Deployment default/foo, container container-0`; of a pod that there is not,
-    /// `a Pod of namespace default`.
+    /// `Deployment default/foo, container container-0`; for a pod that does not exist, `a Pod in namespace
+    /// default`.
     pub fn place(&self) -> String {
         if self.name.is_empty()
             && let Some(namespace) = &self.namespace
         {
-            return format!("a {} of namespace {namespace}", self.kind);
+            return format!("a {} in namespace {namespace}", self.kind);
         }
         let namespace = self
             .namespace
@@ -77,19 +86,24 @@ impl PodUse {
     }
 }
 
+/// What uses an image in a pod.
 #[derive(
     Clone, Copy, Debug, Deserialize, Eq, JsonSchema, Ord, PartialEq, PartialOrd, Serialize,
 )]
 #[serde(rename_all = "snake_case")]
 pub enum ContainerKind {
+    /// `spec.containers`.
     Container,
+    /// `spec.initContainers`.
     InitContainer,
+    /// `spec.ephemeralContainers`.
     EphemeralContainer,
-    /// An image that the pod mounts (`volumes[].image`); its name is the volume's.
+    /// An image that the pod mounts (`spec.volumes[].image`); its name is the volume's.
     ImageVolume,
 }
 
 impl ContainerKind {
+    /// The kind in words.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Container => "container",
@@ -106,17 +120,19 @@ impl ContainerKind {
 )]
 #[serde(rename_all = "snake_case")]
 pub enum PullPolicy {
-    /// The registry is asked at each start of the container for the tag's digest; layers that are
-    /// there are not fetched again.
+    /// At each start of the container, the kubelet resolves the tag at the registry; layers that are on the
+    /// node are not downloaded again.
     Always,
+    /// The image is pulled if it is not on the node.
     IfNotPresent,
+    /// The image is never pulled.
     Never,
 }
 
 impl PullPolicy {
-    /// What Kubernetes sets where the manifest says nothing (kubernetes `pkg/apis/core/v1/defaults.go`).
+    /// The default of Kubernetes for a manifest without a policy (kubernetes `pkg/apis/core/v1/defaults.go`).
     pub fn default_for(reference: &Reference) -> Self {
-        // A digest beside the tag changes nothing; in the place of one it does.
+        // A digest after the tag changes nothing; a digest without a tag does.
         if reference.tag() == Some("latest") {
             Self::Always
         } else {
@@ -124,12 +140,13 @@ impl PullPolicy {
         }
     }
 
-    /// As manifests write it; `None`: it is no policy.
+    /// The policy as manifests write it; `None` if it is not one.
     pub fn of(word: &str) -> Option<Self> {
         let all = [Self::Always, Self::IfNotPresent, Self::Never];
         all.into_iter().find(|policy| policy.as_str() == word)
     }
 
+    /// The value in manifests.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Always => "Always",
@@ -139,11 +156,13 @@ impl PullPolicy {
     }
 }
 
-/// An object in its namespace.
+/// The name of an object in a namespace.
 #[derive(Clone, Debug, Deserialize, Eq, Ord, PartialEq, PartialOrd, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct Namespaced {
+    /// The namespace.
     pub namespace: String,
+    /// The object's name.
     pub name: String,
 }
 
@@ -153,16 +172,18 @@ impl fmt::Display for Namespaced {
     }
 }
 
-/// Secrets of one namespace, in the order in which a pod names them.
+/// Secrets of one namespace, in the order in which a pod lists them.
 #[derive(Clone, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct SecretRefs {
+    /// The namespace.
     pub namespace: String,
+    /// The names of the Secrets.
     pub names: Vec<String>,
 }
 
 impl SecretRefs {
-    /// `None` where no name is given.
+    /// `None` if there are no names.
     pub fn of(namespace: &str, names: &[String]) -> Option<Self> {
         (!names.is_empty()).then(|| Self {
             namespace: namespace.to_owned(),
@@ -170,7 +191,7 @@ impl SecretRefs {
         })
     }
 
-    /// Each by itself.
+    /// The Secrets, one by one.
     pub fn keys(&self) -> impl Iterator<Item = Namespaced> {
         self.names.iter().map(|name| Namespaced {
             namespace: self.namespace.clone(),
@@ -179,43 +200,58 @@ impl SecretRefs {
     }
 }
 
-/// A Secret that a pod names, looked for among those that were given.
+/// A Secret that a pod names, and the result of looking it up.
 #[derive(Clone, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
 pub struct SecretLookup {
+    /// The Secret's name.
     pub name: String,
+    /// The result.
     #[serde(flatten)]
     pub found: Found,
 }
 
+/// The result of looking up a Secret.
 #[derive(Clone, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
 #[serde(tag = "found", rename_all = "snake_case")]
 pub enum Found {
-    /// In the pod's namespace, or one of them says no namespace.
+    /// It exists in the pod's namespace, or the pod or the Secret has no namespace.
     Here,
-    /// Under this name in these namespaces only.
-    Elsewhere { namespaces: Vec<String> },
-    /// The API server has none of this name in the pod's namespace.
+    /// A Secret of this name exists in other namespaces only.
+    Elsewhere {
+        /// Those namespaces.
+        namespaces: Vec<String>,
+    },
+    /// The API server has no Secret of this name in the pod's namespace.
     Absent,
-    /// Whether it is there can't be told, and why.
-    Unread { reason: String },
-    /// Not among those given; `given` is how many there were.
-    NotGiven { given: usize },
+    /// Whether it exists is unknown.
+    Unread {
+        /// Why, in words.
+        reason: String,
+    },
+    /// It is not among the Secrets that were given.
+    NotGiven {
+        /// How many were given.
+        given: usize,
+    },
 }
 
-/// A Secret of the cluster that whoever asked has named, and what came of looking for it.
+/// A Secret of the cluster that was named for this check, and the result of looking it up.
 #[derive(Clone, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
 pub struct RequestedSecret {
+    /// The Secret's namespace.
     pub namespace: String,
+    /// The Secret's name.
     pub name: String,
-    /// The service account that has it among its `imagePullSecrets`; `None`: it was named itself.
+    /// The service account that has it in its `imagePullSecrets`; absent if the Secret itself was named.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub service_account: Option<String>,
+    /// The result.
     #[serde(flatten)]
     pub found: Found,
 }
 
 impl RequestedSecret {
-    /// Who names it.
+    /// Where it is named.
     pub fn named_by(&self) -> String {
         match &self.service_account {
             Some(account) => format!("ServiceAccount {}/{account}", self.namespace),
@@ -224,40 +260,62 @@ impl RequestedSecret {
     }
 }
 
-/// Something about a `yangtse.io` annotation (Huawei Cloud, CCE: EIP of a pod).
+/// A problem with a `yangtse.io` annotation (Huawei Cloud, CCE: EIP of a pod).
 #[derive(Clone, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
 pub struct EipProblem {
+    /// The annotation's key; for `misplaced`, the kind of the workload.
     pub key: String,
+    /// The problem.
     #[serde(flatten)]
     pub fault: EipFault,
 }
 
+/// The kinds of problems with EIP annotations.
 #[derive(Clone, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
 #[serde(tag = "kind", rename_all = "snake_case")]
 pub enum EipFault {
-    /// A value that is none: the pod gets no EIP, or the API server refuses the manifest.
-    InvalidValue { value: String, wanted: String },
-    /// A value beyond what the documentation's example region takes; other regions differ.
-    UnusualValue { value: String, usual: String },
-    /// No key that the network plugin knows; `nearest` may be meant.
-    UnknownKey { nearest: String },
-    /// May not stand beside a shared bandwidth.
+    /// The value is invalid: the pod gets no EIP, or the API server refuses the manifest.
+    InvalidValue {
+        /// The value as written.
+        value: String,
+        /// What to write.
+        wanted: String,
+    },
+    /// The value is outside the range that the documentation states for its example region; other regions differ.
+    UnusualValue {
+        /// The value as written.
+        value: String,
+        /// The usual values.
+        usual: String,
+    },
+    /// The network plugin does not have this key.
+    UnknownKey {
+        /// The key that may be meant.
+        nearest: String,
+    },
+    /// The key can't be combined with a shared bandwidth (`yangtse.io/eip-bandwidth-id`).
     NotWithSharedBandwidth,
-    /// Written by the controller; in a manifest it says nothing.
+    /// The controller writes it; in a manifest it has no effect.
     WrittenBack,
-    /// `yangtse.io/pod-with-eip` is absent or "false"; these then do nothing.
-    WithoutEffect { keys: Vec<String> },
-    /// On the workload itself and not on its pods' template.
-    Misplaced { keys: Vec<String> },
+    /// `yangtse.io/pod-with-eip` is absent or "false", so these have no effect.
+    WithoutEffect {
+        /// The keys without effect.
+        keys: Vec<String>,
+    },
+    /// The annotations are on the workload itself and not on its pod template.
+    Misplaced {
+        /// The keys that are there.
+        keys: Vec<String>,
+    },
 }
 
 impl EipProblem {
-    /// The value is none; all others are warnings.
+    /// Whether the value is invalid; all other problems are warnings.
     pub fn is_invalid(&self) -> bool {
         matches!(self.fault, EipFault::InvalidValue { .. })
     }
 
-    /// The annotations do nothing.
+    /// Whether the annotations have no effect.
     pub fn is_without_effect(&self) -> bool {
         matches!(
             self.fault,
@@ -275,26 +333,30 @@ impl fmt::Display for EipProblem {
             }
             EipFault::UnusualValue { value, usual } => write!(
                 f,
-                "{key} is '{}'; usual is {usual}, and regions differ",
+                "{key} is '{}'; the usual value is {usual}, but regions differ",
                 printable(value)
             ),
             EipFault::UnknownKey { nearest } => {
-                write!(f, "{key} is not known; {nearest} may be meant")
+                write!(f, "{key} is unknown; did you mean {nearest}?")
             }
             EipFault::NotWithSharedBandwidth => write!(
                 f,
-                "{key} may not stand beside yangtse.io/eip-bandwidth-id, which shares a bandwidth that has its own"
+                "{key} can't be combined with yangtse.io/eip-bandwidth-id, whose shared bandwidth has its own setting"
             ),
             EipFault::WrittenBack => write!(
                 f,
-                "{key} is written by the controller into running pods; in a manifest it says nothing"
+                "{key} is written by the controller into running pods; in a manifest it has no effect"
             ),
             EipFault::WithoutEffect { keys } => {
-                write!(f, "{} do nothing: {key} is not \"true\"", keys.join(", "))
+                write!(
+                    f,
+                    "{} have no effect: {key} is not \"true\"",
+                    keys.join(", ")
+                )
             }
             EipFault::Misplaced { keys } => write!(
                 f,
-                "{} stand on the {key} itself; only those of the pods' template (spec.template.metadata.annotations) count",
+                "{} are on the {key} itself, where they have no effect; move them to the pod template (spec.template.metadata.annotations)",
                 keys.join(", ")
             ),
         }

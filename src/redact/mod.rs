@@ -1,5 +1,5 @@
-//! What keeps secrets out of everything that is shown, stored or sent: secrets that can't print themselves, the
-//! washing of texts in which a known secret may stand, and that of texts whose secrets are not known.
+//! Keeps secrets out of everything that is shown, stored or sent: secrets that can't print themselves,
+//! scrubbing of texts that may contain a known secret, and of texts whose secrets are unknown.
 
 mod runtime;
 mod secret;

@@ -1,17 +1,17 @@
-//! Texts of runtimes may hold what no page should: signed queries, a user's password in a URL, tokens.
+//! Scrubs texts of container runtimes, which may contain signed queries, a user's password in a URL, or tokens.
 
 use std::fmt::Write as _;
 
 use crate::model::text::clean;
 
-/// Shown of a text; an Event of client-go has 1 kB.
+/// Maximum number of characters shown of a text. client-go limits an Event's message to 1 kB.
 pub const MOST_SHOWN: usize = 1024;
 
-/// Parts of a query that say what was asked for, and are no secret.
+/// Parameters of a query that only name what is requested and are no secret.
 const OPEN: [&str; 3] = ["ns", "scope", "service"];
 
-/// A text as it may be shown: URLs without user and password, and without what signs them; no tokens; no
-/// control characters; bounded.
+/// The text as it may be shown: URLs without user, password and signature; no tokens; no control characters; at
+/// most `MOST_SHOWN` characters.
 pub fn shown(text: &str) -> String {
     let text = without_tokens(&without_queries(text));
     clean(&text, MOST_SHOWN)
@@ -21,17 +21,17 @@ fn without_queries(text: &str) -> String {
     let mut shown = String::with_capacity(text.len());
     let mut rest = text;
     while let Some(at) = rest.find("://") {
-        let (before, behind) = rest.split_at(at + 3);
+        let (before, after) = rest.split_at(at + 3);
         shown.push_str(before);
-        let end = behind
+        let end = after
             .find(|c: char| c.is_whitespace() || matches!(c, '"' | '\'' | '<' | '>' | '\\' | '`'))
-            .unwrap_or(behind.len());
-        let (url, behind) = behind.split_at(end);
-        // A text goes on behind a URL without quotes.
+            .unwrap_or(after.len());
+        let (url, after) = after.split_at(end);
+        // After a URL without quotes, the sentence may continue.
         let trimmed = url.trim_end_matches([':', ',', '.', ';', ')', ']']);
         without_query(&mut shown, trimmed);
         shown.push_str(&url[trimmed.len()..]);
-        rest = behind;
+        rest = after;
     }
     shown + rest
 }
@@ -48,8 +48,8 @@ fn without_query(shown: &mut String, url: &str) {
         return;
     };
     shown.push_str(path);
-    for (place, pair) in query.split('&').enumerate() {
-        shown.push(if place == 0 { '?' } else { '&' });
+    for (index, pair) in query.split('&').enumerate() {
+        shown.push(if index == 0 { '?' } else { '&' });
         match pair.split_once('=') {
             Some((key, value)) if !OPEN.contains(&key) && !value.is_empty() => {
                 let _ = write!(shown, "{key}=***");
@@ -59,7 +59,7 @@ fn without_query(shown: &mut String, url: &str) {
     }
 }
 
-/// What an `Authorization` has, and a token by itself (RFC 7519 in its compact form begins with `eyJ`).
+/// Masks the value of an `Authorization` header, and tokens (RFC 7519: the compact form begins with `eyJ`).
 fn without_tokens(text: &str) -> String {
     let mut shown = String::with_capacity(text.len());
     let mut is_secret = false;
@@ -88,7 +88,7 @@ fn without_tokens(text: &str) -> String {
     shown
 }
 
-/// `Basic auth` and `bearer token` are words.
+/// Shorter words after `Basic` or `Bearer` are prose: `Basic auth`, `bearer token`.
 const LEAST_SECRET: usize = 8;
 
 const LEAST_TOKEN: usize = 20;

@@ -1,4 +1,4 @@
-//! Secrets that cannot print themselves, and the washing of text that came from the network.
+//! Secrets that can't print themselves, and scrubbing of text from the network.
 
 use std::fmt;
 
@@ -9,25 +9,27 @@ use zeroize::Zeroizing;
 
 use crate::model::text::printable;
 
-/// A password, a token, or a text made of one. It has no `Display` and is never serialized.
+/// A password, a token, or a text made from one. It has no `Display` and is never serialized.
 #[derive(Clone, Default, Eq, PartialEq)]
 pub struct Secret(Zeroizing<String>);
 
 impl Secret {
+    /// Wraps a secret; its memory is overwritten when it is dropped.
     pub fn new(text: impl Into<String>) -> Self {
         Self(Zeroizing::new(text.into()))
     }
 
-    /// The secret itself, for the one place that sends it.
+    /// The secret itself, for the code that sends it.
     pub fn expose(&self) -> &str {
         &self.0
     }
 
+    /// Whether it is the empty text.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 
-    /// As a header that no library prints, where it may be one.
+    /// The secret as a header value that no library prints; `None` if it is not valid in a header.
     pub fn header(&self) -> Option<HeaderValue> {
         let mut value = HeaderValue::from_str(&self.0).ok()?;
         value.set_sensitive(true);
@@ -41,16 +43,16 @@ impl fmt::Debug for Secret {
     }
 }
 
-/// The secrets in use, so that none gets into evidence when a server repeats it.
+/// The secrets in use, so that none gets into evidence if a server repeats it.
 #[derive(Clone, Default)]
 pub struct Scrubber {
-    /// Every form that a server might repeat, the longest first: the encoded pair of user and
-    /// password has to go before the password that may stand in it.
+    /// Every form that a server might repeat, the longest first: the encoded pair of user and password must be
+    /// replaced before the password that it may contain.
     forms: Vec<Secret>,
 }
 
 impl Scrubber {
-    /// Hides a password or token from now on, as it is and as it travels.
+    /// Hides a password or token from now on, as it is and in the forms in which it is sent.
     pub fn hide(&mut self, secret: &Secret) {
         let text = secret.expose();
         if text.is_empty() {
@@ -73,7 +75,7 @@ impl Scrubber {
         self.settle();
     }
 
-    /// Hides a password, and the pair as Basic sends it (RFC 7617, 2).
+    /// Hides a password, and the pair as Basic authentication sends it (RFC 7617, 2).
     pub fn hide_login(&mut self, username: &str, password: &Secret) {
         if password.is_empty() {
             return;
@@ -84,12 +86,12 @@ impl Scrubber {
         self.settle();
     }
 
-    /// Text that may be shown: secrets hidden, control characters replaced, cut to 300 characters.
+    /// Text as it may be shown: secrets hidden, control characters replaced, cut to 300 characters.
     pub fn clean(&self, text: &str) -> String {
         printable(&self.wash(text))
     }
 
-    /// The same text, with the secrets hidden and nothing else done to it.
+    /// The same text with the secrets hidden and no other change.
     pub fn wash(&self, text: &str) -> String {
         let mut text = text.to_owned();
         for form in &self.forms {
@@ -119,8 +121,8 @@ impl fmt::Debug for Scrubber {
     }
 }
 
-/// A short secret is a common word or less; it is hidden where it stands alone, or every text
-/// would spell it out by its gaps.
+/// Replaces a secret. A short one may be a common word or a part of it, so it is hidden only as a whole word;
+/// otherwise the gaps in the text would reveal it.
 fn hide_in(text: &str, form: &str) -> String {
     if form.len() >= SHORT {
         return text.replace(form, "***");

@@ -306,7 +306,7 @@ mod tests {
             let found = problems(&pairs);
             assert_eq!(found.len(), 1, "{found:?}");
             assert!(
-                found[0].contains("eip-bandwidth-size, yangtse.io/eip-network-type do nothing")
+                found[0].contains("eip-bandwidth-size, yangtse.io/eip-network-type have no effect")
             );
         }
     }

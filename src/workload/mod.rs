@@ -555,7 +555,7 @@ mod tests {
         assert!(
             problems[0]
                 .to_string()
-                .contains("stand on the Deployment itself")
+                .contains("are on the Deployment itself")
         );
     }
 

@@ -1070,7 +1070,7 @@ fn a_key_for_this_registry_that_does_not_match_is_the_cause() {
         (
             "*.a.example.com",
             MatchRule::Labels { key: 4, image: 3 },
-            "stands for one label only",
+            "matches one label only",
         ),
     ] {
         let others = vec![

@@ -374,7 +374,7 @@ fn tls_with_the_proxy_is_told_as_that_of_a_server() {
         (
             unknown.clone(),
             [
-                "TLS to the proxy: certificate signed by an authority not trusted here (CN=Proxy CA)",
+                "TLS with the proxy failed: certificate signed by an authority not trusted here (CN=Proxy CA)",
                 "`ca` in certs.d/registry.example.com/hosts.toml",
             ],
         ),

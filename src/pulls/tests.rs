@@ -269,20 +269,20 @@ fn a_hint_says_what_else_it_may_be_and_where_to_ask() {
     );
     assert!(
         denied.contains(
-            "fits fw_403 and auth_no_cred as well: `pullpath probe r.example.com/a:1` on n1"
+            "fits fw_403 and auth_no_cred: `pullpath probe r.example.com/a:1` on n1"
         ),
         "{denied}"
     );
     let sure = hint("busybox", "pull QPS exceeded");
     assert_eq!(sure, Cause::KubeletQps.entry().fix);
-    assert!(hint("busybox", "something").contains("`pullpath probe busybox` on n1 walks"));
+    assert!(hint("busybox", "something").contains("`pullpath probe busybox` on n1: it makes the same requests"));
     let mirror = failure::judge(
         "busybox",
         "Head \"https://mirror.example.com/v2/library/busybox/manifests/1?ns=docker.io\": dial tcp 10.1.2.3:443: connect: connection refused",
     );
     let facts = super::advice::facts(&mirror, "busybox");
     assert!(facts[0].contains("not the image's registry"), "{facts:?}");
-    assert_eq!(facts[1], "dialled 10.1.2.3:443");
+    assert_eq!(facts[1], "dialed 10.1.2.3:443");
 }
 
 // ---- tallies ------------------------------------------------------------------------------------

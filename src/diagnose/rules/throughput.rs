@@ -464,7 +464,11 @@ mod tests {
             "{by_deadline}"
         );
         assert_eq!(says(Some(2), Some(4)), None, "who asks knows better");
-        assert!(says(None, Some(2)).unwrap().contains("given for this check"));
+        assert!(
+            says(None, Some(2))
+                .unwrap()
+                .contains("given for this check")
+        );
     }
 
     #[test]

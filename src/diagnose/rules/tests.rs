@@ -252,7 +252,7 @@ fn servers_of_two_minds_are_split_horizon_and_not_a_wrong_name() {
     queries.push(query(3, REGISTRY, Family::V4, Ok(&["203.0.113.9"])));
     says(
         &only(&evidence, "dns_split_horizon", Warning),
-        &["a pull goes by the answer of 10.0.0.2"],
+        &["a pull uses the answer of 10.0.0.2"],
     );
 }
 
@@ -282,7 +282,7 @@ fn a_dead_server_costs_time_only_before_the_one_that_answers() {
         &finding,
         &[
             "10.0.0.2 does not answer within 5.0 s",
-            "5 s at each lookup",
+            "5 s for each lookup",
         ],
     );
     let finding = only(&two_servers(&DnsFault::ServFail), "dns_error", Warning);
@@ -312,7 +312,7 @@ fn a_family_that_is_swallowed_is_told_at_the_server_that_a_pull_asks() {
     let finding = only(&evidence, "dns_slow_5s", Warning);
     says(
         &finding,
-        &["10.0.0.2 answers A", "and not AAAA", "5 s for each try"],
+        &["10.0.0.2 answers A", "but not AAAA", "5 s for each attempt"],
     );
 
     // The same at a server that is never asked.
@@ -465,7 +465,7 @@ fn each_way_not_to_connect_has_its_cause() {
         (
             TcpFault::Timeout,
             "tcp_timeout",
-            &["10.0.3.9:443", "after 5.0 s", "Within the VPC"][..],
+            &["10.0.3.9:443", "after 5.0 s", "within the VPC"][..],
         ),
         (
             TcpFault::Refused { icmp: None },
@@ -476,7 +476,7 @@ fn each_way_not_to_connect_has_its_cause() {
         (
             TcpFault::Prohibited { icmp: icmp(13) },
             "tcp_prohibited",
-            &["ICMP 3/13 from 10.0.0.1", "Ask whoever runs 10.0.0.1"],
+            &["ICMP 3/13 from 10.0.0.1", "Ask the operator of 10.0.0.1"],
         ),
         (
             TcpFault::LocalPolicy { errno: 1 },
@@ -554,7 +554,7 @@ fn the_advice_on_a_timeout_fits_the_address() {
         ("100.125.1.9", "100.125.0.0/16"),
         ("198.19.128.9", "198.19.128.0/17"),
         ("100.70.1.1", "security group"),
-        ("10.0.3.9", "Within the VPC"),
+        ("10.0.3.9", "within the VPC"),
         ("203.0.113.9", "SNAT"),
     ] {
         let mut evidence =
@@ -862,11 +862,11 @@ fn an_unknown_authority_is_described_by_what_was_presented() {
     says(&with(REGISTRY, "CN=a", "CN=a"), &["self-signed"]);
     says(
         &with(REGISTRY, "CN=R11, O=Let's Encrypt", "CN=b"),
-        &["public authority", "old bundle"],
+        &["public CA", "bundle of roots here is old"],
     );
     says(
         &with("ghcr.io", "CN=Corp proxy", "CN=b"),
-        &["proxy that reads TLS"],
+        &["intercepts TLS"],
     );
     says(
         &with(REGISTRY, "CN=Example CA", "CN=b"),
@@ -894,7 +894,7 @@ fn a_certificate_fault_is_the_clocks_only_when_every_server_says_so() {
         &[
             "172800 s ahead of",
             "all 2 servers",
-            "the refused certificate is valid",
+            "the rejected certificate is valid",
         ],
     );
     assert_eq!(codes(&judge(&evidence).consequences), ["tls_expired"]);
@@ -935,7 +935,10 @@ fn a_wrong_clock_is_told_with_whose_it_is() {
     );
     assert_eq!(theirs.leg, Some(Role::Registry));
     let either = with(clock(-400), None, None);
-    says(&either, &["400 s ahead", "can't be told"]);
+    says(
+        &either,
+        &["400 s ahead", "which of the two clocks is wrong is unknown"],
+    );
     assert_eq!(either.confidence, Confidence::Medium);
 }
 
@@ -946,7 +949,7 @@ fn a_certificate_near_its_end_is_told() {
         vec![certificate(AUTH, days_from_now(-80), days_from_now(10))];
     says(
         &only(&evidence, "tls_expiring", Warning),
-        &[AUTH, "10 days left of 90 days"],
+        &[AUTH, "10 days of 90 days remain"],
     );
 }
 
@@ -1010,7 +1013,7 @@ fn without_a_credential_the_cause_is_that_there_is_none() {
             &finding,
             &[
                 "no credential was given",
-                "anonymous as far as seen",
+                "anonymous as far as observed",
                 "imagePullSecrets",
                 REGISTRY,
                 "team/app",
@@ -1083,7 +1086,7 @@ fn a_key_for_this_registry_that_does_not_match_is_the_cause() {
             &[
                 text,
                 &format!(
-                    "Create secret shop/regcred anew with --docker-server={REGISTRY} in place of '{key}'"
+                    "Create secret shop/regcred again with --docker-server={REGISTRY} in place of '{key}'"
                 ),
             ],
         );
@@ -1093,7 +1096,7 @@ fn a_key_for_this_registry_that_does_not_match_is_the_cause() {
         "secret_key_mismatch",
         Critical,
     );
-    says(&finding, &["user and password into the entry"]);
+    says(&finding, &["user and password to the entry"]);
 
     // Docker Hub's key is not Docker Hub's host.
     let rule = MatchRule::Labels { key: 3, image: 2 };
@@ -1503,7 +1506,7 @@ fn what_the_registry_says_of_the_manifest_has_its_cause() {
     );
     says(
         &only(&anonymous, "name_unknown", Critical),
-        &["asked anonymously"],
+        &["requested anonymously"],
     );
 }
 

@@ -194,7 +194,7 @@ pub(super) fn first_byte(evidence: &Evidence) -> Option<Finding> {
             .severity(Severity::Info)
             .confidence(Confidence::Medium)
             .fact(format!(
-                "requested again, it took {}: the server had it ready by then, so its cache was cold",
+                "requested again, it took {}: the server had it ready by then, a cold cache",
                 HumanDuration(again)
             ))
             .hint("Do nothing if layers are pulled often; otherwise use a pull-through cache nearer to their storage."),

@@ -85,7 +85,7 @@ fn an_address_of_two_networks_is_told_with_which_route_counts() {
             "eth0",
             "10.0.0.0/16",
             "vpc_peering",
-            "renumber",
+            "Renumber",
         ],
     );
     assert_eq!(codes(&judge(&evidence).consequences), ["tcp_timeout"]);
@@ -161,7 +161,10 @@ fn an_annotation_that_others_do_not_see_is_stale() {
             local: None,
         }),
     };
-    assert!(judge(&evidence).findings.is_empty(), "nobody was asked");
+    assert!(
+        judge(&evidence).findings.is_empty(),
+        "no server saw the address"
+    );
     evidence.vantage.egress = vec![seen("121.36.1.2")];
     assert!(judge(&evidence).findings.is_empty());
     evidence.vantage.egress = vec![seen("121.36.9.9"), seen("2600::1")];

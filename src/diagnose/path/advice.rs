@@ -77,7 +77,7 @@ pub(super) fn egress(class: PathClass, vantage: &Vantage, port: u16) -> String {
 fn snat(vantage: &Vantage) -> String {
     if !vantage.is_huawei() {
         return format!(
-            "Add {} to a NAT gateway, with a default route from this subnet to it.",
+            "Configure a NAT gateway to translate {}, and add a default route from this subnet to it.",
             sources(vantage)
         );
     }

@@ -49,7 +49,7 @@ pub(super) fn manifest(evidence: &Evidence) -> Option<Finding> {
             .fact("no request was sent there; containerd would follow")
             .hint("Correct the address of the upstream in the registry's configuration."),
         ManifestFault::NoPlatform { available } => registry(Cause::NoPlatform)
-            .fact(format!("requires {}, the index has {}", evidence.platform, available.join(", "))),
+            .fact(format!("the required platform is {}, the index has {}", evidence.platform, available.join(", "))),
         // A page that is served with status 200 for every path.
         ManifestFault::Unsupported { media_type } if media_type.starts_with("text/") => no_registry(evidence, Role::Registry, Phase::Manifest)
             .fact(format!("the response for the manifest was 200 with media type {media_type}")),

@@ -97,7 +97,7 @@ pub(super) fn transport(
     );
     let finding = match fault {
         HttpFault::Status { status, code, retry_after, .. } if is_rate_limit(*status, code.as_deref()) => {
-            let wait = retry_after.as_ref().map_or_else(String::new, |after| format!(" The server requests: retry after {after}."));
+            let wait = retry_after.as_ref().map_or_else(String::new, |after| format!(" The server requests a retry after {after}."));
             let limit = evidence.walk.rate_limit.as_ref();
             at(Cause::RateLimited, leg, phase)
                 .facts(limit.and_then(|limit| Some(format!("limit {}, {} remaining", limit.limit?, limit.remaining?))))

@@ -37,7 +37,7 @@ fn closed_at(evidence: &Evidence, leg: &Leg, judge: Judge) -> Option<Finding> {
     };
     let mut finding = at(cause, leg.role, phase)
         .fact(format!(
-            "{} is reached through {proxy}, according to {} in {}; no entry of NO_PROXY matches",
+            "requests to {} go through {proxy}, according to {} in {}; no entry of NO_PROXY matches",
             leg.endpoint, proxy.variable, evidence.proxies.source
         ))
         .fact(fault);

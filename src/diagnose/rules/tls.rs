@@ -300,7 +300,7 @@ pub(super) fn clock(evidence: &Evidence, findings: &mut Vec<Finding>) {
             let mut finding = new(Cause::ClockSkew).fact(differs(check));
             finding = if servers > 1 {
                 finding.fact(format!(
-                    "all {servers} servers of this pull that sent their time agree"
+                    "all {servers} servers of this pull that sent their time differ from this machine's clock"
                 ))
             } else {
                 finding.confidence(Confidence::Medium).fact(

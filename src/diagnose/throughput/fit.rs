@@ -262,7 +262,7 @@ mod tests {
                     };
                     let error = (found.rate / case.rate - 1.0).abs();
                     let sure = found.is_sustained(case.round_trip);
-                    // Who has not seen enough must say so, and is not believed.
+                    // A line that is too short must not count as sustained.
                     assert!(!sure || error < 0.05, "{case:?}: {found:?}");
                     let must_do = case.rate * 4.0 > ENOUGH_BYTES + burst && mbit <= 100.0;
                     assert!(!must_do || sure, "{case:?}: {found:?}");

@@ -628,7 +628,7 @@ mod tests {
     const TRIP: Duration = Duration::from_millis(20);
     const MB: f64 = 1e6;
 
-    /// The bytes that come each 25 ms at such rates.
+    /// The bytes that arrive each 25 ms at these rates.
     fn arrivals(parts: &[(f64, f64)]) -> Vec<Arrival> {
         let (mut at, mut all) = (Duration::ZERO, 0.0);
         let mut list = vec![Arrival {
@@ -814,7 +814,7 @@ mod tests {
         let five = with_queue(capped(0.6 * MB));
         says(&five, eip(5), Some(Cause::BwEipCap), "declared");
         says(&five, eip(20), Some(Cause::BwCap), "a queue");
-        // An EIP has no part in a private way.
+        // A private path uses no EIP.
         let private = Known {
             class: Some(PathClass::Intranet),
             ..eip(10)
@@ -853,7 +853,7 @@ mod tests {
         theirs.streams[0].bursts = Some(bursts(50));
         says(&theirs, PUBLIC, Some(Cause::BwPerFlow), "connection");
         says(&with_losses(each), PUBLIC, Some(Cause::BwLoss), "2.0 %");
-        // What came over one connection alone, as in reports of older versions, proves none of it.
+        // Bytes over a single connection, as in reports of older versions, prove nothing.
         let shared = made(&[(ONE, 1, 1, MB, 1.5), (ALL, 3, 1, 3.0 * MB, 1.5)]);
         says(&shared, PUBLIC, None, "one connection");
     }

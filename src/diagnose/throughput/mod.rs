@@ -381,7 +381,7 @@ mod tests {
         assert!(codes(moment).is_empty());
         assert!(
             codes(transfer(&[(1e6, 2.0)], None, 1)).is_empty(),
-            "nobody asked"
+            "no expected duration"
         );
     }
 
@@ -391,7 +391,7 @@ mod tests {
         let one = found.one.unwrap();
         assert!(!one.is_sustained, "{one:?}");
         assert_eq!(found.all, None);
-        // The rate that lasts counts, not the one that was seen for a moment.
+        // The sustained rate counts, not that of a moment.
         let found = judged(transfer(&[(1e6, 2.0), (2e6, 0.5)], Some(2.0), 3));
         assert!(!found.all.unwrap().is_sustained);
         let seconds = found.pull_seconds.unwrap();
@@ -409,7 +409,7 @@ mod tests {
         assert_eq!(found.one, None);
         let all = found.all.unwrap();
         assert!(!all.is_sustained && all.bytes_per_second > 40e6, "{all:?}");
-        // Nothing came: there is no rate, and no time.
+        // Nothing arrived: there is no rate, and no time.
         let mut none = transfer(&[(50e6, 0.1)], None, 1);
         none.end = TransferEnd::Failed;
         none.arrivals.clear();

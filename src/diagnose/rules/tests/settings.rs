@@ -246,7 +246,7 @@ fn skip_verify_is_a_warning_whatever_the_certificate() {
         &only(&evidence, "mirror_insecure", Warning),
         &["CN=corp", "sent no credential", "`ca`"],
     );
-    // Where it asks for a credential, nothing is known beyond.
+    // If it requires a credential, nothing more is known.
     let mut asked = evidence.refused(
         Some(credential(REGISTRY)),
         failed(TokenFault::Unverified),
@@ -304,7 +304,7 @@ fn proxied() -> ProxyRoute {
     }
 }
 
-/// The registry is behind a proxy that says this to CONNECT.
+/// The registry is behind a proxy that responds to CONNECT like this.
 fn closed(fault: ProxyFault) -> Evidence {
     let mut evidence = healthy().unsecured(Role::Registry, TlsFault::PlainHttp);
     let leg = &mut evidence.walk.legs[0];
@@ -601,7 +601,7 @@ fn an_ended_credential_is_the_root_where_the_pull_hangs_on_it() {
     let expired = with_expiry(wrong_password(), Some(-7200), -60, ExpirySign::TokenClaim);
     only(&expired, "credential_expired", Critical);
     assert_eq!(codes(&judge(&expired).consequences), ["auth_bad_cred"]);
-    // A kind that never lasts and does not say since when it is.
+    // A kind that always expires and does not show when it was issued.
     let without_end = |mut evidence: Evidence| {
         evidence = with_expiry(evidence, None, 0, ExpirySign::GoogleAccessToken);
         let expiry = &mut evidence.keyring.sources[0].expiries[0];
@@ -631,7 +631,7 @@ fn an_ended_credential_is_the_root_where_the_pull_hangs_on_it() {
     quiet(&own);
 }
 
-/// A token was given for the credential, or nobody asked for it: its end is not what fails.
+/// A token was issued for the credential, or none was required: its expiry is not what fails.
 #[test]
 fn an_ended_credential_is_no_cause_where_it_was_not_refused() {
     let ended = |evidence| with_expiry(evidence, Some(-7200), -60, ExpirySign::TokenClaim);

@@ -496,7 +496,7 @@ fn peering_well_and_broken_in_each_way() {
             .is(REGISTRY, VpcPeering, Unreachable, &[High])
             .needs(REGISTRY, &[VpcPeering])
             .finds(&["tcp_timeout"])
-            .says("route on both sides")
+            .says("routes on both sides")
             .says("ACTIVE");
     }
     world.peering_without_route();
@@ -535,7 +535,7 @@ fn a_range_that_two_networks_use() {
         .is(REGISTRY, Intranet, Unreachable, &[Medium])
         .needs(REGISTRY, &[VpcPeering])
         .finds(&["address_overlap"])
-        .says("renumber");
+        .says("Renumber");
     assert_eq!(outcome.report.verdict.pull, Pull::WouldFail);
     // By the cloud's word of the VPC, for another subnet of it.
     world.registry(&REG);
@@ -765,7 +765,7 @@ fn no_way_out_is_told_from_one_registry_that_is_closed() {
         .needs(REGISTRY, &[PublicSnat, PublicEip])
         .finds(&["no_egress"])
         .says("node's subnet (10.0.1.0/24)")
-        .says("wins over SNAT");
+        .says("takes precedence over SNAT");
     // On Autopilot it is the pod's own subnet, and the EIP the pod's.
     probe()
         .from(View::Turbo)

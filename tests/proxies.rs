@@ -375,7 +375,7 @@ fn a_proxy_that_refuses_a_host_is_told_with_its_own_word() {
             "blob",
             &[
                 word,
-                "without the proxy the same walk comes to its end",
+                "without the proxy, the same check succeeds",
                 "Add blobs.test to NO_PROXY",
             ],
         );
@@ -430,7 +430,7 @@ fn storage_that_the_proxy_cannot_reach_is_told_on_that_leg() {
     ] {
         let proxied = ("HTTPS_PROXY", proxy.url.as_str());
         let outcome = probe_stack(&stack, &[proxied], &["--compare-direct"]);
-        let end = "without the proxy the same walk comes to its end";
+        let end = "without the proxy, the same check succeeds";
         outcome.is_missed("blob", &[word, end]);
     }
 }
@@ -512,7 +512,7 @@ fn a_plain_http_registry_is_asked_for_by_its_whole_url() {
         let mut args = args.clone();
         args.push("--compare-direct");
         let outcome = probe(&args, &environment, None);
-        let end = "without the proxy the same walk comes to its end";
+        let end = "without the proxy, the same check succeeds";
         outcome.is_missed("registry", &[word, end]);
     }
 }

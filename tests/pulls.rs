@@ -250,7 +250,7 @@ async fn real_pulls_are_counted_once_and_told_with_what_to_do() {
     let app = of("app");
     assert_eq!(app["cause"], "tcp_timeout");
     assert_eq!(app["failures"], 3);
-    assert_eq!(app["facts"][1], "dialled 203.0.113.9:443");
+    assert_eq!(app["facts"][1], "dialed 203.0.113.9:443");
     assert!(app["hint"].as_str().unwrap().contains("SNAT"));
     assert_eq!(of("new")["node"], "n3");
     let odd = of("odd");

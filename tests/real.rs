@@ -300,9 +300,9 @@ fn a_token_service_that_knows_no_post_is_asked_by_get_as_containerd_does() {
 #[test]
 fn a_token_that_the_registry_does_not_accept_is_a_denial_and_not_a_wrong_password() {
     for (grants, word) in [
-        (Grants::Nothing, "holds no right to pull"),
+        (Grants::Nothing, "has no right to pull"),
         // The password was good; what is amiss lies between the registry and its token service.
-        (Grants::Forged, "the registry refuses it all the same"),
+        (Grants::Forged, "the registry rejects it"),
     ] {
         let stack = Stack::with_tokens(TokenKnobs {
             grants,

@@ -322,7 +322,7 @@ async fn when_all_hosts_fail_it_is_said_whose_error_shows() {
     let text = outcome.text().replace("\n    ", " ");
     assert!(
         text.contains(&format!(
-            "containerd 2's message is that of https://{}",
+            "containerd 2 reports the error of https://{}",
             mirror.registry_host()
         )),
         "{text}"
@@ -486,7 +486,7 @@ async fn a_proxy_that_is_not_there_is_told_by_comparison() {
     outcome.shows("proxy_misconfigured", Severity::Critical, Pull::WouldFail);
     let text = outcome.text();
     assert!(
-        text.contains("without the proxy the same walk comes to its end"),
+        text.contains("without the proxy, the same check succeeds"),
         "{text}"
     );
     assert!(text.contains("Add registry.test to NO_PROXY"), "{text}");

@@ -8,7 +8,7 @@ use crate::model::text::{joined, wrapped};
 /// The width of an entry on a terminal, in columns.
 const WIDTH: usize = 80;
 
-/// The entry for a terminal.
+/// The catalogue's entry for a cause as text for a terminal, wrapped at 80 columns.
 pub fn explain(cause: Cause) -> String {
     let entry = cause.entry();
     let mut text = format!("{}  ({})\n", entry.code, entry.severity.as_str());
@@ -26,7 +26,8 @@ fn areas() -> impl Iterator<Item = (&'static str, &'static [Cause])> {
     parts.map(|causes| (causes[0].entry().area, causes))
 }
 
-/// One line for each cause.
+/// The list of causes as text: a heading for each area, and one line with code, severity and title for each
+/// cause.
 pub fn list() -> String {
     let widths = Cause::ALL.iter().map(|cause| cause.code().len());
     let width = widths.max().unwrap_or_default();

@@ -1,4 +1,4 @@
-//! Evidence for the tests of the rules: a healthy walk over three legs, and the parts to spoil it.
+//! Evidence for the tests of the rules: a healthy check over three legs, and the parts to spoil it.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -76,7 +76,7 @@ pub(super) fn endpoint(host: &str) -> Endpoint {
     }
 }
 
-/// What a server (10.0.0.`last`) says of a name and family.
+/// The answer of a name server (10.0.0.`last`) for a name and family.
 pub(super) fn query(
     last: u8,
     name: &str,
@@ -105,7 +105,7 @@ pub(super) fn query(
     }
 }
 
-/// A name that resolved to these addresses, as 10.0.0.2 says.
+/// A name that resolved to these addresses, from 10.0.0.2.
 pub(super) fn resolved(name: &str, addresses: &[&str]) -> Resolve {
     let of = |family: Family| -> Vec<&str> {
         addresses
@@ -161,7 +161,7 @@ pub(super) fn dial(address: &str, fault: Option<TcpFault>) -> Dial {
     }
 }
 
-/// Attempts in their order, and the connection that came of them.
+/// Attempts in their order, and the resulting connection.
 pub(super) fn dialled(attempts: Vec<Dial>) -> Connect {
     let good = attempts
         .iter()
@@ -414,7 +414,7 @@ pub(super) fn healthy() -> Evidence {
     }
 }
 
-// ---- walks that ended early, as the walk records them -------------------------------------------
+// ---- checks that ended early, as they are recorded ----------------------------------------------
 
 impl Evidence {
     fn index(&self, role: Role) -> usize {

@@ -1,45 +1,48 @@
-//! How bad a finding is, and how sure it is.
+//! Severity and confidence of findings.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-/// How bad a finding is.
+/// The effect of a finding on a pull, in ascending order.
 #[derive(
     Clone, Copy, Debug, Deserialize, Eq, JsonSchema, Ord, PartialEq, PartialOrd, Serialize,
 )]
 #[serde(rename_all = "snake_case")]
 pub enum Severity {
-    /// Worth knowing.
+    /// Worth knowing; the pull is not affected.
     Info,
-    /// A pull succeeds, slower or at risk.
+    /// A pull succeeds, but is slow or at risk.
     Warning,
     /// A pull fails.
     Critical,
 }
 
-/// How sure we are of a finding.
+/// How sure a finding is, in ascending order.
 #[derive(
     Clone, Copy, Debug, Deserialize, Eq, JsonSchema, Ord, PartialEq, PartialOrd, Serialize,
 )]
 #[serde(rename_all = "snake_case")]
 pub enum Confidence {
+    /// The likeliest of several explanations.
     Low,
+    /// Something that was not observed could change it.
     Medium,
+    /// No other explanation fits the evidence.
     High,
 }
 
 impl Severity {
-    /// A warning, unless the pull hangs on it.
+    /// Critical if the pull depends on it, otherwise a warning.
     pub(crate) fn critical_if(is: bool) -> Self {
         if is { Self::Critical } else { Self::Warning }
     }
 
-    /// Worth knowing, unless it costs something.
+    /// A warning if it costs something, otherwise worth knowing.
     pub(crate) fn warning_if(is: bool) -> Self {
         if is { Self::Warning } else { Self::Info }
     }
 
-    /// As labels and JSON have it.
+    /// The value in metric labels and JSON.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Info => "info",
@@ -50,12 +53,12 @@ impl Severity {
 }
 
 impl Confidence {
-    /// Medium, unless this makes it sure.
+    /// High if this makes it sure, otherwise medium.
     pub(super) fn high_if(is: bool) -> Self {
         if is { Self::High } else { Self::Medium }
     }
 
-    /// As labels and JSON have it.
+    /// The value in metric labels and JSON.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Low => "low",

@@ -1,4 +1,4 @@
-//! Pure: evidence in, verdict out. No sockets, no clock, no secrets.
+//! Derives the verdict from the evidence. Pure: no sockets, no clock, no secrets.
 
 pub mod catalogue;
 pub mod explain;
@@ -27,66 +27,76 @@ use secrets::SecretVerdict;
 use throughput::Throughput;
 use unread_layers::UnreadLayer;
 
-/// What is to be said of one pull.
+/// The verdict on one pull.
 #[derive(Clone, Debug, Deserialize, JsonSchema, PartialEq, Serialize)]
 pub struct Verdict {
+    /// Whether the pull would succeed.
     pub pull: Pull,
-    /// Root causes, the worst first.
+    /// Root causes, the most severe first.
     pub findings: Vec<Finding>,
-    /// Findings that follow from one of the root causes: kept, but not shown first.
+    /// Findings that follow from a root cause: kept, but not shown first.
     pub consequences: Vec<Finding>,
-    /// How each leg is reached.
+    /// The path of each leg.
     #[serde(default)]
     pub paths: Vec<LegPath>,
-    /// What a pull would get if the mirror that serves the image failed, where that was asked.
+    /// The result of a pull if the mirror that serves the image failed; absent if that was not checked.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub failover: Option<Failover>,
-    /// What came of each Secret that pods name.
+    /// The outcome of each Secret that pods name.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub secrets: Vec<SecretVerdict>,
-    /// Layers of the manifest that were not read to their end and compared with their digest: whether
-    /// their bytes are good is not known.
+    /// Layers that were not read to their end and verified with their digest: whether their content is intact
+    /// is unknown.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub unread: Vec<UnreadLayer>,
-    /// How fast layers come, where that was measured.
+    /// The download rate of layers; absent if it was not measured.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub throughput: Option<Throughput>,
 }
 
-/// The host behind a mirror, which a pull asks only if the mirror fails.
+/// The upstream of a mirror, which a pull contacts only if the mirror fails.
 #[derive(Clone, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
 pub struct Failover {
+    /// The mirror that serves the image.
     pub mirror: Endpoint,
+    /// The upstream: the last host in containerd's order.
     pub host: Endpoint,
-    /// Whether it would serve the manifest. Absent: that can't be determined.
+    /// Whether the upstream would serve the manifest; absent if that is unknown.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub serves: Option<bool>,
-    /// What it answered: `HEAD 200 in 12 ms`.
+    /// The upstream's response: `HEAD 200 in 12 ms`.
     pub answer: String,
-    /// What a mirror that no longer answers costs a pull.
+    /// The delay that a mirror which stops responding adds to a pull, for people.
     pub cost: String,
 }
 
-/// Would containerd's pull succeed, as far as can be seen from here?
+/// Whether containerd's pull would succeed, as far as can be observed from this vantage point.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Pull {
+    /// No finding is critical.
     WouldSucceed,
+    /// A critical finding decides the pull.
     WouldFail,
-    /// Something that decides it could not be seen; the findings say what.
+    /// Something that decides the pull could not be observed; the findings name it.
     Unknown,
 }
 
-/// One thing that is wrong, where, on what evidence, and what to do.
+/// One fault: where it is, the evidence, and the fix.
 #[derive(Clone, Debug, Deserialize, JsonSchema, PartialEq, Serialize)]
 pub struct Finding {
+    /// The code of the catalogue.
     pub cause: Cause,
+    /// The effect on the pull.
     pub severity: Severity,
+    /// How sure the cause is.
     pub confidence: Confidence,
+    /// The leg at fault; absent if it is not about a single leg.
     pub leg: Option<Role>,
+    /// The phase at fault; absent if it is not about a single phase.
     pub phase: Option<Phase>,
-    /// What was seen, with numbers; one fact a line.
+    /// Observations with numbers, one fact each.
     pub evidence: Vec<String>,
-    /// One thing to do.
+    /// The fix: one action first, then alternatives.
     pub hint: String,
 }

@@ -1,5 +1,5 @@
-//! What came of each Secret that a pod names, by its name alone: in the pod's order, as the kubelet tries
-//! them.
+//! The outcome of each Secret that a pod names, by its name alone: in the pod's order, in which the kubelet
+//! tries them.
 
 use std::collections::BTreeSet;
 
@@ -14,46 +14,50 @@ use crate::model::workload::{Found, PodUse, SecretLookup};
 /// One Secret of a pod.
 #[derive(Clone, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
 pub struct SecretVerdict {
+    /// The pod's namespace; `None` if its manifest names none.
     pub namespace: Option<String>,
+    /// The Secret's name in the pod's imagePullSecrets.
     pub name: String,
+    /// The outcome, for programs.
     pub outcome: SecretOutcome,
-    /// The same with what was seen, for people.
+    /// The outcome with the evidence, for people.
     #[serde(alias = "says")]
     pub message: String,
 }
 
+/// The outcome of one Secret.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum SecretOutcome {
-    /// The registry lets it in.
+    /// The registry accepts it.
     Accepted,
-    /// The registry, or its token service, refuses it.
+    /// The registry or its token service rejects it.
     Refused,
-    /// It was sent, and there was no answer to tell by.
+    /// It was sent, but the response does not show whether it is accepted.
     Failed,
-    /// A key of it is for this image, and it was not come to.
+    /// One of its keys matches this image, but it was not tried.
     NotTried,
-    /// None of its keys is for this image.
+    /// None of its keys matches this image.
     NoKey,
-    /// What is in it can't be used.
+    /// Its content can't be used.
     Unusable,
-    /// There is none in the pod's namespace.
+    /// It does not exist in the pod's namespace.
     Absent,
-    /// It can't be looked into from here.
+    /// It can't be read from this vantage point.
     Unread,
-    /// It was not among those given.
+    /// It was not among the Secrets given to this check.
     NotGiven,
 }
 
-/// Of all pods; each Secret once.
+/// The verdicts for the Secrets of all pods; each Secret once.
 pub(super) fn verdicts(evidence: &Evidence) -> Vec<SecretVerdict> {
     let verdict = |(pod, sought): (&PodUse, &SecretLookup)| {
-        let (outcome, says) = judge(evidence, pod.namespace.as_deref(), sought);
+        let (outcome, message) = judge(evidence, pod.namespace.as_deref(), sought);
         SecretVerdict {
             namespace: pod.namespace.clone(),
             name: sought.name.clone(),
             outcome,
-            message: says,
+            message,
         }
     };
     sought(evidence).map(verdict).collect()
@@ -83,10 +87,14 @@ fn judge(
         ),
         Found::Absent => (
             SecretOutcome::Absent,
-            "the API server has none of this name there; the kubelet goes on without it".to_owned(),
+            "the API server has no Secret of this name there; the kubelet continues without it"
+                .to_owned(),
         ),
         Found::Unread { reason } => (SecretOutcome::Unread, format!("not read: {reason}")),
-        Found::NotGiven { .. } => (SecretOutcome::NotGiven, "not given here".to_owned()),
+        Found::NotGiven { .. } => (
+            SecretOutcome::NotGiven,
+            "not given to this check".to_owned(),
+        ),
     }
 }
 
@@ -109,29 +117,29 @@ fn of_content(evidence: &Evidence, pods: Option<&str>, name: &str) -> (SecretOut
         .filter(|attempt| attempt.credential.as_ref().is_some_and(of_id))
         .collect();
     if tried.iter().any(|attempt| attempt.head.done().is_some()) {
-        let says = "the registry lets it in".to_owned();
-        return (SecretOutcome::Accepted, says);
+        let message = "the registry accepts it".to_owned();
+        return (SecretOutcome::Accepted, message);
     }
     if let Some(last) = tried.last() {
         let fault = last.failure();
         let fault = fault.unwrap_or_else(|| "it was not sent".to_owned());
-        let at = last
-            .at
-            .map_or_else(String::new, |at| format!(", at {at}; it rests since then"));
+        let at = last.at.map_or_else(String::new, |at| {
+            format!(", at {at}; not sent again since then")
+        });
         if is_refused(last) {
-            return (SecretOutcome::Refused, format!("refused: {fault}{at}"));
+            return (SecretOutcome::Refused, format!("rejected: {fault}{at}"));
         }
-        let says = format!("no answer to tell by: {fault}");
-        return (SecretOutcome::Failed, says);
+        let message = format!("no conclusive response: {fault}");
+        return (SecretOutcome::Failed, message);
     }
     if keyring.candidates.iter().any(of_id) {
         let why = if evidence.walk.accepted().is_some() {
-            "another one was let in before it"
+            "another one was accepted before it"
         } else {
-            "the walk ended before it"
+            "the check ended before it"
         };
-        let says = format!("a key of it matches; not tried: {why}");
-        return (SecretOutcome::NotTried, says);
+        let message = format!("one of its keys matches; not tried: {why}");
+        return (SecretOutcome::NotTried, message);
     }
     let source = keyring.sources.iter().find(|one| is_its(&one.source));
     if let Some(problem) = source.and_then(|source| source.problem.as_ref()) {
@@ -143,15 +151,15 @@ fn of_content(evidence: &Evidence, pods: Option<&str>, name: &str) -> (SecretOut
         .take(MOST_KEYS)
         .map(|one| format!("'{}' ({})", one.credential.key, one.rule))
         .collect();
-    let says = if rules.is_empty() {
+    let message = if rules.is_empty() {
         "it has no key".to_owned()
     } else {
-        format!("no key of it is for this image: {}", rules.join(", "))
+        format!("none of its keys matches this image: {}", rules.join(", "))
     };
-    (SecretOutcome::NoKey, says)
+    (SecretOutcome::NoKey, message)
 }
 
-/// Keys of a Secret that are told with their reason.
+/// Keys of a Secret that are listed with their reason.
 const MOST_KEYS: usize = 4;
 
 fn is_refused(attempt: &Attempt) -> bool {
@@ -173,8 +181,8 @@ mod tests {
     use crate::model::step::Step;
     use crate::model::workload::{ContainerKind, PodUse, PullPolicy};
 
-    /// Of a pod that names these.
-    fn told(mut evidence: Evidence, secrets: &[(&str, Found)]) -> Vec<(String, SecretOutcome)> {
+    /// The verdicts for a pod that names these.
+    fn outcomes(mut evidence: Evidence, secrets: &[(&str, Found)]) -> Vec<(String, SecretOutcome)> {
         let pod = PodUse {
             path: "the cluster".to_owned(),
             kind: "Pod".to_owned(),
@@ -197,7 +205,7 @@ mod tests {
                 })
                 .collect(),
         };
-        // Several containers of a pod say it once.
+        // Several containers of a pod are reported once.
         evidence.pods = vec![pod.clone(), pod];
         let verdicts = verdicts(&evidence);
         assert!(verdicts.iter().all(|one| !one.message.is_empty()));
@@ -255,8 +263,8 @@ mod tests {
             .iter()
             .map(|(name, _, outcome)| ((*name).to_owned(), *outcome))
             .collect();
-        assert_eq!(told(evidence, &secrets), wanted);
-        assert_eq!(told(healthy(), &[]), []);
+        assert_eq!(outcomes(evidence, &secrets), wanted);
+        assert_eq!(outcomes(healthy(), &[]), []);
     }
 
     #[test]
@@ -282,8 +290,8 @@ mod tests {
             ),
         ] {
             let evidence = healthy().refused(Some(credential(REGISTRY)), failed(fault), blocked());
-            let told = told(evidence, &[("regcred", Found::Here)]);
-            assert_eq!(told, [("regcred".to_owned(), outcome)]);
+            let outcomes = outcomes(evidence, &[("regcred", Found::Here)]);
+            assert_eq!(outcomes, [("regcred".to_owned(), outcome)]);
         }
     }
 }

@@ -1,4 +1,4 @@
-//! Layers of which it is not known whether their bytes are good.
+//! Finds layers whose content was not verified.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -9,18 +9,18 @@ use crate::model::step::Step;
 use crate::model::transfer::StreamEnd;
 use crate::model::units::Bytes;
 
-/// A layer that was not read to its end and compared with its digest.
+/// A layer that was not read to its end and verified with its digest.
 #[derive(Clone, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
 pub struct UnreadLayer {
+    /// The layer's digest in the manifest.
     pub digest: String,
-    /// As the manifest says.
+    /// The compressed size in the manifest, in bytes.
     pub size: Bytes,
-    /// The most that was read of it in one piece.
+    /// The longest contiguous part that was read, in bytes.
     pub read: Bytes,
 }
 
-/// The layers of the platform's manifest that no host was seen to serve whole; none where there is no
-/// manifest.
+/// The layers of the platform's manifest that no host served whole in this check; none if there is no manifest.
 pub(super) fn layers(evidence: &Evidence) -> Vec<UnreadLayer> {
     let walks = || evidence.others.iter().chain([&evidence.walk]);
     let found = evidence.walk.manifest.done();
@@ -110,7 +110,7 @@ mod tests {
         evidence
     }
 
-    fn told(evidence: &Evidence) -> Vec<(String, u64)> {
+    fn unread_of(evidence: &Evidence) -> Vec<(String, u64)> {
         let unread = layers(evidence).into_iter();
         unread.map(|layer| (layer.digest, layer.read.0)).collect()
     }
@@ -119,7 +119,7 @@ mod tests {
     fn what_no_walk_has_verified_is_unread() {
         let mut evidence = evidence(&["a", "b", "c", "b"]);
         let all = [("a", 0), ("b", 0), ("c", 0)].map(|(d, n)| (d.to_owned(), n));
-        assert_eq!(told(&evidence), all);
+        assert_eq!(unread_of(&evidence), all);
         // A mirror gave one of them, and a part of another.
         let mut other = evidence.walk.clone();
         other.layers = vec![read("a", 100, true), read("b", 40, false)];
@@ -135,9 +135,9 @@ mod tests {
             },
         ];
         let left = [("b", 40), ("c", 7)].map(|(d, n)| (d.to_owned(), n));
-        assert_eq!(told(&evidence), left);
+        assert_eq!(unread_of(&evidence), left);
         evidence.walk.layers = vec![read("b", 100, true), read("c", 100, true)];
-        assert!(told(&evidence).is_empty());
+        assert!(unread_of(&evidence).is_empty());
     }
 
     #[test]
@@ -146,6 +146,6 @@ mod tests {
         evidence.walk.manifest = failed(crate::model::fault::ManifestFault::Malformed {
             reason: String::new(),
         });
-        assert!(told(&evidence).is_empty());
+        assert!(unread_of(&evidence).is_empty());
     }
 }

@@ -1,67 +1,67 @@
-//! What is to be said of a failure to a person: what its text names, and one thing to do.
+//! Explains a failed pull to an operator: the facts its message contains, and one action.
 
 use super::failure::ParsedFailure;
 use crate::diagnose::catalogue::Cause;
 use crate::model::endpoint::Role;
 use crate::model::reference::Reference;
 
-/// What the text names, one fact a line.
-pub fn facts(told: &ParsedFailure, image: &str) -> Vec<String> {
+/// The facts in the message, one for each line of a report.
+pub fn facts(parsed: &ParsedFailure, image: &str) -> Vec<String> {
     let mut facts = Vec::new();
     let registry = image
         .parse::<Reference>()
         .ok()
         .map(|image| image.host().0.to_string());
-    if let Some(host) = &told.host {
+    if let Some(host) = &parsed.host {
         let is_other = registry.is_some_and(|registry| !host.starts_with(&registry));
-        let role = match told.leg {
+        let role = match parsed.leg {
             Some(Role::Token) => ", the token service",
-            Some(Role::Blob) if is_other => ", where layers are",
+            Some(Role::Blob) if is_other => ", the blob storage",
             _ if is_other => ", which is not the image's registry: a mirror or a redirect",
             _ => "",
         };
-        facts.push(format!("asked {host}{role}"));
+        facts.push(format!("contacted {host}{role}"));
     }
-    if let Some(address) = &told.address {
-        facts.push(format!("dialled {address}"));
+    if let Some(address) = &parsed.address {
+        facts.push(format!("dialed {address}"));
     }
-    if let Some(server) = &told.server {
-        facts.push(format!("by the name server {server}"));
+    if let Some(server) = &parsed.server {
+        facts.push(format!("name server: {server}"));
     }
-    if let Some(status) = told.status {
-        facts.push(format!("the answer was {status}"));
+    if let Some(status) = parsed.status {
+        facts.push(format!("response: HTTP {status}"));
     }
-    if let Some(message) = &told.message {
-        facts.push(format!("the server says: {message}"));
+    if let Some(message) = &parsed.message {
+        facts.push(format!("server's message: {message}"));
     }
-    if let Some(beneath) = told.beneath {
-        facts.push(format!("beneath it is {}", beneath.code()));
+    if let Some(beneath) = parsed.beneath {
+        facts.push(format!("underlying cause: {}", beneath.code()));
     }
     facts
 }
 
-/// What to do. `node` may be empty.
-pub fn hint(told: &ParsedFailure, image: &str, node: &str) -> String {
-    let place = if node.is_empty() {
+/// What to do. `node` may be empty: then the node is not named.
+pub fn hint(parsed: &ParsedFailure, image: &str, node: &str) -> String {
+    let on_node = if node.is_empty() {
         "on that node".to_owned()
     } else {
         format!("on {node}")
     };
-    let ask = format!("`pullpath probe {image}` {place}");
-    let hint = match told.cause {
-        None => format!("{ask} walks the same pull and names the phase that fails."),
+    let probe = format!("`pullpath probe {image}` {on_node}");
+    let hint = match parsed.cause {
+        None => format!("Run {probe}: it makes the same requests and names the phase that fails."),
         Some(Cause::NoPull) => format!(
-            "imagePullPolicy is Never, and the image is not {place}, or (from Kubernetes 1.35 on) it was pulled with a Secret that this pod does not bring: set IfNotPresent, bring the image there first, or give the pod that Secret."
+            "Set imagePullPolicy to IfNotPresent, load the image {on_node} first, or give the pod the Secret it was pulled with: the policy is Never, and the image is not {on_node} or (from Kubernetes 1.35 on) was pulled with a Secret that this pod does not have."
         ),
         Some(Cause::AuthUnknown) => format!(
-            "The registry wants a credential; whether none was sent, or one that it does not take, the text does not say. {ask} does."
+            "Run {probe}: the registry requires a credential, and the message does not show whether none was sent or a wrong one."
         ),
         Some(cause) => cause.entry().fix.to_owned(),
     };
-    if told.or.is_empty() || told.cause == Some(Cause::AuthUnknown) {
+    if parsed.or.is_empty() || parsed.cause == Some(Cause::AuthUnknown) {
         return hint;
     }
-    let others: Vec<&str> = told.or.iter().map(|cause| cause.code()).collect();
+    let others: Vec<&str> = parsed.or.iter().map(|cause| cause.code()).collect();
     let others = others.join(" and ");
-    format!("{hint} The text fits {others} as well: {ask} tells which it is.")
+    format!("{hint} The message also fits {others}: {probe} shows which it is.")
 }

@@ -1,4 +1,4 @@
-//! What an Event of a kubelet says of an image: in the words of all versions since Kubernetes 1.24
+//! Parses a kubelet's Event about an image, with the wording of all versions since Kubernetes 1.24
 //! (`pkg/kubelet/images/image_manager.go`, `pkg/kubelet/kubelet_pods.go`).
 
 use std::time::Duration;
@@ -8,42 +8,57 @@ use jiff::SignedDuration;
 use crate::model::text::clean;
 use crate::model::units::Bytes;
 
-/// What it says.
+/// What an Event reports.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum EventKind {
+    /// A pull began (reason `Pulling`).
     Pulling {
+        /// The image as the pod names it.
         image: String,
     },
+    /// A pull succeeded (reason `Pulled`).
     Pulled {
+        /// The image as the pod names it.
         image: String,
+        /// How long it took, and the image's size.
         took: PullTimes,
     },
-    /// The image was there; no request was sent for it. From Kubernetes 1.35 on the pod may use it, too.
+    /// The image was on the node; no request was sent for it. From Kubernetes 1.35 on, also: the pod is
+    /// allowed to use it.
     Present {
+        /// The image as the pod names it.
         image: String,
     },
-    /// The pull has failed; the runtime's own words.
+    /// The pull failed (reason `Failed`).
     Failed {
+        /// The image as the pod names it.
         image: String,
+        /// The runtime's own message.
         text: String,
     },
-    /// The next try has to wait. The image is not named where only the state is
-    /// (`Error: ImagePullBackOff`).
+    /// The kubelet backs off before the next attempt.
     StillFailing {
+        /// The image; `None` if the Event has only the state (`Error: ImagePullBackOff`).
         image: Option<String>,
     },
-    /// The pod names Secrets that can't be read; the pull goes on without them.
+    /// The pod names Secrets that can't be read; the kubelet pulls without them.
     SecretsMissing {
+        /// Names of the Secrets, in the pod's namespace.
         names: Vec<String>,
     },
-    /// The policy is Never, and it is not there. From Kubernetes 1.35 on also where it is, and the pod's credential
-    /// is not on record: the kubelet says the same, so as not to tell that the image is there.
+    /// The pull policy is Never, and the image is not on the node. From Kubernetes 1.35 on, also if it is
+    /// present but was pulled with a credential the pod doesn't have: the kubelet reports the same, so as not
+    /// to reveal that the image is present.
     NeverPulled {
+        /// The image as the pod names it.
         image: String,
     },
-    /// The image's name can't be used, or the runtime can't say whether it is there.
+    /// The image's name is invalid, or the runtime can't find out whether the image is present (reason
+    /// `InspectFailed`).
     NotInspected {
+        /// The image as the pod names it.
         image: String,
+        /// The kubelet's own message.
         text: String,
     },
 }
@@ -51,18 +66,18 @@ pub enum EventKind {
 /// How long a pull took.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct PullTimes {
-    /// From the question to the runtime to its answer, unpacking included. Before Kubernetes 1.28 the wait
-    /// for other pulls too.
+    /// From the request to the runtime until its response, unpacking included. Before Kubernetes 1.28 it
+    /// includes the wait for other pulls.
     pub pulling: Duration,
-    /// Since 1.28: with the wait for other pulls.
+    /// The same with the wait for other pulls; `None` before Kubernetes 1.28.
     pub including_waiting: Option<Duration>,
-    /// Since 1.30. containerd gives the size of the compressed layers, CRI-O and cri-dockerd what they take
-    /// on the disk.
+    /// The image's size; `None` before Kubernetes 1.30. containerd reports the size of the compressed layers,
+    /// CRI-O and cri-dockerd the size on disk.
     pub size: Option<Bytes>,
 }
 
 impl PullTimes {
-    /// How long it waited for other pulls; `None` where the kubelet does not tell the two apart.
+    /// How long the pull waited for other pulls; `None` if the kubelet does not report it separately.
     pub fn waiting(&self) -> Option<Duration> {
         self.including_waiting
             .map(|whole| whole.saturating_sub(self.pulling))
@@ -70,6 +85,7 @@ impl PullTimes {
 }
 
 impl EventKind {
+    /// The image the Event is about; `None` if it names none.
     pub fn image(&self) -> Option<&str> {
         match self {
             Self::Pulling { image }
@@ -83,7 +99,7 @@ impl EventKind {
         }
     }
 
-    /// For a label: closed.
+    /// The value of the metric label `event`; a fixed set.
     pub fn as_str(&self) -> &'static str {
         match self {
             Self::Pulling { .. } => "pulling",
@@ -98,17 +114,17 @@ impl EventKind {
     }
 }
 
-/// Longer messages are cut before anything is made of them: client-go's Events have 1 kB at most, others may
-/// say what they like.
+/// Longer messages are cut before they are parsed: client-go's Events have at most 1 kB, other clients have
+/// no limit.
 const MOST_READ: usize = 8 * 1024;
 
-/// Longer names of images are none: a repository has 255 characters at most.
+/// Longer image names are invalid: a repository has at most 255 characters.
 const LONGEST_IMAGE: usize = 1024;
 
-/// What client-go puts before the message of ten alike (`EventAggregator`).
+/// client-go's prefix for the tenth and later similar Events (`EventAggregator`).
 const COMBINED: &str = "(combined from similar events): ";
 
-/// What an Event says of an image; `None`: nothing, or not in words that are known.
+/// Parses an Event's reason and message; `None` if it is not about an image, or if the wording is unknown.
 pub fn read(reason: &str, message: &str) -> Option<EventKind> {
     let message = beginning(message, MOST_READ);
     let message = message.strip_prefix(COMBINED).unwrap_or(message);
@@ -120,7 +136,7 @@ pub fn read(reason: &str, message: &str) -> Option<EventKind> {
         "Pulled" => pulled(message),
         "Failed" => failed(message),
         "BackOff" => {
-            // Containers that crash have the same reason.
+            // Crashing containers have the same reason.
             let (image, _) = named(message, &["Back-off pulling image "])?;
             Some(EventKind::StillFailing { image: Some(image) })
         }
@@ -172,13 +188,13 @@ fn failed(message: &str) -> Option<EventKind> {
         return Some(EventKind::Failed { image, text });
     }
     let state = message.strip_prefix("Error: ")?;
-    // Other failures of containers have the same reason.
+    // Other container failures have the same reason.
     ["ErrImagePull", "ImagePullBackOff", "RegistryUnavailable"]
         .contains(&state)
         .then_some(EventKind::StillFailing { image: None })
 }
 
-/// The image that is quoted behind one of these beginnings, and what comes then.
+/// The quoted image after one of these beginnings, and the rest of the message.
 fn named<'a>(message: &'a str, beginnings: &[&str]) -> Option<(String, &'a str)> {
     let rest = beginnings
         .iter()
@@ -198,10 +214,11 @@ pub(super) fn beginning(text: &str, most: usize) -> &str {
     &text[..text.floor_char_boundary(most)]
 }
 
-/// A day is longer than any pull: what says more is no pull's time.
+/// Longer than any pull: a greater duration is ignored.
 const LONGEST: Duration = Duration::from_hours(24);
 
-/// A duration as Go prints it: `313ms`, `1m2.3s`, `1h0m1.5s`, `4.5µs`.
+/// Parses a duration as Go prints it: `313ms`, `1m2.3s`, `1h0m1.5s`, `4.5µs`. `None` if it is invalid,
+/// negative or longer than a day.
 pub fn duration(text: &str) -> Option<Duration> {
     let duration: SignedDuration = text.parse().ok()?;
     let duration = Duration::try_from(duration).ok()?;

@@ -1,7 +1,7 @@
-//! Why a real pull has failed, from the words that kubelet, containerd, CRI-O and docker have for it.
+//! Infers why a real pull failed from the messages of the kubelet, containerd, CRI-O and docker.
 //!
-//! A text is less than a walk: it has one error of one host. Where it fits several causes, the one that
-//! claims least comes first, and the others beside it; where it fits none, there is none.
+//! A message holds less than a check: one error from one host. If it fits several causes, the one that
+//! claims least is the result and the others are alternatives; if it fits none, there is no cause.
 
 use crate::diagnose::catalogue::Cause;
 use crate::model::endpoint::{Role, split_port};
@@ -12,38 +12,41 @@ use crate::redact::shown;
 use super::event::beginning;
 use super::patterns::{self, path};
 
-/// What a text tells.
+/// What the text of a failed pull shows.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct ParsedFailure {
-    /// `None`: this version has no name for it.
+    /// The cause; `None` if the text matches no known message.
     pub cause: Option<Cause>,
-    /// The text fits these as well.
+    /// Other causes that the text fits as well.
     pub or: Vec<Cause>,
-    /// What happened to the connection, where the cause is that of a leg.
+    /// The fault of the connection, if `cause` names the leg that failed (`auth_realm_unreachable`,
+    /// `redirect_blob`).
     pub beneath: Option<Cause>,
+    /// The leg that failed; `None` if the text does not show it.
     pub leg: Option<Role>,
-    /// Whom the runtime asked, with the port if it is written.
+    /// The host the runtime contacted, with the port if the text has it.
     pub host: Option<String>,
-    /// What it dialled.
+    /// The address and port the runtime dialed.
     pub address: Option<String>,
-    /// The name server that was asked.
+    /// The name server that was queried.
     pub server: Option<String>,
+    /// The HTTP status of the response, if the text has one.
     pub status: Option<u16>,
-    /// The server's own words.
+    /// The server's own message, without secrets, at most 300 characters.
     pub message: Option<String>,
 }
 
-/// Of a longer text the beginning is judged.
+/// Bytes of a text that are parsed; the rest is ignored.
 const MOST_JUDGED: usize = 8 * 1024;
 
-/// A server's own words, as shown.
+/// Characters of a server's message that are kept.
 const MOST_MESSAGE: usize = 300;
 
-/// Judges the text of a failed pull. `image` is what the pod asks for, as it is written there.
+/// Classifies the text of a failed pull. `image` is the reference as written in the pod.
 pub fn judge(image: &str, text: &str) -> ParsedFailure {
     let text = beginning(text, MOST_JUDGED).replace("\\\"", "\"");
     let registry = registry_host(image);
-    // The kubelet tries each credential that matches, and tells all that became of them: [one, another].
+    // The kubelet tries each matching credential and reports all errors: [one, another].
     let inner = text.trim();
     let list = inner
         .strip_prefix('[')
@@ -55,29 +58,29 @@ pub fn judge(image: &str, text: &str) -> ParsedFailure {
         .into_iter()
         .map(|one| (one, judge_one(registry.as_deref(), one)))
         .collect();
-    // What hinders the pull is told by the try that came furthest: a manifest that is not there is seen by
-    // a credential that was taken, and not by the stale one before it.
-    // That nothing is had without a credential tells nothing where one was tried.
+    // The attempt that got furthest shows what blocks the pull: an accepted credential finds that a manifest
+    // is missing, a stale one before it does not. A rejected anonymous attempt shows nothing if a credential
+    // was tried.
     let is_anonymous = |one: &str| one.contains("failed to fetch anonymous token");
-    // Of several that are as far, the first.
-    let furthest = |(one, told): &&(&str, ParsedFailure)| (!is_anonymous(one), progress(told));
+    // Of several that got equally far, the first.
+    let furthest = |(one, parsed): &&(&str, ParsedFailure)| (!is_anonymous(one), progress(parsed));
     let Some((_, first)) = all.iter().rev().max_by_key(furthest) else {
         return ParsedFailure::default();
     };
-    let mut told = first.clone();
+    let mut parsed = first.clone();
     for (one, other) in &all {
         if let Some(cause) = other.cause
             && !is_anonymous(one)
-            && Some(cause) != told.cause
-            && !told.or.contains(&cause)
+            && Some(cause) != parsed.cause
+            && !parsed.or.contains(&cause)
         {
-            told.or.push(cause);
+            parsed.or.push(cause);
         }
     }
-    told
+    parsed
 }
 
-/// The errors of a list. They have commas of their own, so it is parted at what an error begins with.
+/// Splits a list of errors. Errors contain commas themselves, so it is split at known beginnings of errors.
 fn tries(list: &str) -> Vec<&str> {
     const BEGINNINGS: [&str; 8] = [
         "rpc error: ",
@@ -102,11 +105,11 @@ fn tries(list: &str) -> Vec<&str> {
     parts
 }
 
-/// How far the pull came before it failed.
-fn progress(told: &ParsedFailure) -> u8 {
-    match told.cause {
+/// How far the pull got before it failed; higher is further.
+fn progress(parsed: &ParsedFailure) -> u8 {
+    match parsed.cause {
         None => 0,
-        Some(_) if told.leg == Some(Role::Blob) => 6,
+        Some(_) if parsed.leg == Some(Role::Blob) => 6,
         Some(
             Cause::ManifestUnknown
             | Cause::ManifestUnsupported
@@ -120,7 +123,7 @@ fn progress(told: &ParsedFailure) -> u8 {
             | Cause::UnexpectedEof
             | Cause::DiskFull,
         ) => 5,
-        // A token was given, or a name and a password taken.
+        // A token was issued, or user and password were accepted.
         Some(Cause::AuthDenied | Cause::RateLimited) => 4,
         Some(Cause::AuthBadCred | Cause::CredentialExpired) => 3,
         Some(Cause::AuthNoCred | Cause::AuthUnknown) => 2,
@@ -128,17 +131,17 @@ fn progress(told: &ParsedFailure) -> u8 {
     }
 }
 
-/// The host that a pull of this image asks first; Docker Hub's has a name of its own.
+/// The registry host of an image; Docker Hub's differs from its domain.
 fn registry_host(image: &str) -> Option<String> {
     let (host, _) = image.parse::<Reference>().ok()?.host();
     Some(host.to_string().to_ascii_lowercase())
 }
 
 fn judge_one(registry: Option<&str>, text: &str) -> ParsedFailure {
-    let url = asked(text);
+    let url = requested_url(text);
     let leg = leg(text, url);
     let host = url.map(authority);
-    let mut told = ParsedFailure {
+    let mut parsed = ParsedFailure {
         leg,
         host: host.map(|host| clean(host, 255)),
         address: after(text, &["dial tcp ", "dial udp "])
@@ -153,18 +156,18 @@ fn judge_one(registry: Option<&str>, text: &str) -> ParsedFailure {
         message: message(text),
         ..ParsedFailure::default()
     };
-    if told.host.is_none()
+    if parsed.host.is_none()
         && let Some(name) = after(text, &["lookup "])
     {
-        told.host = Some(clean(name.trim_end_matches(':'), 255));
+        parsed.host = Some(clean(name.trim_end_matches(':'), 255));
     }
-    let Some(found) = patterns::find(text, leg, url, told.status) else {
-        return told;
+    let Some(found) = patterns::find(text, leg, url, parsed.status) else {
+        return parsed;
     };
-    told.cause = Some(found.cause);
-    told.or = found.or.to_vec();
-    // A leg of its own has a cause of its own, where the host is not the registry's: the way there was
-    // opened, and not this one.
+    parsed.cause = Some(found.cause);
+    parsed.or = found.or.to_vec();
+    // The token service or blob storage on another host is unreachable although the registry was reached: the
+    // leg has a cause of its own.
     let is_elsewhere = host
         .map(host_name)
         .zip(registry)
@@ -172,23 +175,23 @@ fn judge_one(registry: Option<&str>, text: &str) -> ParsedFailure {
     if is_elsewhere {
         let of_leg = match leg {
             Some(Role::Token) => Some(Cause::AuthRealmUnreachable),
-            // Below /v2/ it is a mirror of the registry and no storage.
+            // A path below /v2/ belongs to a mirror, not to blob storage.
             Some(Role::Blob) if !url.is_some_and(is_of_registry) => Some(Cause::RedirectBlob),
             _ => None,
         };
-        // By the catalogue that is what follows from it: the host was not found, or not reached.
+        // Only if the catalogue lists the fault as a consequence: the host was not found, or not reached.
         let is_root = |root: &Cause| found.cause.entry().masked_by.contains(root);
         if let Some(of_leg) = of_leg.filter(is_root) {
-            told.cause = Some(of_leg);
-            told.beneath = Some(found.cause);
-            told.or = Vec::new();
+            parsed.cause = Some(of_leg);
+            parsed.beneath = Some(found.cause);
+            parsed.or = Vec::new();
         }
     }
-    told
+    parsed
 }
 
-/// The URL that was asked last: `Get "https://…"`, `HEAD request to https://…`.
-fn asked(text: &str) -> Option<&str> {
+/// The last requested URL: `Get "https://…"`, `HEAD request to https://…`.
+fn requested_url(text: &str) -> Option<&str> {
     const BEFORE: [&str; 9] = [
         "Get \"",
         "Head \"",
@@ -227,12 +230,12 @@ fn host_name(authority: &str) -> &str {
     .trim_matches(['[', ']'])
 }
 
-/// A path of the distribution-spec.
+/// Whether the path is one of the OCI distribution-spec.
 fn is_of_registry(url: &str) -> bool {
     path(url).starts_with("/v2/")
 }
 
-/// Which leg of the pull it was on, as far as the words around the error say.
+/// The leg that failed, as far as the words around the error show it.
 fn leg(text: &str, url: Option<&str>) -> Option<Role> {
     const TOKEN: [&str; 7] = [
         "failed to authorize",
@@ -256,7 +259,7 @@ fn leg(text: &str, url: Option<&str>) -> Option<Role> {
     if has(&TOKEN) {
         Some(Role::Token)
     } else if url.is_some_and(|url| path(url).contains("/manifests/")) {
-        // The manifest of a platform is fetched as layers are.
+        // containerd fetches a platform's manifest the way it fetches layers.
         Some(Role::Registry)
     } else if has(&BLOB) {
         Some(Role::Blob)
@@ -265,7 +268,7 @@ fn leg(text: &str, url: Option<&str>) -> Option<Role> {
     }
 }
 
-/// The word behind one of these, the last time that one stands there.
+/// The word after the last occurrence of one of these.
 fn after<'a>(text: &'a str, before: &[&str]) -> Option<&'a str> {
     let at = before
         .iter()
@@ -284,7 +287,7 @@ fn server(text: &str) -> Option<String> {
     Some(clean(server.trim_end_matches(':'), 64))
 }
 
-/// What the server itself has said.
+/// The server's own message.
 fn message(text: &str) -> Option<String> {
     const BEFORE: [&str; 2] = ["server message: ", "Server message: "];
     const ITSELF: [&str; 6] = [
@@ -298,11 +301,11 @@ fn message(text: &str) -> Option<String> {
     let behind = BEFORE
         .iter()
         .find_map(|before| Some(text.find(before)? + before.len()));
-    // A file's permission is denied by no server.
-    let is_said = |at: &usize| !text[..*at].ends_with("permission ");
+    // "permission denied" comes from a file system, not from a server.
+    let is_from_server = |at: &usize| !text[..*at].ends_with("permission ");
     let itself = || {
         let places = ITSELF.iter().filter_map(|words| text.find(words));
-        places.filter(is_said).min()
+        places.filter(is_from_server).min()
     };
     let words = &text[behind.or_else(itself)?..];
     Some(clean(&shown(words), MOST_MESSAGE)).filter(|words| !words.is_empty())

@@ -1,5 +1,5 @@
-//! Why pulls that succeed are slow, as far as their times tell: they wait for one another, or the node
-//! can't unpack as fast as its network brings. Never that the network is slow: that is for a check to say.
+//! Infers from the times of successful pulls why they are slow: they wait for one another, or the node
+//! unpacks more slowly than its network delivers. Never that the network is slow: only a check shows that.
 
 use std::time::Duration;
 
@@ -7,38 +7,40 @@ use super::event::PullTimes;
 use crate::diagnose::catalogue::Cause;
 use crate::model::units::{Bytes, HumanDuration as Shown, Mbit};
 
-/// Why pulls are slow, and by what figures.
+/// Why pulls are slow, with the figures that show it.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Slow {
     /// `serial_pull` or `disk_unpack`.
     pub cause: Cause,
+    /// The evidence: the figures, as a sentence without a final period.
     pub seen: String,
 }
 
-/// One pull is chance; the third of three is none.
+/// Fewer slow pulls may be chance.
 const LEAST_PULLS: usize = 3;
 
-/// A wait that nobody minds: a third of the kubelet's first back-off of 10 s.
+/// Shorter waits don't matter: a third of the kubelet's first back-off of 10 s.
 const LEAST_WAIT: Duration = Duration::from_secs(3);
 
-/// Pulls of less are over before a disk matters.
+/// Smaller pulls finish before the disk matters.
 const LEAST_SIZE: Bytes = Bytes(10 << 20);
 
-/// And those that take less time: handshakes and manifests are a part of it.
+/// Shorter pulls are not judged: handshakes and manifests are a large part of them.
 pub(super) const LEAST_PULLING: Duration = Duration::from_secs(5);
 
-/// Unpacking takes its time on a good disk too, and goes on beside the download; below a third of what the
-/// network brings, it is what a pull waits for. (100 Mbit/s bring 12 MB/s; a disk that takes 4 MB/s of
-/// compressed layers is slow.)
+/// Unpacking takes time on a good disk too, and runs in parallel with the download. Below a third of the
+/// network's rate, the pull waits for it. (100 Mbit/s deliver 12 MB/s; a disk that takes 4 MB/s of compressed
+/// layers is slow.)
 const SHARE: f64 = 1.0 / 3.0;
 
-/// Judges the newest pulls of a node from a registry. `node_rate` is what nodes measure of that registry, in
-/// bytes per second, where somebody knows it: the rate of another one tells nothing of the way to this.
+/// Judges a node's newest pulls from a registry. `node_rate` is the rate that nodes measure from that
+/// registry, in bytes per second; `None` if unknown (the rate from another registry does not apply: the path
+/// differs). Returns `None` if the pulls are not slow, or if their times don't show why.
 pub fn judge(pulls: &[PullTimes], node_rate: Option<f64>) -> Option<Slow> {
     waits(pulls).or_else(|| unpacks(pulls, node_rate?))
 }
 
-/// More of the time is waiting than pulling.
+/// The pulls spend more time waiting than pulling.
 fn waits(pulls: &[PullTimes]) -> Option<Slow> {
     let known = |took: &PullTimes| Some((took.waiting()?, took.pulling));
     let known: Vec<(Duration, Duration)> = pulls.iter().filter_map(known).collect();
@@ -51,7 +53,7 @@ fn waits(pulls: &[PullTimes]) -> Option<Slow> {
     Some(Slow {
         cause: Cause::SerialPull,
         seen: format!(
-            "the newest {} pulls waited {} for other pulls, and then took {}, on average",
+            "on average, the newest {} pulls waited {} for other pulls, then took {}",
             known.len(),
             Shown(waiting),
             Shown(pulling)
@@ -59,9 +61,9 @@ fn waits(pulls: &[PullTimes]) -> Option<Slow> {
     })
 }
 
-/// The whole image at a fraction of the rate that the network has. The size may be that on the disk, and
-/// layers that were there already did not have to come: both make the real pull look faster than it was, so
-/// that nothing is told which is not so.
+/// The whole image arrives at a fraction of the network's rate. The size may be that on disk, and layers that
+/// were present were not downloaded: both make the pull look faster than it was, so neither causes a false
+/// finding.
 #[expect(clippy::cast_precision_loss, reason = "sizes are below 2^53")]
 fn unpacks(pulls: &[PullTimes], node_rate: f64) -> Option<Slow> {
     let mut rates: Vec<f64> = pulls
@@ -78,7 +80,7 @@ fn unpacks(pulls: &[PullTimes], node_rate: f64) -> Option<Slow> {
     (median < node_rate * SHARE).then(|| Slow {
         cause: Cause::DiskUnpack,
         seen: format!(
-            "half of the newest {} pulls came to less than {}, and nodes measure {} of this registry (cluster.node_rates_mbit)",
+            "half of the newest {} pulls were slower than {}; nodes measure {} from this registry (cluster.node_rates_mbit)",
             rates.len(),
             Mbit(median),
             Mbit(node_rate)

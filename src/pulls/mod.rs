@@ -1,5 +1,5 @@
-//! Real pulls, as the kubelets' Events tell of them: how long they took, how long they waited, why they
-//! failed. Pure: an Event's fields in, what it says out, and tallies of that.
+//! Real pulls, as reported in kubelets' Events: how long they took, how long they waited, why they failed.
+//! Pure: parses an Event's fields, classifies failures, and keeps tallies.
 
 pub mod advice;
 pub mod event;

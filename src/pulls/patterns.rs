@@ -1,22 +1,21 @@
-//! The words, in the order in which they are looked for: what says more comes first.
+//! The messages that are matched, in order: the more specific come first.
 //!
-//! They are those of Go's net, net/http, crypto/tls and crypto/x509 as of 1.17 and later, of containerd
-//! 1.6 to 2.x, of containers/image (CRI-O), and of docker. `tests/data/pulls.yaml` has them as they are
-//! met in the field.
+//! They are those of Go's net, net/http, crypto/tls and crypto/x509 (1.17 and later), containerd 1.6 to 2.x,
+//! containers/image (CRI-O), and docker. `tests/data/pulls.yaml` has them as found in the field.
 
 use crate::diagnose::catalogue::Cause;
 use crate::model::endpoint::Role;
 
-/// What a text fits.
+/// The causes that a text fits.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Match {
     pub(super) cause: Cause,
-    /// These too.
+    /// Alternatives.
     pub(super) or: &'static [Cause],
 }
 
 struct Rule {
-    /// All of them stand in the text.
+    /// The text contains all of them.
     words: &'static [&'static str],
     found: Match,
 }
@@ -33,7 +32,7 @@ macro_rules! rules {
     };
 }
 
-/// Of this machine; asked before all others, since they name files, sockets and limits, not hosts.
+/// Faults of the node itself. Matched first, since they name files, sockets and limits, not hosts.
 const LOCAL: &[Rule] = rules! {
     ["pull QPS exceeded"] KubeletQps;
     ["no space left on device"] DiskFull;
@@ -48,17 +47,17 @@ const LOCAL: &[Rule] = rules! {
     ["get TLSConfig for registry "] HostsTomlInvalid;
     ["http: no Host in request URL"] HostsTomlInvalid;
     ["net/http: invalid header field "] HostsTomlInvalid;
-    // The kubelet's own, of a Secret: no registry was asked.
+    // The kubelet's own message about a Secret: no request was sent.
     ["unable to parse auth field"] SecretFormat;
     ["illegal base64 data at input byte"] SecretFormat;
 };
 
-/// Of names, connections, TLS and HTTP, as Go has them; and of proxies.
+/// Names, connections, TLS and HTTP, as Go reports them; and proxies.
 const WIRE: &[Rule] = rules! {
     ["proxyconnect tcp"] ProxyMisconfigured;
     ["Proxy Authentication Required"] ProxyMisconfigured;
     ["socks connect"] ProxyMisconfigured;
-    // Go says the same of a name without addresses.
+    // Go reports the same for a name without addresses.
     ["lookup ", "no such host"] DnsNxdomain or DnsNodata;
     ["lookup ", "server misbehaving"] DnsError or DnsServfail, DnsRefused;
     ["lookup ", "cannot unmarshal DNS message"] DnsError;
@@ -80,7 +79,7 @@ const WIRE: &[Rule] = rules! {
     ["connect: connection timed out"] TcpTimeout;
     ["dial tcp", "i/o timeout"] TcpTimeout;
     ["connectex: A connection attempt failed"] TcpTimeout;
-    // The name, the connection or TLS took the time; Go does not say which.
+    // The name, the connection or TLS took the time; Go does not report which.
     ["request canceled while waiting for connection"] TcpTimeout or DnsTimeout, TlsHang;
     ["TLS handshake timeout"] TlsHang or MtuBlackhole;
     ["server gave HTTP response to HTTPS client"] TlsPlainHttp;
@@ -112,7 +111,7 @@ const WIRE: &[Rule] = rules! {
     ["timeout awaiting response headers"] HttpTimeout;
 };
 
-/// Of what a server has said about limits and credentials; these words say more than a status.
+/// A server's messages about limits and credentials; they are more specific than a status.
 const PLAIN: &[Rule] = rules! {
     ["toomanyrequests"] RateLimited;
     ["pull rate limit"] RateLimited;
@@ -130,7 +129,7 @@ const PLAIN: &[Rule] = rules! {
     ["no realm specified"] AuthBadChallenge;
     ["invalid token auth challenge realm"] AuthBadChallenge;
     ["authorization server did not include a token"] AuthTokenFormat;
-    // Of the decoder; where the connection ended the answer, the words are those of the connection.
+    // From the decoder; if the connection broke, the message is that of the connection.
     ["unable to decode token response: invalid character '<'"] AuthTokenFormat or NotARegistry;
     ["unable to decode token response: invalid character"] AuthTokenFormat;
     ["unable to decode token response: json"] AuthTokenFormat;
@@ -139,10 +138,10 @@ const PLAIN: &[Rule] = rules! {
     ["unable to decode token response: EOF"] AuthTokenFormat;
 };
 
-/// And these less than the token service's.
+/// Less specific than the messages of the token service.
 const VAGUE: &[Rule] = rules! {
     ["insufficient_scope"] AuthDenied or AuthNoCred, NameUnknown;
-    // A token was given, sent, and refused with `error=`.
+    // A token was issued, sent, and rejected with `error=`.
     ["server message: ", ": authorization failed"] AuthDenied or AuthNoCred;
     ["pull access denied"] AuthDenied or AuthNoCred, NameUnknown;
     ["requested access to the resource is denied"] AuthDenied or AuthNoCred, NameUnknown;
@@ -153,18 +152,18 @@ const VAGUE: &[Rule] = rules! {
     ["denied: "] AuthDenied or AuthNoCred, AuthBadCred;
 };
 
-/// Of what a registry has, and of what came.
+/// Content that a registry has, and content that arrived.
 const CONTENT: &[Rule] = rules! {
     ["no match for platform in manifest"] NoPlatform;
     ["no matching manifest for"] NoPlatform;
     ["no image found in image index for architecture"] NoPlatform;
     ["no image found in manifest list for architecture"] NoPlatform;
-    // The kind of the manifest, and of what it names.
+    // The type of the manifest, and of what it refers to.
     ["is no longer supported since containerd"] ManifestUnsupported;
     ["schema 1 image manifests are no longer supported"] ManifestUnsupported;
     ["schema 1 not supported"] ManifestUnsupported;
     ["expected schema1 document"] ManifestUnsupported or ManifestInvalid;
-    // A manifest of today that goes by a media type of schema 1, as which `text/plain` counts.
+    // A current manifest with a media type of schema 1; `text/plain` counts as one.
     [": no signatures"] ManifestUnsupported or ManifestInvalid;
     ["unsupported manifest media type"] ManifestUnsupported;
     ["unsupported docker v2s2 media type"] ManifestUnsupported;
@@ -175,7 +174,7 @@ const CONTENT: &[Rule] = rules! {
     ["unexpected media type text/html"] NotARegistry or ManifestInvalid;
     ["unexpected media type "] ManifestUnsupported or ManifestInvalid;
     ["Target.MediaType must be set"] ManifestUnsupported or ManifestInvalid;
-    // What stands in it.
+    // The manifest's content.
     ["number of layers and diffIDs don't match"] ManifestInvalid or ManifestUnsupported;
     ["history and layer mismatch"] ManifestInvalid;
     ["in header not a valid digest"] ManifestInvalid;
@@ -191,24 +190,24 @@ const CONTENT: &[Rule] = rules! {
     ["repository not found"] NameUnknown;
     ["blob unknown"] BlobUnknown;
     ["BLOB_UNKNOWN"] BlobUnknown;
-    // Layers, as they are unpacked.
+    // Layers while they are unpacked.
     ["wrong diff id calculated on extraction"] LayerInvalid;
     ["archive/tar: invalid tar header"] LayerInvalid;
     ["failed to extract layer", "unexpected EOF"] LayerInvalid;
     ["failed to extract layer", "gzip: invalid"] LayerInvalid;
     ["failed to extract layer", "flate: corrupt input"] LayerInvalid;
     ["failed to extract layer", "magic number mismatch"] LayerInvalid;
-    // The same decoders, of what comes from a server.
+    // The same decoders, reading from a server.
     ["unsupported Content-Encoding"] ContentEncoding;
     ["gzip: invalid"] ContentEncoding;
     ["flate: corrupt input"] ContentEncoding;
     ["magic number mismatch"] ContentEncoding;
-    // The digest of nothing.
+    // The digest of an empty file.
     ["unexpected commit digest sha256:e3b0c44298fc1c149afbf4c8996fb924"] UnexpectedEof or DigestMismatch;
     ["unexpected commit digest"] DigestMismatch or ContentEncoding;
     ["filesystem layer verification failed"] DigestMismatch;
     ["does not match", "digest"] DigestMismatch;
-    // What is shorter than it should be is `short read`, or is not committed.
+    // Content that is too short gives `short read`, or is not committed.
     ["failed size validation"] DigestMismatch or ContentEncoding, ManifestInvalid;
     ["unexpected end of JSON input"] ManifestInvalid;
     ["looking for beginning of value"] NotARegistry or ManifestInvalid;
@@ -218,7 +217,7 @@ const CONTENT: &[Rule] = rules! {
     ["short read: expected"] UnexpectedEof;
 };
 
-/// What ended an exchange that had begun; the least that can be said.
+/// How an exchange ended; the least specific messages.
 const ENDS: &[Rule] = rules! {
     ["connection reset by peer"] TcpReset or TlsReset;
     ["forcibly closed by the remote host"] TcpReset or TlsReset;
@@ -227,7 +226,7 @@ const ENDS: &[Rule] = rules! {
     ["context canceled"] PullNoProgress;
 };
 
-/// The runtime itself does not answer, and no registry has said anything.
+/// The runtime itself does not answer; no registry was involved.
 const NO_RUNTIME: [&str; 4] = [
     "transport: Error while dialing",
     "dial unix",
@@ -235,7 +234,7 @@ const NO_RUNTIME: [&str; 4] = [
     "the connection is unavailable",
 ];
 
-/// What the text fits first.
+/// The first match.
 pub(super) fn find(
     text: &str,
     leg: Option<Role>,
@@ -253,14 +252,14 @@ pub(super) fn find(
         .or_else(|| of_storage(leg, url, status))
         .or_else(|| of(PLAIN))
         .or_else(|| of_token(text, leg, status))
-        // A file's permissions are no registry's.
+        // "permission denied" is about a file, not a registry.
         .or_else(|| (!text.contains("permission denied")).then(|| of(VAGUE))?)
         .or_else(|| of(CONTENT))
         .or_else(|| of_status(leg, url, status?))
         .or_else(|| of_absence(text, leg, url))
         .or_else(|| of(ENDS))
         .or_else(|| {
-            // A URL and then `EOF`: the answer did not begin.
+            // A URL followed by `EOF`: no response arrived.
             (url.is_some() && text.ends_with(": EOF"))
                 .then_some(other(Cause::TcpReset, &[Cause::TlsReset]))
         })
@@ -270,7 +269,7 @@ fn other(cause: Cause, or: &'static [Cause]) -> Match {
     Match { cause, or }
 }
 
-/// Go has the status of a CONNECT that failed as the whole error: `Get "https://…": Forbidden`.
+/// If a CONNECT fails, Go's whole error is its status text: `Get "https://…": Forbidden`.
 fn of_proxy(text: &str) -> Option<Match> {
     const REASONS: [&str; 6] = [
         "Forbidden",
@@ -287,12 +286,12 @@ fn of_proxy(text: &str) -> Option<Match> {
     is_connect.then_some(other(Cause::ProxyMisconfigured, &[]))
 }
 
-/// A refusal of the storage is of the storage, whatever words it has for it.
+/// An error status of the blob storage, whatever its message.
 fn of_storage(leg: Option<Role>, url: Option<&str>, status: Option<u16>) -> Option<Match> {
     let is_storage =
         leg == Some(Role::Blob) && url.is_some_and(|url| !path(url).starts_with("/v2/"));
     match status? {
-        // S3 answers 400 where a token comes along with a signature.
+        // S3 responds 400 if a request has both a token and a signature.
         400 if is_storage => Some(other(Cause::BlobDenied, &[Cause::RequestRefused])),
         401 | 403 if is_storage => Some(other(Cause::BlobDenied, &[])),
         404 if is_storage => Some(other(Cause::BlobUnknown, &[])),
@@ -300,9 +299,9 @@ fn of_storage(leg: Option<Role>, url: Option<&str>, status: Option<u16>) -> Opti
     }
 }
 
-/// containerd says whether it asked with a credential, and where it could not ask.
+/// containerd reports whether it sent a credential, and which realm it could not contact.
 fn of_token(text: &str, leg: Option<Role>, status: Option<u16>) -> Option<Match> {
-    // A realm that is no URL of a host.
+    // The realm is not a URL with a host.
     const NOWHERE: [&str; 2] = ["unsupported protocol scheme", "no Host in request URL"];
     if leg != Some(Role::Token) {
         return None;
@@ -313,7 +312,7 @@ fn of_token(text: &str, leg: Option<Role>, status: Option<u16>) -> Option<Match>
     let is_anonymous = text.contains("failed to fetch anonymous token");
     let is_oauth = text.contains("failed to fetch oauth token");
     match status? {
-        // Registries say the same of a repository that is not there.
+        // Registries respond the same for a repository that does not exist.
         401 if is_anonymous => Some(other(Cause::AuthNoCred, &[Cause::NameUnknown])),
         403 if is_anonymous => Some(other(
             Cause::AuthNoCred,
@@ -332,13 +331,13 @@ fn of_status(leg: Option<Role>, url: Option<&str>, status: u16) -> Option<Match>
         (407, _) => other(Cause::ProxyMisconfigured, &[]),
         (429, _) => other(Cause::RateLimited, &[]),
         (500..=599, _) => other(Cause::Registry5xx, &[]),
-        // A registry's own blobs: the storage's refusals are told before.
+        // The registry's own blobs: refusals of the storage are matched earlier.
         (401, Some(Role::Blob)) if !path.is_empty() => {
             other(Cause::AuthUnknown, &[Cause::AuthDenied, Cause::BlobDenied])
         }
         (401 | 403, Some(Role::Blob)) => other(Cause::BlobDenied, &[Cause::AuthDenied]),
         (401, _) => other(Cause::AuthUnknown, &[Cause::AuthNoCred, Cause::AuthBadCred]),
-        // HEAD has no body that would tell a registry from what stands in front of it.
+        // The response to HEAD has no body, so a registry can't be distinguished from a proxy in front of it.
         (403, _) => other(Cause::AuthDenied, &[Cause::Fw403, Cause::AuthNoCred]),
         (404, Some(Role::Blob)) => other(Cause::BlobUnknown, &[]),
         (404, Some(Role::Registry) | None) if path.is_empty() || path.contains("/manifests/") => {
@@ -346,7 +345,7 @@ fn of_status(leg: Option<Role>, url: Option<&str>, status: u16) -> Option<Match>
         }
         (404, _) => other(Cause::NotARegistry, &[]),
         (300..=399, _) => other(Cause::RedirectBroken, &[]),
-        // A signed URL that minds the token is told with the registry's own URL.
+        // A signed URL that rejects the token is reported with the registry's own URL.
         (400, Some(Role::Blob)) => other(Cause::RequestRefused, &[Cause::BlobDenied]),
         (400..=499, _) => other(Cause::RequestRefused, &[]),
         _ => return None,
@@ -354,7 +353,7 @@ fn of_status(leg: Option<Role>, url: Option<&str>, status: u16) -> Option<Match>
     Some(found)
 }
 
-/// containerd has a 404 as `not found` at the end.
+/// containerd ends the message of a 404 with `not found`.
 fn of_absence(text: &str, leg: Option<Role>, url: Option<&str>) -> Option<Match> {
     if !text
         .trim_end_matches([']', ' ', '.'])
@@ -362,7 +361,7 @@ fn of_absence(text: &str, leg: Option<Role>, url: Option<&str>) -> Option<Match>
     {
         return None;
     }
-    // It was lost on the node.
+    // The content was lost on the node.
     let is_local = [
         "failed to get reader from content store",
         "failed to extract layer",
@@ -375,7 +374,7 @@ fn of_absence(text: &str, leg: Option<Role>, url: Option<&str>) -> Option<Match>
     {
         return None;
     }
-    if let Some(found) = of_kind(text) {
+    if let Some(found) = unsupported_type(text) {
         return Some(found);
     }
     let is_manifest = url.is_some_and(|url| path(url).contains("/manifests/"))
@@ -384,15 +383,15 @@ fn of_absence(text: &str, leg: Option<Role>, url: Option<&str>) -> Option<Match>
     if leg == Some(Role::Blob) && !is_manifest {
         return Some(other(Cause::BlobUnknown, &[]));
     }
-    // Other things are not found than manifests.
-    let is_asked = ["failed to resolve", "could not fetch content descriptor"];
-    (is_manifest || is_asked.iter().any(|words| text.contains(words)))
+    // Things other than manifests may be missing too.
+    let is_resolving = ["failed to resolve", "could not fetch content descriptor"];
+    (is_manifest || is_resolving.iter().any(|words| text.contains(words)))
         .then_some(other(Cause::ManifestUnknown, &[Cause::NameUnknown]))
 }
 
-/// A manifest that goes by no manifest's type is asked for as a blob, and registries have none of its digest:
-/// `could not fetch content descriptor sha256:… (text/html) from remote: not found`.
-fn of_kind(text: &str) -> Option<Match> {
+/// containerd fetches a manifest whose media type is not a manifest's as a blob, and registries have no blob
+/// of that digest: `could not fetch content descriptor sha256:… (text/html) from remote: not found`.
+fn unsupported_type(text: &str) -> Option<Match> {
     const OF_NO_CONTENT: [&str; 4] = [")", "text/", "application/json", "application/octet-stream"];
     let (_, descriptor) = text.split_once("could not fetch content descriptor ")?;
     let (_, kind) = descriptor.split_once('(')?;
@@ -405,8 +404,7 @@ fn of_kind(text: &str) -> Option<Match> {
         .then_some(other(Cause::ManifestUnsupported, &[Cause::ManifestInvalid]))
 }
 
-/// The status of an answer, where the text has one: `: 403 Forbidden`, `StatusCode: 404`, `registry 502 (Bad
-/// Gateway)`.
+/// The HTTP status in a text: `: 403 Forbidden`, `StatusCode: 404`, `registry 502 (Bad Gateway)`.
 pub(super) fn status(text: &str) -> Option<u16> {
     const BEFORE: [&str; 6] = [":", "registry", "HTTP", "code", "status", "StatusCode:"];
     const BEHIND: [&str; 13] = [

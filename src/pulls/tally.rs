@@ -1,5 +1,5 @@
-//! What many Events come to: figures of each registry and node, what fails now, what is new. Each
-//! occurrence counts once, however often its Event is shown; everything has a bound.
+//! Tallies of real pulls from Events: figures for each pair of registry and node, current failures, newest
+//! pulls. Each occurrence counts once, however often its Event is delivered; every collection is bounded.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
@@ -19,70 +19,75 @@ use crate::model::text::clean;
 use crate::redact::shown;
 use crate::workload::pod::Event;
 
-/// Edges of the buckets of pulls' times: from an image that is nearly there to one that takes an hour. Few,
-/// since each node has them.
+/// Bucket edges for pull durations: from an image that is nearly present to one that takes an hour. Few,
+/// because every node has its own series.
 const PULL_SECONDS: &[f64] = &[
     1.0, 5.0, 15.0, 30.0, 60.0, 120.0, 300.0, 600.0, 1800.0, 3600.0,
 ];
 
-/// And of the waits for other pulls.
+/// Bucket edges for the time spent waiting for other pulls.
 const WAIT_SECONDS: &[f64] = &[0.1, 1.0, 5.0, 15.0, 60.0, 300.0, 1800.0];
 
-/// Events that are remembered, to count each once. The API server keeps them for an hour; 500 nodes that
-/// start ten pods each in one have 20,000. 6 MB.
+/// Events remembered so that each is counted once (6 MB). The API server keeps Events for an hour; 500 nodes
+/// that start ten pods each within an hour produce 20,000.
 const MOST_EVENTS: usize = 100_000;
 
-/// Pods that fail at the same time and are shown one by one.
+/// Simultaneously failing containers that are listed one by one.
 const MOST_FAILING: usize = 1000;
 
-/// Pulls that are shown, and texts without a name.
+/// Newest pulls that are listed.
 const MOST_NEWEST: usize = 200;
+/// Unmatched messages that are listed.
 const MOST_UNKNOWN: usize = 20;
 
-/// Pulls of a pair that are judged together.
+/// Newest pulls of a pair that are judged together.
 const RECENT: usize = 20;
 
-/// Images of a pair that are known to be on the node.
+/// Images remembered as present on the node, for each pair.
 const MOST_IMAGES: usize = 256;
 
-/// A pod that fails says so at least every five minutes (the longest back-off, and client-go's limit of
-/// Events of one object); after two of them in silence it is gone, or has its image.
+/// A failing pod gets an Event at least every five minutes (the longest back-off, and client-go's rate limit
+/// for Events of one object). After two such periods without one, the pod is gone or has its image.
 const STILL: Duration = Duration::from_mins(11);
 
-/// What an operator bounds.
+/// Bounds and rates from the configuration.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Limits {
-    /// Pairs of registry and node.
+    /// Maximum number of pairs of registry and node.
     pub max_pairs: usize,
-    /// A pair without a pull for so long is forgotten.
+    /// A pair without pulls for this long is dropped.
     pub idle: Duration,
-    /// What nodes measure of a registry, in bytes per second.
+    /// The rate that nodes measure from a registry, in bytes per second (`cluster.node_rates_mbit`).
     pub node_rates: BTreeMap<Arc<str>, f64>,
 }
 
 /// A registry and a node.
 type PairKey = (Arc<str>, Arc<str>);
 
-/// All of it.
+/// What is known from all Events since the watch began; counters survive a new watch.
 #[derive(Debug, Default)]
 pub struct Tally {
     limits: Limits,
-    /// What happened before counts as known.
+    /// Occurrences before this time were counted earlier.
     since: Timestamp,
-    /// The first list since then is over.
+    /// The first list since then is complete.
     is_underway: bool,
     seen: HashMap<u128, Occurrence>,
+    /// Figures by (registry, node); at most [`Limits::max_pairs`].
     pub pairs: BTreeMap<PairKey, Pair>,
+    /// Containers and image volumes whose pulls fail now; at most 1000.
     pub failing: BTreeMap<ContainerKey, Failing>,
+    /// Pods that name unreadable Secrets, by (namespace, pod); at most 1000.
     pub secrets: BTreeMap<(String, String), SecretsMissing>,
-    /// The newest first.
+    /// Successful pulls, the newest first; at most 200.
     pub newest: VecDeque<Pull>,
-    /// The newest first.
+    /// Failure messages that match no cause, the most recently reported first; at most 20.
     pub unknown: VecDeque<Unknown>,
-    /// Occurrences, by what they said.
+    /// Occurrences by [`EventKind::as_str`].
     pub counts: BTreeMap<&'static str, u64>,
+    /// Failures whose message matches no cause.
     pub unknown_texts: u64,
-    /// Occurrences that are beyond a bound.
+    /// Occurrences that were not counted because a collection was full.
     pub uncounted: u64,
 }
 
@@ -95,26 +100,33 @@ struct Occurrence {
 /// Figures of a registry and a node.
 #[derive(Clone, Debug)]
 pub struct Pair {
+    /// Seconds of each pull, without the wait for other pulls if the kubelet separates it.
     pub duration: Histogram,
+    /// Seconds a pull waited for other pulls (Kubernetes 1.28 and later).
     pub waiting: Histogram,
+    /// Bytes per second of pulls of images new to the node; see [`rate`].
     pub throughput: Histogram,
+    /// Failures by cause; `unexplained` if the message matches none.
     pub failures: BTreeMap<Cause, u64>,
-    /// The newest last.
+    /// The newest pulls, the newest last.
     recent: VecDeque<PullTimes>,
+    /// Why the newest pulls are slow; `None` if they are not, or if their times don't show it.
     pub slow: Option<Slow>,
-    /// Images that this node has, as far as was seen; the newest last.
+    /// Hashes of images observed on this node, the newest last.
     images: VecDeque<u64>,
     last: Timestamp,
 }
 
-/// Whose image is pulled.
+/// The container or image volume whose image is pulled.
 #[derive(Clone, Debug, Eq, Ord, PartialEq, PartialOrd, Serialize)]
 pub struct ContainerKey {
+    /// The pod's namespace.
     pub namespace: String,
+    /// The pod's name.
     pub pod: String,
-    /// Empty for an image volume: the kubelet tells of those as of the pod.
+    /// The container's name. Empty for an image volume: the kubelet reports those for the pod.
     pub container: String,
-    /// Of an image volume, its image: a pod may have several. Empty for containers.
+    /// The image of an image volume, since a pod may have several. Empty for containers.
     #[serde(skip)]
     pub volume: String,
 }
@@ -122,59 +134,79 @@ pub struct ContainerKey {
 /// A container, or an image volume, whose image can't be pulled.
 #[derive(Clone, Debug, Serialize)]
 pub struct Failing {
+    /// The image as the Event names it, at most 400 characters.
     pub image: String,
-    /// Empty where the image's name is none.
+    /// The image's registry. Empty if the image's name is invalid.
     #[serde(serialize_with = "as_text")]
     pub registry: Arc<str>,
+    /// The node that pulls. Empty if the Event names none.
     #[serde(serialize_with = "as_text")]
     pub node: Arc<str>,
-    /// Empty where only the state was told.
+    /// The runtime's message, without secrets. Empty if only the state was reported.
     pub text: String,
+    /// What the message shows.
     #[serde(skip)]
     pub told: ParsedFailure,
+    /// The first failure.
     pub first: Timestamp,
+    /// The latest failure or back-off.
     pub last: Timestamp,
-    /// Failures that were told of.
+    /// Reported failures.
     #[serde(rename = "failures")]
     pub count: u64,
 }
 
-/// A pod that names Secrets which can't be read.
+/// A pod that names Secrets the kubelet can't read.
 #[derive(Clone, Debug, Serialize)]
 pub struct SecretsMissing {
+    /// Names of the Secrets, in the pod's namespace.
     #[serde(rename = "secrets")]
     pub names: Vec<String>,
+    /// The pod's node.
     #[serde(serialize_with = "as_text")]
     pub node: Arc<str>,
+    /// The latest report.
     pub last: Timestamp,
 }
 
-/// A pull that has succeeded.
+/// A pull that succeeded.
 #[derive(Clone, Debug, Serialize)]
 pub struct Pull {
+    /// The Event's time, in whole seconds.
     pub at: Timestamp,
+    /// The pod's namespace.
     pub namespace: String,
+    /// The pod's name.
     pub pod: String,
-    /// Empty for the image of a volume.
+    /// The container's name. Empty for the image of a volume.
     pub container: String,
+    /// The image as the Event names it, at most 400 characters.
     pub image: String,
+    /// The image's registry. Empty if the image's name is invalid.
     #[serde(serialize_with = "as_text")]
     pub registry: Arc<str>,
+    /// The node that pulled.
     #[serde(serialize_with = "as_text")]
     pub node: Arc<str>,
+    /// How long it took, and the image's size.
     #[serde(skip)]
     pub took: PullTimes,
 }
 
-/// A text that has no name yet.
+/// A failure message that matches no cause.
 #[derive(Clone, Debug, Serialize)]
 pub struct Unknown {
+    /// The message, without secrets.
     pub text: String,
+    /// The registry of the latest pull that failed with it.
     #[serde(serialize_with = "as_text")]
     pub registry: Arc<str>,
+    /// The node of the latest pull that failed with it.
     #[serde(serialize_with = "as_text")]
     pub node: Arc<str>,
+    /// The latest failure.
     pub last: Timestamp,
+    /// Failures with this message.
     #[serde(rename = "failures")]
     pub count: u64,
 }
@@ -184,6 +216,7 @@ fn as_text<S: Serializer>(text: &str, to: S) -> Result<S::Ok, S::Error> {
 }
 
 impl Tally {
+    /// An empty tally; occurrences before `since` are not counted.
     pub fn new(limits: Limits, since: Timestamp) -> Self {
         Self {
             limits,
@@ -192,10 +225,13 @@ impl Tally {
         }
     }
 
+    /// The bounds in force.
     pub fn limits(&self) -> &Limits {
         &self.limits
     }
 
+    /// Replaces the bounds and judges each pair again with the new node rates. Pairs beyond a smaller bound
+    /// stay until they are idle.
     pub fn set_limits(&mut self, limits: Limits) {
         self.limits = limits;
         for ((registry, _), pair) in &mut self.pairs {
@@ -203,8 +239,8 @@ impl Tally {
         }
     }
 
-    /// Events are followed from here on; what happened before `since` was somebody else's to count. Counters
-    /// go on.
+    /// Starts a new watch. Occurrences before `since` are not counted: another replica counted them. Counters
+    /// keep their values; current failures and the newest pulls are cleared.
     pub fn begin(&mut self, since: Timestamp) {
         self.since = whole_second(since);
         self.is_underway = false;
@@ -214,24 +250,25 @@ impl Tally {
         self.newest.clear();
     }
 
-    /// All Events are listed again.
+    /// A new list of all Events begins.
     pub fn list_begins(&mut self) {
         for seen in self.seen.values_mut() {
             seen.is_listed = false;
         }
     }
 
-    /// They were; those that were not among them are gone.
+    /// The list is complete; Events that were not in it are forgotten.
     pub fn list_ends(&mut self) {
         self.seen.retain(|_, seen| seen.is_listed);
         self.is_underway = true;
     }
 
+    /// The Event with this UID was deleted.
     pub fn gone(&mut self, uid: &str) {
         self.seen.remove(&key_of(uid));
     }
 
-    /// An Event as the API server shows it: new, risen, or once more.
+    /// Takes an Event as the API server delivers it: new, with a higher count, or repeated.
     pub fn take(&mut self, event: &Event, now: Timestamp) {
         let Some(said) = read(&event.reason, &event.message) else {
             return;
@@ -247,8 +284,8 @@ impl Tally {
         self.note(event, said, at, new);
     }
 
-    /// How often it has happened since it was seen last; `None` where it has not, or there is no room to
-    /// remember.
+    /// How often the Event occurred since it was last delivered; `None` if it did not, or if there is no room
+    /// to remember it.
     fn occurrences(&mut self, event: &Event) -> Option<u64> {
         let key = key_of(&event.uid);
         let count = event.count.max(1);
@@ -265,7 +302,7 @@ impl Tally {
         let is_listed = true;
         self.seen.insert(key, Occurrence { count, is_listed });
         let after = |at: Option<Timestamp>| at.is_some_and(|at| at >= self.since);
-        // In the first list there may be what happened earlier; what comes later is new.
+        // The first list may hold earlier occurrences; Events after it are new.
         if self.is_underway || after(event.first) {
             return Some(count);
         }
@@ -369,7 +406,7 @@ impl Tally {
         };
         before.count += failing.count;
         before.first = before.first.min(at);
-        // Listed in any order: what was said last stands.
+        // Events are listed in any order: the latest counts.
         if before.last <= at || before.text.is_empty() {
             failing.first = before.first;
             failing.count = before.count;
@@ -378,7 +415,7 @@ impl Tally {
         }
     }
 
-    /// The next try waits: what the last one came to still stands.
+    /// The kubelet backs off: the last failure still applies.
     fn still_failing(&mut self, container: ContainerKey, failing: Option<Failing>, at: Timestamp) {
         if let Some(known) = self.failing.get_mut(&container) {
             known.last = known.last.max(at);
@@ -432,7 +469,7 @@ impl Tally {
         Some(pair)
     }
 
-    /// Forgets what is old.
+    /// Drops idle pairs, and failures and unreadable Secrets without an Event for 11 minutes.
     pub fn tidy(&mut self, now: Timestamp) {
         let is_within = |at: Timestamp, most: Duration| {
             now.duration_since(at).try_into().unwrap_or(Duration::ZERO) <= most
@@ -476,7 +513,7 @@ impl Pair {
         }
     }
 
-    /// The node has this image; whether that is news.
+    /// Records that the node has this image; returns whether that is new.
     fn has(&mut self, image: &str) -> bool {
         let mut hasher = DefaultHasher::new();
         image.hash(&mut hasher);
@@ -497,11 +534,12 @@ impl Pair {
     }
 }
 
-/// The rate that a pull comes to: the image's size by the time of the pull, unpacking included. At least that
-/// of its network where all layers had to come. A quick pull has fetched a manifest and little else: with
-/// `Always` an image that is there "is pulled" in the time that its registry takes to answer.
+/// The rate of a pull in bytes per second: the image's size divided by the time of the pull, unpacking
+/// included. `None` without a size, if the time includes waiting for other pulls (before Kubernetes 1.28), or
+/// below 5 s: a quick pull fetched little more than a manifest, since with `Always` an image that is already
+/// present "is pulled" in the time its registry takes to answer.
 pub fn rate(took: PullTimes) -> Option<f64> {
-    // Where the kubelet does not tell waiting apart, the time is not the pull's alone.
+    // If the kubelet does not report the wait separately, the time is not that of the pull alone.
     took.including_waiting?;
     let size = took.size?;
     #[expect(clippy::cast_precision_loss, reason = "sizes are below 2^53")]
@@ -512,17 +550,18 @@ fn registry_of(image: &str) -> Option<Arc<str>> {
     Some(Arc::from(image.parse::<Reference>().ok()?.domain()))
 }
 
-/// Of a node (RFC 1123); more is none.
+/// Maximum length of a node's name (RFC 1123).
 const LONGEST_NAME: usize = 253;
 
+/// Characters of an image's name that are kept.
 const MOST_IMAGE: usize = 400;
 
-/// Events have whole seconds.
+/// Events have timestamps in whole seconds.
 fn whole_second(at: Timestamp) -> Timestamp {
     Timestamp::from_second(at.as_second()).unwrap_or(at)
 }
 
-/// A UID's digits, or a hash of whatever it is.
+/// The UID as a number; a hash if it is not 32 hexadecimal digits.
 fn key_of(uid: &str) -> u128 {
     let digits: String = uid.chars().filter(char::is_ascii_hexdigit).collect();
     if digits.len() == 32

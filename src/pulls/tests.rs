@@ -116,7 +116,7 @@ fn check(case: &Case) -> Result<(), String> {
     }
 }
 
-/// Each cause that the words can tell has a real text in the table.
+/// Each cause that a message can show has a real text in the table.
 #[test]
 fn the_table_has_what_is_common() {
     let told: Vec<Cause> = cases().iter().filter_map(|case| case.cause).collect();
@@ -268,21 +268,22 @@ fn a_hint_says_what_else_it_may_be_and_where_to_ask() {
         "unexpected status from HEAD request to https://r.example.com/v2/a/manifests/1: 403 Forbidden",
     );
     assert!(
-        denied.contains(
-            "fits fw_403 and auth_no_cred as well: `pullpath probe r.example.com/a:1` on n1"
-        ),
+        denied.contains("fits fw_403 and auth_no_cred: `pullpath probe r.example.com/a:1` on n1"),
         "{denied}"
     );
     let sure = hint("busybox", "pull QPS exceeded");
     assert_eq!(sure, Cause::KubeletQps.entry().fix);
-    assert!(hint("busybox", "something").contains("`pullpath probe busybox` on n1 walks"));
+    assert!(
+        hint("busybox", "something")
+            .contains("`pullpath probe busybox` on n1: it makes the same requests")
+    );
     let mirror = failure::judge(
         "busybox",
         "Head \"https://mirror.example.com/v2/library/busybox/manifests/1?ns=docker.io\": dial tcp 10.1.2.3:443: connect: connection refused",
     );
     let facts = super::advice::facts(&mirror, "busybox");
     assert!(facts[0].contains("not the image's registry"), "{facts:?}");
-    assert_eq!(facts[1], "dialled 10.1.2.3:443");
+    assert_eq!(facts[1], "dialed 10.1.2.3:443");
 }
 
 // ---- tallies ------------------------------------------------------------------------------------
@@ -337,7 +338,7 @@ fn each_occurrence_counts_once() {
     assert_eq!(failures(&tally), 1, "shown twice");
     tally.take(&event(1, "Failed", FAILED, 4, 10, 40), now);
     assert_eq!(failures(&tally), 4, "it has risen");
-    // The watch is begun anew, and everything listed again.
+    // A new watch begins, and everything is listed again.
     tally.list_begins();
     tally.take(&event(1, "Failed", FAILED, 5, 10, 50), now);
     tally.list_ends();
@@ -364,7 +365,7 @@ fn what_happened_before_is_shown_and_not_counted() {
     tally.take(&event(3, "Failed", FAILED, 3, 52, 55), now);
     assert_eq!(failures(&tally), 4, "all are later");
     tally.list_ends();
-    // By the watch: new, whatever a node's clock says.
+    // From the watch: new, whatever a node's clock shows.
     tally.take(&event(4, "Failed", FAILED, 1, 5, 5), now);
     assert_eq!(failures(&tally), 5);
     // Another replica was at it in between.
@@ -408,7 +409,7 @@ fn a_pull_ends_the_failure_and_is_measured() {
     );
     assert!((pair.waiting.sum() - 8.0).abs() < 1e-9);
     assert!((pair.throughput.sum() - 1e6).abs() < 1e-3);
-    // Once more: the node has it now, and what is asked again is no rate.
+    // Again: the node has it now, so the second pull shows no rate.
     tally.take(&event(4, "Pulled", PULLED, 1, 50, 50), at(50));
     let pair = tally.pairs.values().next().unwrap();
     assert_eq!((pair.duration.count(), pair.throughput.count()), (2, 1));
@@ -416,7 +417,7 @@ fn a_pull_ends_the_failure_and_is_measured() {
     assert_eq!(tally.newest[0].at, at(50));
 }
 
-/// The kubelet tells of volumes' images as of the pod: of two volumes, each by its own image.
+/// The kubelet reports the images of volumes for the pod: two volumes are distinguished by their image.
 #[test]
 fn of_two_image_volumes_one_may_be_there_and_the_other_fail() {
     let of_pod = |uid, reason, message: &str, second| Event {

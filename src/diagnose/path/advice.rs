@@ -1,5 +1,5 @@
-//! What to do so that a way is there: in Huawei Cloud's words where that is the provider, in general
-//! ones elsewhere.
+//! Advice on how to open a path: with Huawei Cloud's terms if that is the provider, otherwise with general
+//! ones.
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
@@ -12,58 +12,58 @@ use crate::model::path::{IntranetKind, PathClass};
 use crate::model::text::joined;
 use crate::model::vantage::{NetworkView, Vantage};
 
-/// For a private address.
+/// Advice for a private address.
 pub(super) fn fix(class: PathClass, vantage: &Vantage, port: u16, judgement: &Judgement) -> String {
     let huawei = vantage.is_huawei();
     if judgement.overlap {
-        return "Two networks use this range, and the local route always wins: renumber one of them, or reach the far \
-                host through a private NAT gateway (transit address) or a VPC endpoint."
+        return "Renumber one of the two networks that use this range, or reach the far host through a private NAT gateway \
+                        (transit address) or a VPC endpoint: the local route always wins."
             .to_owned();
     }
     match class {
         PathClass::Intranet => match judgement.attributes.intranet {
             Some(IntranetKind::CloudService | IntranetKind::VpcEndpoint) if huawei => format!(
-                "Let the security group of {} out to 100.125.0.0/16 and 198.19.128.0/17, TCP {port}. For SWR, check the VPC \
-                 endpoints of both SWR and OBS (layers come from OBS), and that DNS is the VPC's own, whose answers are the intranet ones.",
+                "Allow egress to 100.125.0.0/16 and 198.19.128.0/17, TCP {port}, in the security group of {}. For SWR, check the VPC \
+                                 endpoints of both SWR and OBS (layers are pulled from OBS), and that DNS is the VPC's own, which returns the intranet addresses.",
                 whose(vantage)
             ),
             _ => format!(
-                "Within the VPC there is always a route: let the far side's security group and network ACL admit TCP {port} \
-                 from {}, and check that the host is up.",
+                "Allow TCP {port} from {} in the far side's security group and network ACL, and check that the host is up: \
+                                 within the VPC there is always a route.",
                 sources(vantage)
             ),
         },
         PathClass::VpcPeering => format!(
-            "A peering needs a route on both sides: in this VPC to the far range, and in the far VPC back to {}. Check that \
-             the peering connection is {}, and that the far side's security group admits TCP {port} from there.",
+            "Add routes on both sides of the peering: in this VPC to the far range, and in the far VPC back to {}. Check that \
+                         the peering connection is {}, and that the far side's security group allows TCP {port} from there.",
             sources(vantage),
             if huawei {
-                "ACTIVE (one to another account has to be accepted)"
+                "ACTIVE (a connection to another account must be accepted)"
             } else {
                 "active"
             }
         ),
         PathClass::DirectConnectVpn => format!(
-            "Direct Connect and VPN need routes both ways: the far range in this VPC's route table, and {} among the local \
-             subnets that the gateway announces on premises. Then check the firewall there for TCP {port}, and on a VPN clamp the MSS below {}.",
+            "Add routes in both directions for Direct Connect or VPN: the far range in this VPC's route table, and {} to the \
+                         local subnets that the gateway announces on premises. Then check the firewall there for TCP {port}, and on a VPN clamp the MSS below {}.",
             sources(vantage),
             if huawei {
                 "1399"
             } else {
-                "the tunnel's MTU less 40"
+                "the tunnel's MTU minus 40"
             }
         ),
-        _ => way_out(class, vantage, port),
+        _ => egress(class, vantage, port),
     }
 }
 
-/// For the public network.
-pub(super) fn way_out(class: PathClass, vantage: &Vantage, port: u16) -> String {
+/// Advice for the public network.
+pub(super) fn egress(class: PathClass, vantage: &Vantage, port: u16) -> String {
     match class {
         PathClass::PublicSnat => snat(vantage),
         PathClass::PublicEip => eip(vantage),
         PathClass::PublicDirect => format!(
-            "Give this network a way out over IPv6: {}, a default route, and a security group that lets out TCP {port}.",
+            "Give this network IPv6 egress: {}, a default route, and a security group that allows egress to TCP {port}.",
             if vantage.is_huawei() {
                 "add the IPv6 address to a shared bandwidth"
             } else {
@@ -77,33 +77,33 @@ pub(super) fn way_out(class: PathClass, vantage: &Vantage, port: u16) -> String 
 fn snat(vantage: &Vantage) -> String {
     if !vantage.is_huawei() {
         return format!(
-            "Have a NAT gateway translate {}, with a default route of this subnet to it.",
+            "Configure a NAT gateway to translate {}, and add a default route from this subnet to it.",
             sources(vantage)
         );
     }
     let node = node_subnet(vantage);
     let subnets = match (vantage.declared.cluster_network, is_in_pod(vantage)) {
         (Some(ClusterNetwork::Vpc | ClusterNetwork::Tunnel), _) => {
-            format!("{node}, whose address pods leave with too")
+            format!("{node}, whose address the pods use too")
         }
         (Some(ClusterNetwork::CloudNative2), false) => format!(
-            "{node} (the node's containerd pulls), and one for the container subnet if pods need the Internet as well"
+            "{node} (the node's containerd pulls), and add one for the container subnet if pods need the Internet as well"
         ),
         (Some(ClusterNetwork::CloudNative2), true) => {
-            "the node's subnet, since the node's containerd pulls; one for the container subnet is for the pods' own traffic".to_owned()
+            "the node's subnet, because the node's containerd pulls (a rule for the container subnet applies only to the pods' own traffic)".to_owned()
         }
         (Some(ClusterNetwork::Autopilot), _) => subnet(vantage).map_or_else(
-            || "the container subnet, which pulls come from on Autopilot".to_owned(),
-            |net| format!("the container subnet ({net}), which pulls come from on Autopilot"),
+            || "the container subnet, from which Autopilot pulls".to_owned(),
+            |net| format!("the container subnet ({net}), from which Autopilot pulls"),
         ),
         (None, false) => format!(
-            "{node} (with Cloud Native Network 2.0 the container subnet needs a rule of its own, for the pods)"
+            "{node} (with Cloud Native Network 2.0, the container subnet needs its own rule for the pods)"
         ),
         (None, true) => "the node's subnet (VPC or tunnel network), or the container subnet (Autopilot)".to_owned(),
     };
     format!(
-        "Add an SNAT rule to a public NAT gateway of the VPC for {subnets}, and see that the subnet's route table sends \
-         0.0.0.0/0 to that gateway. An EIP on the same machine or pod wins over SNAT."
+        "Add an SNAT rule to a public NAT gateway of the VPC for {subnets}, and check that the subnet's route table sends \
+                 0.0.0.0/0 to that gateway. An EIP on the same machine or pod takes precedence over SNAT."
     )
 }
 
@@ -115,9 +115,10 @@ fn node_subnet(vantage: &Vantage) -> String {
 }
 
 fn eip(vantage: &Vantage) -> String {
-    const SIZE: &str = "Of 10 Mbit/s or less it usually receives at 10, and pulls are received: more helps from there on only.";
+    const SIZE: &str = "An EIP of 10 Mbit/s or less usually receives at 10, and a pull receives: only a larger size makes pulls faster.";
     if !vantage.is_huawei() {
-        return "Give this machine a public address of its own, with a route to the Internet gateway.".to_owned();
+        return "Give this machine its own public address, with a route to the Internet gateway."
+            .to_owned();
     }
     let is_pods = matches!(
         (vantage.declared.cluster_network, vantage.network),
@@ -128,7 +129,7 @@ fn eip(vantage: &Vantage) -> String {
         let trap = match vantage.declared.cluster_network {
             Some(ClusterNetwork::Autopilot) => "",
             _ => {
-                " On Turbo it serves the pod's own traffic only: the kubelet pulls with the node's."
+                " On Turbo it applies only to the pod's own traffic: the kubelet pulls with the node's address."
             }
         };
         return format!(
@@ -139,16 +140,16 @@ fn eip(vantage: &Vantage) -> String {
     format!("Bind an EIP to the node. {SIZE}")
 }
 
-/// No packet leaves this host for the address.
+/// Advice for an address that is on this host or its own bridges.
 pub(super) fn on_this_host(address: IpAddr) -> String {
     format!(
-        "No packet for {address} leaves this host. If the registry is another host, a bridge here has its range: give the \
-         bridge another one (docker: `bip` and `default-address-pools`; a CNI plugin: its subnet). If it is a container here, \
-         see whether it runs."
+        "Give the bridge on this host another range if the registry is another host (docker: `bip` and \
+                 `default-address-pools`; a CNI plugin: its subnet): no packet for {address} leaves this host. If the registry is a \
+                 container here, check that it runs."
     )
 }
 
-/// The registry's side has to let us in.
+/// Advice for a firewall on the registry's side.
 pub(super) fn far_firewall(address: IpAddr, port: u16, from: &BTreeSet<IpAddr>) -> String {
     let from = if from.is_empty() {
         "this network's public address".to_owned()
@@ -156,8 +157,8 @@ pub(super) fn far_firewall(address: IpAddr, port: u16, from: &BTreeSet<IpAddr>) 
         joined(from)
     };
     format!(
-        "No NAT rule is missing: check this side's egress rules for {address} TCP {port}, then ask who runs it to admit {from}; \
-         or take a mirror that can be reached."
+        "Check this side's egress rules for {address} TCP {port}, then ask its operator to allow {from}; or use a mirror that \
+                 can be reached. No NAT rule is missing."
     )
 }
 
@@ -165,16 +166,16 @@ fn is_in_pod(vantage: &Vantage) -> bool {
     matches!(vantage.network, NetworkView::Pod | NetworkView::PodOrNode)
 }
 
-/// Whose security group it is.
+/// Whose security group applies.
 fn whose(vantage: &Vantage) -> &'static str {
     if is_in_pod(vantage) {
-        "the pods (or nodes, whose address they may leave with)"
+        "the pods (or of the nodes, if pods use their address)"
     } else {
         "the nodes"
     }
 }
 
-/// The subnets that packets of a pull come from.
+/// The source subnets of a pull's packets.
 fn sources(vantage: &Vantage) -> String {
     let own = subnet(vantage);
     let node = match (&own, is_in_pod(vantage)) {
@@ -192,7 +193,7 @@ fn sources(vantage: &Vantage) -> String {
     }
 }
 
-/// The subnet of our own address.
+/// The subnet of this machine's or pod's own address.
 fn subnet(vantage: &Vantage) -> Option<String> {
     let facts = vantage.metadata.facts();
     if let Some(net) = facts.and_then(|facts| facts.subnet_cidrs.first()) {

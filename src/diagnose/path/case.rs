@@ -1,4 +1,4 @@
-//! One address of a leg with all that bears on it, and what a rule may say of it.
+//! One address of a leg with all evidence about it, and the result of a rule for it.
 
 use std::net::IpAddr;
 use std::time::Duration;
@@ -17,7 +17,7 @@ use crate::model::resolve::Family;
 use crate::model::text::joined;
 use crate::model::units::HumanDuration;
 
-/// What a rule says of an address.
+/// The result of a rule for an address.
 #[derive(Clone, Debug)]
 pub(super) struct Judgement {
     pub(super) class: PathClass,
@@ -26,10 +26,10 @@ pub(super) struct Judgement {
     pub(super) evidence: Vec<Fact>,
     pub(super) contradictions: Vec<Fact>,
     pub(super) candidates: Vec<Candidate>,
-    pub(super) knobs: Vec<Suggestion>,
+    pub(super) suggestions: Vec<Suggestion>,
     /// The address is in a range of two networks.
     pub(super) overlap: bool,
-    /// What the operator declares of the address.
+    /// The class that the configuration declares for the address.
     pub(super) declared: Option<PathClass>,
 }
 
@@ -42,7 +42,7 @@ impl Judgement {
             evidence: Vec::new(),
             contradictions: Vec::new(),
             candidates: Vec::new(),
-            knobs: Vec::new(),
+            suggestions: Vec::new(),
             overlap: false,
             declared: None,
         }
@@ -54,24 +54,24 @@ impl Judgement {
         new
     }
 
-    pub(super) fn fact(mut self, signal: Signal, says: impl Into<String>) -> Self {
-        self.evidence.push(Fact::new(signal, says));
+    pub(super) fn fact(mut self, signal: Signal, message: impl Into<String>) -> Self {
+        self.evidence.push(Fact::new(signal, message));
         self
     }
 
-    /// Something speaks against it.
-    pub(super) fn but(mut self, signal: Signal, says: impl Into<String>, cost: f64) -> Self {
-        self.contradictions.push(Fact::new(signal, says));
+    /// Adds a contradiction, which lowers the score by `cost`.
+    pub(super) fn but(mut self, signal: Signal, message: impl Into<String>, cost: f64) -> Self {
+        self.contradictions.push(Fact::new(signal, message));
         self.score -= cost;
         self
     }
 }
 
-/// One address of a leg, and all that bears on it.
+/// One address of a leg, and all evidence about it.
 pub(super) struct Case<'a> {
     pub(super) context: &'a PathContext<'a>,
     pub(super) leg: &'a Leg,
-    /// The address whose class is asked for: behind NAT64, the IPv4 one.
+    /// The address to classify: behind NAT64, the IPv4 one.
     pub(super) address: IpAddr,
     pub(super) answers: Reachability,
     pub(super) route: Option<&'a RouteOutcome>,
@@ -99,20 +99,20 @@ impl<'a> Case<'a> {
                 .find(|one| one.to == canonical)
                 .map(|one| &one.outcome),
             connection: dials.find(dialled).and_then(|dial| dial.outcome.done()),
-            nat64: embedded.map(|(_, says)| says),
+            nat64: embedded.map(|(_, message)| message),
         }
     }
 }
 
-/// The IPv4 address that a translator makes of an IPv6 one: by the well-known prefix, or by one that
-/// a DNS64 server shows by giving the name's own IPv4 address back inside it (RFC 6052, RFC 6147).
+/// The IPv4 address that NAT64 translates an IPv6 address to: with the well-known prefix, or with one that a
+/// DNS64 server reveals by embedding the name's own IPv4 address (RFC 6052, RFC 6147).
 fn behind_translator(leg: &Leg, address: IpAddr) -> Option<(IpAddr, String)> {
     let IpAddr::V6(v6) = address else {
         return None;
     };
     if let Some(v4) = ranges::nat64(address) {
-        let says = format!("{address} is {v4} behind NAT64 (RFC 6052)");
-        return Some((v4.into(), says));
+        let message = format!("{address} is {v4} behind NAT64 (RFC 6052)");
+        return Some((v4.into(), message));
     }
     let v4 = ranges::last_four(v6);
     let queries = leg.resolve.queries.iter();
@@ -123,7 +123,9 @@ fn behind_translator(leg: &Leg, address: IpAddr) -> Option<(IpAddr, String)> {
     is_of_the_name.then(|| {
         (
             v4.into(),
-            format!("{address} is the name's own {v4} in another prefix: NAT64 made it (RFC 6147)"),
+            format!(
+                "{address} is the name's own {v4} in another prefix: a NAT64 address (RFC 6147)"
+            ),
         )
     })
 }
@@ -140,7 +142,7 @@ impl Case<'_> {
     pub(super) fn rtt(&self) -> Option<Duration> {
         let at_connect = self.connection?.rtt;
         let later = self.leg.transport.and_then(|t| t.min_rtt);
-        // The transport is that of the address connected to.
+        // The transport figures are those of the connected address.
         let connected = self.leg.connect.outcome.done();
         let is_used = connected.is_some_and(|c| c.to.ip().to_canonical() == self.address);
         match (at_connect, later.filter(|_| is_used)) {
@@ -149,14 +151,14 @@ impl Case<'_> {
         }
     }
 
-    /// How many bytes smaller segments are than on the way to the baseline, or else than this
-    /// machine's own device would have them.
+    /// How many bytes smaller the segments are than those to the baseline, or else than the MTU of this
+    /// machine's own device allows.
     pub(super) fn smaller_by(&self) -> Option<Smaller> {
         let mss = self.connection?.send_mss?;
         let family = Family::of(self.connection?.local.ip());
         let smaller = |own: u32, beside: String, is_measured| Smaller {
             by: i64::from(own) - i64::from(mss),
-            says: format!("segments of {mss} bytes beside {beside}"),
+            message: format!("segments of {mss} bytes, compared with {beside}"),
             is_measured,
         };
         let baseline = self.context.vantage.baseline.as_ref();
@@ -182,10 +184,14 @@ impl Case<'_> {
             else {
                 return None;
             };
-            // Headers, and the timestamps that Linux uses (RFC 7323).
+            // Headers, and TCP timestamps, which Linux uses (RFC 7323).
             let headers = if family == Family::V4 { 52 } else { 72 };
             let own = mtu.saturating_sub(headers);
-            Some(smaller(own, format!("{own} by the MTU of {device}"), false))
+            Some(smaller(
+                own,
+                format!("{own} for the MTU of {device}"),
+                false,
+            ))
         })
     }
 
@@ -193,8 +199,7 @@ impl Case<'_> {
         self.context.mapped(self.address)
     }
 
-    /// The prefix of an own interface that holds the address, where packets go there without a
-    /// gateway.
+    /// The own interface and prefix that contain the address, if packets go there without a gateway.
     pub(super) fn link(&self) -> Option<(&Link, IpNet)> {
         let has_gateway = matches!(
             self.route,
@@ -219,7 +224,7 @@ impl Case<'_> {
             })
     }
 
-    /// What the cloud says of the VPC's ranges.
+    /// The VPC's or subnet's range that contains the address, from the metadata service.
     pub(super) fn vpc_range(&self) -> Option<(IpNet, &'static str)> {
         let facts = self.context.vantage.metadata.facts()?;
         let find = |nets: &[IpNet]| nets.iter().find(|n| n.contains(&self.address)).copied();
@@ -228,15 +233,15 @@ impl Case<'_> {
             .or_else(|| find(&facts.subnet_cidrs).map(|net| (net, "this subnet's range")))
     }
 
-    /// The routers on the way, where they were asked for and told.
+    /// The routers on the path, if they were traced and responded.
     pub(super) fn hops(&self) -> Option<Hops> {
         let trace = self.leg.hops.as_ref()?;
         if trace.to.ip().to_canonical() != self.address {
             return None;
         }
-        // The last is the destination itself, where that answers.
+        // The last one is the destination itself, if it responds.
         let routers = trace.hops.iter().filter_map(|hop| hop.from);
-        let told: Vec<IpAddr> = routers.filter(|from| *from != trace.to.ip()).collect();
+        let shown: Vec<IpAddr> = routers.filter(|from| *from != trace.to.ip()).collect();
         let links = self.context.vantage.links.iter();
         let own: Vec<IpNet> = links
             .flat_map(|link| &link.addresses)
@@ -246,14 +251,14 @@ impl Case<'_> {
         let is_foreign =
             |hop: &&IpAddr| is_special(hop) && !own.iter().any(|net| net.contains(*hop));
         Some(Hops {
-            shown: joined(&told),
-            is_foreign: told.iter().filter(is_foreign).count() > 0,
-            is_public: told.iter().any(|hop| !is_special(hop)),
+            shown: joined(&shown),
+            is_foreign: shown.iter().filter(is_foreign).count() > 0,
+            is_public: shown.iter().any(|hop| !is_special(hop)),
         })
         .filter(|hops| !hops.shown.is_empty())
     }
 
-    /// Round trips and segments that do not fit the class.
+    /// Adds contradictions: round-trip times, segment sizes and certificates that do not fit the class.
     pub(super) fn compare(&self, mut judgement: Judgement) -> Judgement {
         let is_local = matches!(
             judgement.attributes.intranet,
@@ -265,7 +270,7 @@ impl Case<'_> {
             judgement = judgement.but(
                 Signal::RoundTrip,
                 format!(
-                    "a round trip takes {}, more than within a region: the declared range may be wrong, or overlap another",
+                    "the round-trip time is {}, more than within a region: the declared range may be wrong, or overlap another",
                     HumanDuration(rtt)
                 ),
                 0.2,
@@ -277,8 +282,8 @@ impl Case<'_> {
             judgement = judgement.but(
                 Signal::SegmentSize,
                 format!(
-                    "{}: a tunnel is on the way, and there is none within a VPC or over peering",
-                    smaller.says
+                    "{}: a tunnel is on the path, but there is none within a VPC or over peering",
+                    smaller.message
                 ),
                 0.2,
             );
@@ -290,7 +295,7 @@ impl Case<'_> {
             judgement = judgement.but(
                 Signal::Certificate,
                 format!(
-                    "the certificate is by {issuer}, whom nobody here trusts: something on the way may answer in the server's place"
+                    "the certificate is issued by {issuer}, which is not trusted here: something on the path may respond in the server's place"
                 ),
                 0.1,
             );
@@ -299,35 +304,36 @@ impl Case<'_> {
     }
 }
 
-/// Beyond what a region's own network takes.
+/// A longer round trip is not within a region.
 const FAR: Duration = Duration::from_millis(10);
-/// Seldom within a region.
+/// A longer round trip is rare within a region.
 pub(super) const SOME_WAY_OFF: Duration = Duration::from_millis(8);
+/// A shorter round trip is within a region.
 pub(super) const NEAR: Duration = Duration::from_millis(2);
 
-/// As much of an address as one network has in common, roughly.
+/// The prefix length that addresses of one network roughly share.
 fn wide(address: IpAddr) -> u8 {
     if address.is_ipv4() { 16 } else { 48 }
 }
 
-/// What routers on the way tell.
+/// What the routers on the path show.
 pub(super) struct Hops {
     pub(super) shown: String,
-    /// Private ones of another range than ours.
+    /// A private one is in a range that is not this machine's.
     pub(super) is_foreign: bool,
     pub(super) is_public: bool,
 }
 
-/// Segments beside those of a near destination.
+/// Smaller segments than those to a near destination.
 pub(super) struct Smaller {
     pub(super) by: i64,
-    pub(super) says: String,
-    /// Against another connection, not against a device's MTU.
+    pub(super) message: String,
+    /// Compared with another connection, not with a device's MTU.
     pub(super) is_measured: bool,
 }
 
 impl Smaller {
-    /// IPIP takes 20 bytes, the least of all tunnels.
+    /// IPIP takes 20 bytes, the fewest of all tunnels.
     pub(super) fn is_tunnel(&self) -> bool {
         self.by >= 20
     }
@@ -336,12 +342,12 @@ impl Smaller {
 fn strange_issuer(leg: &Leg) -> Option<&str> {
     let is_strange = |fault: &TlsFault| matches!(fault, TlsFault::UnknownIssuer { .. });
     let refused = leg.tls.outcome.fault().is_some_and(is_strange);
-    let pardoned = leg.tls.unverified.as_ref().is_some_and(is_strange);
-    (refused || pardoned).then(|| leg.tls.chain.first().map(|leaf| leaf.issuer.as_str()))?
+    let ignored = leg.tls.unverified.as_ref().is_some_and(is_strange);
+    (refused || ignored).then(|| leg.tls.chain.first().map(|leaf| leaf.issuer.as_str()))?
 }
 
 impl Case<'_> {
-    /// The tunnel device by which the kernel sends, its kind, and the route that says so.
+    /// The tunnel device that the kernel sends through, its kind, and the matching route.
     pub(super) fn tunnel(&self) -> Option<(&str, &str, Option<IpNet>)> {
         match self.route? {
             RouteOutcome::Unicast {
@@ -355,7 +361,7 @@ impl Case<'_> {
     }
 }
 
-/// A device that carries packets inside others, and is none of a CNI plugin's.
+/// A tunnel device that does not belong to a CNI plugin.
 fn is_tunnel(kind: Option<&str>, name: &str) -> bool {
     const KINDS: &[&str] = &[
         "tun",
@@ -402,7 +408,7 @@ pub(super) fn shown(mapped: &MappedCidr) -> String {
 }
 
 impl PathContext<'_> {
-    /// The longest of the declared ranges that hold the address.
+    /// The most specific declared range that contains the address.
     fn mapped(&self, address: IpAddr) -> Option<&MappedCidr> {
         let cidrs = self.vantage.declared.cidrs.iter();
         cidrs
@@ -410,14 +416,14 @@ impl PathContext<'_> {
             .max_by_key(|mapped| mapped.cidr.prefix_len())
     }
 
-    /// A default route leaves by the device.
+    /// Whether a default route uses the device.
     pub(super) fn is_uplink(&self, device: &str) -> bool {
         self.vantage.routes.iter().any(|route| {
             route.destination.prefix_len() == 0 && route.device.as_deref() == Some(device)
         })
     }
 
-    /// Of the public network, by what is declared or else by the registries.
+    /// Whether the address is public, according to the configuration or else the IANA registries.
     pub(super) fn is_public(&self, address: IpAddr) -> bool {
         match self.mapped(address) {
             Some(mapped) => mapped.class == MappedClass::Public,

@@ -1,15 +1,15 @@
-//! What all legs of a walk have in common.
+//! The evidence that all legs of a check share.
 
 use crate::model::evidence::{Evidence, Walk};
 use crate::model::network::{EgressMethod, ObservedEgress};
 use crate::model::resolve::Family;
 use crate::model::vantage::Vantage;
 
-/// What all legs have in common.
+/// The evidence that all legs share.
 pub(super) struct PathContext<'a> {
     pub(super) vantage: &'a Vantage,
     pub(super) walk: &'a Walk,
-    /// The addresses that our packets are seen to come from, each with the method that shows it.
+    /// Source addresses that others see, each with the method that showed it.
     pub(super) seen: Vec<(&'a str, ObservedEgress)>,
 }
 
@@ -21,7 +21,7 @@ impl<'a> PathContext<'a> {
             .iter()
             .filter_map(|trial| Some((trial.method.as_str(), *trial.seen()?)))
             .collect();
-        // Docker Hub counts pulls by address, and says which: by the very path of the pull.
+        // Docker Hub counts pulls for each address and reports it: the pull's own source address.
         let limit = walk.rate_limit.as_ref();
         let counted = limit.and_then(|limit| limit.source.as_deref()?.parse().ok());
         let first = walk.legs.first();

@@ -1,40 +1,41 @@
-//! When a class that is seen becomes the one that is published: at once where the addresses are new,
-//! and otherwise when two rounds agree, so that one odd round changes no metric.
+//! Decides when an observed path class is published: at once if the addresses are new, otherwise when two
+//! consecutive checks agree, so that one odd check changes no metric.
 
 use std::net::IpAddr;
 
 use crate::model::path::PathClass;
 
-/// What is published, and what may come after it.
+/// The published class of a leg, and the candidate to replace it.
 #[derive(Clone, Debug, Default)]
 pub struct Published {
     current: Option<PathClass>,
-    rival: Option<PathClass>,
+    candidate: Option<PathClass>,
     known: Option<Vec<IpAddr>>,
 }
 
 impl Published {
+    /// The published class; `None` before the first check that found one.
     pub fn class(&self) -> Option<PathClass> {
         self.current
     }
 
-    /// Takes what one more round saw of a leg; whether the name has other addresses than the round before. `class`
-    /// is `None` where none could be told: that says nothing against the one before.
+    /// Takes the result of another check of a leg; returns whether the name has other addresses than before.
+    /// `class` is `None` if the check could not determine it: the published class then stays.
     pub fn see(&mut self, class: Option<PathClass>, mut addresses: Vec<IpAddr>) -> bool {
         let Some(class) = class else {
-            // An interruption: the rounds before and after it do not agree with each other.
-            self.rival = None;
+            // An interruption: the checks before and after it are not consecutive.
+            self.candidate = None;
             return false;
         };
         addresses.sort_unstable();
         addresses.dedup();
         let is_moved = self.known.as_ref().is_some_and(|known| *known != addresses);
         self.known = Some(addresses);
-        if self.current.is_none() || is_moved || self.rival == Some(class) {
+        if self.current.is_none() || is_moved || self.candidate == Some(class) {
             self.current = Some(class);
-            self.rival = None;
+            self.candidate = None;
         } else {
-            self.rival = (self.current != Some(class)).then_some(class);
+            self.candidate = (self.current != Some(class)).then_some(class);
         }
         is_moved
     }

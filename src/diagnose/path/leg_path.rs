@@ -1,4 +1,4 @@
-//! How a leg is reached, as a report has it.
+//! The path of a leg, in the form of a report.
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
@@ -13,42 +13,48 @@ use crate::model::fault::TcpFault;
 use crate::model::path::{PathAttributes, PathClass, Signal};
 use crate::model::step::Step;
 
-/// How a leg is reached, how sure that is, and what to change where it is not.
+/// How a leg is reached, how sure that is, and what to change if it is not.
 #[derive(Clone, Debug, Deserialize, JsonSchema, PartialEq, Serialize)]
 pub struct LegPath {
+    /// The leg.
     pub role: Role,
+    /// The leg's server.
     pub endpoint: Endpoint,
-    /// The host of hosts.toml whose leg it is; absent for the host that decides.
+    /// The host of hosts.toml that the leg belongs to; absent for the host that decides the pull.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub of_host: Option<Endpoint>,
-    /// The address that stands for the leg: the one connected to, or the one that got furthest.
+    /// The address that represents the leg: the connected one, or the one that got furthest.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub address: Option<IpAddr>,
-    /// Absent where there is no address to judge.
+    /// The path class; absent if there is no address to classify.
     pub class: Option<PathClass>,
+    /// Properties beside the class: proxy, EIP, tunnel.
     pub attributes: PathAttributes,
+    /// Whether the leg answers.
     pub reachability: Reachability,
+    /// How sure the class is.
     pub confidence: Confidence,
-    /// Behind `confidence`: from 0.9 on it is high, from 0.6 on medium. An estimate, not a frequency.
+    /// The value behind `confidence`, 0 to 1: from 0.9 on it is high, from 0.6 on medium. An estimate, not a
+    /// frequency.
     pub score: f64,
-    /// What the class rests on.
+    /// Facts that support the class.
     pub evidence: Vec<Fact>,
-    /// What speaks against it.
+    /// Facts that contradict it.
     pub contradictions: Vec<Fact>,
-    /// What it may be, where that is not decided.
+    /// Possible classes, the likeliest first, if none is certain.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub candidates: Vec<Candidate>,
-    /// The ways of which one has to be opened, where the leg is not reached for lack of a way.
+    /// Path classes of which one must be opened, if the leg is unreachable for lack of a route.
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
     pub needs: BTreeSet<PathClass>,
-    /// One for each need, and where another thing is to be done.
+    /// What to do: one for each need, or one for another reason.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub fixes: Vec<Fix>,
-    /// What would decide, where something is open.
+    /// Settings that would decide an open question.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[serde(alias = "knobs")]
     pub suggestions: Vec<Suggestion>,
-    /// Each address by itself, where there are several.
+    /// Each address on its own, if there are several.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub addresses: Vec<AddressPath>,
     /// Two networks use the range of the address.
@@ -57,7 +63,7 @@ pub struct LegPath {
 }
 
 impl LegPath {
-    /// A leg of which nothing is judged yet.
+    /// A leg that is not classified yet.
     pub(super) fn new(leg: &Leg, reachability: Reachability) -> Self {
         let via_proxy = leg.proxy_route.proxy().is_some();
         Self {
@@ -84,35 +90,33 @@ impl LegPath {
         }
     }
 
-    pub(super) fn fact(&mut self, signal: Signal, says: impl Into<String>) {
-        self.evidence.push(Fact::new(signal, says));
+    pub(super) fn fact(&mut self, signal: Signal, message: impl Into<String>) {
+        self.evidence.push(Fact::new(signal, message));
     }
 
-    pub(super) fn fix(&mut self, class: PathClass, todo: String) {
-        self.fixes.push(Fix {
-            class,
-            action: todo,
-        });
+    pub(super) fn fix(&mut self, class: PathClass, action: String) {
+        self.fixes.push(Fix { class, action });
     }
 }
 
-/// Whether a leg answers: a fact beside its class.
+/// Whether a leg answers; independent of its class.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Reachability {
-    /// A connection came about.
+    /// A connection was established.
     Reachable,
-    /// The host, or something in its place, refused the connection: the way is there.
+    /// The host, or something in its place, refused the connection: the path works.
     Refused,
+    /// No address answered.
     Unreachable,
-    /// The name gave no address.
+    /// The name has no address.
     Unresolved,
-    /// Nothing was tried.
+    /// No connection was tried.
     NotTried,
 }
 
 impl Reachability {
-    /// For people.
+    /// The state for people: `reached`, `NOT reached`.
     pub fn describe(self) -> &'static str {
         match self {
             Self::Reachable => "reached",
@@ -124,53 +128,58 @@ impl Reachability {
     }
 }
 
-/// One thing that was seen, and by what.
+/// One observation, and its source.
 #[derive(Clone, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
 pub struct Fact {
+    /// The kind of evidence.
     pub signal: Signal,
+    /// The observation, for people.
     #[serde(alias = "says")]
     pub message: String,
 }
 
 impl Fact {
-    pub(super) fn new(signal: Signal, says: impl Into<String>) -> Self {
-        Self {
-            signal,
-            message: says.into(),
-        }
+    pub(super) fn new(signal: Signal, message: impl Into<String>) -> Self {
+        let message = message.into();
+        Self { signal, message }
     }
 }
 
-/// What an undecided path may be.
+/// A possible class of an undecided path.
 #[derive(Clone, Debug, Deserialize, JsonSchema, PartialEq, Serialize)]
 pub struct Candidate {
+    /// The class.
     pub class: PathClass,
+    /// How likely it is.
     pub confidence: Confidence,
 }
 
-/// What to do so that a way of this class carries the leg.
+/// An action that opens a path of this class for the leg.
 #[derive(Clone, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
 pub struct Fix {
+    /// The path class that it opens.
     pub class: PathClass,
+    /// What to do, for people.
     #[serde(alias = "todo")]
     pub action: String,
 }
 
-/// What would decide an open question.
+/// A setting that would decide an open question.
 #[derive(Clone, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
 pub struct Suggestion {
+    /// What to do, for people.
     #[serde(alias = "says")]
     pub message: String,
-    /// The line of configuration to add, where it is one.
+    /// The line of configuration to add, if there is one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[serde(alias = "line")]
     pub setting: Option<String>,
 }
 
 impl Suggestion {
-    pub(super) fn new(says: impl Into<String>) -> Self {
+    pub(super) fn new(message: impl Into<String>) -> Self {
         Self {
-            message: says.into(),
+            message: message.into(),
             setting: None,
         }
     }
@@ -179,13 +188,16 @@ impl Suggestion {
 /// One of several addresses.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
 pub struct AddressPath {
+    /// The address.
     pub address: IpAddr,
+    /// Its path class.
     pub class: PathClass,
+    /// Whether it answers.
     pub reachability: Reachability,
 }
 
 impl Confidence {
-    /// The word for a score.
+    /// The confidence for a score of 0 to 1: high from 0.9 on, medium from 0.6 on.
     pub fn of(score: f64) -> Self {
         // The scores are sums of hundredths.
         match score + 1e-9 {
@@ -212,7 +224,8 @@ pub(super) fn reachability(leg: &Leg) -> Reachability {
     }
 }
 
-/// Whether a class is one of those expected, or may be one.
+/// Whether a class is one of those expected. An undecided public or private class counts if one of its kind
+/// is expected.
 pub fn is_met(class: PathClass, expected: &[PathClass]) -> bool {
     match class {
         PathClass::PublicUnknown => expected.iter().any(|c| c.is_public()),
@@ -221,7 +234,7 @@ pub fn is_met(class: PathClass, expected: &[PathClass]) -> bool {
     }
 }
 
-/// A name, or `*.` and the domain above it at any depth.
+/// Whether a pattern matches a name: the name itself, or `*.` and a parent domain at any depth.
 pub(super) fn is_for(pattern: &str, name: &str) -> bool {
     let name = name.trim_end_matches('.').to_ascii_lowercase();
     let pattern = pattern.to_ascii_lowercase();
@@ -233,7 +246,7 @@ pub(super) fn is_for(pattern: &str, name: &str) -> bool {
     }
 }
 
-/// Every address that was dialled; or, where none was, those that the name has.
+/// Every address that was dialed; if none was, the addresses of the name.
 pub(super) fn dialled_addresses(leg: &Leg) -> Vec<(IpAddr, Reachability)> {
     if leg.connect.attempts.is_empty() {
         let found = leg.resolve.outcome.done();

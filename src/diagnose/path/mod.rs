@@ -1,7 +1,7 @@
-//! The class of each leg's path: pure, from what was seen at the leg and around this place.
+//! Classifies the path of each leg: pure, from evidence about the leg and its vantage point.
 //!
-//! A table of small rules judges each address; the first that applies decides (`rules.rs`). Then the
-//! leg is what its addresses are, and what it needs when none answers (`needs.rs`).
+//! A table of small rules classifies each address; the first that applies decides (`rules.rs`). The class of
+//! the leg follows from its addresses; `needs.rs` adds the missing routes if none answers.
 
 mod advice;
 mod case;
@@ -34,12 +34,12 @@ use leg_path::{
 };
 pub use ranges::is_private;
 
-/// Classes every leg of the walk that decides.
+/// Classifies every leg of the host that decides the pull.
 pub fn classify(evidence: &Evidence) -> Vec<LegPath> {
     of_walk(evidence, &evidence.walk)
 }
 
-/// Classes the legs of the other hosts that were asked: mirrors, or the registry behind them.
+/// Classifies the legs of the other hosts that were contacted: mirrors, or the registry behind them.
 pub fn classify_others(evidence: &Evidence) -> Vec<LegPath> {
     let mut all = Vec::new();
     for walk in &evidence.others {
@@ -99,7 +99,7 @@ fn path(context: &PathContext<'_>, leg: &Leg) -> LegPath {
         evidence: judgement.evidence.clone(),
         contradictions: judgement.contradictions.clone(),
         candidates: judgement.candidates.clone(),
-        suggestions: judgement.knobs.clone(),
+        suggestions: judgement.suggestions.clone(),
         overlap: judgement.overlap,
         ..LegPath::new(leg, reachability)
     };
@@ -118,7 +118,7 @@ fn path(context: &PathContext<'_>, leg: &Leg) -> LegPath {
         path.fact(
             Signal::Connect,
             format!(
-                "the class is that of the way to the proxy {}; how the proxy gets on can't be seen",
+                "the class is that of the path to the proxy {}; the path from there can't be observed",
                 leg.dialled()
             ),
         );
@@ -131,8 +131,8 @@ fn path(context: &PathContext<'_>, leg: &Leg) -> LegPath {
     path
 }
 
-/// The addresses of one family go different ways: then so does the leg. Of two families a client
-/// takes one, and that one's class counts.
+/// If the addresses of one family have different classes, the leg's class is `mixed`. Of two families, a
+/// client uses one, and its class counts.
 fn mix(path: &mut LegPath, family: Family) {
     let of_family = |address: &&AddressPath| Family::of(address.address) == family;
     let addresses = path.addresses.iter().filter(of_family);
@@ -147,18 +147,18 @@ fn mix(path: &mut LegPath, family: Family) {
 }
 
 fn unresolved(leg: &Leg, reachability: Reachability) -> LegPath {
-    let says = match leg.resolve.outcome.fault() {
+    let message = match leg.resolve.outcome.fault() {
         Some(fault) => format!("{} has no address: {fault}", leg.dialled()),
-        None => "there is no address to judge".to_owned(),
+        None => "there is no address to classify".to_owned(),
     };
     LegPath {
-        evidence: vec![Fact::new(Signal::Name, says)],
+        evidence: vec![Fact::new(Signal::Name, message)],
         ..LegPath::new(leg, reachability)
     }
 }
 
-/// The address that stands for the leg: the one connected to; else the one that got furthest, those
-/// of a family that this place has no way to at all last.
+/// The index of the address that represents the leg: the connected one; otherwise the one that got furthest,
+/// with families that have no route here last.
 fn decisive(leg: &Leg, judged: &[(IpAddr, Judgement, Reachability)]) -> Option<usize> {
     if let Some(connected) = leg.connect.outcome.done() {
         return judged
@@ -176,7 +176,8 @@ fn decisive(leg: &Leg, judged: &[(IpAddr, Judgement, Reachability)]) -> Option<u
     (0..judged.len()).min_by_key(rank)
 }
 
-/// The declared class of a leg's host, and that it is not met.
+/// The expectation for the leg's host (`network.expect`) if its path does not meet it; `None` if it does, if
+/// none is configured, or if the class is unknown.
 pub fn unexpected<'a>(path: &LegPath, vantage: &'a Vantage) -> Option<&'a ExpectedPath> {
     let Host::Name(name) = &path.endpoint.host else {
         return None;

@@ -1,5 +1,4 @@
-//! What an unreachable leg needs: a way, and of which class; or none, because the way is there and
-//! something else is wrong.
+//! Decides which path class an unreachable leg needs; none if a route exists and something else is wrong.
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
@@ -14,14 +13,14 @@ use crate::model::path::{IntranetKind, PathClass, Signal};
 use crate::model::resolve::Family;
 use crate::model::step::Step;
 
-/// Whether this network has a way out, by what else was tried.
+/// Whether this network has egress, inferred from other hosts that were tried.
 #[derive(Clone, Debug, Eq, PartialEq)]
 enum PublicEgress {
-    /// Somebody on the public network was reached.
+    /// A public host was reached; which one.
     Proven(String),
-    /// Nobody who was tried answers; who, and how.
+    /// No public host that was tried answers; each with its fault.
     Refuted(Vec<String>),
-    /// Nobody else was tried.
+    /// No other host was tried.
     NotTried,
 }
 
@@ -35,16 +34,16 @@ pub(super) fn add(
     let Some(fault) = fault_at(leg, address) else {
         return;
     };
-    // Somebody on the way, or this machine, said no: the way is there, or is no matter of the network.
+    // A device on the path or this machine rejected it: a route exists, or the network is not the cause.
     match fault {
         TcpFault::Prohibited { icmp } => {
             let by = icmp.from.map_or_else(
-                || "a filter on the way".to_owned(),
+                || "a filter on the path".to_owned(),
                 |from| format!("a filter at {from}"),
             );
             path.fact(
                 Signal::Connect,
-                format!("{by} forbids it: there is a way, and it is closed on purpose"),
+                format!("{by} rejects it: a route exists, but traffic is blocked on purpose"),
             );
             return;
         }
@@ -58,7 +57,7 @@ pub(super) fn add(
         TcpFault::HostUnreachable { .. } => {
             path.fact(
                 Signal::Connect,
-                format!("{fault}: there is a way, and it ends before the host"),
+                format!("{fault}: a route exists, but it ends before the host"),
             );
             return;
         }
@@ -67,7 +66,7 @@ pub(super) fn add(
                 Signal::Route,
                 format!("this machine has no route for {}", Family::of(address)),
             );
-            // A family that this network does not have: nobody's rule is missing.
+            // This network does not have the family: no rule is missing.
             if address.is_ipv6() {
                 return;
             }
@@ -82,7 +81,7 @@ pub(super) fn add(
     let needs: Vec<PathClass> = match class {
         _ if judgement.overlap => judgement.declared.into_iter().collect(),
         PathClass::PrivateUnmapped => vec![PathClass::VpcPeering, PathClass::DirectConnectVpn],
-        // kube-proxy's matter, and no route's.
+        // kube-proxy is responsible, not a route.
         PathClass::Intranet
             if judgement.attributes.intranet == Some(IntranetKind::ClusterService) =>
         {
@@ -93,12 +92,12 @@ pub(super) fn add(
     };
     for class in needs {
         path.needs.insert(class);
-        let todo = advice::fix(class, context.vantage, leg.endpoint.port, judgement);
-        path.fix(class, todo);
+        let action = advice::fix(class, context.vantage, leg.endpoint.port, judgement);
+        path.fix(class, action);
     }
 }
 
-/// A packet went out, or should have, and nothing came back.
+/// A packet was sent, or should have been, and no answer arrived.
 fn is_lost(fault: &TcpFault) -> bool {
     matches!(
         fault,
@@ -118,13 +117,13 @@ fn fault_at(leg: &Leg, address: IpAddr) -> Option<&TcpFault> {
 
 fn public(context: &PathContext<'_>, leg: &Leg, address: IpAddr, path: &mut LegPath) {
     let (family, port) = (Family::of(address), leg.endpoint.port);
-    match context.way_out(leg, family) {
-        PublicEgress::Proven(says) => {
+    match context.egress(leg, family) {
+        PublicEgress::Proven(proof) => {
             path.score = path.score.max(0.6);
             path.fact(
                 Signal::Control,
                 format!(
-                    "{says}: this network has a way out, and what is closed is the way to this host"
+                    "{proof}: this network has egress, so only the path to this host is blocked"
                 ),
             );
             let from = context.egress_addresses(family);
@@ -138,7 +137,7 @@ fn public(context: &PathContext<'_>, leg: &Leg, address: IpAddr, path: &mut LegP
             for host in silent {
                 path.fact(
                     Signal::Control,
-                    format!("another public host is not reached either: {host}"),
+                    format!("another public host can't be reached either: {host}"),
                 );
             }
             out(context, leg, family, path);
@@ -150,7 +149,7 @@ fn public(context: &PathContext<'_>, leg: &Leg, address: IpAddr, path: &mut LegP
                 path.fact(
                     Signal::Claim,
                     format!(
-                        "an EIP is said to be there ({}), so this is hardly for lack of one",
+                        "there is probably an EIP ({}), so a missing EIP is hardly the cause",
                         claim.address
                     ),
                 );
@@ -163,12 +162,12 @@ fn public(context: &PathContext<'_>, leg: &Leg, address: IpAddr, path: &mut LegP
                 path.score = 0.4;
                 out(context, leg, family, path);
             }
-            path.suggestions.push(Suggestion::new("network.controls of --config: a public host or two that must answer tell a missing way out from a firewall before this one"));
+            path.suggestions.push(Suggestion::new("set network.controls in --config: one or two public hosts that must answer distinguish missing egress from a firewall in front of this host"));
         }
     }
 }
 
-/// A way out is missing: each that there may be.
+/// Egress is missing: adds each class that would provide it.
 fn out(context: &PathContext<'_>, leg: &Leg, family: Family, path: &mut LegPath) {
     // There is no SNAT for IPv6: an address is public, or it is not.
     let classes: &[PathClass] = match family {
@@ -177,14 +176,14 @@ fn out(context: &PathContext<'_>, leg: &Leg, family: Family, path: &mut LegPath)
     };
     for class in classes {
         path.needs.insert(*class);
-        let todo = advice::way_out(*class, context.vantage, leg.endpoint.port);
-        path.fix(*class, todo);
+        let action = advice::egress(*class, context.vantage, leg.endpoint.port);
+        path.fix(*class, action);
     }
 }
 
 impl PathContext<'_> {
-    /// Of a leg's family: the legs, the controls, and those who have seen us.
-    fn way_out(&self, leg: &Leg, family: Family) -> PublicEgress {
+    /// Checks the egress of one family, from other legs, from controls, and from servers that saw this client.
+    fn egress(&self, leg: &Leg, family: Family) -> PublicEgress {
         if let Some((method, seen)) = self.seen_of(family).next() {
             return PublicEgress::Proven(format!("others see {} ({method})", seen.address));
         }
@@ -195,12 +194,12 @@ impl PathContext<'_> {
             for dial in attempts.filter(|dial| is_public(dial.to.ip())) {
                 match &dial.outcome {
                     Step::Done { .. } => {
-                        return PublicEgress::Proven(format!("{} is reached", control.host));
+                        return PublicEgress::Proven(format!("{} can be reached", control.host));
                     }
                     Step::Failed { fault, .. } if is_lost(fault) => {
                         silent.push(format!("{} at {}: {fault}", control.host, dial.to.ip()));
                     }
-                    // Refused, forbidden: somebody answered, and who that is can't be told.
+                    // Refused or prohibited: something answered, but what that is can't be known.
                     _ => {}
                 }
             }
@@ -212,7 +211,7 @@ impl PathContext<'_> {
                 && connected.is_some_and(|c| is_public(c.to.ip()))
                 && reachability(other) == Reachability::Reachable
             {
-                return PublicEgress::Proven(format!("{} is reached", other.endpoint));
+                return PublicEgress::Proven(format!("{} can be reached", other.endpoint));
             }
         }
         if silent.is_empty() {

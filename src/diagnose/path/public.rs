@@ -1,4 +1,5 @@
-//! The public network: whether packets leave by SNAT, by an EIP, or with an address of their own.
+//! Classifies the path to a public address: through SNAT, through an EIP, or with the machine's own public
+//! address.
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
@@ -16,14 +17,14 @@ use crate::model::resolve::Family;
 use crate::model::text::joined;
 use crate::model::vantage::NetworkView;
 
-/// A public address: whether our packets get there by SNAT, by an EIP, or as they are.
+/// The class of the path to a public address.
 pub(super) fn judge(case: &Case<'_>) -> Judgement {
     let mut judgement = case.egress();
     if let Some((device, kind, _)) = case.tunnel() {
         judgement.attributes.vpn_on_host = true;
         judgement = judgement.fact(
             Signal::Route,
-            format!("all traffic leaves by {device}, a tunnel of this host ({kind})"),
+            format!("all traffic leaves through {device}, a tunnel of this host ({kind})"),
         );
     }
     if let Host::Name(name) = &case.leg.endpoint.host
@@ -32,71 +33,78 @@ pub(super) fn judge(case: &Case<'_>) -> Judgement {
     {
         judgement = judgement.fact(
             Signal::RoundTrip,
-            "it is a cloud's own service and very near: a gateway endpoint may carry it, which addresses do not show",
+            "it is a cloud provider's own service and very near: it may be reached through a gateway endpoint, which addresses do not show",
         );
     }
     judgement
 }
 
-/// A public address that this place is said to have.
+/// A public address that the pod or node has according to an annotation, the API server, the configuration or
+/// the metadata service.
 pub(super) struct Claim {
     pub(super) address: IpAddr,
     pub(super) of: EipOf,
-    says: String,
+    message: String,
 }
 
 impl PathContext<'_> {
-    /// The claims that hold for the network this probe is in: a pod's EIP is of no use to the node,
-    /// whose network pulls.
+    /// The claims that apply to the network this check runs in: a pod's EIP does not apply to the node, whose
+    /// network pulls.
     pub(super) fn claims(&self, family: Family) -> Vec<Claim> {
         let vantage = self.vantage;
         let mut claims = Vec::new();
-        let mut claim = |of, address: IpAddr, says: String| {
+        let mut claim = |of, address: IpAddr, message: String| {
             if Family::of(address) == family {
-                claims.push(Claim { address, of, says });
+                claims.push(Claim {
+                    address,
+                    of,
+                    message,
+                });
             }
         };
         if let Some(eip) = &vantage.pod_eip
             && vantage.network != NetworkView::Node
             && let Some(address) = eip.allocated
         {
-            let says = format!("{address} is the pod's EIP by {}", eip.source);
-            claim(EipOf::Pod, address, says);
+            let message = format!("{address} is the pod's EIP according to {}", eip.source);
+            claim(EipOf::Pod, address, message);
         }
         for address in &vantage.node_external_ips {
             let by = match &vantage.node {
                 Some(node) if node.external_ips.contains(address) => {
-                    format!(", as {} tells", node.source)
+                    format!(", according to {}", node.source)
                 }
                 _ => String::new(),
             };
-            let says = format!("{address} is an ExternalIP of the node{by}");
-            claim(EipOf::Node, *address, says);
+            let message = format!("{address} is an ExternalIP of the node{by}");
+            claim(EipOf::Node, *address, message);
         }
         let public = vantage.metadata.facts().and_then(|f| f.public.as_ref());
         for address in public.into_iter().flatten() {
-            let says =
-                format!("{address} is the machine's public address, as the metadata service says");
-            claim(EipOf::Node, *address, says);
+            let message = format!(
+                "{address} is the machine's public address, according to the metadata service"
+            );
+            claim(EipOf::Node, *address, message);
         }
         claims
     }
 
-    /// The pod waits for an EIP that it asked for, and has not waited for long.
+    /// The pod requested an EIP and has waited for less than a minute.
     fn waits_for_eip(&self) -> bool {
-        let is_young = |age| age < EIP_COMES_WITHIN;
+        let is_new = |age| age < EIP_ARRIVES_WITHIN;
         let eip = self.missing_eip();
-        eip.is_some_and(|eip| eip.container_age.is_none_or(is_young))
+        eip.is_some_and(|eip| eip.container_age.is_none_or(is_new))
     }
 
-    /// What the pod asks for and has not got.
+    /// The EIP that the pod requested but does not have.
     fn missing_eip(&self) -> Option<&PodEip> {
         let in_pod = self.vantage.network != NetworkView::Node;
         let eip = self.vantage.pod_eip.as_ref().filter(|_| in_pod);
         eip.filter(|eip| eip.wanted == Some(true) && eip.allocated.is_none())
     }
 
-    /// What is said of the machine holds for our packets: we are on it, or it translates its pods'.
+    /// Whether claims about the machine apply to this check's packets: it runs on the machine, or the machine
+    /// translates its pods' packets.
     pub(super) fn speaks_for_machine(&self) -> bool {
         let on_it = matches!(
             self.vantage.network,
@@ -109,7 +117,7 @@ impl PathContext<'_> {
         on_it || translates
     }
 
-    /// In a pod that has an address of the VPC's.
+    /// Whether this check runs in a pod with an address of the VPC.
     fn has_own_address(&self) -> bool {
         !self.speaks_for_machine()
             && matches!(
@@ -119,8 +127,8 @@ impl PathContext<'_> {
     }
 }
 
-/// Huawei Cloud's own init container waits as long for the annotation.
-const EIP_COMES_WITHIN: Duration = Duration::from_mins(1);
+/// Huawei Cloud's own init container waits this long for the annotation.
+const EIP_ARRIVES_WITHIN: Duration = Duration::from_mins(1);
 
 impl Case<'_> {
     fn egress(&self) -> Judgement {
@@ -143,11 +151,11 @@ impl Case<'_> {
         if context.waits_for_eip() {
             let mut pending = Judgement::new(PathClass::PublicUnknown, 0.3).fact(
                 Signal::Claim,
-                "the pod asks for an EIP and has none yet; until it has, its packets may go by SNAT",
+                "the pod requested an EIP and has none yet; until then, its packets may leave through SNAT",
             );
             pending.attributes.pending = true;
-            pending.knobs.push(Suggestion::new(
-                "ask again in a minute: the annotation comes after the container has started",
+            pending.suggestions.push(Suggestion::new(
+                "check again in a minute: the annotation is set after the container has started",
             ));
             return pending;
         }
@@ -159,14 +167,14 @@ impl Case<'_> {
         self.undone_eip(judgement)
     }
 
-    /// The pod's EIP never came.
+    /// Adds a contradiction if the pod did not get the EIP it requested.
     fn undone_eip(&self, judgement: Judgement) -> Judgement {
         if self.context.missing_eip().is_none() {
             return judgement;
         }
         judgement.but(
             Signal::Claim,
-            "the pod asks for an EIP and has got none for over a minute: its events say why",
+            "the pod requested an EIP and has had none for over a minute: its events show why",
             0.1,
         )
     }
@@ -179,7 +187,7 @@ impl Case<'_> {
         }
         let score = match (seen.contains(&local), seen.is_empty()) {
             (true, _) => 0.95,
-            // It is translated all the same.
+            // It is translated nevertheless.
             (false, false) => return None,
             (false, true) if local.is_ipv6() => 0.9,
             (false, true) => 0.8,
@@ -195,7 +203,7 @@ impl Case<'_> {
         })
     }
 
-    /// By the address that others see.
+    /// Classifies from the source address that others see.
     fn by_egress(
         &self,
         family: Family,
@@ -206,9 +214,9 @@ impl Case<'_> {
         let claims = context.claims(family);
         let list = joined(addresses);
         let methods: BTreeSet<&str> = seen.iter().map(|(method, _)| *method).collect();
-        let says = format!("others see {list} ({})", joined(methods));
-        let snat = |score, says: String| {
-            Judgement::new(PathClass::PublicSnat, score).fact(Signal::Egress, says)
+        let message = format!("others see {list} ({})", joined(methods));
+        let snat = |score, message: String| {
+            Judgement::new(PathClass::PublicSnat, score).fact(Signal::Egress, message)
         };
         let stale = |judgement| {
             let others = claims
@@ -216,19 +224,19 @@ impl Case<'_> {
                 .filter(|claim| !addresses.contains(&claim.address));
             others.fold(judgement, |judgement: Judgement, claim| {
                 let cost = if claim.of == EipOf::Pod { 0.1 } else { 0.05 };
-                let says = format!("{}, yet others see {list}", claim.says);
-                judgement.but(Signal::Claim, says, cost)
+                let message = format!("{}, but others see {list}", claim.message);
+                judgement.but(Signal::Claim, message, cost)
             })
         };
         if let Some(claim) = claims.iter().find(|c| addresses.contains(&c.address)) {
             let mut eip = Judgement::new(PathClass::PublicEip, 0.95)
-                .fact(Signal::Egress, says)
-                .fact(Signal::Claim, claim.says.clone());
+                .fact(Signal::Egress, message)
+                .fact(Signal::Claim, claim.message.clone());
             eip.attributes.eip_of = Some(claim.of);
             if addresses.len() > 1 {
                 eip = eip.but(
                     Signal::Egress,
-                    "other addresses are seen beside it: a proxy, or SNAT for some destinations",
+                    "others see more addresses beside it: a proxy, or SNAT for some destinations",
                     0.15,
                 );
             }
@@ -237,12 +245,12 @@ impl Case<'_> {
         let known = &context.vantage.declared.snat_addresses;
         if addresses.iter().all(|address| known.contains(address)) {
             let declared = format!("{list} is declared in network.snat_addresses");
-            let mut snat = snat(0.95, says).fact(Signal::OperatorMap, declared);
+            let mut snat = snat(0.95, message).fact(Signal::OperatorMap, declared);
             snat.attributes.snat_pool = addresses.len() > 1;
             return stale(snat);
         }
         if addresses.len() > 1 {
-            let mut snat = snat(0.85, format!("{says}: a pool"));
+            let mut snat = snat(0.85, format!("{message}: a pool"));
             snat.attributes.snat_pool = true;
             return stale(snat);
         }
@@ -252,91 +260,88 @@ impl Case<'_> {
             NetworkView::Pod | NetworkView::PodOrNode
         );
         if own_ports_changed {
-            // The node translates a pod's packets too, and says nothing of the way behind it.
+            // The node translates a pod's packets too, which shows nothing about the path beyond it.
             let score = if in_pod { 0.6 } else { 0.8 };
-            return stale(snat(score, says).fact(
+            return stale(snat(score, message).fact(
                 Signal::Egress,
-                "source ports are changed on the way, as only a translation of many to one does",
+                "source ports are changed on the path, as only many-to-one translation does",
             ));
         }
-        if let Some(fact) = self.says_that_there_is_none() {
-            return stale(snat(0.85, says).fact(fact.signal, fact.message));
+        if let Some(fact) = self.no_eip() {
+            return stale(snat(0.85, message).fact(fact.signal, fact.message));
         }
         if claims.iter().any(|claim| claim.of == EipOf::Pod || !in_pod) {
-            let says = format!("{says}, which is no address that this place is said to have");
-            return stale(snat(0.75, says));
+            let message = format!("{message}, which is not a known address of this machine or pod");
+            return stale(snat(0.75, message));
         }
-        let mut unknown = Judgement::new(PathClass::PublicUnknown, 0.4).fact(Signal::Egress, says);
+        let mut unknown =
+            Judgement::new(PathClass::PublicUnknown, 0.4).fact(Signal::Egress, message);
         unknown.candidates = both();
-        unknown.knobs.push(Suggestion::new(format!(
-            "if {list} is the NAT gateway's, declare it in network.snat_addresses; if it is an EIP of the node, in network.node_external_ips"
+        unknown.suggestions.push(Suggestion::new(format!(
+            "declare {list} in network.snat_addresses if it belongs to the NAT gateway, or in network.node_external_ips if it is an EIP of the node"
 )));
         if seen.iter().all(|(_, seen)| seen.port.is_none()) {
-            unknown.knobs.push(Suggestion::new(PORT_KNOB));
+            unknown.suggestions.push(Suggestion::new(SET_PORT_ECHO));
         }
         unknown
     }
 
-    /// Somebody who must know says that there is no EIP here.
-    fn says_that_there_is_none(&self) -> Option<Fact> {
+    /// A reliable source reports that there is no EIP here.
+    fn no_eip(&self) -> Option<Fact> {
         let context = self.context;
         let facts = context.vantage.metadata.facts();
-        let told = facts.and_then(|facts| facts.public.as_ref());
-        if told.is_some_and(Vec::is_empty) && context.speaks_for_machine() {
+        let public = facts.and_then(|facts| facts.public.as_ref());
+        if public.is_some_and(Vec::is_empty) && context.speaks_for_machine() {
             return Some(Fact::new(
                 Signal::Metadata,
-                "the metadata service says that this machine has no public address",
+                "according to the metadata service, this machine has no public address",
             ));
         }
         let eip = context.vantage.pod_eip.as_ref()?;
         let is_pods =
             context.has_own_address() && eip.wanted == Some(false) && eip.allocated.is_none();
-        let says = format!("by {} the pod has no EIP", eip.source);
-        is_pods.then(|| Fact::new(Signal::Claim, says))
+        let message = format!("according to {}, the pod has no EIP", eip.source);
+        is_pods.then(|| Fact::new(Signal::Claim, message))
     }
 
-    /// Nobody was asked what they see: by what is said of this place.
+    /// Classifies from claims alone, if no server reported the source address.
     fn by_claims(&self, family: Family) -> Judgement {
         let context = self.context;
         let claims = context.claims(family);
         let holds = |claim: &&Claim| claim.of == EipOf::Pod || context.speaks_for_machine();
         if let Some(claim) = claims.iter().find(holds) {
             let mut eip = Judgement::new(PathClass::PublicEip, 0.75)
-                .fact(Signal::Claim, claim.says.clone())
-                .fact(
-                    Signal::AddressRange,
-                    "an EIP outranks SNAT, where there are both",
-                );
+                .fact(Signal::Claim, claim.message.clone())
+                .fact(Signal::AddressRange, "an EIP takes precedence over SNAT");
             eip.attributes.eip_of = Some(claim.of);
-            eip.knobs.push(Suggestion::new(EGRESS_KNOB));
+            eip.suggestions.push(Suggestion::new(SET_ECHO));
             return eip;
         }
-        if let Some(fact) = self.says_that_there_is_none() {
+        if let Some(fact) = self.no_eip() {
             let mut snat =
                 Judgement::new(PathClass::PublicSnat, 0.7).fact(fact.signal, fact.message);
-            snat.knobs.push(Suggestion::new(EGRESS_KNOB));
+            snat.suggestions.push(Suggestion::new(SET_ECHO));
             return snat;
         }
         let mut unknown = Judgement::new(PathClass::PublicUnknown, 0.3).fact(
             Signal::AddressRange,
             format!(
-                "{} is a public address, and nothing tells whether packets leave by SNAT or by an EIP",
+                "{} is a public address; whether packets leave through SNAT or an EIP is unknown",
                 self.address
             ),
         );
         unknown.candidates = both();
-        unknown.knobs.push(Suggestion::new(EGRESS_KNOB));
+        unknown.suggestions.push(Suggestion::new(SET_ECHO));
         if !context.speaks_for_machine() && context.vantage.declared.cluster_network.is_none() {
-            unknown.knobs.push(Suggestion::new("network.cluster_network: whether the node translates its pods' packets, so that its EIP counts, or pods have addresses of the VPC"));
+            unknown.suggestions.push(Suggestion::new("set network.cluster_network: whether the node translates its pods' packets, so that its EIP applies, or pods have addresses of the VPC"));
         }
         unknown
     }
 }
 
-const EGRESS_KNOB: &str = "network.egress.echo of --config: an HTTP echo (best beside the registry) shows the address that packets leave with";
+const SET_ECHO: &str = "set network.egress.echo in --config: an HTTP echo (best near the registry) shows the source address of packets";
 
-const PORT_KNOB: &str =
-    "an echo in network.egress.echo that shows the source port, too: a changed one proves SNAT";
+const SET_PORT_ECHO: &str = "set an echo in network.egress.echo that also shows the source port: a changed port proves SNAT";
 
 fn both() -> Vec<Candidate> {
     [PathClass::PublicSnat, PathClass::PublicEip]

@@ -1,6 +1,5 @@
-//! Addresses that are not of the public network, by the IANA registries of special-purpose
-//! addresses (RFC 6890; iana-ipv4-special-registry, iana-ipv6-special-registry), and the ranges that
-//! providers have for their own services.
+//! Addresses that are not public, from the IANA registries of special-purpose addresses (RFC 6890;
+//! iana-ipv4-special-registry, iana-ipv6-special-registry), and the ranges of cloud providers' own services.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -23,7 +22,7 @@ pub(super) enum Purpose {
     NoHost,
 }
 
-/// A row of the registries.
+/// A row of the IANA registries.
 pub(super) struct Special {
     pub(super) net: &'static str,
     pub(super) name: &'static str,
@@ -34,7 +33,7 @@ const fn row(net: &'static str, name: &'static str, purpose: Purpose) -> Special
     Special { net, name, purpose }
 }
 
-/// Those that are not globally reachable, and NAT64's. More specific ones come first.
+/// Ranges that are not globally reachable, and those of NAT64. More specific ones come first.
 const SPECIAL: &[Special] = &[
     row("0.0.0.0/8", "\"this network\" (RFC 791)", NoHost),
     row("10.0.0.0/8", "private use (RFC 1918)", Private),
@@ -69,12 +68,12 @@ const SPECIAL: &[Special] = &[
     row("ff00::/8", "multicast (RFC 4291)", NoHost),
 ];
 
-/// What is special about an address; `None` for one of the public network.
+/// The row for an address; `None` if it is public.
 pub(super) fn special(address: IpAddr) -> Option<&'static Special> {
     SPECIAL.iter().find(|row| contains(row.net, address))
 }
 
-/// Of a private network, of one link, or of this machine: not routed on the Internet.
+/// Whether the address is private, link-local or loopback: not routed on the Internet.
 pub fn is_private(address: IpAddr) -> bool {
     let purpose = special(address).map(|row| row.purpose);
     matches!(purpose, Some(Private | LinkLocal | Loopback))
@@ -89,22 +88,22 @@ fn contains(net: &str, address: IpAddr) -> bool {
 pub(super) struct ServiceRange {
     net: &'static str,
     pub(super) of: &'static str,
-    /// That it is the provider's service, and not a host of somebody.
+    /// How sure it is that the address belongs to the provider's service, not to a customer's host; 0 to 1.
     pub(super) score: f64,
 }
 
-/// Huawei Cloud: DNS, NTP and OBS are in 100.125.0.0/16, VPC endpoints in 198.19.128.0/17, and the
-/// whole of 100.64.0.0/10 is a local route of every VPC.
 const fn range(net: &'static str, of: &'static str, score: f64) -> ServiceRange {
     ServiceRange { net, of, score }
 }
 
+/// Huawei Cloud: DNS, NTP and OBS are in 100.125.0.0/16, VPC endpoints in 198.19.128.0/17, and the whole of
+/// 100.64.0.0/10 is a local route of every VPC.
 const HUAWEI: &[ServiceRange] = &[
     range("100.125.0.0/16", "Huawei Cloud's own services", 0.95),
     range("198.19.128.0/17", "Huawei Cloud's VPC endpoints", 0.95),
     range(
         "100.64.0.0/10",
-        "Huawei Cloud's services, by a local route of every VPC",
+        "Huawei Cloud's services, with a local route in every VPC",
         0.75,
     ),
 ];
@@ -114,7 +113,7 @@ const ALIBABA: &[ServiceRange] = &[
     range("100.64.0.0/10", "Alibaba Cloud's services", 0.8),
 ];
 
-/// The range of the provider's services that holds the address.
+/// The range of the provider's services that contains the address.
 pub(super) fn service(provider: Provider, address: IpAddr) -> Option<&'static ServiceRange> {
     let ranges = match provider {
         Provider::Huawei | Provider::Otc => HUAWEI,
@@ -124,12 +123,12 @@ pub(super) fn service(provider: Provider, address: IpAddr) -> Option<&'static Se
     ranges.iter().find(|range| contains(range.net, address))
 }
 
-/// The address is one that only Huawei Cloud would have a name of its own lead to.
+/// Whether the address is in a range that only Huawei Cloud's own names resolve to.
 pub(super) fn is_huawei_service(address: IpAddr) -> bool {
     HUAWEI[..2].iter().any(|range| contains(range.net, address))
 }
 
-/// Names of cloud services that a gateway endpoint may carry, invisibly.
+/// Whether a name is that of a cloud service that may be reached through a gateway endpoint.
 pub(super) fn is_provider_service(host: &str) -> bool {
     let host = host.to_ascii_lowercase();
     [
@@ -145,7 +144,7 @@ pub(super) fn is_provider_service(host: &str) -> bool {
     .any(|suffix| host.ends_with(suffix))
 }
 
-/// The IPv4 address in one of NAT64's well-known prefix (RFC 6052, 2.1).
+/// The IPv4 address in an address with NAT64's well-known prefix (RFC 6052, 2.1).
 pub(super) fn nat64(address: IpAddr) -> Option<Ipv4Addr> {
     match address {
         IpAddr::V6(v6) if contains("64:ff9b::/96", address) => Some(last_four(v6)),

@@ -1,6 +1,6 @@
-//! The table of rules: each looks at one kind of evidence for an address, and the first that applies
-//! decides the class. The order is that of how well each kind is founded: what the kernel does with
-//! a packet, what the operator declares, what the cloud says, and only then what figures suggest.
+//! The table of rules: each inspects one kind of evidence about an address, and the first that applies decides
+//! the class. They are ordered by reliability: what the kernel does with a packet, what the configuration
+//! declares, what the cloud reports, and only then what measurements suggest.
 
 use std::net::IpAddr;
 
@@ -45,11 +45,11 @@ pub(super) fn judge(
         .iter()
         .find_map(|rule| rule(&case))
         .unwrap_or_else(|| Judgement::new(PathClass::PublicUnknown, 0.0));
-    if let Some(says) = &case.nat64 {
+    if let Some(message) = &case.nat64 {
         judgement.attributes.nat64 = true;
         judgement
             .evidence
-            .insert(0, Fact::new(Signal::AddressRange, says.clone()));
+            .insert(0, Fact::new(Signal::AddressRange, message.clone()));
     }
     case.compare(judgement)
 }
@@ -57,52 +57,54 @@ pub(super) fn judge(
 /// This machine itself.
 fn own_address(case: &Case<'_>) -> Option<Judgement> {
     let address = case.address;
-    let new = |kind, score, signal, says: String| {
-        Some(Judgement::intranet(Some(kind), score).fact(signal, says))
+    let new = |kind, score, signal, message: String| {
+        Some(Judgement::intranet(Some(kind), score).fact(signal, message))
     };
     let purpose = ranges::special(address).map(|special| special.purpose);
     match (purpose, case.route) {
         (Some(Purpose::Loopback), _) => {
-            let says = format!("{address} is a loopback address");
-            new(IntranetKind::HostLocal, 0.99, Signal::AddressRange, says)
+            let message = format!("{address} is a loopback address");
+            new(IntranetKind::HostLocal, 0.99, Signal::AddressRange, message)
         }
         (_, Some(RouteOutcome::Local { device })) if device == IPVS_DEVICE => {
-            let says = format!("{address} is on {device}, where kube-proxy has Services");
-            new(IntranetKind::ClusterService, 0.95, Signal::Route, says)
+            let message = format!(
+                "{address} is on {device}, where kube-proxy puts the addresses of Services"
+            );
+            new(IntranetKind::ClusterService, 0.95, Signal::Route, message)
         }
         (_, Some(RouteOutcome::Local { device })) => {
-            let says = format!("{address} is this machine's own address, on {device}");
-            new(IntranetKind::HostLocal, 0.95, Signal::Route, says)
+            let message = format!("{address} is this machine's own address, on {device}");
+            new(IntranetKind::HostLocal, 0.95, Signal::Route, message)
         }
         (Some(Purpose::LinkLocal), _) => {
-            let says = format!("{address} is link-local: no router passes it on");
-            new(IntranetKind::HostLocal, 0.8, Signal::AddressRange, says)
+            let message = format!("{address} is link-local: routers don't forward it");
+            new(IntranetKind::HostLocal, 0.8, Signal::AddressRange, message)
         }
         _ => None,
     }
 }
 
-/// kube-proxy in IPVS mode puts the addresses of Services on it.
+/// kube-proxy in IPVS mode puts the addresses of Services on this device.
 const IPVS_DEVICE: &str = "kube-ipvs0";
 
 /// A Service of the cluster.
 fn cluster_service(case: &Case<'_>) -> Option<Judgement> {
     let vantage = case.context.vantage;
-    let service = |score, says: String| {
+    let service = |score, message: String| {
         let new = Judgement::intranet(Some(IntranetKind::ClusterService), score);
-        Some(new.fact(Signal::AddressRange, says))
+        Some(new.fact(Signal::AddressRange, message))
     };
     let declared = &vantage.declared.service_cidrs;
     let address = case.address;
     if let Some(net) = declared.iter().find(|net| net.contains(&address)) {
-        let says = format!("{address} is in {net}, declared as the range of Services");
-        return service(0.95, says);
+        let message = format!("{address} is in {net}, declared as the range of Services");
+        return service(0.95, message);
     }
     let api_server = vantage.service_host?;
     if api_server == address {
         return service(0.95, format!("{api_server} is the API server's Service"));
     }
-    // The size of the range is not known; clusters have /12 to /22 as a rule.
+    // The size of the range is unknown; clusters usually have /12 to /22.
     let length = if api_server.is_ipv4() { 20 } else { 112 };
     let around = IpNet::new(api_server, length).ok()?.trunc();
     let is_elsewhere =
@@ -113,38 +115,40 @@ fn cluster_service(case: &Case<'_>) -> Option<Judgement> {
     service(
         0.7,
         format!(
-            "{address} is near the API server's Service {api_server}; network.service_cidrs would make it sure"
+            "{address} is near the API server's Service {api_server}; network.service_cidrs would confirm it"
         ),
     )
 }
 
-/// A tunnel device of this host carries it.
+/// The address is reached through a tunnel device of this host.
 fn tunnel_of_this_host(case: &Case<'_>) -> Option<Judgement> {
     let (device, kind, matched) = case.tunnel()?;
-    // All traffic goes by the tunnel: what comes behind it is another matter.
+    // All traffic uses the tunnel: the path beyond it is classified separately.
     if !case.is_private() && matched.is_none_or(|net| net.prefix_len() == 0) {
         return None;
     }
     let address = case.address;
-    let says = format!("the kernel sends {address} by {device}, a tunnel of this host ({kind})");
-    let mut judgement = Judgement::new(PathClass::DirectConnectVpn, 0.95).fact(Signal::Route, says);
+    let message =
+        format!("the kernel routes {address} through {device}, a tunnel of this host ({kind})");
+    let mut judgement =
+        Judgement::new(PathClass::DirectConnectVpn, 0.95).fact(Signal::Route, message);
     judgement.attributes.vpn_on_host = true;
     if let Some(mapped) = case.mapped()
         && mapped.class != MappedClass::DirectConnectVpn
     {
-        let says = format!("{}, yet the kernel's route counts", shown(mapped));
-        judgement = judgement.but(Signal::OperatorMap, says, 0.05);
+        let message = format!("{}, but the kernel's route takes precedence", shown(mapped));
+        judgement = judgement.but(Signal::OperatorMap, message, 0.05);
     }
     Some(judgement)
 }
 
-/// Whatever is left is of the public network.
+/// All other addresses are public.
 #[expect(clippy::unnecessary_wraps, reason = "as all rules")]
 fn public(case: &Case<'_>) -> Option<Judgement> {
     Some(public_network(case))
 }
 
-/// What the operator declares.
+/// A range that the configuration declares.
 fn declared_range(case: &Case<'_>) -> Option<Judgement> {
     let mapped = case.mapped()?;
     let (class, kind) = match mapped.class {
@@ -163,7 +167,7 @@ fn declared_range(case: &Case<'_>) -> Option<Judgement> {
     let mut judgement = Judgement::new(class, 0.95).fact(Signal::OperatorMap, shown(mapped));
     judgement.attributes.intranet = kind;
     judgement.declared = Some(class);
-    // The route of the VPC itself beats all others: packets never leave for the far network.
+    // The VPC's own local route takes precedence over all others: packets never reach the far network.
     if class != PathClass::Intranet {
         let local = case
             .vpc_range()
@@ -178,7 +182,7 @@ fn declared_range(case: &Case<'_>) -> Option<Judgement> {
                 .fact(
                     signal,
                     format!(
-                        "{} is in {net}, {what}, whose route is local and counts",
+                        "{} is in {net}, {what}, whose local route takes precedence",
                         case.address
                     ),
                 )
@@ -198,47 +202,50 @@ fn declared_range(case: &Case<'_>) -> Option<Judgement> {
     Some(judgement)
 }
 
-/// Figures that fit a leased line or a tunnel.
+/// Adds measurements that fit a leased line or a tunnel.
 fn supported(case: &Case<'_>, mut judgement: Judgement) -> Judgement {
     if let Some(smaller) = case.smaller_by().filter(Smaller::is_tunnel) {
-        judgement = judgement.fact(Signal::SegmentSize, format!("{}: a tunnel", smaller.says));
+        judgement = judgement.fact(
+            Signal::SegmentSize,
+            format!("{}: a tunnel", smaller.message),
+        );
     }
     if let Some(rtt) = case.rtt() {
-        let says = format!("a round trip takes {}", HumanDuration(rtt));
-        judgement = judgement.fact(Signal::RoundTrip, says);
+        let message = format!("the round-trip time is {}", HumanDuration(rtt));
+        judgement = judgement.fact(Signal::RoundTrip, message);
     }
     judgement
 }
 
-/// What the cloud says of the VPC.
+/// A range of the VPC, from the metadata service.
 fn range_of_the_vpc(case: &Case<'_>) -> Option<Judgement> {
     let (net, what) = case.vpc_range()?;
     let address = case.address;
-    let says = format!("{address} is in {net}, {what}, as the metadata service says");
-    Some(Judgement::intranet(None, 0.93).fact(Signal::Metadata, says))
+    let message = format!("{address} is in {net}, {what} according to the metadata service");
+    Some(Judgement::intranet(None, 0.93).fact(Signal::Metadata, message))
 }
 
-/// The network on one of our own interfaces.
+/// The network of an own interface.
 fn on_link(case: &Case<'_>) -> Option<Judgement> {
     let (link, net) = case.link()?;
-    // docker0, cni0, virbr0: not the way to anybody else.
+    // docker0, cni0, virbr0: these lead to no other host.
     let is_own_bridge =
         link.kind.as_deref() == Some("bridge") && !case.context.is_uplink(&link.name);
     let (address, net, name) = (case.address, net.trunc(), &link.name);
-    let (kind, says) = if is_own_bridge {
-        let says =
+    let (kind, message) = if is_own_bridge {
+        let message =
             format!("{address} is in {net}, the network of {name}, a bridge inside this host");
-        (Some(IntranetKind::HostLocal), says)
+        (Some(IntranetKind::HostLocal), message)
     } else {
         (
             None,
             format!("{address} is in {net}, the network on {name}"),
         )
     };
-    Some(Judgement::intranet(kind, 0.9).fact(Signal::OnLink, says))
+    Some(Judgement::intranet(kind, 0.9).fact(Signal::OnLink, message))
 }
 
-/// The provider's own services.
+/// A range of the provider's own services.
 fn provider_service(case: &Case<'_>) -> Option<Judgement> {
     let is_huaweis_name = |host: &str| {
         let host = host.to_ascii_lowercase();
@@ -270,7 +277,7 @@ fn provider_service(case: &Case<'_>) -> Option<Judgement> {
     None
 }
 
-/// A private address that nothing above knows.
+/// A private address that no rule above recognizes.
 fn private(case: &Case<'_>) -> Option<Judgement> {
     let special = ranges::special(case.address)?;
     if special.purpose == Purpose::Nat64 {
@@ -279,7 +286,7 @@ fn private(case: &Case<'_>) -> Option<Judgement> {
     let mut judgement = Judgement::new(PathClass::PrivateUnmapped, 0.3).fact(
         Signal::AddressRange,
         format!(
-            "{} is in {}, {}, and in no range that is known here",
+            "{} is in {}, {}, but in no range that is known here",
             case.address, special.net, special.name
         ),
     );
@@ -287,18 +294,22 @@ fn private(case: &Case<'_>) -> Option<Judgement> {
     let smaller = case.smaller_by();
     if let Some(smaller) = smaller.as_ref().filter(|s| s.is_tunnel()) {
         far += if smaller.is_measured { 3 } else { 2 };
-        judgement = judgement.fact(Signal::SegmentSize, format!("{}: a tunnel", smaller.says));
+        judgement = judgement.fact(
+            Signal::SegmentSize,
+            format!("{}: a tunnel", smaller.message),
+        );
     }
     if let Some(rtt) = case.rtt() {
-        let says = format!("a round trip takes {}", HumanDuration(rtt));
+        let message = format!("the round-trip time is {}", HumanDuration(rtt));
         if rtt > SOME_WAY_OFF {
             far += 2;
-            judgement = judgement.fact(Signal::RoundTrip, format!("{says}, long for one region"));
+            judgement =
+                judgement.fact(Signal::RoundTrip, format!("{message}, long for one region"));
         } else if rtt < NEAR && smaller.as_ref().is_none_or(|s| !s.is_tunnel()) {
             near += 2;
-            judgement = judgement.fact(Signal::RoundTrip, format!("{says}, as within a region"));
+            judgement = judgement.fact(Signal::RoundTrip, format!("{message}, as within a region"));
         } else {
-            judgement = judgement.fact(Signal::RoundTrip, says);
+            judgement = judgement.fact(Signal::RoundTrip, message);
         }
     }
     let received = case.leg.transport.and_then(|t| t.receive_mss);
@@ -306,19 +317,19 @@ fn private(case: &Case<'_>) -> Option<Judgement> {
         near += 2;
         judgement = judgement.fact(
             Signal::SegmentSize,
-            "segments come larger than an Ethernet frame: jumbo frames stay within a cloud",
+            "received segments are larger than an Ethernet frame: jumbo frames stay within a cloud",
         );
     }
     if let Some(hops) = case.hops() {
-        let says = format!("the routers on the way are {}", hops.shown);
-        judgement = judgement.fact(Signal::Hops, says);
+        let message = format!("the routers on the path are {}", hops.shown);
+        judgement = judgement.fact(Signal::Hops, message);
         if hops.is_foreign {
             far += 1;
         }
         if hops.is_public {
             judgement = judgement.fact(
                 Signal::Hops,
-                "some of them are of the public network, which private addresses are not reached by: a tunnel hides it, or an operator numbers its own routers so",
+                "some of them have public addresses, but private addresses are not reached over the public network: either a tunnel hides the path, or an operator gives its own routers public addresses",
             );
         }
     }
@@ -341,33 +352,31 @@ fn private(case: &Case<'_>) -> Option<Judgement> {
     let class = judgement.candidates[0].class;
     let others = joined(judgement.candidates[1..].iter().map(|one| one.class));
     let net = neighbourhood(case.address);
-    judgement.knobs.push(Suggestion {
+    judgement.suggestions.push(Suggestion {
         message: format!(
-            "declare how {net} is reached under network.cidrs of --config, as {class} (or {others})"
+            "declare how {net} is reached under network.cidrs in --config, as {class} (or {others})"
         ),
         setting: Some(format!("- {{cidr: \"{net}\", class: {class}}}")),
     });
     Some(judgement)
 }
 
-/// A frame of 1500 bytes carries 1460.
+/// The TCP payload of a frame of 1500 bytes.
 const JUMBO: u32 = 1460;
 
-/// A range around an address, for a line of configuration.
+/// The range around an address, for the suggested setting.
 fn neighbourhood(address: IpAddr) -> IpNet {
     let length = if address.is_ipv4() { 24 } else { 64 };
     IpNet::new(address, length).map_or_else(|_| address.into(), |net| net.trunc())
 }
 
-/// An IPv4 address behind NAT64: the translator has source addresses that many share.
+/// An IPv4 address behind NAT64: the translator's source addresses are shared.
 fn behind_nat64(case: &Case<'_>) -> Option<Judgement> {
     case.nat64.as_ref()?;
     Some(match case.answers {
         Reachability::Reachable | Reachability::Refused => {
-            Judgement::new(PathClass::PublicSnat, 0.9).fact(
-                Signal::Egress,
-                "NAT64 translates to IPv4 addresses that many share",
-            )
+            Judgement::new(PathClass::PublicSnat, 0.9)
+                .fact(Signal::Egress, "NAT64 translates to shared IPv4 addresses")
         }
         _ => Judgement::new(PathClass::PublicUnknown, 0.5),
     })

@@ -121,7 +121,7 @@ struct LegFile {
     /// The certificate is by an authority that is not trusted.
     #[serde(default)]
     strange_issuer: bool,
-    /// The segments that came, when data did.
+    /// The segments received with data.
     receive_mss: Option<u32>,
     class: Option<PathClass>,
     #[serde(default)]
@@ -582,7 +582,7 @@ fn every_labelled_case_is_classed_as_labelled() {
                 failures.push(format!("{name} ({}): {misses:?}\n{path:#?}", wanted.role));
             }
         }
-        // Of the path alone: the walk behind it is that of the fixture.
+        // About the path alone: the rest of the check is that of the fixture.
         let mut codes: Vec<&str> = diagnose(&evidence)
             .findings
             .iter()

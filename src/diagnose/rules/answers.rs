@@ -1,4 +1,4 @@
-//! What the registry and its storage answered: `/v2/`, manifest, layer, limits.
+//! Rules for the responses of the registry and its blob storage: `/v2/`, manifest, layers, rate limits.
 
 use super::auth;
 use super::finding::{at, no_registry, transport};
@@ -12,11 +12,11 @@ use crate::model::fault::{HttpFault, ManifestFault, Phase};
 use crate::model::step::Step;
 use crate::model::transfer::{StreamEnd, Transfer, TransferStream};
 
-/// The registry took the connection and gave no usable answer to the first request. A status is
-/// left to the manifest's rules: containerd never asks `/v2/`, so it decides nothing by itself.
+/// The registry accepted the connection but gave no usable response to the first request. A status is left
+/// to the manifest's rules: containerd never requests `/v2/`, so it decides nothing by itself.
 pub(super) fn ping(evidence: &Evidence) -> Option<Finding> {
     let fault = evidence.walk.ping.fault()?;
-    // Where another host resolved the reference, this one was asked for content alone.
+    // If another host resolved the reference, only content is requested from this one.
     if !evidence.walk.attempts.is_empty() || evidence.walk.resolved_by_other_host {
         return None;
     }
@@ -29,11 +29,11 @@ pub(super) fn ping(evidence: &Evidence) -> Option<Finding> {
     Some(
         finding
             .confidence(confidence)
-            .fact("a pull does not ask /v2/ itself; the walk ended there"),
+            .fact("a pull does not request /v2/ itself; the check ended there"),
     )
 }
 
-/// The way from the digest to the platform's manifest.
+/// Faults between the digest and the platform's manifest.
 pub(super) fn manifest(evidence: &Evidence) -> Option<Finding> {
     let fault = evidence.walk.manifest.fault()?;
     let registry = |cause| at(cause, Role::Registry, Phase::Manifest);
@@ -46,30 +46,30 @@ pub(super) fn manifest(evidence: &Evidence) -> Option<Finding> {
         }
         ManifestFault::Http { fault: HttpFault::RedirectUntrusted { to, reason } } => registry(Cause::RedirectUntrusted)
             .fact(format!("the manifest is redirected to {to}: {reason}"))
-            .fact("nothing was sent there; containerd would follow")
+            .fact("no request was sent there; containerd would follow")
             .hint("Correct the address of the upstream in the registry's configuration."),
         ManifestFault::NoPlatform { available } => registry(Cause::NoPlatform)
-            .fact(format!("wanted {}, the index has {}", evidence.platform, available.join(", "))),
-        // A page that is served with 200 for every path.
+            .fact(format!("the required platform is {}, the index has {}", evidence.platform, available.join(", "))),
+        // A page that is served with status 200 for every path.
         ManifestFault::Unsupported { media_type } if media_type.starts_with("text/") => no_registry(evidence, Role::Registry, Phase::Manifest)
-            .fact(format!("the manifest was answered 200 with media type {media_type}")),
-        // Found below /blobs/, where nothing tells what it is.
+            .fact(format!("the response for the manifest was 200 with media type {media_type}")),
+        // Found below /blobs/, where the response does not show the media type.
         ManifestFault::Unsupported { media_type } if let Some(refusal) = refused_before(evidence) => refusal.fact(format!(
-            "containerd found the digest below /blobs/ then, as {media_type}, and does not unpack that"
+            "containerd then found the digest below /blobs/, as {media_type}, and does not unpack that"
         )),
         ManifestFault::Unsupported { media_type } => registry(Cause::ManifestUnsupported)
             .fact(format!("media type {media_type}")),
         ManifestFault::DigestMismatch { expected, got } => registry(Cause::DigestMismatch)
-            .fact(format!("asked for {expected}, got {got}")),
+            .fact(format!("requested {expected}, got {got}")),
         ManifestFault::Undecided { reason } => registry(Cause::ProbeLimit)
             .fact(reason.clone()),
         ManifestFault::Malformed { reason } => registry(Cause::ManifestInvalid)
             .fact(reason.clone()),
         ManifestFault::Http { fault: fault @ HttpFault::Status { status: 404, .. } } if let Some(coding) = encoded(evidence) => {
             registry(Cause::ContentEncoding)
-                .fact(format!("the tag was answered with Content-Encoding {coding} and without Docker-Content-Digest"))
-                .fact(format!("containerd takes the digest of the bytes as they come, and no registry has that one: {fault}"))
-                .hint(format!("Switch compression off for {image} in whatever stands in front of the registry."))
+                .fact(format!("the response for the tag has Content-Encoding {coding} and no Docker-Content-Digest"))
+                .fact(format!("containerd computes the digest of the encoded bytes, and the registry has no such digest: {fault}"))
+                .hint(format!("Switch off compression for {image} in the proxy or load balancer in front of the registry."))
         }
         ManifestFault::Http { fault } => {
             transport(evidence, fault, Role::Registry, Phase::Manifest).unwrap_or_else(|| refused(evidence, fault, Role::Registry, Phase::Manifest))
@@ -78,7 +78,7 @@ pub(super) fn manifest(evidence: &Evidence) -> Option<Finding> {
     Some(unless_given(finding, evidence.manifest_elsewhere()))
 }
 
-/// Why the digest was not to be had below /manifests/.
+/// Why the digest was not available below /manifests/.
 fn refused_before(evidence: &Evidence) -> Option<Finding> {
     let (found, before) = evidence.walk.attempts.split_last()?;
     if !found.via_blobs_endpoint {
@@ -91,34 +91,34 @@ fn refused_before(evidence: &Evidence) -> Option<Finding> {
     }
 }
 
-/// The encoding of the bytes that the digest is of, which was not undone.
+/// The Content-Encoding that was still applied when the digest was computed.
 fn encoded(evidence: &Evidence) -> Option<&str> {
     let walks = evidence.others.iter().chain([&evidence.walk]);
     let mut heads = walks.flat_map(|walk| walk.attempts.iter().filter_map(|a| a.head.done()));
     heads.find_map(|head| head.digest_of_encoded.as_deref())
 }
 
-/// What another host gave does not fail a pull.
+/// A pull does not fail if another host served the content.
 fn unless_given(finding: Finding, by: Option<&Walk>) -> Finding {
     match by {
         Some(other) => {
             let severity = finding.severity.min(Severity::Warning);
             finding
                 .severity(severity)
-                .fact(format!("{} gave it then", other.host.endpoint))
+                .fact(format!("{} served it then", other.host.endpoint))
         }
         None => finding,
     }
 }
 
-/// The image's configuration.
+/// Faults of the image's configuration.
 pub(super) fn config(evidence: &Evidence) -> Option<Finding> {
     let fault = evidence.walk.config.as_ref().and_then(Step::fault)?;
     let finding = content(evidence, fault, "the image's configuration")?;
     Some(unless_given(finding, evidence.config_elsewhere()))
 }
 
-/// What was pulled is no image.
+/// The reference is an artifact, not an image.
 pub(super) fn artifact(evidence: &Evidence) -> Option<Finding> {
     let found = evidence.walk.manifest.done().filter(|f| f.not_an_image)?;
     let config = found.config.as_ref();
@@ -132,13 +132,13 @@ pub(super) fn artifact(evidence: &Evidence) -> Option<Finding> {
                 "the media types of its layers: {}",
                 types.join(", ")
             ))
-            .fact("containerd pulls it; no container starts from it"),
+            .fact("containerd pulls it, but no container can start from it"),
     )
 }
 
-/// Content that is named by the manifest and was not to be had; `None` where a leg has the cause.
+/// Content that the manifest names but that could not be read; `None` if a leg has the cause.
 fn content(evidence: &Evidence, fault: &HttpFault, what: &str) -> Option<Finding> {
-    // The last host that was asked.
+    // The last host that was contacted.
     let storage = evidence.walk.legs_of(Role::Blob).last();
     let leg = throughput::role_of(evidence, None);
     let finding = match fault {
@@ -151,19 +151,19 @@ fn content(evidence: &Evidence, fault: &HttpFault, what: &str) -> Option<Finding
                 .fact(format!(
                     "the download of {what} is redirected to {to}: {reason}"
                 ))
-                .fact("nothing was sent there; containerd would follow")
+                .fact("no request was sent there; containerd would follow")
         }
         fault => transport(evidence, fault, leg, Phase::Blob)
             .unwrap_or_else(|| refused(evidence, fault, leg, Phase::Blob)),
     };
     Some(
         finding
-            .fact(format!("it is {what} that was asked for"))
+            .fact(format!("{what} was requested"))
             .facts(storage.map(|leg| format!("the storage is {}", leg.endpoint))),
     )
 }
 
-/// A status of the 300s or 400s for something that the registry itself named before.
+/// A 3xx or 4xx status for content that the registry itself named.
 fn refused(evidence: &Evidence, fault: &HttpFault, leg: Role, phase: Phase) -> Finding {
     let (status, challenged, authorized) = match fault {
         HttpFault::Status {
@@ -178,10 +178,10 @@ fn refused(evidence: &Evidence, fault: &HttpFault, leg: Role, phase: Phase) -> F
         (_, 401) if leg == Role::Registry && !challenged && !authorized => {
             return auth::without_challenge(evidence, fault, leg, phase);
         }
-        // A token was given to anyone, and does not do.
+        // An anonymous token was issued, but is not accepted.
         (_, 401) if leg == Role::Registry && evidence.keyring.candidates.is_empty() => {
             return auth::no_credential(evidence, leg, phase)
-                .fact(format!("asked anonymously: {fault}"));
+                .fact(format!("requested anonymously: {fault}"));
         }
         (Phase::Blob, 401) if leg == Role::Registry => (
             Cause::AuthDenied,
@@ -193,7 +193,7 @@ fn refused(evidence: &Evidence, fault: &HttpFault, leg: Role, phase: Phase) -> F
         ),
         (_, 300..400) => (
             Cause::RedirectBroken,
-            "Correct the redirect in the registry, or in the load balancer in front of it: it names no place to go to.",
+            "Correct the redirect in the registry, or in the load balancer in front of it: it has no usable target.",
         ),
         (Phase::Manifest, 404) => (
             Cause::ManifestUnknown,
@@ -201,23 +201,23 @@ fn refused(evidence: &Evidence, fault: &HttpFault, leg: Role, phase: Phase) -> F
         ),
         (Phase::Blob, 400) if leg == Role::Blob => (
             Cause::BlobDenied,
-            "Look at the storage's error code. Where the storage's name is the registry's own or below it, containerd sends its token along, and a signed URL refuses that: give the storage another name, or let the registry pass layers on itself (redirects off).",
+            "Check the storage's error code. If the storage's host name is the registry's or a subdomain of it, containerd also sends its token, and a signed URL rejects that: give the storage another name, or let the registry serve layers itself (redirects off).",
         ),
         (_, 401 | 403) => (
             Cause::BlobDenied,
-            "Look at the storage's error code: AccessDenied is a policy (VPC endpoint, bucket, allow-list); an expired or skewed signature is a clock.",
+            "Check the storage's error code: AccessDenied means a policy (VPC endpoint, bucket, allow-list); an expired or skewed signature means a wrong clock.",
         ),
         (_, 404) => (
             Cause::BlobUnknown,
-            "Push the image again: the storage has lost a layer.",
+            "Push the image again: a layer is missing in the storage.",
         ),
         (_, 400..500) => (
             Cause::RequestRefused,
-            "Look at the log of whatever answers there, and let the registry's requests pass.",
+            "Check the log of the server that responds there, and allow the registry's requests.",
         ),
         _ => (Cause::Unexplained, Cause::Unexplained.entry().fix),
     };
-    // That the token was looked at, only a challenge would say.
+    // Only a challenge would show that the token was checked.
     let is_bare = status == 401 && leg == Role::Registry && !challenged;
     at(cause, leg, phase)
         .confidence(Confidence::high_if(!is_bare))
@@ -225,7 +225,7 @@ fn refused(evidence: &Evidence, fault: &HttpFault, leg: Role, phase: Phase) -> F
         .hint(hint)
 }
 
-/// What went wrong while layers were read for longer than their first bytes.
+/// Faults while more than the first bytes of layers were read.
 pub(super) fn transfer(evidence: &Evidence) -> Option<Finding> {
     let transfer = evidence.walk.transfer.as_ref()?;
     for (index, stream) in transfer.streams.iter().enumerate() {
@@ -235,18 +235,18 @@ pub(super) fn transfer(evidence: &Evidence) -> Option<Finding> {
             StreamEnd::Complete {
                 digest_matches: false,
             } => at(Cause::DigestMismatch, leg, Phase::Blob).fact(format!(
-                "all {} of it came, and have another digest",
+                "all {} arrived, but have another digest",
                 stream.bytes
             )),
-            // Told as a pull without progress.
+            // Reported as a pull without progress.
             StreamEnd::Failed {
                 fault: HttpFault::Stalled { .. },
             } if stream.bytes.0 > 0 => continue,
-            // A part of a layer whose beginning is still under way: no pull asks so. `resumable` has it.
+            // A part of a layer whose beginning is still downloading: no pull requests that. `resumable` covers it.
             StreamEnd::Failed {
                 fault: HttpFault::Status { status, .. },
             } if stream.offset.0 > 0 && !matches!(status, 408 | 429 | 503) => continue,
-            // containerd asks the next host for what this one does not give.
+            // containerd requests content from the next host if this one does not serve it.
             StreamEnd::Failed {
                 fault: HttpFault::Status { .. },
             } if !evidence.not_contacted.is_empty() || !evidence.others.is_empty() => continue,
@@ -262,13 +262,13 @@ pub(super) fn transfer(evidence: &Evidence) -> Option<Finding> {
             }
             _ => continue,
         };
-        // The others most likely met the same.
+        // The other streams most likely failed for the same reason.
         return Some(finding.fact(from));
     }
     None
 }
 
-/// A download was refused by its status while another one from the same server went well.
+/// A download was rejected with a status while another one from the same server succeeded.
 fn beside_others(transfer: &Transfer, refused: usize, fault: &HttpFault) -> bool {
     let stream = &transfer.streams[refused];
     let goes_well = |other: &TransferStream| {
@@ -279,14 +279,14 @@ fn beside_others(transfer: &Transfer, refused: usize, fault: &HttpFault) -> bool
     matches!(fault, HttpFault::Status { .. }) && transfer.streams.iter().any(goes_well)
 }
 
-/// The server refuses a second download at a time. A pull asks for several layers at once, and never for
-/// parts of one.
+/// The server rejects a second simultaneous download. A pull requests several layers at once, but never
+/// several parts of one layer.
 fn second_at_a_time(finding: Finding, stream: &TransferStream) -> Finding {
     let is_part = stream.offset.0 > 0;
     let finding = finding
-        .fact("another download from there went well at the same time; containerd makes three at once")
+        .fact("another download from there succeeded at the same time; containerd runs three at once")
         .hint(format!(
-            "Raise the limit of downloads at a time for one client at {}, or set `max_concurrent_downloads = 1` in \
+            "Raise the limit of simultaneous downloads per client at {}, or set `max_concurrent_downloads = 1` in \
              containerd's configuration on the nodes.",
             stream.endpoint
         ));
@@ -299,7 +299,7 @@ fn second_at_a_time(finding: Finding, stream: &TransferStream) -> Finding {
     }
 }
 
-/// The layers.
+/// Faults of the layers.
 pub(super) fn blob(evidence: &Evidence) -> Option<Finding> {
     let fault = evidence.walk.blob.fault()?;
     let what = match evidence.walk.layers.last() {
@@ -309,7 +309,7 @@ pub(super) fn blob(evidence: &Evidence) -> Option<Finding> {
     content(evidence, fault, &what)
 }
 
-/// What a download there will lack.
+/// Shortcomings of later downloads: no resume, or an unencrypted redirect.
 pub(super) fn resumable(evidence: &Evidence, findings: &mut Vec<Finding>) {
     let Some(found) = evidence.walk.blob.done() else {
         return;
@@ -327,18 +327,18 @@ pub(super) fn resumable(evidence: &Evidence, findings: &mut Vec<Finding>) {
         findings.push(
             at(Cause::RangeIgnored, leg, Phase::Blob)
                 .fact(format!(
-                    "{from} refuses a request for a part (Range) with HTTP {status}, and serves whole layers"
+                    "{from} rejects a request for a part (Range) with HTTP {status}, and serves whole layers"
                 ))
                 .fact(
-                    "a pull by containerd 2.1.0 to 2.1.2 fails at that, since these ask for parts; by other \
-                     releases only a download that was interrupted can't be resumed",
+                    "containerd 2.1.0 to 2.1.2 requests parts, so its pulls fail; with other releases, only an \
+                                         interrupted download can't be resumed",
                 )
-                .hint("Let whatever stands in front of the layers pass Range requests on; on nodes with containerd 2.1.0 to 2.1.2, upgrade to 2.1.3 or later."),
+                .hint("Let the proxy or CDN in front of the layers forward Range requests; on nodes with containerd 2.1.0 to 2.1.2, upgrade to 2.1.3 or later."),
         );
     } else if found.range_honoured == Some(false) {
         findings.push(
             at(Cause::RangeIgnored, leg, Phase::Blob)
-                .fact(format!("{from} answered 200 to a request for a part")),
+                .fact(format!("{from} responded 200 to a request for a part")),
         );
     }
     let first = evidence.walk.legs.first();
@@ -349,13 +349,13 @@ pub(super) fn resumable(evidence: &Evidence, findings: &mut Vec<Finding>) {
             at(Cause::RedirectUntrusted, leg, Phase::Blob)
                 .severity(Severity::Warning)
                 .fact(format!("an https registry redirects its layers to {plain}"))
-                .fact("layers are checked by their digest, so the pull is not at risk; who pulls what can be read on the way")
+                .fact("layers are verified by their digest, so the pull is not at risk; but others on the path can read who pulls what")
                 .hint("Give the storage host TLS, and correct its address in the registry's configuration."),
         );
     }
 }
 
-/// How much of a rate limit is left.
+/// A rate limit of which at most a tenth remains.
 pub(super) fn rate_limit(evidence: &Evidence) -> Option<Finding> {
     let limit = evidence.walk.rate_limit.as_ref()?;
     let (most, left) = (limit.limit?, limit.remaining?);
@@ -368,7 +368,7 @@ pub(super) fn rate_limit(evidence: &Evidence) -> Option<Finding> {
         .window_seconds
         .map_or_else(String::new, |s| format!(" in {} h", s / 3600));
     let mut finding = at(Cause::RateLimitLow, Role::Registry, Phase::Manifest)
-        .fact(format!("{left} of {most} pulls{window} are left"));
+        .fact(format!("{left} of {most} pulls{window} remain"));
     if let Some(source) = &limit.source {
         finding = finding.fact(format!("counted for {source}"));
     }

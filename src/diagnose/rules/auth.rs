@@ -1,4 +1,4 @@
-//! Credentials: which were there, which were tried, and what the registry said to each.
+//! Rules for credentials: which were found, which were tried, and how the registry responded to each.
 
 use std::net::IpAddr;
 
@@ -17,10 +17,10 @@ use crate::model::fault::{HttpFault, Phase, TokenFault};
 use crate::model::step::Step;
 use crate::model::vantage::NotObserved;
 
-/// Every attempt was refused, or none could be made.
+/// Every attempt was rejected, or none could be made.
 pub(super) fn refused(evidence: &Evidence) -> Option<Finding> {
     let last = evidence.walk.attempts.last()?;
-    // Another host may have said what the reference stands for; but a pull asks this one with its token.
+    // Another host may have resolved the reference; but a pull contacts this one with its token.
     let is_resolved = evidence.walk.resolved_by_other_host || evidence.walk.has_content();
     let is_withheld = matches!(last.token.fault(), Some(TokenFault::RealmUntrusted { .. }));
     if evidence.walk.accepted().is_some() || is_resolved && !is_withheld {
@@ -40,13 +40,13 @@ pub(super) fn refused(evidence: &Evidence) -> Option<Finding> {
     };
     let rested = last.at.map(|at| {
         format!(
-            "that was at {at}; it is not tried again soon, since an account may be locked after some wrong passwords"
+            "that was at {at}; it is not tried again soon, because wrong passwords can lock an account"
         )
     });
     Some(finding.facts(rested).facts(verdicts(evidence)))
 }
 
-/// A verdict for each candidate, when there was more than one.
+/// The outcome of each candidate, if there was more than one.
 fn verdicts(evidence: &Evidence) -> Vec<String> {
     if evidence.walk.attempts.len() < 2 {
         return Vec::new();
@@ -69,7 +69,7 @@ fn outcome(attempt: &Attempt) -> String {
     })
 }
 
-/// There is no token, and why.
+/// The finding for a missing token.
 pub(super) fn no_token(
     evidence: &Evidence,
     credential: Option<&CredentialId>,
@@ -81,51 +81,51 @@ pub(super) fn no_token(
         TokenFault::Rejected {
             fault: fault @ HttpFault::Status { status: 400, .. },
         } if credential.is_none() => token(Cause::AuthTokenFormat)
-            .fact(format!("asked for an anonymous token: {fault}"))
-            .fact(asked(evidence))
-            .hint("Look at the log of the token service: it takes the request itself for wrong (its service, its scope), whoever asks."),
+            .fact(format!("requested an anonymous token: {fault}"))
+            .fact(token_service(evidence))
+            .hint("Check the log of the token service: it rejects the request itself (its service or scope), with any credential."),
         TokenFault::Rejected { fault } => match credential {
             Some(credential) => token(Cause::AuthBadCred)
                 .confidence(Confidence::high_if(is_of_password(fault)))
                 .fact(format!("{credential}: {fault}"))
-                .fact(asked(evidence))
-                .fact("anonymous access was not tried: where a credential matches, the kubelet does not try it either")
+                .fact(token_service(evidence))
+                .fact("anonymous access was not tried: if a credential matches, the kubelet does not try it either")
                 .facts(may_be_a_copy(credential))
                 .hint(new_password(&credential.source)),
-            None => no_credential(evidence, Role::Token, Phase::Token).fact(format!("asked for an anonymous token: {fault}")),
+            None => no_credential(evidence, Role::Token, Phase::Token).fact(format!("requested an anonymous token: {fault}")),
         },
         TokenFault::RealmUntrusted { realm, reason } => token(Cause::RealmUntrusted)
             .fact(format!("the registry names {realm} as its token service: {reason}"))
-            .fact("nothing was sent there; containerd would send the credential"),
+            .fact("no request was sent there; containerd would send the credential"),
         TokenFault::NoToken { method, fields } => token(Cause::AuthTokenFormat)
-            .fact(format!("{method} was answered 200 with the fields {}", fields.join(", "))),
+            .fact(format!("the response to {method} was 200 with the fields {}", fields.join(", "))),
         TokenFault::BadChallenge { reason } => at(Cause::AuthBadChallenge, Role::Registry, Phase::Ping)
             .fact(reason.clone()),
         TokenFault::Unverified => at(Cause::AuthUnknown, Role::Registry, Phase::Token)
-            .fact("a credential is wanted, and none was sent: hosts.toml says skip_verify, and the certificate is not good")
-            .fact("whether containerd's credential would be taken is not known")
-            .hint("Put the authority of that host into `ca` in hosts.toml; then it can be told, and the password is safe."),
+            .fact("a credential is required, and none was sent: hosts.toml sets skip_verify, and the certificate is not valid")
+            .fact("whether the registry would accept containerd's credential is unknown")
+            .hint("Add that host's CA certificate as `ca` in hosts.toml: then the credential can be checked, and the password is safe."),
         TokenFault::Http { fault: HttpFault::Malformed { reason } } => token(Cause::AuthTokenFormat)
             .fact(reason.clone())
-            .fact(asked(evidence))
-            .hint("Ask the token service with `curl -i` and see what answers: containerd reads a JSON object with access_token or token."),
-        // The service was asked by POST, and what answered is no token service.
+            .fact(token_service(evidence))
+            .hint("Query the token service with `curl -i` and check the response: containerd expects a JSON object with access_token or token."),
+        // The response to a POST did not come from a token service.
         TokenFault::Http { fault: HttpFault::Status { status: 400 | 403, .. } } if credential.is_some() => token(Cause::AuthTokenFormat)
             .fact(format!("the POST to the realm in the registry's challenge: {fault}"))
-            .fact("a page or a filter answered, not the token service: nobody has looked at the password; containerd does not ask by GET after that status")
-            .fact(asked(evidence))
-            .hint("Let POST requests to the token service pass (Harbor before 1.10.1 refused them by its CSRF filter: update it), or have them answered with 405, after which containerd asks by GET."),
+            .fact("a page or a filter answered, not the token service: the password was not checked; containerd does not retry with GET after that status")
+            .fact(token_service(evidence))
+            .hint("Let POST requests reach the token service (the CSRF filter of Harbor before 1.10.1 rejected them: update it), or let the server respond with 405, after which containerd uses GET."),
         TokenFault::Http { fault } => transport(evidence, fault, Role::Token, Phase::Token).unwrap_or_else(|| {
             token(Cause::AuthBadChallenge)
                 .confidence(Confidence::Medium)
                 .fact(format!("the realm in the registry's challenge: {fault}"))
-                .fact(asked(evidence))
-                .hint("Correct the realm in the registry's configuration: no token service answers there.")
+                .fact(token_service(evidence))
+                .hint("Correct the realm in the registry's configuration: no token service answers at that address.")
         }),
     }
 }
 
-/// Logins for SWR look alike whether they last or not, so this alone proves nothing.
+/// Temporary and long-lived logins for SWR look alike, so this alone proves nothing.
 fn may_be_a_copy(credential: &CredentialId) -> Option<String> {
     let CredentialSource::SecretFile { name, .. } = &credential.source else {
         return None;
@@ -133,12 +133,12 @@ fn may_be_a_copy(credential: &CredentialId) -> Option<String> {
     let host = host_of(&credential.key);
     let is_swr = host.starts_with("swr.") && host.ends_with(".myhuaweicloud.com");
     (is_swr && name != "default-secret").then(|| {
-        "if this was copied from CCE's default-secret, its login has an end, and CCE renews the original only".to_owned()
+        "if this was copied from CCE's default-secret, its login expires, and CCE renews only the original".to_owned()
     })
 }
 
-/// 401 and `invalid_grant` (RFC 6749, 5.2) speak of the password; other codes may speak of the
-/// user's rights or of the request.
+/// 401 and `invalid_grant` (RFC 6749, 5.2) are about the password; other codes may be about the user's
+/// rights or the request.
 pub(super) fn is_of_password(fault: &HttpFault) -> bool {
     matches!(fault, HttpFault::Status { status, code, .. }
         if *status == 401 || code.as_deref() == Some("invalid_grant"))
@@ -148,33 +148,33 @@ fn new_password(source: &CredentialSource) -> String {
     match source {
         CredentialSource::SecretFile { .. } => {
             format!(
-                "Log in once with the user and password of {source} (`crane auth login` or `docker login`), then create the Secret anew."
+                "Log in once with the user and password of {source} (`crane auth login` or `docker login`), then create the Secret again."
             )
         }
         CredentialSource::RuntimeConfig { path } => format!(
-            "Correct the login of this host in {path} (registry.configs.HOST.auth) and restart containerd, or give the pod a Secret: its credential counts before that one."
+            "Correct the login of this host in {path} (registry.configs.HOST.auth) and restart containerd, or give the pod a Secret: its credential is tried before that one."
         ),
-        _ => format!("Correct the user and password given by {source}."),
+        _ => format!("Correct the user and password from {source}."),
     }
 }
 
-fn asked(evidence: &Evidence) -> String {
+fn token_service(evidence: &Evidence) -> String {
     let last = evidence.walk.attempts.last();
-    let asked = last.and_then(|attempt| attempt.challenge.as_ref());
+    let token_service = last.and_then(|attempt| attempt.challenge.as_ref());
     let at_ping = evidence.walk.ping.done().map(|ping| &ping.challenge);
-    match asked.or(at_ping) {
+    match token_service.or(at_ping) {
         Some(Challenge::Bearer { realm, service, .. }) => {
             let service = service
                 .as_ref()
                 .map_or_else(String::new, |s| format!(" for service '{s}'"));
             format!("the token service is {realm}{service}")
         }
-        Some(Challenge::Basic { .. }) => "the registry asks for Basic".to_owned(),
-        _ => "the registry asked at the manifest".to_owned(),
+        Some(Challenge::Basic { .. }) => "the registry requires Basic authentication".to_owned(),
+        _ => "the registry sent its challenge at the manifest".to_owned(),
     }
 }
 
-/// The registry's word on the manifest, with a token or without.
+/// The finding for a rejected manifest request, with or without a token.
 pub(super) fn no_head(evidence: &Evidence, attempt: &Attempt, fault: &HttpFault) -> Finding {
     let registry = |cause| at(cause, Role::Registry, Phase::Manifest);
     if let Some(finding) = transport(evidence, fault, Role::Registry, Phase::Manifest) {
@@ -196,9 +196,9 @@ pub(super) fn no_head(evidence: &Evidence, attempt: &Attempt, fault: &HttpFault)
         return registry(Cause::Unexplained).fact(fault.to_string());
     };
     if attempt.get_succeeded {
-        return by_get_alone(attempt, fault);
+        return only_get_succeeds(attempt, fault);
     }
-    if let Some(finding) = not_asked(evidence, attempt, fault) {
+    if let Some(finding) = challenge_only_at_ping(evidence, attempt, fault) {
         return finding;
     }
     let code = code.as_deref().map(str::to_ascii_uppercase);
@@ -209,10 +209,10 @@ pub(super) fn no_head(evidence: &Evidence, attempt: &Attempt, fault: &HttpFault)
     match (status, code.as_deref()) {
         (_, Some("MANIFEST_UNKNOWN" | "MANIFEST_BLOB_UNKNOWN")) => registry(Cause::ManifestUnknown)
             .fact(format!("'{}' of {}: {fault}", image.version(), image.name()))
-            .facts(unseen_rights(anonymous)),
+            .facts(hidden_by_rights(anonymous)),
         (_, Some("NAME_UNKNOWN" | "NAME_INVALID")) => registry(Cause::NameUnknown)
             .fact(format!("{}: {fault}", image.name()))
-            .facts(unseen_rights(anonymous)),
+            .facts(hidden_by_rights(anonymous)),
         (404, _) if evidence.walk.ping.fault().is_some() => no_registry(evidence, Role::Registry, Phase::Manifest)
             .confidence(Confidence::Medium)
             .fact(format!("/v2/: {}", evidence.walk.ping.fault().map_or_else(String::new, ToString::to_string)))
@@ -220,26 +220,26 @@ pub(super) fn no_head(evidence: &Evidence, attempt: &Attempt, fault: &HttpFault)
         (404, _) => registry(Cause::ManifestUnknown)
             .confidence(Confidence::Medium)
             .fact(format!("{image}: {fault}, without a registry's code"))
-            .facts(unseen_rights(anonymous))
+            .facts(hidden_by_rights(anonymous))
             .hint("Check the repository's path and the tag in the registry's console."),
         (403, None) if !challenged && !had_token && (anonymous || evidence.walk.ping.fault().is_some()) => registry(Cause::Fw403)
             .confidence(Confidence::Medium)
             .fact(format!("{fault}, without a challenge and without a registry's error body"))
-            .facts(evidence.walk.rate_limit.as_ref().and_then(|limit| Some(format!("we are seen as {}", limit.source.as_ref()?)))),
+            .facts(evidence.walk.rate_limit.as_ref().and_then(|limit| Some(format!("the registry sees this client as {}", limit.source.as_ref()?)))),
         (401, _) if !challenged && !authorized && !had_token && !is_asked => without_challenge(evidence, fault, Role::Registry, Phase::Manifest),
         (401 | 403, _) if anonymous => {
-            no_credential(evidence, Role::Registry, Phase::Manifest).fact(format!("asked anonymously: {fault}"))
+            no_credential(evidence, Role::Registry, Phase::Manifest).fact(format!("requested anonymously: {fault}"))
         }
         (401, _) if !had_token => registry(Cause::AuthBadCred)
             .fact(format!("{}: {fault}", who(attempt)))
-            .facts(Some("anonymous access was not tried: where a credential matches, the kubelet does not try it either".to_owned()))
+            .facts(Some("anonymous access was not tried: if a credential matches, the kubelet does not try it either".to_owned()))
             .hint(attempt.credential.as_ref().map_or_else(String::new, |c| new_password(&c.source))),
         (401 | 403, _) => denied(evidence, attempt, *status, fault),
         (400, _) if is_plain(evidence) => registry(Cause::RequestRefused)
             .confidence(Confidence::Medium)
-            .fact(format!("the manifest, asked for in plain http: {fault}"))
+            .fact(format!("the manifest, requested over plain http: {fault}"))
             .hint(format!(
-                "If {} speaks TLS, name it with https:// in a hosts.toml: servers of TLS refuse plain http like that.",
+                "Write {} with https:// in a hosts.toml if it uses TLS: TLS servers reject plain http like that.",
                 super::finding::server(evidence, Role::Registry)
             )),
         _ if evidence.walk.ping.fault().is_none() => registry(Cause::RequestRefused)
@@ -247,25 +247,25 @@ pub(super) fn no_head(evidence: &Evidence, attempt: &Attempt, fault: &HttpFault)
         _ => registry(Cause::NotARegistry)
             .confidence(Confidence::Low)
             .fact(format!("the manifest: {fault}"))
-            .hint("Ask the registry's owner what this status means there."),
+            .hint("Ask the registry's operator what this status means there."),
     }
 }
 
-/// The registry knows who asks, and refuses.
+/// The registry knows the user and rejects the request.
 fn denied(evidence: &Evidence, attempt: &Attempt, status: u16, fault: &HttpFault) -> Finding {
     let grant = attempt.token.done().map(|grant| grant.access);
     let fact = match grant {
         Some(Access::NoPull) => {
-            "a token was given, and it holds no right to pull from this repository"
+            "a token was issued, but it has no right to pull from this repository"
         }
         Some(Access::Pull) => {
-            "a token with the right to pull was given, and the registry refuses it all the same"
+            "a token with the right to pull was issued, but the registry rejects it"
         }
-        Some(Access::Unreadable) => "a token was given; what it allows can't be read",
-        None => "the registry knows the user and refuses",
+        Some(Access::Unreadable) => "a token was issued; the rights in it can't be read",
+        None => "the registry knows the user and rejects the request",
     };
     let hint = if grant == Some(Access::Pull) {
-        "Compare the clocks, the service name and the signing key of the registry and its token service: the one gives what the other refuses.".to_owned()
+        "Compare the clocks, the service name and the signing key of the registry and its token service: one rejects the token that the other issued.".to_owned()
     } else {
         format!(
             "Check the spelling of '{}', then give this user the right to pull it.",
@@ -278,7 +278,7 @@ fn denied(evidence: &Evidence, attempt: &Attempt, status: u16, fault: &HttpFault
         .fact(format!("{}: {fault}", who(attempt)))
         .fact(fact)
         .facts(tls::apart(evidence, Role::Registry, Role::Token).map(|seconds| {
-            format!("the clocks of registry and token service are {seconds} s apart, which can make tokens void")
+            format!("the clocks of registry and token service are {seconds} s apart, which can invalidate tokens")
         }))
         .hint(hint)
 }
@@ -288,23 +288,23 @@ fn is_plain(evidence: &Evidence) -> bool {
     leg.is_some_and(|leg| leg.endpoint.scheme == Scheme::Http)
 }
 
-/// HEAD is refused, and this check's own GET of the same is not.
-fn by_get_alone(attempt: &Attempt, fault: &HttpFault) -> Finding {
+/// HEAD is rejected, but this check's own GET of the same manifest succeeds.
+fn only_get_succeeds(attempt: &Attempt, fault: &HttpFault) -> Finding {
     let registry = |cause| at(cause, Role::Registry, Phase::Manifest);
     if attempt.get_used_other_token {
         return registry(Cause::AuthDenied)
             .confidence(Confidence::Medium)
             .fact(format!("HEAD of the manifest, with a token: {fault}"))
             .fact("GET of the same, with another token: answered with success")
-            .hint("Look at how long the tokens of its token service last, and whether all servers behind that name take them.");
+            .hint("Check how long the tokens of its token service last, and whether all servers behind that name accept them.");
     }
     registry(Cause::HeadRefused)
         .fact(format!("HEAD of the manifest: {fault}"))
         .fact("GET of the same: answered with success")
-        .fact("containerd asks by HEAD and does not try GET; this check's own GET may have filled a cache, so that the next pull succeeds")
+        .fact("containerd uses HEAD and does not try GET; this check's own GET may have filled a cache, so that the next pull succeeds")
 }
 
-/// 401 to who was never told how to log in: a client sends no credential then.
+/// 401 without a challenge: a client does not know how to log in, and sends no credential.
 pub(super) fn without_challenge(
     evidence: &Evidence,
     fault: &HttpFault,
@@ -314,16 +314,21 @@ pub(super) fn without_challenge(
     let mut headers = evidence.walk.host.headers.iter();
     if headers.any(|name| name.eq_ignore_ascii_case("authorization")) {
         return at(Cause::AuthBadCred, leg, phase)
-            .fact(format!("the Authorization that hosts.toml sends along: {fault}"))
-            .hint("Correct `header.Authorization` of this host in hosts.toml, or take it out: containerd then logs in by the pull's credential.");
+            .fact(format!("with the Authorization header from hosts.toml: {fault}"))
+            .hint("Correct `header.Authorization` of this host in hosts.toml, or remove it: containerd then logs in with the pull's credential.");
     }
     at(Cause::AuthBadChallenge, leg, phase).fact(format!(
-        "{fault}, without a WWW-Authenticate (RFC 9110, 15.5.2 asks for one)"
+        "{fault}, without a WWW-Authenticate header (RFC 9110, 15.5.2 requires one)"
     ))
 }
 
-/// The registry would ask at `/v2/`, which no pull asks, and refuses the manifest without a challenge.
-fn not_asked(evidence: &Evidence, attempt: &Attempt, fault: &HttpFault) -> Option<Finding> {
+/// The registry sends its challenge only at `/v2/`, which no pull requests, and rejects the manifest
+/// without one.
+fn challenge_only_at_ping(
+    evidence: &Evidence,
+    attempt: &Attempt,
+    fault: &HttpFault,
+) -> Option<Finding> {
     let HttpFault::Status {
         status: 401 | 403 | 404,
         challenged: false,
@@ -344,41 +349,41 @@ fn not_asked(evidence: &Evidence, attempt: &Attempt, fault: &HttpFault) -> Optio
     Some(
         at(Cause::AuthNotAsked, Role::Registry, Phase::Manifest)
             .confidence(Confidence::Medium)
-            .fact(format!("the manifest without a login: {fault}, and no challenge with it"))
-            .fact("/v2/ is answered 401 with a challenge; containerd never asks there, so it never logs in")
-            .fact("whether the tag is there can't be seen without a login"),
+            .fact(format!("the manifest without a login: {fault}, without a challenge"))
+            .fact("/v2/ responds 401 with a challenge; containerd never requests /v2/, so it never logs in")
+            .fact("whether the tag exists is unknown without a login"),
     )
 }
 
-/// Registries hide what an unknown client may not see.
-fn unseen_rights(anonymous: bool) -> Option<String> {
+/// Registries hide repositories from clients without rights.
+fn hidden_by_rights(anonymous: bool) -> Option<String> {
     anonymous.then(|| {
-        "asked anonymously: registries may answer so for what only a login may see".to_owned()
+        "requested anonymously: registries may respond like this for images that require a login".to_owned()
     })
 }
 
-/// The registry wants a credential and none matches: because there is none, or because keys do not fit.
+/// The registry requires a credential and none matches: none was found, or their keys are for other hosts.
 pub(super) fn no_credential(evidence: &Evidence, leg: Role, phase: Phase) -> Finding {
     let keyring = &evidence.keyring;
     if let Some((source, problem)) = first_problem(evidence, |problem| !is_unread(problem)) {
         return at(Cause::SecretFormat, leg, phase)
             .fact(format!("{source}: {problem}"))
-            .hint(create_anew(evidence, source));
+            .hint(recreate(evidence, source));
     }
     if let Some((source, problem)) = first_problem(evidence, is_unread) {
         return at(Cause::AuthUnknown, leg, phase)
             .severity(Severity::Critical)
             .fact(format!("{source}: {problem}"))
-            .fact("the registry asks for a credential; whether that one would do is not known")
+            .fact("the registry requires a credential; whether it would accept that one is unknown")
             .hint(match (source, problem) {
                 (CredentialSource::NodeProvider { .. } | CredentialSource::NodeConfig { .. }, _) => format!(
-                    "Look on the node: whether {source} gives one shows in the kubelet's log, and in whether a pull there succeeds; or name a Secret in the pod's imagePullSecrets, which the kubelet tries before."
+                    "Check the kubelet's log on the node, or pull the image there, to find out whether {source} gives a credential; or name a Secret in the pod's imagePullSecrets, which the kubelet tries first."
                 ),
                 (_, SourceProblem::Unread { .. }) => format!(
-                    "Allow {source} to be read: by the daemon (kubernetes.secrets, docs/kubernetes.md) or by whoever asks; or give a credential by a file (kubernetes.credential, --secret-file). `kubectl get` and `pullpath secret check` tell what is in it."
+                    "Allow the daemon (kubernetes.secrets, docs/kubernetes.md) or the user who runs the check to read {source}; or give a credential as a file (kubernetes.credential, --secret-file). `kubectl get` and `pullpath secret check` show its content."
                 ),
                 _ => format!(
-                    "Run {source} by hand and fix it, or give the pod's Secret by --secret-file."
+                    "Run {source} by hand and fix it, or give the pod's Secret with --secret-file."
                 ),
             });
     }
@@ -404,16 +409,16 @@ pub(super) fn no_credential(evidence: &Evidence, leg: Role, phase: Phase) -> Fin
     let is_swr = domain.starts_with("swr.") && domain.ends_with(".myhuaweicloud.com");
     let hint = if is_swr {
         format!(
-            "Name CCE's own `default-secret` in the pod's imagePullSecrets where {domain} is of the same account and region; else a Secret with a login for it."
+            "Name CCE's own `default-secret` in the pod's imagePullSecrets if {domain} belongs to the same account and region; otherwise a Secret with a login for it."
         )
     } else {
         format!(
-            "Name a pull secret for {domain} in the pod's imagePullSecrets, in the pod's own namespace; give it here by --secret-file."
+            "Name a pull secret for {domain} in the pod's imagePullSecrets, in the pod's own namespace; give it to this check with --secret-file."
         )
     };
     finding
         .fact(format!(
-            "registries answer the same for a repository that is not there: '{}'",
+            "registries respond the same for a repository that does not exist: '{}'",
             evidence.reference.repository()
         ))
         .fact(of_node(evidence))
@@ -427,10 +432,10 @@ fn is_node_unseen(evidence: &Evidence) -> bool {
         .contains(&NotObserved::NodeCredentials)
 }
 
-/// What the kubelet may have besides.
+/// Whether the node itself may have a credential.
 fn of_node(evidence: &Evidence) -> &'static str {
     if is_node_unseen(evidence) {
-        "anonymous as far as seen: the node's own credentials can't be seen from here"
+        "anonymous as far as observed: the node's own credentials can't be observed from here"
     } else {
         "anonymous: the node has no credential of its own for it either"
     }
@@ -444,28 +449,28 @@ pub(super) fn docker_server(domain: &str) -> &str {
     }
 }
 
-fn create_anew(evidence: &Evidence, source: &CredentialSource) -> String {
+fn recreate(evidence: &Evidence, source: &CredentialSource) -> String {
     let server = docker_server(evidence.reference.domain());
     match source {
         CredentialSource::SecretFile { .. } => format!(
-            "Create it anew in the pod's namespace: `kubectl create secret docker-registry NAME --docker-server={server} --docker-username=USER --docker-password=PASSWORD`."
+            "Create it again in the pod's namespace: `kubectl create secret docker-registry NAME --docker-server={server} --docker-username=USER --docker-password=PASSWORD`."
         ),
         _ => format!(
-            "Fix {source} (`docker login {server}` writes it), or give the pod's Secret by --secret-file."
+            "Fix {source} (`docker login {server}` writes it), or give the pod's Secret with --secret-file."
         ),
     }
 }
 
-/// What to do about the key that may have been meant for images of a domain.
+/// The fix for a key that is probably meant for images of a domain: the hint of `secret_key_mismatch`.
 pub fn mend_key(domain: &str, nearest: &KeyMismatch) -> String {
     let server = docker_server(domain);
     let CredentialId { source, key } = &nearest.credential;
     match (&nearest.rule, source) {
         (MatchRule::Empty, _) => format!(
-            "Put user and password into the entry '{key}' of {source}: the kubelet runs no credential helper for it."
+            "Add user and password to the entry '{key}' of {source}: the kubelet runs no credential helper for it."
         ),
         (_, CredentialSource::SecretFile { .. }) => {
-            format!("Create {source} anew with --docker-server={server} in place of '{key}'.")
+            format!("Create {source} again with --docker-server={server} in place of '{key}'.")
         }
         _ => format!("Write the key '{key}' in {source} as '{server}'."),
     }
@@ -482,7 +487,7 @@ fn first_problem(
         .find_map(|s| Some((&s.source, s.problem.as_ref().filter(|problem| is(problem))?)))
 }
 
-/// It may have one, and could not be asked.
+/// The source may have a credential, but could not be read.
 fn is_unread(problem: &SourceProblem) -> bool {
     matches!(
         problem,
@@ -505,15 +510,15 @@ fn mismatches(evidence: &Evidence, is: fn(&KeyMismatch) -> bool) -> Vec<String> 
         .collect()
 }
 
-/// The key that may have been meant for this image. One for another registry is none: it is no
-/// fault that it does not match.
+/// The key that is probably meant for this image. A key for another registry is not: it does not match for
+/// good reason.
 fn nearest(evidence: &Evidence, is: fn(&KeyMismatch) -> bool) -> Option<&KeyMismatch> {
     let all = evidence.keyring.mismatches.iter().filter(|m| is(m));
     nearest_key(all, evidence.reference.domain())
 }
 
-/// The key among these that may have been meant for images of a domain. One for another registry is
-/// none.
+/// The key that is probably meant for images of a domain: the one whose host is most like it. `None` if
+/// all are for other registries.
 pub fn nearest_key<'a>(
     mismatches: impl Iterator<Item = &'a KeyMismatch>,
     domain: &str,
@@ -525,7 +530,7 @@ pub fn nearest_key<'a>(
         .map(|(_, m)| m)
 }
 
-/// How far a key is from the host of an image; `None` when it is of another registry.
+/// How far a key is from the host of an image; `None` if it is for another registry.
 fn distance(mismatch: &KeyMismatch, image: &str) -> Option<usize> {
     const HUB: &[&str] = &["docker.io", "docker.com"];
     if mismatch.rule == MatchRule::Empty {
@@ -547,7 +552,7 @@ fn distance(mismatch: &KeyMismatch, image: &str) -> Option<usize> {
         .zip(image.rsplit('.'))
         .take_while(|(a, b)| a == b)
         .count();
-    // `com.cn`, `co.uk`: two labels in common are no domain in common.
+    // `com.cn`, `co.uk`: two common labels are not a common domain.
     let second = image.rsplit('.').nth(1).unwrap_or_default();
     let is_double = image.rsplit('.').next().is_some_and(|top| top.len() == 2)
         && matches!(second, "ac" | "co" | "com" | "edu" | "gov" | "net" | "org");
@@ -566,13 +571,13 @@ fn host_of(key: &str) -> String {
     host.to_ascii_lowercase()
 }
 
-/// A pull succeeds with one credential, and another was refused before it.
+/// A pull succeeds with one credential, but another was rejected before it.
 pub(super) fn candidates(evidence: &Evidence, findings: &mut Vec<Finding>) {
     let Some(accepted) = evidence.walk.accepted() else {
         return;
     };
     let before = evidence.walk.attempts.iter().take_while(|a| *a != accepted);
-    // That nobody gets in without a credential is no fault.
+    // A rejected anonymous attempt is not a fault.
     for attempt in before.filter(|a| a.credential.is_some()) {
         let lacks_right =
             attempt.token.done().is_some() || matches!(attempt.head.status(), Some(403 | 404));
@@ -592,20 +597,20 @@ pub(super) fn candidates(evidence: &Evidence, findings: &mut Vec<Finding>) {
     }
 }
 
-/// A source that is broken although another credential was tried, or one that looks wrong.
+/// Sources that are malformed although another credential was tried.
 pub(super) fn sources(evidence: &Evidence, findings: &mut Vec<Finding>) {
-    let told = findings.iter().filter(|f| f.cause == Cause::SecretFormat);
-    let told: Vec<String> = told.flat_map(|f| f.evidence.clone()).collect();
+    let reported = findings.iter().filter(|f| f.cause == Cause::SecretFormat);
+    let reported: Vec<String> = reported.flat_map(|f| f.evidence.clone()).collect();
     for source in &evidence.keyring.sources {
         let Some(problem) = source.problem.as_ref().filter(|one| !is_unread(one)) else {
             continue;
         };
         let fact = format!("{}: {problem}", source.source);
-        // A kubelet reads no docker config of a user: where nothing was asked of it, it is no news.
+        // A kubelet does not read a user's docker config: if no credential was required, it does not matter.
         let is_a_secret = matches!(source.source, CredentialSource::SecretFile { .. });
         let was_wanted =
             evidence.walk.accepted().is_some() || !evidence.keyring.candidates.is_empty();
-        if told.contains(&fact) || (!is_a_secret && !was_wanted) {
+        if reported.contains(&fact) || (!is_a_secret && !was_wanted) {
             continue;
         }
         let stops_all = stops_every_pull(&source.source, problem);
@@ -613,12 +618,13 @@ pub(super) fn sources(evidence: &Evidence, findings: &mut Vec<Finding>) {
             new(Cause::SecretFormat)
                 .severity(Severity::critical_if(stops_all))
                 .fact(fact)
-                .hint(create_anew(evidence, &source.source)),
+                .hint(recreate(evidence, &source.source)),
         );
     }
 }
 
-/// A pull secret was given for this image and plays no part: the pull is anonymous, within anonymous limits.
+/// A pull secret is probably meant for this image but has no effect: the pull is anonymous, within anonymous
+/// limits.
 pub(super) fn unused_secret(evidence: &Evidence) -> Option<Finding> {
     let accepted = evidence.walk.accepted()?;
     if accepted.credential.is_some() || !evidence.keyring.candidates.is_empty() {
@@ -631,7 +637,10 @@ pub(super) fn unused_secret(evidence: &Evidence) -> Option<Finding> {
         new(Cause::SecretKeyMismatch)
             .severity(Severity::Warning)
             .facts(mismatches(evidence, is_secret))
-            .fact("the image is pulled anonymously all the same, within the registry's anonymous limits")
-            .hint(format!("If it is meant for this image: {}", mend_key(evidence.reference.domain(), nearest))),
+            .fact("the image is pulled anonymously instead, within the registry's anonymous limits")
+            .hint(format!(
+                "If it is meant for this image: {}",
+                mend_key(evidence.reference.domain(), nearest)
+            )),
     )
 }

@@ -1,4 +1,4 @@
-//! Certificates: which one of a chain is at fault, and whose it is to mend.
+//! Rules for certificates: which one of a chain is at fault, and who has to fix it.
 
 use super::finding::{at, new};
 use super::in_force;
@@ -10,7 +10,7 @@ use crate::model::connect::{BadLink, Certificate, LinkProblem};
 use crate::model::evidence::{Evidence, Leg};
 use crate::model::fault::{Phase, TlsFault, instant};
 
-/// What a certificate that is refused means, and what to do; `None` for faults of another kind.
+/// Cause and hint for a rejected certificate; `None` for other faults.
 pub(super) fn word(
     evidence: &Evidence,
     leg: &Leg,
@@ -30,7 +30,7 @@ pub(super) fn word(
     );
     if is_of_chain && let Some(leaf) = leg.tls.chain.first().filter(|leaf| is_default(leaf)) {
         return Some(new(Cause::TlsDefaultCertificate).hint(format!(
-            "Give the Ingress of '{host}' a TLS Secret (spec.tls with this host, the Secret in the Ingress's namespace), or correct the one it names; never trust '{}'.",
+            "Give the Ingress of '{host}' a TLS Secret (spec.tls with this host, the Secret in the Ingress's namespace), or correct the Secret it names; never trust '{}'.",
             leaf.subject
         )));
     }
@@ -44,18 +44,18 @@ pub(super) fn word(
         TlsFault::NameMismatch { .. } => new(Cause::TlsName),
         TlsFault::Expired { .. } => expired(leg, link, clock_first),
         TlsFault::NotYetValid { .. } => new(Cause::TlsNotYetValid).hint(format!(
-            "{clock_first}If it is right, have {} issued anew: it was made for later.",
+            "{clock_first}If it is right, have {} reissued: its validity begins later.",
             whose_certificate(leg, link)
         )),
         TlsFault::BadCertificate { .. }
             if let Some(link) = link.filter(|link| link.problem == LinkProblem::MayNotSign) =>
         {
             new(Cause::TlsCaUnfit).hint(format!(
-                "Have the owner of the authority '{}' issue its certificate anew, so that it may sign this one (basicConstraints CA:TRUE, keyUsage keyCertSign, room in path length and name constraints), and {}.",
+                "Have the owner of the CA '{}' reissue its certificate so that it may sign this one (basicConstraints CA:TRUE, keyUsage keyCertSign, sufficient path length and name constraints), and {}.",
                 link.certificate.subject,
                 match &link.source {
                     Some(source) => format!("replace it in {}", file(source)),
-                    None => format!("have '{host}' send that one"),
+                    None => format!("have '{host}' send the new one"),
                 }
             ))
         }
@@ -65,9 +65,9 @@ pub(super) fn word(
     })
 }
 
-pub(super) const PULL_ON_THE_NODE: &str = "Try it on the node: `crictl pull IMAGE` decides it. Name the runtime (`--runtime containerd://VERSION`, as `kubectl get node -o wide` shows it); `go version -m /usr/bin/containerd` shows the build's Go and its defaults of GODEBUG.";
+pub(super) const PULL_ON_THE_NODE: &str = "Run `crictl pull IMAGE` on the node: that decides it. Name the runtime (`--runtime containerd://VERSION`, as `kubectl get node -o wide` shows it); `go version -m /usr/bin/containerd` shows the build's Go version and its GODEBUG defaults.";
 
-/// Subjects of the certificates that ingress controllers serve where they have none.
+/// Subjects of the default certificates of ingress controllers.
 fn is_default(leaf: &Certificate) -> bool {
     const DEFAULTS: &[&str] = &[
         "Kubernetes Ingress Controller Fake Certificate",
@@ -77,14 +77,14 @@ fn is_default(leaf: &Certificate) -> bool {
     DEFAULTS.iter().any(|name| leaf.subject.contains(name))
 }
 
-/// Nobody of the issuer's name is there, or one that did not sign.
+/// No trusted certificate has the issuer's name, or the one that has it did not sign.
 fn unknown_issuer(evidence: &Evidence, leg: &Leg, link: Option<&BadLink>) -> Finding {
     let authority = leg.endpoint.authority();
-    // What is trusted for a registry is trusted for whatever its pulls lead to.
+    // CAs that are trusted for a registry are also trusted for the servers its pulls lead to.
     let registry = evidence.reference.domain();
     let get = |compare: String| {
         new(Cause::TlsUnknownCa).hint(format!(
-            "Get the authority's certificate from its owner, {compare}, and add it to the nodes' trust store or to `ca` in certs.d/{registry}/hosts.toml."
+            "Get the CA's certificate from its owner, {compare}, and add it to the nodes' trust store or as `ca` to certs.d/{registry}/hosts.toml."
         ))
     };
     let missing = |hint: String, confidence| {
@@ -95,14 +95,14 @@ fn unknown_issuer(evidence: &Evidence, leg: &Leg, link: Option<&BadLink>) -> Fin
     match link {
         Some(link) if link.problem == LinkProblem::OtherKey => match &link.source {
             Some(source) => new(Cause::TlsUnknownCa).hint(format!(
-                "Get the present certificate of '{}' from its owner and put it into {}: the one there (SHA-256 {}) has another key, as of an authority that was made anew.",
+                "Get the current certificate of '{}' from its owner and put it into {}: the one there (SHA-256 {}) has another key, as if the CA had been recreated.",
                 link.certificate.subject,
                 file(source),
                 link.certificate.sha256
             )),
             None => missing(
                 format!(
-                    "Have the owner of '{authority}' send the certificate that did sign: the one sent as '{}' (SHA-256 {}) has another key.",
+                    "Have the owner of '{authority}' configure the server to send the certificate that signed: the one sent as '{}' (SHA-256 {}) has another key.",
                     link.certificate.subject, link.certificate.sha256
                 ),
                 Confidence::High,
@@ -113,7 +113,7 @@ fn unknown_issuer(evidence: &Evidence, leg: &Leg, link: Option<&BadLink>) -> Fin
         {
             missing(
                 format!(
-                    "Have the owner of '{authority}' send the certificate of '{0}' behind its own: {1} has it, says the certificate. If '{0}' is itself a root, get it from its owner and add it to the nodes' trust store instead.",
+                    "Have the owner of '{authority}' configure the server to send the certificate of '{0}' after its own: according to the certificate, it is available at {1}. If '{0}' is itself a root, get it from its owner and add it to the nodes' trust store instead.",
                     link.certificate.issuer,
                     link.certificate.issuer_at.join(", ")
                 ),
@@ -122,14 +122,14 @@ fn unknown_issuer(evidence: &Evidence, leg: &Leg, link: Option<&BadLink>) -> Fin
         }
         _ => match link.map(|link| &link.certificate).or(leg.tls.chain.last()) {
             Some(top) if is_self_issued(top) => get(format!(
-                "compare it with what was presented (SHA-256 {})",
+                "compare it with the presented one (SHA-256 {})",
                 top.sha256
             )),
             Some(top) => get(format!(
-                "see that it is '{}' (the server did not send it, so there is nothing to compare it with)",
+                "verify that it is '{}' (the server did not send it, so there is nothing to compare it with)",
                 top.issuer
             )),
-            None => get("see that it is the right one".to_owned()),
+            None => get("verify that it is the right one".to_owned()),
         },
     }
 }
@@ -146,7 +146,7 @@ fn expired(leg: &Leg, link: Option<&BadLink>, clock_first: &str) -> Finding {
             source: Some(source),
             ..
         }) => of_root(format!(
-            "{clock_first}{}: the root '{}' there ended at {} (SHA-256 {}). The certificate of '{}' need not be renewed for that.",
+            "{clock_first}{}: the root '{}' there expired at {} (SHA-256 {}). The certificate of '{}' need not be renewed.",
             renew(source, &root.subject),
             root.subject,
             instant(root.not_after),
@@ -158,7 +158,7 @@ fn expired(leg: &Leg, link: Option<&BadLink>, clock_first: &str) -> Finding {
             expired_root: Some(root),
             ..
         }) => of_root(format!(
-            "{clock_first}{}: by its old root '{}', which ended at {}, no certificate is trusted any more. The certificate of '{}' need not be renewed for that.",
+            "{clock_first}{}: no certificate is trusted through its old root '{}' any more, which expired at {}. The certificate of '{}' need not be renewed.",
             renew(&root.source, &certificate.subject),
             root.certificate.subject,
             instant(root.certificate.not_after),
@@ -171,15 +171,15 @@ fn expired(leg: &Leg, link: Option<&BadLink>, clock_first: &str) -> Finding {
     }
 }
 
-/// How the roots of a file come to have an authority's present certificate.
+/// How to get a CA's current certificate into a file of roots.
 fn renew(source: &str, authority: &str) -> String {
     if is_system(source) {
         format!(
-            "Update the bundle of roots in {source} (Debian: package ca-certificates), so that it has the present root '{authority}'"
+            "Update the bundle of roots in {source} (Debian: package ca-certificates), so that it has the current root '{authority}'"
         )
     } else {
         format!(
-            "Get the present certificate of '{authority}' from its owner, and put it into {source}"
+            "Get the current certificate of '{authority}' from its owner, and put it into {source}"
         )
     }
 }
@@ -198,7 +198,7 @@ fn whose_certificate(leg: &Leg, link: Option<&BadLink>) -> String {
             sent: Some(place @ 1..),
             ..
         }) => format!(
-            "the intermediate '{}' (number {} of what '{host}' sends; its own certificate is not at fault)",
+            "the intermediate '{}' (number {} in the chain that '{host}' sends; its own certificate is not at fault)",
             certificate.subject,
             place + 1
         ),
@@ -206,7 +206,7 @@ fn whose_certificate(leg: &Leg, link: Option<&BadLink>) -> String {
     }
 }
 
-/// A file, and what else holds what is in it.
+/// A file, with a note if it is the system's bundle.
 fn file(source: &str) -> String {
     if is_system(source) {
         format!("{source} (the system's roots)")
@@ -221,7 +221,7 @@ fn is_system(source: &str) -> bool {
         .any(|place| source.starts_with(place))
 }
 
-/// What else the chain says of the certificate at fault.
+/// More facts about the certificate at fault; none if the fault's own text says it all.
 pub(super) fn facts(leg: &Leg) -> Vec<String> {
     let is_plain = |link: &&BadLink| {
         let is_said = matches!(
@@ -236,11 +236,11 @@ pub(super) fn facts(leg: &Leg) -> Vec<String> {
     let whose = match (&link.source, link.sent) {
         (Some(source), _) => format!("a root from {source}"),
         (None, Some(0)) => "the server's own".to_owned(),
-        (None, place) => format!("number {} of those sent", place.unwrap_or_default() + 1),
+        (None, index) => format!("number {} of those sent", index.unwrap_or_default() + 1),
     };
     let certificate = &link.certificate;
     let mut facts = vec![format!(
-        "the link at fault is '{}' ({whose}; {} to {}; SHA-256 {}): {}",
+        "the certificate at fault is '{}' ({whose}; valid {} to {}; SHA-256 {}): {}",
         certificate.subject,
         instant(certificate.not_before),
         instant(certificate.not_after),
@@ -249,7 +249,7 @@ pub(super) fn facts(leg: &Leg) -> Vec<String> {
     )];
     if let Some(root) = &link.expired_root {
         facts.push(format!(
-            "it leads to the root '{}' of {}, which ended at {}; '{}' may be a root of its own in a newer bundle",
+            "it leads to the root '{}' in {}, which expired at {}; '{}' may itself be a root in a newer bundle",
             root.certificate.subject,
             root.source,
             instant(root.certificate.not_after),
@@ -259,7 +259,7 @@ pub(super) fn facts(leg: &Leg) -> Vec<String> {
     facts
 }
 
-/// Authorities that public registries have their certificates from, as their issuers' names have it.
+/// CAs that issue the certificates of public registries, as named in their issuers.
 const PUBLIC_AUTHORITIES: &[&str] = &[
     "Amazon",
     "DigiCert",
@@ -271,29 +271,29 @@ const PUBLIC_AUTHORITIES: &[&str] = &[
     "Sectigo",
 ];
 
-/// What the presented chain says of who signed it, where that changes what to do.
+/// What the presented chain shows about its signer, if that changes the fix.
 pub(super) fn signed_by(leg: &Leg) -> Option<String> {
     let leaf = leg.tls.chain.first()?;
     let issuer = &leg.tls.chain.last()?.issuer;
     if is_self_issued(leaf) {
-        return Some("the certificate is its own issuer (self-signed)".to_owned());
+        return Some("the certificate is self-signed".to_owned());
     }
     if PUBLIC_AUTHORITIES.iter().any(|name| issuer.contains(name)) {
         return Some(format!(
-            "'{issuer}' has the name of a public authority: an old bundle of roots here, an intermediate that the server does not send, or somebody else's use of the name"
+            "'{issuer}' has the name of a public CA: either the bundle of roots here is old, or the server does not send an intermediate, or another CA uses the name"
         ));
     }
     if is_public_registry(&leg.endpoint.host.to_string()) {
         return Some(format!(
-            "{} is a public registry, and '{issuer}' is no public authority we know: a proxy that reads TLS is likely on the way",
+            "{} is a public registry, but '{issuer}' is not a known public CA: a proxy on the path probably intercepts TLS",
             leg.endpoint.host
         ));
     }
     (leg.tls.chain.len() == 1)
-        .then(|| "the server sent its own certificate only; if its issuer is an intermediate, the server must send that too".to_owned())
+        .then(|| "the server sent only its own certificate; if its issuer is an intermediate, the server must send that too".to_owned())
 }
 
-/// The node's own roots may be others.
+/// Causes that the node's own roots would change.
 pub(super) fn hangs_on_roots(cause: Cause) -> bool {
     matches!(
         cause,
@@ -301,27 +301,26 @@ pub(super) fn hangs_on_roots(cause: Cause) -> bool {
     )
 }
 
-/// A server's certificate that is itself a root: it works until it is renewed.
+/// A server's certificate that is itself a trusted root: it works until it is renewed.
 pub(super) fn trusted_itself(_: &Evidence, leg: &Leg) -> Option<Finding> {
     let leaf = leg.tls.chain.first();
     let (source, leaf) = leg.tls.leaf_trusted.as_ref().zip(leaf)?;
     let instead = if is_self_issued(leaf) {
-        "have an authority of your own sign the server's certificate, and trust that authority"
-            .to_owned()
+        "have your own CA sign the server's certificate, and trust that CA".to_owned()
     } else {
         format!(
-            "put the certificate of its authority '{}' there in its place",
+            "replace it there with the certificate of its CA '{}'",
             leaf.issuer
         )
     };
     Some(
         at(Cause::TlsLeafTrusted, leg.role, Phase::Tls)
             .fact(format!(
-                "{}: the server's own certificate is a root in {source} (SHA-256 {}), and its authority was not looked at",
+                "{}: the server's own certificate is a root in {source} (SHA-256 {}), so its CA was not checked",
                 leg.endpoint, leaf.sha256
             ))
             .hint(format!(
-                "Before the certificate is renewed (it ends at {}), {instead}: a renewed one will not be trusted.",
+                "Before the certificate is renewed (it expires at {}), {instead}: a renewed one will not be trusted.",
                 instant(leaf.not_after)
             )),
     )

@@ -1,10 +1,10 @@
-//! Connections: why none came about, and which of several addresses are dead.
+//! Rules for connections: why none could be established, and which of several addresses don't work.
 
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use super::finding::at;
-use super::paths::todo;
+use super::paths::fixes_text;
 use crate::diagnose::catalogue::Cause;
 use crate::diagnose::{Finding, path};
 use crate::model::connect::Dial;
@@ -38,7 +38,7 @@ pub(super) fn connect(evidence: &Evidence, leg: &Leg) -> Option<Finding> {
     )
 }
 
-/// Large packets vanish: small segments pass where the usual ones hang, twice in turn.
+/// Large packets are lost: small segments pass where usual ones hang, twice in alternation.
 pub(super) fn segments(evidence: &Evidence) -> Option<Finding> {
     let trials = evidence.walk.segments.as_ref().filter(|t| t.is_proof())?;
     let facts = trials.trials.iter().map(|trial| {
@@ -46,22 +46,22 @@ pub(super) fn segments(evidence: &Evidence) -> Option<Finding> {
             || "usual segments".to_owned(),
             |size| format!("segments of at most {size} bytes"),
         );
-        let came = trial.fault.as_deref().unwrap_or("passes");
-        format!("{size}: {came}, in {}", HumanDuration(trial.took))
+        let result = trial.fault.as_deref().unwrap_or("passes");
+        format!("{size}: {result}, in {}", HumanDuration(trial.took))
     });
     Some(
         at(Cause::MtuBlackhole, trials.role, trials.phase)
             .fact(format!(
-                "the same exchange with {} at {}, in turn:",
+                "the same exchange with {} at {}, in alternation:",
                 trials.endpoint, trials.to
             ))
             .facts(facts),
     )
 }
 
-/// The fault that keeps a pull out, and the address that has it: the first attempt's, as Go reports
-/// it, but not that of a family that this place has no way to at all, where the other one got
-/// further: an IPv4 timeout is not told as "no route" because of an AAAA record.
+/// The fault that fails a pull, and its address: that of the first attempt, as in Go's error, but not that
+/// of a family without any route here if the other family got further. So an IPv4 timeout is not reported as
+/// "no route" because of an AAAA record.
 fn decisive(leg: &Leg) -> Option<(&TcpFault, Option<IpAddr>)> {
     let outcome = leg.connect.outcome.fault()?;
     let faults = || {
@@ -84,8 +84,8 @@ fn decisive(leg: &Leg) -> Option<(&TcpFault, Option<IpAddr>)> {
     )
 }
 
-/// The registry's own leg is well, and another leg's host can't be got at.
-pub(super) fn closed_way(evidence: &Evidence, leg: &Leg) -> Option<Finding> {
+/// The registry's own leg works, but the host of another leg can't be reached.
+pub(super) fn unreachable_leg(evidence: &Evidence, leg: &Leg) -> Option<Finding> {
     let unresolved = leg.resolve.outcome.words();
     let closed = unresolved.clone().or_else(|| leg.connect.outcome.words());
     closed.filter(|_| leg.proxy_route.proxy().is_none())?;
@@ -93,11 +93,11 @@ pub(super) fn closed_way(evidence: &Evidence, leg: &Leg) -> Option<Finding> {
         Role::Registry => return None,
         Role::Token => (
             Cause::AuthRealmUnreachable,
-            "token service, named by the registry's challenge,",
+            "token service in the registry's challenge",
         ),
         Role::Blob => (
             Cause::RedirectBlob,
-            "storage of the layers, named by the registry's redirect,",
+            "layer storage in the registry's redirect",
         ),
     };
     let first = evidence.walk.legs.first();
@@ -111,7 +111,7 @@ pub(super) fn closed_way(evidence: &Evidence, leg: &Leg) -> Option<Finding> {
         .fact(format!("the {what} is {}", leg.endpoint))
         .facts(facts);
     let open = format!(
-        "Open the way to {} port {} as well as to the registry.",
+        "Allow traffic to {} port {}, as to the registry.",
         leg.endpoint.host, leg.endpoint.port
     );
     Some(finding.hint(match way(evidence, leg) {
@@ -120,7 +120,7 @@ pub(super) fn closed_way(evidence: &Evidence, leg: &Leg) -> Option<Finding> {
     }))
 }
 
-/// What the class of the leg's path says is to be done.
+/// The fixes for the class of the leg's path.
 fn way(evidence: &Evidence, leg: &Leg) -> Option<String> {
     let path = path::classify(evidence)
         .into_iter()
@@ -128,19 +128,19 @@ fn way(evidence: &Evidence, leg: &Leg) -> Option<String> {
     let kind = match path.class {
         Some(class) if class.is_public() => "is a public address".to_owned(),
         Some(PathClass::PrivateUnmapped) => {
-            "is a private address, and which way leads to it is not known".to_owned()
+            "is a private address, and the route to it is unknown".to_owned()
         }
         Some(_) if path.attributes.intranet == Some(IntranetKind::HostLocal) => {
             "is in a network of this host".to_owned()
         }
-        Some(class) => format!("goes by {}", class.describe()),
+        Some(class) => format!("is reached over {}", class.describe()),
         None => return None,
     };
     let address = path.address?;
-    (!path.fixes.is_empty()).then(|| format!("{address} {kind}. {}", todo(&path)))
+    (!path.fixes.is_empty()).then(|| format!("{address} {kind}. {}", fixes_text(&path)))
 }
 
-/// No name server was asked for the address.
+/// The address result from the hosts file, without a DNS query.
 fn by_hosts_file(leg: &Leg) -> Option<String> {
     let found = leg.resolve.outcome.done()?;
     (found.source == ResolutionSource::HostsFile)
@@ -186,28 +186,28 @@ fn connect_hint(
     let only_v6 = dials.all(|dial| Family::of(dial.to.ip()) == Family::V6);
     match (cause, fault) {
         (Cause::TcpTimeout, _) => way(evidence, leg).unwrap_or_else(|| {
-            format!("Check the route to {address} and the filters on the way, for TCP {port}.")
+            format!("Check the route to {address} and the filters on the path for TCP {port}.")
         }),
         (Cause::TcpRefused, _) => format!(
             "Check that the registry listens at {address} port {port}, and that the image's name has the right port."
         ),
         (_, TcpFault::Prohibited { icmp }) if let Some(from) = icmp.from => {
-            format!("Ask whoever runs {from} to let TCP {port} to {address} through.")
+            format!("Ask the operator of {from} to allow TCP {port} to {address}.")
         }
         (Cause::LocalPolicy, _) => format!(
-            "Look on this machine at `ip route get {address}`, at netfilter's rules and at the NetworkPolicies of this pod."
+            "Check `ip route get {address}`, the netfilter rules and this pod's NetworkPolicies on this machine."
         ),
         (_, TcpFault::NetUnreachable { icmp: Some(icmp) }) if let Some(router) = icmp.from => {
             format!(
-                "The router {router} has no route to {address}: add it there, not on this machine."
+                "Add a route to {address} on the router {router}, not on this machine: the router has none."
             )
         }
         (Cause::NoLocalAddress | Cause::NetUnreachable, _) if only_v6 => format!(
-            "'{}' has IPv6 addresses only, and this place has no way to them: give it an IPv6 address and route, or the name an A record.",
+            "Give this machine an IPv6 address and route, or give the name an A record: '{}' has IPv6 addresses only, and this machine has no route to them.",
             leg.endpoint.host
         ),
         (Cause::NetUnreachable, _) => {
-            format!("`ip route get {address}` on this machine: add the missing route.")
+            format!("Add the missing route on this machine; `ip route get {address}` shows it.")
         }
         (Cause::HostUnreachable, _) => way(evidence, leg).unwrap_or_else(|| {
             format!("Check that {address} is the registry's address and that the host is up.")
@@ -244,17 +244,17 @@ fn partly_dead(leg: &Leg, family: Family) -> Option<Finding> {
         return Some(
             at(Cause::AddressPartlyDead, leg.role, Phase::Connect)
                 .fact(format!(
-                    "{} of {tried} {family} addresses tried do not work",
+                    "{} of the {tried} {family} addresses that were tried do not work",
                     dead.len()
                 ))
                 .facts(lines)
                 .facts(connected.fallback.map(cost))
                 .hint(format!(
-                    "Take the dead addresses of '{host}' out of DNS, or fix the hosts behind them."
+                    "Remove the dead addresses of '{host}' from DNS, or fix the hosts behind them."
                 )),
         );
     }
-    // A family that is not preferred is never dialled while the other one works.
+    // A family that is not preferred is not dialed while the other one works.
     let first = leg.connect.attempts.first();
     let fallback = connected
         .fallback
@@ -267,10 +267,10 @@ fn partly_dead(leg: &Leg, family: Family) -> Option<Finding> {
     };
     let hint = if cause == Cause::AddressPartlyDead {
         let record = family.record();
-        format!("Take the {record} record of '{host}' out of DNS, or fix the host behind it.")
+        format!("Remove the {record} record of '{host}' from DNS, or fix the host behind it.")
     } else {
         format!(
-            "Fix the IPv6 path to '{host}', or take away this host's IPv6 address or the AAAA record."
+            "Fix the IPv6 path to '{host}', or remove this machine's IPv6 address or the AAAA record."
         )
     };
     Some(
@@ -295,7 +295,7 @@ fn has_no_route(fault: &TcpFault) -> bool {
 
 fn cost(fallback: Duration) -> String {
     format!(
-        "a client loses {} at each connection before one is there",
+        "a client loses {} at each connection until one is established",
         HumanDuration(fallback)
     )
 }

@@ -1,4 +1,4 @@
-//! How rules make findings.
+//! Constructors of findings, and the findings for faults on the wire that several rules share.
 
 use crate::diagnose::catalogue::Cause;
 use crate::diagnose::level::{Confidence, Severity};
@@ -8,11 +8,11 @@ use crate::model::evidence::Evidence;
 use crate::model::fault::{HttpFault, Phase, instant};
 use crate::model::text::titled;
 
-/// How the walk by another path is judged. Rules that compare with it are handed this, since it is
-/// made of rules.
+/// Judges a check made over another path. Passed to the rules that compare with one, because it is made of
+/// the rules itself.
 pub(super) type Judge = fn(&Evidence) -> Verdict;
 
-/// With what the catalogue says of the cause, also what to do; a rule that knows better says so.
+/// A finding with the catalogue's severity and fix; a rule may replace both.
 pub(crate) fn new(cause: Cause) -> Finding {
     Finding {
         cause,
@@ -60,12 +60,12 @@ impl Finding {
     }
 }
 
-/// RFC 6585, 4; Docker Hub says it by its code as well.
+/// RFC 6585, 4; Docker Hub also reports it with its error code.
 pub(super) fn is_rate_limit(status: u16, code: Option<&str>) -> bool {
     status == 429 || code.is_some_and(|code| code.eq_ignore_ascii_case("TOOMANYREQUESTS"))
 }
 
-/// The server of a leg, for hints: the last one, where redirects led through several.
+/// The server of a leg, for hints: the last one if redirects led through several.
 pub(super) fn server(evidence: &Evidence, leg: Role) -> String {
     evidence.walk.legs_of(leg).last().map_or_else(
         || format!("the {leg}'s server"),
@@ -73,17 +73,17 @@ pub(super) fn server(evidence: &Evidence, leg: Role) -> String {
     )
 }
 
-/// What answers is no registry.
+/// The server that responds is not a registry.
 pub(super) fn no_registry(evidence: &Evidence, leg: Role, phase: Phase) -> Finding {
     at(Cause::NotARegistry, leg, phase).hint(format!(
         "Open {}/v2/ to see what answers there: a portal, a login page, or a path that is not the registry's. \
-         For a mirror whose registry is below another path, write `override_path = true` in its hosts.toml.",
+                 For a mirror whose registry is below another path, set `override_path = true` in its hosts.toml.",
         server(evidence, leg)
     ))
 }
 
-/// The finding for an exchange that went wrong on the wire, or by a status that says nothing of
-/// credentials or content. `None` for the statuses whose meaning depends on what was asked.
+/// The finding for an exchange that failed on the wire, or with a status that is not about credentials or
+/// content. `None` for statuses whose meaning depends on the request.
 pub(super) fn transport(
     evidence: &Evidence,
     fault: &HttpFault,
@@ -92,22 +92,22 @@ pub(super) fn transport(
 ) -> Option<Finding> {
     let server = server(evidence, leg);
     let at_the_log = format!(
-        "Look at the log of {server}, and of the load balancer in front of it, for {}.",
+        "Check the log of {server}, and of the load balancer in front of it, at {}.",
         instant(evidence.started)
     );
     let finding = match fault {
         HttpFault::Status { status, code, retry_after, .. } if is_rate_limit(*status, code.as_deref()) => {
-            let wait = retry_after.as_ref().map_or_else(String::new, |after| format!(" The server says: retry after {after}."));
+            let wait = retry_after.as_ref().map_or_else(String::new, |after| format!(" The server requests a retry after {after}."));
             let limit = evidence.walk.rate_limit.as_ref();
             at(Cause::RateLimited, leg, phase)
-                .facts(limit.and_then(|limit| Some(format!("limit {}, {} left", limit.limit?, limit.remaining?))))
+                .facts(limit.and_then(|limit| Some(format!("limit {}, {} remaining", limit.limit?, limit.remaining?))))
                 .facts(limit.and_then(|limit| Some(format!("counted for {}", limit.source.as_ref()?))))
-                .hint(format!("Pull with an account that has a larger limit, or copy the image to a registry of your own.{wait}"))
+                .hint(format!("Pull with an account that has a higher limit, or copy the image to your own registry.{wait}"))
         }
         HttpFault::Status { status: 500.., .. } => at(Cause::Registry5xx, leg, phase).hint(format!(
-            "Try again in some minutes; then give time and status to whoever runs {server}."
+            "Try again in a few minutes; if it still fails, report time and status to the operator of {server}."
         )),
-        // What a status means depends on what was asked; a host that can't be reached has a leg with its cause.
+        // A status's meaning depends on the request; a host that can't be reached has a leg with its cause.
         HttpFault::Status { .. }
         | HttpFault::RedirectUntrusted { .. }
         | HttpFault::RedirectBlocked { .. }
@@ -117,20 +117,20 @@ pub(super) fn transport(
         HttpFault::Page { title } => {
             let title = title.as_ref().map(|title| format!("it is {}", titled(title)));
             let finding = no_registry(evidence, leg, phase);
-            return Some(finding.fact("a web page came in place of content").facts(title));
+            return Some(finding.fact("the response is a web page instead of content").facts(title));
         }
         HttpFault::WrongSize { .. } | HttpFault::WrongDigest { .. } => at(Cause::DigestMismatch, leg, phase),
         HttpFault::NotUnpacked { .. } => at(Cause::LayerInvalid, leg, phase),
         HttpFault::TooLarge { .. } if phase == Phase::Manifest => at(Cause::ManifestInvalid, leg, phase)
-            .hint("Push an image whose manifest is smaller: keep what is large in layers, not in annotations."),
+            .hint("Push an image whose manifest is smaller: keep large data in layers, not in annotations."),
         HttpFault::Encoding { .. } | HttpFault::NotEncoded { .. } => at(Cause::ContentEncoding, leg, phase)
-            .hint(format!("Switch compression off for {server} in whatever stands in front of it.")),
+            .hint(format!("Switch off compression for {server} in the proxy or load balancer in front of it.")),
         HttpFault::EncodingUnread { .. }
         | HttpFault::RequestLimit { .. }
         | HttpFault::ResumedTooOften { .. }
         | HttpFault::TooSlow { .. } => at(Cause::ProbeLimit, leg, phase),
         HttpFault::Timeout | HttpFault::Stalled { .. } => at(Cause::HttpTimeout, leg, phase).hint(format!(
-            "Look at the load of {server} first. If its small answers pass and large ones never do, look at the MTU of the path.",
+            "Check the load of {server} first. If small responses arrive and large ones never do, check the MTU of the path.",
         )),
         HttpFault::Reset | HttpFault::Closed => at(Cause::TcpReset, leg, phase).hint(at_the_log),
         HttpFault::Unsupported { .. } => at(Cause::ManifestUnsupported, leg, phase),
@@ -139,7 +139,7 @@ pub(super) fn transport(
             at(Cause::TlsAlert, leg, phase).hint(alert_hint(*alert, &host))
         }
         HttpFault::Truncated { .. } => at(Cause::UnexpectedEof, leg, phase)
-            .hint(format!("Look at the timeouts and size limits of whatever stands in front of {server}.")),
+            .hint(format!("Check the timeouts and size limits of the proxy or load balancer in front of {server}.")),
         HttpFault::Malformed { .. } | HttpFault::TooLarge { .. } if phase == Phase::Ping => {
             no_registry(evidence, leg, phase).confidence(Confidence::Medium)
         }
@@ -149,7 +149,7 @@ pub(super) fn transport(
         HttpFault::TooManyRedirects { .. } | HttpFault::Malformed { .. } => at(Cause::RedirectBroken, leg, phase),
         HttpFault::Reconnect { .. } => at(Cause::TcpReset, leg, phase)
             .confidence(Confidence::Medium)
-            .hint(format!("Let {server} take several connections of one client: a pull makes new ones for its second phase and for each layer in flight.")),
+            .hint(format!("Let {server} accept several connections from one client: a pull opens new ones for its second phase and for each layer that is downloading.")),
         HttpFault::TooLarge { .. } | HttpFault::Other { .. } => {
             at(Cause::Unexplained, leg, phase)
         }
@@ -159,10 +159,10 @@ pub(super) fn transport(
 
 pub(super) fn alert_hint(alert: u8, host: &str) -> String {
     match alert {
-        112 => format!("The server does not serve '{host}': check the host in the image's name."),
-        116 => "The server wants a client certificate: put `client` into hosts.toml.".to_owned(),
+        112 => format!("Check the host in the image's name: the server does not serve '{host}'."),
+        116 => "Add `client` to hosts.toml: the server requires a client certificate.".to_owned(),
         _ => format!(
-            "Look at the log of the TLS server at '{host}' for this alert; update it if it is old."
+            "Check the log of the TLS server at '{host}' for this alert; update the server if it is old."
         ),
     }
 }

@@ -1,5 +1,5 @@
-//! Files that were changed after containerd started, which goes by what it read then: its CA bundle and its
-//! environment. config.toml is judged with the registry settings.
+//! Rules for files that were changed after containerd started: its CA bundle and its environment, which it
+//! reads only at its start. config.toml is judged with the registry settings.
 
 use super::finding::new;
 use crate::diagnose::Finding;
@@ -7,7 +7,7 @@ use crate::diagnose::catalogue::Cause;
 use crate::model::evidence::{Evidence, Leg};
 use crate::model::text::joined;
 
-pub(super) const RESTART: &str = "Restart containerd on the node (`systemctl restart containerd`; running containers go on): it reads its configuration, its environment and the CA bundle once.";
+pub(super) const RESTART: &str = "Restart containerd on the node (`systemctl restart containerd`; running containers keep running): it reads its configuration, its environment and the CA bundle only at its start.";
 
 /// A certificate was accepted through a root that containerd may not have read.
 pub(super) fn roots(evidence: &Evidence) -> Option<Finding> {
@@ -22,7 +22,7 @@ pub(super) fn roots(evidence: &Evidence) -> Option<Finding> {
     Some(
         new(Cause::RuntimeSettingsUnknown)
             .fact(format!(
-                "the certificate of {names} leads to an authority that may not have been in the bundle before"
+                "the certificate of {names} is issued by a CA that may not have been in the bundle when containerd started"
             ))
             .facts(evidence.walk.roots.changed.iter().cloned())
             .hint(RESTART),
@@ -38,7 +38,7 @@ pub(super) fn proxies(evidence: &Evidence) -> Option<Finding> {
     }
     Some(
         new(Cause::RuntimeSettingsUnknown)
-            .fact("no proxy is set there now; whether one was set when containerd started is not known")
+            .fact("no proxy is set now; whether one was set when containerd started is unknown")
             .facts(proxies.changed.iter().cloned())
             .hint(RESTART),
     )

@@ -1,5 +1,5 @@
-//! The hosts of `hosts.toml`: those that are asked in vain before the one that serves, and what the
-//! settings do that they should not.
+//! Rules for the hosts of `hosts.toml`: hosts that fail before the one that serves the image, and settings
+//! without the intended effect.
 
 use std::fmt::Write as _;
 use std::time::Duration;
@@ -14,12 +14,12 @@ use crate::model::hosts::{HostKind, HostsConfig, HostsEffect};
 use crate::model::step::Step;
 use crate::model::units::HumanDuration;
 
-/// containerd's own limits (`docker.DefaultHTTPTransport`): a dial, a handshake, an answer's head.
+/// containerd's own limits (`docker.DefaultHTTPTransport`): a dial, a handshake, the head of a response.
 const DIAL: Duration = Duration::from_secs(30);
 const HANDSHAKE: Duration = Duration::from_secs(10);
 const HEADERS: Duration = Duration::from_secs(30);
 
-/// Settings that do not do what they seem to.
+/// Settings that containerd ignores, rejects or reads differently than intended.
 pub(super) fn settings(evidence: &Evidence, findings: &mut Vec<Finding>) {
     let folder = match &evidence.hosts {
         HostsConfig::Read { folder, .. } => folder.clone(),
@@ -31,7 +31,7 @@ pub(super) fn settings(evidence: &Evidence, findings: &mut Vec<Finding>) {
             let counts = "restart containerd: it reads that file when it starts";
             ("config.toml", counts, reason.clone())
         } else {
-            let counts = "containerd reads it anew at each pull, without a restart";
+            let counts = "containerd reads it at each pull, without a restart";
             (folder.as_str(), counts, format!("{folder}: {reason}"))
         };
         let cause = match problem.effect {
@@ -41,22 +41,21 @@ pub(super) fn settings(evidence: &Evidence, findings: &mut Vec<Finding>) {
         };
         let hint = match problem.effect {
             HostsEffect::PullsNothing => format!(
-                "Correct that in {place}, and {counts}. Until then no pod on this node gets an image."
+                "Correct it in {place}, and {counts}. Until then this node can't pull any image."
             ),
             HostsEffect::NameRefused => {
-                "Use a DNS name in place of the IPv6 address, or containerd 1.7 or later."
-                    .to_owned()
+                "Use a DNS name instead of the IPv6 address, or containerd 1.7 or later.".to_owned()
             }
             HostsEffect::PullFails => format!(
-                "Correct that in {place}: containerd fails every pull of this registry until then; {counts}."
+                "Correct it in {place}: containerd fails every pull from this registry until then; {counts}."
             ),
-            HostsEffect::Ignored => format!("Correct that in {place}; {counts}."),
+            HostsEffect::Ignored => format!("Correct it in {place}; {counts}."),
             HostsEffect::Doubtful => {
-                format!("Check it in {place} on the node, with the version of containerd there.")
+                format!("Check it in {place} on the node, for its containerd version.")
             }
             HostsEffect::Changed => super::in_force::RESTART.to_owned(),
             HostsEffect::Undecided => {
-                format!("Look at {place} on the node itself, or give all its files to the program.")
+                format!("Check {place} on the node itself, or give all its files to the check.")
             }
         };
         let may_go_on = matches!(problem.effect, HostsEffect::Ignored | HostsEffect::Doubtful);
@@ -65,7 +64,7 @@ pub(super) fn settings(evidence: &Evidence, findings: &mut Vec<Finding>) {
     }
 }
 
-/// Hosts that are asked before the one that serves, and fail.
+/// Hosts that containerd contacts before the one that serves the image, and that fail.
 pub(super) fn order(evidence: &Evidence, findings: &mut Vec<Finding>, judge: Judge) {
     let decided = evidence.walk.serves_layers();
     for walk in &evidence.others {
@@ -81,7 +80,7 @@ pub(super) fn order(evidence: &Evidence, findings: &mut Vec<Finding>, judge: Jud
         let host = &walk.host.endpoint;
         let mut finding = new(Cause::MirrorOrder).fact(match root {
             Some(root) => format!(
-                "{} is asked before {}, and fails: {}",
+                "{} is tried before {}, and fails: {}",
                 called(walk),
                 evidence.walk.host.endpoint,
                 root.cause.code()
@@ -96,7 +95,7 @@ pub(super) fn order(evidence: &Evidence, findings: &mut Vec<Finding>, judge: Jud
             HostsConfig::ConfigToml { file, .. } => file.clone(),
             _ => "hosts.toml".to_owned(),
         };
-        // A cache or a mirror of a part need not have everything.
+        // A cache or a partial mirror need not have everything.
         let lacks = |finding: &Finding| {
             matches!(
                 finding.cause,
@@ -105,7 +104,7 @@ pub(super) fn order(evidence: &Evidence, findings: &mut Vec<Finding>, judge: Jud
         };
         if decided && root.is_some_and(lacks) {
             findings.push(finding.severity(Severity::Info).hint(format!(
-                "Nothing need be done where {host} is a cache or a mirror of a part; what it lacks comes from {}.",
+                "Do nothing if {host} is a cache or a partial mirror: missing content is pulled from {}.",
                 evidence.walk.host.endpoint
             )));
             continue;
@@ -114,22 +113,22 @@ pub(super) fn order(evidence: &Evidence, findings: &mut Vec<Finding>, judge: Jud
         let timeout = if matches!(evidence.hosts, HostsConfig::ConfigToml { .. }) {
             ", and restart containerd."
         } else {
-            "; a short `dial_timeout` there (containerd 2.1 or later) bounds what it costs."
+            "; a short `dial_timeout` there (containerd 2.1 or later) limits the delay."
         };
-        findings.push(finding.hint(format!("{repair}Or take {host} out of {file}{timeout}")));
+        findings.push(finding.hint(format!("{repair}Or remove {host} from {file}{timeout}")));
     }
     if !decided && !evidence.others.is_empty() {
         hidden(evidence, findings);
     }
 }
 
-/// A host by what it is: `mirror https://mirror.example.com`.
+/// A host with its kind: `mirror https://mirror.example.com`.
 fn called(walk: &Walk) -> String {
     format!("{} {}", walk.host.kind.as_str(), walk.host.endpoint)
 }
 
-/// What containerd would have got from a host that is asked before is not known; where no other one
-/// serves, it decides.
+/// Findings for an earlier host of which it is unknown whether it would serve the image; if no other host
+/// serves it, that decides the pull.
 fn left_open(evidence: &Evidence, walk: &Walk, findings: &[Finding]) -> Vec<Finding> {
     let decided = evidence.walk.serves_layers();
     let most = if decided { 1 } else { usize::MAX };
@@ -137,12 +136,12 @@ fn left_open(evidence: &Evidence, walk: &Walk, findings: &[Finding]) -> Vec<Find
     let open = critical.take(most).cloned().map(|mut root| {
         (root.leg, root.phase) = (None, None);
         let what = if decided {
-            "a pull may take its content, which was not seen"
+            "a pull may use its content, which was not observed"
         } else {
             "if it serves the image, the pull succeeds"
         };
         root.severity(Severity::Critical).fact(format!(
-            "that is of {}, which is asked before {}; {what}",
+            "this is about {}, which is tried before {}; {what}",
             called(walk),
             evidence.walk.host.endpoint
         ))
@@ -150,25 +149,25 @@ fn left_open(evidence: &Evidence, walk: &Walk, findings: &[Finding]) -> Vec<Find
     open.collect()
 }
 
-/// Of a host that failed here it is not known whether it would serve the image, or a part of it.
+/// Whether a host that failed in this check might still serve the image or a part of it.
 pub(super) fn may_serve(evidence: &Evidence, judge: Judge) -> bool {
     let is_open = |walk: &Walk| judge(&evidence.at(walk)).pull == Pull::Unknown;
     let mut others = evidence.others.iter();
     others.any(|walk| walk.failure().is_some() && is_open(walk))
 }
 
-/// Which of the errors containerd shows, and which it keeps to its log.
+/// Adds which of several errors containerd reports, and which are only in its log.
 fn hidden(evidence: &Evidence, findings: &mut [Finding]) {
-    let asked = || evidence.others.iter().chain([&evidence.walk]);
-    let failed: Vec<(u8, &Walk, String)> = asked()
+    let all_hosts = || evidence.others.iter().chain([&evidence.walk]);
+    let failed: Vec<(u8, &Walk, String)> = all_hosts()
         .filter(|walk| walk.host.resolves || evidence.reference.digest().is_some())
         .filter_map(|walk| resolve_error(walk).map(|(rank, words)| (rank, walk, words)))
         .collect();
     if failed.len() < 2 {
         return;
     }
-    // `Resolve` of containerd 2: statuses before 404 before errors without an answer, the first of
-    // equals; of containerd 1: the first that is no 404.
+    // `Resolve` of containerd 2: other statuses before 404 before errors without a response, the first of
+    // equals; of containerd 1: the first that is not a 404.
     let best = failed.iter().map(|(rank, ..)| *rank).max();
     let Some(two) = failed.iter().find(|(rank, ..)| Some(*rank) == best) else {
         return;
@@ -180,23 +179,27 @@ fn hidden(evidence: &Evidence, findings: &mut [Finding]) {
     let is_hidden = |failed: &&(u8, &Walk, String)| of(failed) != of(one) && of(failed) != of(two);
     let others: Vec<String> = failed.iter().filter(is_hidden).map(place).collect();
     let mut fact = if of(one) == of(two) {
-        format!("containerd's message is that of {}", place(two))
+        format!("containerd reports the error of {}", place(two))
     } else {
         format!(
-            "containerd 2's message is that of {}, containerd 1's that of {}",
+            "containerd 2 reports the error of {}, containerd 1 that of {}",
             place(two),
             place(one)
         )
     };
     if !others.is_empty() {
-        let _ = write!(fact, "; its log alone has that of {}", others.join(", "));
+        let _ = write!(
+            fact,
+            "; the error of {} is only in its log",
+            others.join(", ")
+        );
     }
     if let Some(finding) = findings.iter_mut().find(|f| f.cause == Cause::MirrorOrder) {
         finding.evidence.push(fact);
     }
 }
 
-/// The error with which a host leaves the question what a tag stands for, and its rank.
+/// The error of a host that could not resolve the tag, and its rank.
 fn resolve_error(walk: &Walk) -> Option<(u8, String)> {
     let head = walk.attempts.last().map(|attempt| &attempt.head);
     match head {
@@ -209,7 +212,7 @@ fn resolve_error(walk: &Walk) -> Option<(u8, String)> {
     }
 }
 
-/// What a host that fails costs each request of a pull that tries it first.
+/// The delay that a failing host adds to each request of a pull that tries it first.
 fn cost(walk: &Walk) -> String {
     let dial = walk.host.dial_timeout.unwrap_or(DIAL);
     let legs = walk.legs.iter();
@@ -229,7 +232,7 @@ fn cost(walk: &Walk) -> String {
             })
         )
         || hangs(walk.blob.fault());
-    let waits = waits.or(hung.then_some(("wait for an answer", HEADERS)));
+    let waits = waits.or(hung.then_some(("wait for a response", HEADERS)));
     if let Some((what, time)) = waits {
         return cost_of_wait(walk, what, time);
     }
@@ -246,30 +249,30 @@ fn cost(walk: &Walk) -> String {
         .flatten()
         .sum();
     format!(
-        "it cost {} here until it failed; each request of a pull tries it again",
+        "it took {} here until it failed; each request of a pull tries it again",
         HumanDuration(spent + head_time(walk))
     )
 }
 
-/// The same of one that lets each request wait for so long.
+/// The same for a host that lets each request wait for a timeout.
 fn cost_of_wait(walk: &Walk, what: &str, time: Duration) -> String {
     let older = if walk.host.dial_timeout.is_some() && what == "dial timeout" {
-        "; before containerd 2.1, which knows no dial_timeout, 30 s"
+        "; 30 s before containerd 2.1, which has no dial_timeout"
     } else {
         ""
     };
     format!(
-        "it costs each request of a pull about {} (an estimate: containerd's {what}{older}), and there is one \
-         for the tag, for each manifest, for the configuration and for each layer",
+        "each request of a pull takes about {} longer (an estimate: containerd's {what}{older}); a pull makes one request \
+                 for the tag, for each manifest, for the configuration and for each layer",
         HumanDuration(time)
     )
 }
 
-/// What a pull would get if the mirror that serves failed.
+/// The result of a pull if the serving mirror failed.
 pub(super) fn failover(evidence: &Evidence, judge: Judge) -> Option<Failover> {
-    let behind = evidence.upstream.as_deref()?;
+    let upstream = evidence.upstream.as_deref()?;
     let mirror = &evidence.walk;
-    let head = behind.attempts.last().map(|attempt| &attempt.head);
+    let head = upstream.attempts.last().map(|attempt| &attempt.head);
     let (serves, answer) = match head {
         Some(Step::Done { value, took }) => {
             let method = if value.used_get { "GET" } else { "HEAD" };
@@ -285,56 +288,56 @@ pub(super) fn failover(evidence: &Evidence, judge: Judge) -> Option<Failover> {
             fault: fault @ HttpFault::Status { .. },
             took,
         }) => (
-            decided(evidence, behind, judge),
+            decided(evidence, upstream, judge),
             format!("HEAD: {fault} in {}", HumanDuration(*took)),
         ),
         _ => {
-            let failed = behind.failure();
-            let words = failed.unwrap_or_else(|| "it was not asked to the end".to_owned());
-            (decided(evidence, behind, judge), words)
+            let failed = upstream.failure();
+            let words = failed.unwrap_or_else(|| "it was not checked to the end".to_owned());
+            (decided(evidence, upstream, judge), words)
         }
     };
     let dial = mirror.host.dial_timeout.unwrap_or(DIAL);
     Some(Failover {
         mirror: mirror.host.endpoint.clone(),
-        host: behind.host.endpoint.clone(),
+        host: upstream.host.endpoint.clone(),
         serves,
         answer,
         cost: format!(
-            "where the mirror no longer answers, {}",
+            "if the mirror stops responding, {}",
             cost_of_wait(mirror, "dial timeout", dial)
         ),
     })
 }
 
-/// A host that failed would fail a pull as well, as far as can be told.
+/// `Some(false)` if a pull from this host would fail; `None` if that is unknown.
 fn decided(evidence: &Evidence, walk: &Walk, judge: Judge) -> Option<bool> {
     (judge(&evidence.at(walk)).pull == Pull::WouldFail).then_some(false)
 }
 
-/// Nothing is behind the mirror that would serve.
+/// The upstream of the mirror would not serve the image.
 pub(super) fn no_fallback(evidence: &Evidence, findings: &mut Vec<Finding>, judge: Judge) {
     findings.extend(unserved(evidence, judge));
 }
 
 fn unserved(evidence: &Evidence, judge: Judge) -> Option<Finding> {
-    let behind = evidence.upstream.as_deref()?;
+    let upstream = evidence.upstream.as_deref()?;
     let failover = failover(evidence, judge).filter(|failover| failover.serves == Some(false))?;
-    let verdict = judge(&evidence.at(behind));
+    let verdict = judge(&evidence.at(upstream));
     let root = verdict.root();
     let mut finding = new(Cause::MirrorNoFallback).fact(format!(
-        "mirror {} serves the image; {}, which is asked if it fails, does not: {}",
+        "mirror {} serves the image; {}, which is tried if it fails, does not: {}",
         failover.mirror,
-        called(behind),
+        called(upstream),
         failover.answer
     ));
     if let Some(root) = root {
         finding = finding
-            .fact(format!("by itself that would be {}", root.cause.code()))
+            .fact(format!("on its own, that would be {}", root.cause.code()))
             .facts(root.evidence.iter().take(2).cloned());
     }
-    Some(finding.fact("this plays no part in the verdict").hint(format!(
-        "Nothing need be done where nodes are not meant to reach {}; else correct that, or list a second mirror.",
+    Some(finding.fact("this does not affect the verdict").hint(format!(
+        "Do nothing if nodes are not meant to reach {}; otherwise fix that, or list a second mirror.",
         failover.host
     )))
 }
@@ -347,10 +350,10 @@ fn head_time(walk: &Walk) -> Duration {
         .sum()
 }
 
-/// Hosts that are used without checking who they are.
+/// Hosts whose certificate is not verified.
 pub(super) fn insecure(evidence: &Evidence, findings: &mut Vec<Finding>) {
     for walk in evidence.others.iter().chain([&evidence.walk]) {
-        // Of a registry on loopback nothing is verified, whatever is written.
+        // A registry on loopback is never verified, whatever the settings.
         let is_own = walk.host.kind == HostKind::Registry;
         let is_default = is_own && (!is_read(evidence) || walk.host.endpoint.host.is_loopback());
         if !walk.host.skip_verify || is_default {
@@ -364,27 +367,27 @@ pub(super) fn insecure(evidence: &Evidence, findings: &mut Vec<Finding>) {
             continue;
         };
         let host = &walk.host.endpoint;
-        let finding = new(Cause::MirrorInsecure).fact(format!("{file} says {setting} for {host}"));
-        let held_back = walk
+        let finding = new(Cause::MirrorInsecure).fact(format!("{file} sets {setting} for {host}"));
+        let is_withheld = walk
             .attempts
             .iter()
             .any(|attempt| attempt.token.fault() == Some(&TokenFault::Unverified));
         let finding = match &leg.tls.unverified {
             Some(fault) => finding
-                .fact(format!("containerd goes on although: {fault}"))
-                .fact(if held_back {
-                    "it asks for a credential, and none was sent there: whether it serves the image is not known"
+                .fact(format!("containerd continues despite: {fault}"))
+                .fact(if is_withheld {
+                    "it requires a credential, and none was sent there: whether it serves the image is unknown"
                 } else {
-                    "the walk went on too, and sent no credential there"
+                    "the check continued too, and sent no credential there"
                 })
                 .hint(format!(
-                    "Put the authority of {host} into `ca` in hosts.toml, and take {setting} out."
+                    "Add the CA certificate of {host} as `ca` in hosts.toml, and remove {setting}."
                 )),
             None if leg.tls.outcome.done().is_some() => finding
-                .fact("its certificate is good: the setting is not needed")
-                .hint(format!("Take {setting} out of {file}.")),
+                .fact("its certificate is valid: the setting is not needed")
+                .hint(format!("Remove {setting} from {file}.")),
             None => finding.hint(format!(
-                "Give {host} a certificate that nodes can check, and take {setting} out of {file}."
+                "Give {host} a certificate that nodes can verify, and remove {setting} from {file}."
             )),
         };
         findings.push(finding);

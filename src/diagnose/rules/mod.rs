@@ -1,5 +1,5 @@
-//! The rules: each looks at the evidence for one kind of trouble. What follows from a root cause is
-//! put aside, and what is left is the verdict.
+//! The rules. Each inspects the evidence for one kind of problem. Consequences of a root cause are listed
+//! apart; the remaining findings are the verdict.
 
 mod answers;
 mod auth;
@@ -39,20 +39,21 @@ pub use auth::{mend_key, nearest_key};
 pub use secrets::{secret, secret_for_image};
 pub use workload::eip_annotation;
 
-/// A rule, by what it looks at.
+/// A rule, by the part of the evidence it inspects.
 enum Rule {
-    /// Each leg of the walk.
+    /// Each leg of the check.
     OfLeg(fn(&Evidence, &Leg) -> Option<Finding>),
     /// The path of each leg.
     OfPath(fn(&Evidence, &LegPath) -> Option<Finding>),
     /// All of the evidence, for one finding at most.
     Once(fn(&Evidence) -> Option<Finding>),
-    /// All of it, for any number of them; or what was found so far.
+    /// All of the evidence and the findings so far, for any number of findings.
     Whole(fn(&Evidence, &mut Vec<Finding>)),
-    /// The same, beside what the walk by another path comes to.
+    /// The same, with the function that judges a check made over another path.
     Beside(fn(&Evidence, &mut Vec<Finding>, Judge)),
 }
 
+/// All rules, in the order in which they run.
 const RULES: &[Rule] = &[
     OfLeg(names::resolution),
     Whole(names::servers),
@@ -60,7 +61,7 @@ const RULES: &[Rule] = &[
     OfLeg(names::hosts_file),
     OfLeg(names::forged),
     OfLeg(connection::connect),
-    OfLeg(connection::closed_way),
+    OfLeg(connection::unreachable_leg),
     Whole(connection::addresses),
     Once(connection::segments),
     OfPath(paths::no_egress),
@@ -95,7 +96,7 @@ const RULES: &[Rule] = &[
     Whole(answers::resumable),
     Once(answers::rate_limit),
     Whole(workload::secrets),
-    Whole(workload::asked_secrets),
+    Whole(workload::requested_secrets),
     Once(workload::unnamed),
     Once(workload::policy),
     Whole(workload::eip),
@@ -105,12 +106,12 @@ const RULES: &[Rule] = &[
     Beside(mirrors::order),
     Whole(mirrors::insecure),
     Beside(mirrors::no_fallback),
-    // Last: they look at whether anything else is wrong.
+    // Last: they depend on whether anything else is wrong.
     Whole(workload::verification),
     Beside(proxy::unneeded),
 ];
 
-/// Judges what was seen.
+/// Judges the evidence: findings, consequences, paths, and whether a pull would succeed.
 pub fn judge(evidence: &Evidence) -> Verdict {
     let mut paths = path::classify(evidence);
     let mut all = Vec::new();
@@ -148,12 +149,12 @@ pub fn judge(evidence: &Evidence) -> Verdict {
     paths.extend(path::classify_others(evidence));
     let mut pull = pull(evidence, &findings);
     if let Some(finding) = by_release(evidence, pull) {
-        // It says which reading ends how, and why they differ.
+        // It reports the result for each release, and why they differ.
         findings.retain(|f| f.cause != finding.cause || f.leg.is_some());
         findings.insert(0, finding);
         pull = Pull::Unknown;
     }
-    // A host before may serve it all the same, or spoil it; one that fails whatever the host, says so there too.
+    // An earlier host may serve it or may make it fail. A fault of every host is reported for that one too.
     let may_serve = match pull {
         Pull::WouldSucceed => true,
         Pull::WouldFail => !evidence.walk.serves_layers(),
@@ -166,7 +167,7 @@ pub fn judge(evidence: &Evidence) -> Verdict {
         pull = Pull::Unknown;
     }
     if pull == Pull::WouldFail {
-        // What fails it comes before what would leave it undecided.
+        // Findings that fail the pull come before those that would leave it undecided.
         findings.sort_by_key(|f| {
             (f.severity == Severity::Critical)
                 .then(|| leaves_undecided(evidence, f))
@@ -185,7 +186,7 @@ pub fn judge(evidence: &Evidence) -> Verdict {
     }
 }
 
-/// The runtime's release is not known, and the walk by another's rules ended otherwise.
+/// The runtime's release is unknown, and the check under another release's rules had another result.
 fn by_release(evidence: &Evidence, pull: Pull) -> Option<Finding> {
     let ends: Vec<(&ByRelease, Verdict)> = evidence
         .by_release
@@ -199,7 +200,7 @@ fn by_release(evidence: &Evidence, pull: Pull) -> Option<Finding> {
     differing.peek()?;
     let by_settings = differing.all(|(other, _)| other.other_settings);
     let is_chance = ends.iter().any(|(other, _)| other.answers_changed);
-    // What chance decided is said of the walk, not of the releases.
+    // If the servers' responses changed, the result belongs to the check, not to the release.
     let says = |releases: &str, pull: Pull| match (is_chance, pull) {
         (false, Pull::WouldSucceed) => format!("{releases} would pull it"),
         (false, Pull::WouldFail) => format!("{releases} would fail"),
@@ -217,15 +218,15 @@ fn by_release(evidence: &Evidence, pull: Pull) -> Option<Finding> {
     });
     let finding = if is_chance {
         new(Cause::Intermittent)
-            .fact("the releases would treat the same answers alike there: the servers answered differently")
+            .fact("the releases treat equal responses alike here: the servers responded differently")
             .confidence(Confidence::Medium)
-            .hint("Probe several times, with `--runtime containerd://VERSION`: servers behind one name that differ, or a limit on requests at a time, answer like this.")
+            .hint("Probe several times with `--runtime containerd://VERSION`: different servers behind one name, or a limit on simultaneous requests, respond like this.")
     } else if !by_settings {
         new(Cause::ReleaseDecides)
             .hint("Name the node's runtime: `--runtime containerd://VERSION`, as `kubectl get node -o wide` shows it.")
     } else if matches!(evidence.hosts, HostsConfig::Unread) {
         new(Cause::RuntimeSettingsUnknown).hint(
-            "Name containerd's own file, by --containerd-config or network.containerd_config.",
+            "Give containerd's own configuration file with --containerd-config or network.containerd_config.",
         )
     } else {
         new(Cause::RuntimeSettingsUnknown)
@@ -242,7 +243,7 @@ fn by_release(evidence: &Evidence, pull: Pull) -> Option<Finding> {
     })
 }
 
-/// Which files were changed after containerd started.
+/// Files that were changed after containerd started.
 fn changed(evidence: &Evidence) -> impl Iterator<Item = String> {
     let of_config = evidence.hosts.problems().iter();
     let of_config = of_config.filter(|problem| problem.effect == HostsEffect::Changed);
@@ -251,7 +252,7 @@ fn changed(evidence: &Evidence) -> impl Iterator<Item = String> {
         .chain(evidence.proxies.changed.iter().cloned())
 }
 
-/// A name may resolve otherwise where the pull is made.
+/// Lowers the confidence if the node may differ: its resolver, or a setting that was not observed.
 fn temper(evidence: &Evidence, finding: &mut Finding) {
     let is_names = finding.phase == Some(Phase::Resolve);
     if is_names
@@ -265,24 +266,24 @@ fn temper(evidence: &Evidence, finding: &mut Finding) {
     if let Some(unseen) = hangs_on(evidence, finding) {
         finding.confidence = finding.confidence.min(Confidence::Medium);
         finding.evidence.push(format!(
-            "at the node it may be otherwise, by what was not seen: {}",
+            "the node may differ, because this was not observed: {}",
             unseen.describe()
         ));
     }
 }
 
-/// A setting of the node that was not seen, and by which what fails here may not fail there.
+/// A setting of the node that was not observed and that could avoid this failure there.
 fn hangs_on(evidence: &Evidence, finding: &Finding) -> Option<NotObserved> {
     let vantage = &evidence.vantage;
     let unseen = |what: NotObserved| vantage.not_observed.contains(&what).then_some(what);
     if certificates::hangs_on_roots(finding.cause) {
         return unseen(NotObserved::NodeRoots);
     }
-    // Outside of a pod, what is set here may be what containerd has; inside, it is not.
+    // Outside a pod, the settings found may be containerd's; inside a pod, they are not.
     let is_pod = vantage.network != NetworkView::Machine;
     let is_critical = finding.severity == Severity::Critical;
     let is_of_connection = matches!(finding.phase, Some(Phase::Connect | Phase::Tls));
-    // That is of the network, whoever is asked by it.
+    // That is a fault of the network, for any server.
     let is_of_network = finding.cause == Cause::NoEgress;
     if !is_pod || !is_critical || !is_of_connection || is_of_network {
         return None;
@@ -291,7 +292,7 @@ fn hangs_on(evidence: &Evidence, finding: &Finding) -> Option<NotObserved> {
 }
 
 fn masks(root: &Finding, finding: &Finding) -> bool {
-    // What a proxy answers in the server's place says nothing of the server.
+    // A proxy's own response shows nothing about the server.
     let is_closed = root.cause == Cause::ProxyMisconfigured && root.phase == Some(Phase::Proxy);
     if is_closed && root.leg == finding.leg && finding.phase > root.phase {
         return true;
@@ -300,5 +301,3 @@ fn masks(root: &Finding, finding: &Finding) -> bool {
         && root.severity >= finding.severity
         && (root.leg == finding.leg || root.leg.is_none())
 }
-
-// ---- how rules make findings --------------------------------------------------------------------

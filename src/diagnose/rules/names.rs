@@ -1,4 +1,4 @@
-//! Names: whether they resolve, and whether the servers agree.
+//! Rules for names: whether they resolve, and whether the name servers agree.
 
 use std::collections::BTreeSet;
 use std::net::{IpAddr, SocketAddr};
@@ -19,7 +19,7 @@ use crate::model::units::HumanDuration;
 
 /// A name that does not resolve.
 pub(super) fn resolution(evidence: &Evidence, leg: &Leg) -> Option<Finding> {
-    // A proxy's name is proxy::closed's.
+    // `proxy::closed` reports a proxy's name.
     let fault = leg
         .resolve
         .outcome
@@ -39,18 +39,18 @@ pub(super) fn resolution(evidence: &Evidence, leg: &Leg) -> Option<Finding> {
         DnsFault::OtherCode { .. } | DnsFault::Malformed { .. } => Cause::DnsError,
     };
     let servers = servers_of(leg);
-    let asked = if servers.is_empty() {
-        "no server was asked".to_owned()
+    let servers_text = if servers.is_empty() {
+        "this machine's name servers".to_owned()
     } else {
         joined(servers)
     };
     let hint = match cause {
         Cause::DnsNxdomain => format!(
-            "Compare '{host}' with the registry's documentation; if it is a private name, associate its zone with this VPC or forward it on {asked}."
+            "Compare '{host}' with the registry's documentation; if it is a private name, associate its zone with this VPC or forward it on {servers_text}."
         ),
         Cause::DnsTimeout => match leg.resolve.queries.first() {
             Some(query) => format!(
-                "Ask `dig +tcp @{} -p {} {host}` from this place: an answer means that UDP to that port is dropped on the way; none, that the server is down or route and security group to it are closed.",
+                "Run `dig +tcp @{} -p {} {host}` here: an answer means that UDP to that port is dropped on the path; no answer means that the server is down, or that the route or a security group blocks it.",
                 query.server.ip(),
                 query.server.port()
             ),
@@ -58,12 +58,12 @@ pub(super) fn resolution(evidence: &Evidence, leg: &Leg) -> Option<Finding> {
         },
         Cause::DnsServerUnreachable if matches!(fault, DnsFault::Unreachable { .. }) => {
             format!(
-                "Look at the route to {asked} (`ip route get`) and at filters for UDP port 53, on this machine first and then on the way."
+                "Check the route to {servers_text} (`ip route get`) and filters for UDP port 53, first on this machine, then on the path."
             )
         }
         Cause::DnsServerUnreachable => {
             format!(
-                "Start the name server at {asked}, or put one that runs into {}.",
+                "Start the name server at {servers_text}, or write a running one into {}.",
                 evidence.vantage.resolver_source
             )
         }
@@ -77,11 +77,11 @@ pub(super) fn resolution(evidence: &Evidence, leg: &Leg) -> Option<Finding> {
     )
 }
 
-/// Servers that fail beside others that answer, and servers of two minds.
+/// Name servers that fail while others answer, and name servers that return different answers.
 pub(super) fn servers(evidence: &Evidence, findings: &mut Vec<Finding>) {
     findings.extend(evidence.walk.legs.iter().filter_map(split));
-    // What is wrong with a server is wrong for every leg; it is told at the first one.
-    let mut told: BTreeSet<(Cause, SocketAddr)> = BTreeSet::new();
+    // A server's fault affects every leg; it is reported at the first one.
+    let mut reported: BTreeSet<(Cause, SocketAddr)> = BTreeSet::new();
     for leg in &evidence.walk.legs {
         let Some(found) = leg.resolve.outcome.done() else {
             continue;
@@ -101,13 +101,13 @@ pub(super) fn servers(evidence: &Evidence, findings: &mut Vec<Finding>) {
         for (index, server) in servers.into_iter().enumerate() {
             let is_before = last.is_some_and(|last| index <= last);
             let finding = trouble(evidence, leg, server, &queries, is_before);
-            findings.extend(finding.filter(|finding| told.insert((finding.cause, server))));
+            findings.extend(finding.filter(|finding| reported.insert((finding.cause, server))));
         }
     }
 }
 
-/// What is wrong with a server although the name resolved; `is_before`: Go asks it before, or as, the one
-/// that it has its answer from.
+/// A name server's fault although the name resolved. `is_before`: Go queries it before the server whose
+/// answer it uses, or it is that server.
 fn trouble(
     evidence: &Evidence,
     leg: &Leg,
@@ -124,7 +124,7 @@ fn trouble(
         of_it.filter(move |q| q.family == family)
     };
     let has_word = |family| of(family).any(|q| is_word(q));
-    // Put again after a loss, and answered: no trouble.
+    // A lost query that was answered when repeated is not a fault.
     let silence = |family| {
         let mut queries = of(family).peekable();
         queries.peek()?;
@@ -137,7 +137,7 @@ fn trouble(
         })
     };
     let (v4, v6) = (silence(Family::V4), silence(Family::V6));
-    // One family is answered, the other swallowed.
+    // One family is answered, the other is not.
     let half = match (v4, v6) {
         (Some(after), None) if has_word(Family::V6) => Some((Family::V6, Family::V4, after)),
         (None, Some(after)) if has_word(Family::V4) => Some((Family::V4, Family::V6, after)),
@@ -145,12 +145,12 @@ fn trouble(
     };
     if let Some((answered, silent, after)) = half {
         let (answered, silent) = (answered.record(), silent.record());
-        // Go asks the servers after the one that answered for nothing.
+        // Go does not query the servers after the one that answered.
         return is_before.then(|| {
             finding(Cause::DnsSlow5s)
-                .fact(format!("{shown} answers {answered} for '{}' and not {silent}, within {}", leg.dialled(), HumanDuration(after)))
-                .fact("a Go client asks both at once and waits its whole timeout for the missing one, 5 s for each try by default")
-                .hint(format!("Make {shown}, or the firewall before it, answer {silent} too; an empty answer is enough."))
+                .fact(format!("{shown} answers {answered} for '{}', but not {silent} within {}", leg.dialled(), HumanDuration(after)))
+                .fact("a Go client queries both at once and waits its whole timeout for the missing answer, 5 s for each attempt by default")
+                .hint(format!("Make {shown}, or the firewall in front of it, answer {silent} too; an empty answer is enough."))
         });
     }
     if has_word(Family::V4) || has_word(Family::V6) {
@@ -158,9 +158,9 @@ fn trouble(
     }
     if let Some(after) = v4.or(v6) {
         let costs = if is_before {
-            "a Go client waits for it first, 5 s at each lookup by default; then another server answers"
+            "a Go client waits for it first, 5 s for each lookup by default; then another server answers"
         } else {
-            "a server before it answers, so no time is lost; there is one reserve less"
+            "an earlier server answers, so no time is lost; but there is one fallback less"
         };
         let says = format!("{shown} does not answer within {}", HumanDuration(after));
         return Some(finding(Cause::DnsTimeout).fact(says).fact(costs).hint(fix));
@@ -172,12 +172,12 @@ fn trouble(
     Some(
         finding(Cause::DnsError)
             .fact(format!("{shown}: {fault}"))
-            .fact("another server answered, so a pull goes on")
+            .fact("another server answered, so a pull continues")
             .hint(fix),
     )
 }
 
-/// The server said something about the name.
+/// The server answered about the name.
 fn is_word(query: &Query) -> bool {
     matches!(
         &query.outcome,
@@ -191,24 +191,25 @@ fn is_word(query: &Query) -> bool {
 
 /// One server knows a private zone and another does not.
 fn split(leg: &Leg) -> Option<Finding> {
-    // A pull does not go by them.
+    // A pull does not use the servers' answers.
     let found = leg.resolve.outcome.done();
     if found.is_some_and(|found| found.source == ResolutionSource::HostsFile) {
         return None;
     }
-    let said = leg.resolve.disagreement()?;
+    let answers = leg.resolve.disagreement()?;
     // Nothing, private addresses, or public ones.
-    let kind = |said: &NameAnswer| match said {
+    let kind = |answers: &NameAnswer| match answers {
         NameAnswer::NxDomain | NameAnswer::NoData => None,
         NameAnswer::Addresses(addresses) => Some(addresses.iter().all(|one| is_private(*one))),
     };
-    let kinds: BTreeSet<Option<bool>> = said.iter().map(|(_, said)| kind(said)).collect();
+    let kinds: BTreeSet<Option<bool>> = answers.iter().map(|(_, answers)| kind(answers)).collect();
     if kinds.len() < 2 {
         return None;
     }
     let finding = at(Cause::DnsSplitHorizon, leg.role, Phase::Resolve).facts(
-        said.iter()
-            .map(|(server, said)| format!("{} says {said}", show_server(*server))),
+        answers
+            .iter()
+            .map(|(server, answers)| format!("{} answers {answers}", show_server(*server))),
     );
     Some(match leg.resolve.outcome.done() {
         Some(found) => {
@@ -218,15 +219,15 @@ fn split(leg: &Leg) -> Option<Finding> {
             };
             finding
                 .severity(Severity::Warning)
-                .fact(format!("a pull goes by the answer{server}"))
+                .fact(format!("a pull uses the answer{server}"))
         }
         None => finding
             .severity(Severity::Critical)
-            .fact("a pull believes the first server, which does not know the name"),
+            .fact("a pull uses the first server's answer, and that server does not know the name"),
     })
 }
 
-/// A search domain answered in place of the name.
+/// A name in a search domain was answered in place of the name as written.
 pub(super) fn search_list(evidence: &Evidence, leg: &Leg) -> Option<Finding> {
     let (Some(found), Host::Name(host)) = (leg.resolve.outcome.done(), leg.dialled()) else {
         return None;
@@ -236,8 +237,8 @@ pub(super) fn search_list(evidence: &Evidence, leg: &Leg) -> Option<Finding> {
     if !is_server || full.eq_ignore_ascii_case(host) {
         return None;
     }
-    // A short name is meant to be completed, and so is a Service's; others with dots were meant
-    // as they are.
+    // A short name is meant to be completed, and so is that of a Service; other names with dots are meant as
+    // written.
     if !host.contains('.') || host.rsplit('.').next() == Some("svc") {
         return None;
     }
@@ -246,20 +247,20 @@ pub(super) fn search_list(evidence: &Evidence, leg: &Leg) -> Option<Finding> {
     let source = &evidence.vantage.resolver_source;
     let mut finding = at(Cause::DnsSearchLeak, leg.role, Phase::Resolve)
         .fact(format!(
-            "asked for '{host}', answered as '{full}': {}",
+            "the query for '{host}' was answered as '{full}': {}",
             joined(found.addresses.iter().take(4))
         ))
-        .fact("the search list comes before the name as written, so that was not asked")
+        .fact("the search list is tried before the name as written, so the latter was not queried")
         .hint(format!(
-            "Take the wildcard out of the zone '{domain}', or lower ndots in {source}."
+            "Remove the wildcard from the zone '{domain}', or lower ndots in {source}."
         ));
-    // A certificate for the full name means that the server is the one meant, by a short name.
+    // A certificate for the full name means that the short name was meant to reach this server.
     if let Some(TlsFault::NameMismatch { presented, .. }) = leg.tls.outcome.fault()
         && leg.proxy_route.proxy().is_none()
         && !presented.iter().any(|name| covers(name, full))
     {
         finding = finding.severity(Severity::Critical).fact(format!(
-            "the server found there has a certificate for neither '{host}' nor '{full}'"
+            "the server there has a certificate for neither '{host}' nor '{full}'"
         ));
     }
     Some(finding)
@@ -275,12 +276,12 @@ fn covers(presented: &str, name: &str) -> bool {
     }
 }
 
-/// An entry of the hosts file that leads nowhere, where the name servers know another address.
+/// An entry of the hosts file that can't be reached, while the name servers have another address.
 pub(super) fn hosts_file(_: &Evidence, leg: &Leg) -> Option<Finding> {
     let found = leg.resolve.outcome.done()?;
     let fault = leg.connect.outcome.fault()?;
-    // A local policy or a prohibition speaks of this place, not of the entry. A refused port is
-    // that, whoever named the address.
+    // A local policy or a prohibition is about this machine, not about the entry. A refused port is the same
+    // with any source of the address.
     let may_be_old = matches!(
         fault,
         TcpFault::Timeout
@@ -288,7 +289,7 @@ pub(super) fn hosts_file(_: &Evidence, leg: &Leg) -> Option<Finding> {
             | TcpFault::NetUnreachable { icmp: Some(_) }
     );
     let others = addresses_by_servers(leg);
-    // A family of which one side says nothing tells nothing.
+    // A family that one side does not have can't be compared.
     let families: Vec<Family> = others.iter().map(|one| Family::of(*one)).collect();
     let mut here = found.addresses.iter();
     let is_other = here.any(|one| families.contains(&Family::of(*one)))
@@ -296,7 +297,7 @@ pub(super) fn hosts_file(_: &Evidence, leg: &Leg) -> Option<Finding> {
     if found.source != ResolutionSource::HostsFile || !may_be_old || !is_other {
         return None;
     }
-    // That a proxy can't be reached is said of the proxy.
+    // An unreachable proxy is reported by the proxy's rules.
     let severity = Severity::critical_if(leg.proxy_route.proxy().is_none());
     let host = leg.dialled();
     Some(
@@ -304,10 +305,10 @@ pub(super) fn hosts_file(_: &Evidence, leg: &Leg) -> Option<Finding> {
             .severity(severity)
             .confidence(Confidence::Medium)
             .fact(format!(
-                "the hosts file says {host} is at {}",
+                "the hosts file has {host} at {}",
                 joined(&found.addresses)
             ))
-            .fact(format!("the name servers say it is at {}", joined(&others)))
+            .fact(format!("the name servers have it at {}", joined(&others)))
             .fact(format!("{}: {fault}", leg.endpoint))
             .hint(format!("Correct or remove '{host}' in the hosts file.")),
     )
@@ -321,10 +322,10 @@ fn addresses_by_servers(leg: &Leg) -> BTreeSet<IpAddr> {
     records.map(|record| record.address).collect()
 }
 
-/// Answers for a public registry that lead to a network it is not in.
+/// Answers for a public registry with addresses of a foreign network.
 ///
-/// Only seen where the leg fails there: reports of forged answers (see the catalogue) all name
-/// addresses of these companies, which serve no registry.
+/// Only reported if the leg fails there: all reports of forged answers (see the catalogue) name addresses of
+/// these companies, which serve no registry.
 pub(super) fn forged(_: &Evidence, leg: &Leg) -> Option<Finding> {
     let (Some(found), Host::Name(host)) = (leg.resolve.outcome.done(), &leg.endpoint.host) else {
         return None;
@@ -339,7 +340,7 @@ pub(super) fn forged(_: &Evidence, leg: &Leg) -> Option<Finding> {
         .iter()
         .filter_map(|address| {
             Some(format!(
-                "'{host}' was answered as {address}, an address of {}",
+                "the answer for '{host}' is {address}, an address of {}",
                 owner(*address)?
             ))
         })
@@ -353,11 +354,11 @@ pub(super) fn forged(_: &Evidence, leg: &Leg) -> Option<Finding> {
             .facts(foreign)
             .facts(leg.connect.outcome.words())
             .facts(leg.tls.outcome.words())
-            .hint(format!("Copy the image from {host} to a registry of this region (SWR on Huawei Cloud) and pull it from there.")),
+            .hint(format!("Copy the image from {host} to a registry in this region (SWR on Huawei Cloud) and pull it from there.")),
     )
 }
 
-/// Registries of the public Internet, with their token services and storage.
+/// Whether the host is a registry of the public Internet, or its token service or storage.
 pub(super) fn is_public_registry(host: &str) -> bool {
     const DOMAINS: &[&str] = &[
         "docker.io",
@@ -374,7 +375,7 @@ pub(super) fn is_public_registry(host: &str) -> bool {
     is_below(&host.trim_end_matches('.').to_ascii_lowercase(), DOMAINS)
 }
 
-/// It is one of these domains, or a name in one.
+/// Whether the host is one of these domains, or a name below one.
 pub(super) fn is_below(host: &str, domains: &[&str]) -> bool {
     let mut rests = domains
         .iter()
@@ -382,7 +383,7 @@ pub(super) fn is_below(host: &str, domains: &[&str]) -> bool {
     rests.any(|rest| rest.is_empty() || rest.ends_with('.'))
 }
 
-/// The company that a forged answer's address belongs to: those of the reports in the catalogue.
+/// The company that owns a forged answer's address; those in the reports that the catalogue cites.
 fn owner(address: IpAddr) -> Option<&'static str> {
     let IpAddr::V4(address) = address else {
         return None;

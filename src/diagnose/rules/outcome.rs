@@ -1,4 +1,4 @@
-//! What findings and evidence come to: whether a pull would succeed, and which failures it survives.
+//! Decides from findings and evidence whether a pull would succeed, and which failures it survives.
 
 use super::finding::new;
 use crate::diagnose::catalogue::Cause;
@@ -11,21 +11,20 @@ use crate::model::step::{Skip, Step};
 use crate::model::vantage::NotObserved;
 use crate::model::workload::Found;
 
-/// What a leg failed at, and the pull did not: it went through all the same, or failed only later at
-/// something else.
+/// Whether the pull survived this failure of a leg: it succeeded, or failed later for another reason.
 pub(super) fn is_got_round(evidence: &Evidence, finding: &Finding) -> bool {
     let walk = &evidence.walk;
     if finding.leg.is_none() {
         return false;
     }
     if evidence.pulled == Some(true) {
-        // The transfer test reads further than that. What only ends early is taken up again by a pull.
+        // The transfer test reads further than the pull check. A pull resumes a download that only ends early.
         let is_beyond = finding.phase == Some(Phase::Blob)
             && walk.transfer.is_some()
             && walk.blob.fault().is_none();
         return !is_beyond || finding.cause == Cause::UnexpectedEof;
     }
-    // Another host resolved the reference; whether a token was wanted later is in the content's fault.
+    // Another host resolved the reference; the content's fault shows whether a token was required later.
     let is_of_token = |fault: &HttpFault| {
         matches!(
             fault,
@@ -42,10 +41,10 @@ pub(super) fn is_got_round(evidence: &Evidence, finding: &Finding) -> bool {
         .attempts
         .last()
         .and_then(|attempt| attempt.head.fault());
-    // Where the host redirected the HEAD to can't be reached.
+    // The target of the host's redirect of the HEAD can't be reached.
     let is_of_head = matches!(head, Some(HttpFault::RedirectBlocked { phase, .. })
         if finding.leg == Some(Role::Registry) && finding.phase == Some(*phase));
-    // What a host would have said to whom asks with a token that was withheld is not known.
+    // How the host would respond to a request with the missing token is unknown.
     let is_of_lost_token = finding.leg == Some(Role::Token)
         && finding.cause != Cause::RealmUntrusted
         && !faults.any(is_of_token);
@@ -70,16 +69,16 @@ pub(super) fn leaves_undecided(evidence: &Evidence, finding: &Finding) -> bool {
     if finding.cause == Cause::SecretMissing && is_absent(evidence) {
         return false;
     }
-    // The node's own roots are seen, and there are none.
+    // The node's own roots were observed, and there are none.
     let is_known = finding.cause == Cause::TlsNoRoots
         && !evidence
             .vantage
             .not_observed
             .contains(&NotObserved::NodeRoots);
     (finding.cause.entry().leaves_undecided && !is_known)
-        // From files alone nobody knows what the cluster has; the API server does.
+        // Files alone don't show which Secrets the cluster has; the API server does.
         || (finding.cause == Cause::SecretMissing && finding.confidence < Confidence::High)
-        // A walk that ended for no reason that is on record.
+        // A check that ended early without a recorded reason.
         || (finding.cause == Cause::Unexplained && finding.phase.is_none())
 }
 
@@ -89,7 +88,7 @@ fn is_absent(evidence: &Evidence) -> bool {
     sought.into_iter().any(|one| one.found == Found::Absent)
 }
 
-/// The walk came to its end.
+/// The check ran to its end.
 pub(super) fn is_complete(evidence: &Evidence) -> bool {
     if evidence.pulled == Some(true) {
         return true;
@@ -107,12 +106,12 @@ pub(super) fn is_complete(evidence: &Evidence) -> bool {
     (has_manifest && has_config && walk.serves_layers()) || is_spared(evidence)
 }
 
-/// The walk was ended before what might count against a rate limit.
+/// The check stopped before a request that might count against a rate limit.
 pub(super) fn is_spared(evidence: &Evidence) -> bool {
     matches!(&evidence.walk.manifest, Step::Skipped { reason } if *reason == Skip::QuotaReserved)
 }
 
-/// A walk that ended early without any rule saying why: a defect of the rules, and said so.
+/// The finding for a check that ended early while no rule found a reason: a defect of the rules.
 pub(super) fn unnamed(evidence: &Evidence) -> Finding {
     let failed = failed_steps(evidence);
     let (leg, phase) = failed.first().map(|(leg, phase, _)| (*leg, *phase)).unzip();
@@ -121,9 +120,7 @@ pub(super) fn unnamed(evidence: &Evidence) -> Finding {
         .map(|(leg, phase, fault)| format!("{leg} {phase}: {fault}"))
         .collect();
     if facts.is_empty() {
-        facts.push(
-            "the walk did not come to its end, and no phase is on record as failed".to_owned(),
-        );
+        facts.push("the check ended early, and no phase is recorded as failed".to_owned());
     }
     Finding {
         leg,
@@ -132,7 +129,7 @@ pub(super) fn unnamed(evidence: &Evidence) -> Finding {
     }
 }
 
-/// Every phase that failed, in the order of the walk.
+/// Every phase that failed, in the order of the check.
 pub(super) fn failed_steps(evidence: &Evidence) -> Vec<(Role, Phase, String)> {
     let walk = &evidence.walk;
     let mut failed = Vec::new();
@@ -159,7 +156,7 @@ pub(super) fn failed_steps(evidence: &Evidence) -> Vec<(Role, Phase, String)> {
 }
 
 impl Verdict {
-    /// What hinders the pull most.
+    /// The first critical finding.
     pub(super) fn root(&self) -> Option<&Finding> {
         let mut findings = self.findings.iter();
         findings.find(|finding| finding.severity == Severity::Critical)

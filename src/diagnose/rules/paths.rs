@@ -1,4 +1,4 @@
-//! What the class of a path says: a way that is missing, or not the one that was meant.
+//! Rules for path classes: a route that is missing, or not the expected one.
 
 use super::finding::{at, new};
 use crate::diagnose::Finding;
@@ -13,7 +13,7 @@ use crate::model::path::{PathClass, Signal};
 use crate::model::resolve::Family;
 use crate::model::vantage::NetworkView;
 
-/// Nobody on the public network is reached: it is not this registry.
+/// No public host can be reached: the fault is not with this registry.
 pub(super) fn no_egress(_: &Evidence, path: &LegPath) -> Option<Finding> {
     let controls = path
         .evidence
@@ -28,19 +28,19 @@ pub(super) fn no_egress(_: &Evidence, path: &LegPath) -> Option<Finding> {
     Some(
         at(Cause::NoEgress, path.role, Phase::Connect)
             .confidence(Confidence::of(path.score))
-            .fact(format!("{} is not reached", path.endpoint))
+            .fact(format!("{} can't be reached", path.endpoint))
             .facts(others)
-            .hint(todo(path)),
+            .hint(fixes_text(path)),
     )
 }
 
-/// What is to be done, each way after the other.
-pub(super) fn todo(path: &LegPath) -> String {
+/// The fixes of a path, joined to one text.
+pub(super) fn fixes_text(path: &LegPath) -> String {
     let words: Vec<&str> = path.fixes.iter().map(|fix| fix.action.as_str()).collect();
     words.join(" Or: ")
 }
 
-/// Two networks have the range of the address.
+/// Two networks use the range of the address.
 pub(super) fn overlap(_: &Evidence, path: &LegPath) -> Option<Finding> {
     if !path.overlap {
         return None;
@@ -51,10 +51,10 @@ pub(super) fn overlap(_: &Evidence, path: &LegPath) -> Option<Finding> {
     };
     let facts = path.evidence.iter().chain(&path.contradictions);
     let hint = if path.fixes.is_empty() {
-        "What answers is a host of this network. Renumber one of the two, or correct network.cidrs."
+        "Renumber one of the two networks, or correct network.cidrs: the host that responds is in this network."
             .to_owned()
     } else {
-        todo(path)
+        fixes_text(path)
     };
     Some(
         at(Cause::AddressOverlap, path.role, Phase::Connect)
@@ -65,7 +65,7 @@ pub(super) fn overlap(_: &Evidence, path: &LegPath) -> Option<Finding> {
     )
 }
 
-/// The addresses of a name go different ways.
+/// The addresses of a name are reached over different paths.
 pub(super) fn mixed(_: &Evidence, path: &LegPath) -> Option<Finding> {
     if path.class != Some(PathClass::Mixed) {
         return None;
@@ -82,35 +82,35 @@ pub(super) fn mixed(_: &Evidence, path: &LegPath) -> Option<Finding> {
         at(Cause::PathMixed, path.role, Phase::Connect)
             .facts(facts)
             .hint(format!(
-                "Have the name servers of this network give addresses of one kind for {}.",
+                "Let the name servers of this network return addresses of one kind for {}.",
                 path.endpoint.host
             )),
     )
 }
 
-/// A private address that nobody has told us of, and that is not reached: which way is missing
-/// depends on which there should be. (Where it is reached, the report shows the class, and the line
-/// of configuration that would decide it.)
+/// A private address that no configuration describes and that can't be reached: which route is missing
+/// depends on the intended one. (If it is reached, the report shows the class and the setting that would
+/// decide it.)
 pub(super) fn unmapped(evidence: &Evidence, findings: &mut Vec<Finding>) {
-    let mut told: Vec<String> = Vec::new();
+    let mut reported: Vec<String> = Vec::new();
     for path in path::classify(evidence) {
-        let Some(knob) = path
+        let Some(suggestion) = path
             .suggestions
             .first()
             .filter(|_| path.class == Some(PathClass::PrivateUnmapped) && !path.needs.is_empty())
         else {
             continue;
         };
-        // One line of configuration is often enough for several legs.
-        if told.contains(&knob.message) {
+        // One setting is often enough for several legs.
+        if reported.contains(&suggestion.message) {
             continue;
         }
-        told.push(knob.message.clone());
-        let mut hint = knob.message.clone();
+        reported.push(suggestion.message.clone());
+        let mut hint = suggestion.message.clone();
         if let Some(first) = hint.get_mut(..1) {
             first.make_ascii_uppercase();
         }
-        let line = knob.setting.as_deref().unwrap_or_default();
+        let line = suggestion.setting.as_deref().unwrap_or_default();
         findings.push(
             at(Cause::PrivateUnmapped, path.role, Phase::Connect)
                 .confidence(Confidence::High)
@@ -120,7 +120,7 @@ pub(super) fn unmapped(evidence: &Evidence, findings: &mut Vec<Finding>) {
     }
 }
 
-/// A leg goes another way than it was declared to.
+/// A leg's path has another class than declared.
 pub(super) fn unexpected(evidence: &Evidence, path: &LegPath) -> Option<Finding> {
     let expected = path::unexpected(path, &evidence.vantage)?;
     let classes = expected.classes.iter().copied();
@@ -130,7 +130,7 @@ pub(super) fn unexpected(evidence: &Evidence, path: &LegPath) -> Option<Finding>
         at(Cause::PathUnexpected, path.role, Phase::Connect)
             .confidence(path.confidence)
             .fact(format!(
-                "{} is reached by {class}, and declared for {}",
+                "{} is reached over {class}, but {} is declared",
                 path.endpoint.host,
                 classes.join(" or ")
             ))
@@ -138,7 +138,7 @@ pub(super) fn unexpected(evidence: &Evidence, path: &LegPath) -> Option<Finding>
     )
 }
 
-/// The pod is said to have one EIP and is seen with another address.
+/// The pod's annotation has one EIP, but servers see another address.
 pub(super) fn stale_annotation(evidence: &Evidence) -> Option<Finding> {
     let vantage = &evidence.vantage;
     let eip = vantage.pod_eip.as_ref()?;
@@ -162,8 +162,8 @@ pub(super) fn stale_annotation(evidence: &Evidence) -> Option<Finding> {
     Some(
         new(Cause::EipAnnotationStale)
             .confidence(Confidence::Medium)
-            .fact(format!("the pod's EIP is {allocated} by {}", eip.source))
+            .fact(format!("the pod's EIP is {allocated} according to {}", eip.source))
             .facts(facts)
-            .hint("Let the pod be created anew: its annotation is written once. Until then, allow-lists need the address that is seen."),
+            .hint("Recreate the pod: its annotation is written only once. Until then, allow-lists need the address that servers see."),
     )
 }

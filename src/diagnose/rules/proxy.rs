@@ -1,4 +1,4 @@
-//! Proxies: one that does not open the way, and one that is passed by where it would.
+//! Rules for proxies: one that does not connect, and one that NO_PROXY bypasses although it is needed.
 
 use super::certificates::{self, PULL_ON_THE_NODE};
 use super::finding::{Judge, at, new};
@@ -15,7 +15,7 @@ use crate::model::step::Step;
 use crate::model::text::joined;
 use crate::model::vantage::NetworkView;
 
-/// The proxy of a leg does not open the way to its server.
+/// The proxy of a leg does not connect to the leg's server.
 pub(super) fn closed(evidence: &Evidence, findings: &mut Vec<Finding>, judge: Judge) {
     let legs = evidence.walk.legs.iter();
     findings.extend(legs.filter_map(|leg| closed_at(evidence, leg, judge)));
@@ -37,7 +37,7 @@ fn closed_at(evidence: &Evidence, leg: &Leg, judge: Judge) -> Option<Finding> {
     };
     let mut finding = at(cause, leg.role, phase)
         .fact(format!(
-            "{} goes by {proxy}: {} of {} says so, and no entry of NO_PROXY matches",
+            "requests to {} go through {proxy}, according to {} in {}; no entry of NO_PROXY matches",
             leg.endpoint, proxy.variable, evidence.proxies.source
         ))
         .fact(fault);
@@ -52,7 +52,7 @@ fn closed_at(evidence: &Evidence, leg: &Leg, judge: Judge) -> Option<Finding> {
     Some(finding.hint(hint(evidence, leg, proxy, phase, judge)))
 }
 
-/// The TLS with a leg's proxy, as that of a leg of its own.
+/// The TLS connection to a leg's proxy, in the form of a leg.
 fn of_proxy(leg: &Leg) -> Leg {
     let mut own = leg.clone();
     let authority = leg.proxy_route.proxy().map_or("", |proxy| &proxy.authority);
@@ -66,7 +66,7 @@ fn of_proxy(leg: &Leg) -> Leg {
     own
 }
 
-/// Where the walk to the proxy or through it ended.
+/// The phase and fault with which the connection to the proxy or through it failed.
 fn failure(leg: &Leg) -> Option<(Phase, String)> {
     let proxy = leg.proxy_route.proxy()?;
     let name = &proxy.authority;
@@ -75,15 +75,15 @@ fn failure(leg: &Leg) -> Option<(Phase, String)> {
         return Some((Phase::Resolve, says));
     }
     if let Some(fault) = leg.connect.outcome.fault() {
-        let says = format!("the proxy {name} can't be connected to: {fault}");
+        let says = format!("can't connect to the proxy {name}: {fault}");
         return Some((Phase::Connect, says));
     }
     let fault = leg.tunnel.as_ref()?.fault()?;
     Some((Phase::Proxy, fault.to_string()))
 }
 
-/// What the same walk without the proxy came to, if it was made. A proxy of containerd's own that does
-/// not open the way fails the pull, whatever is behind it.
+/// Adds the result of the same check without the proxy, if it was made. A proxy from containerd's own
+/// settings that does not connect fails the pull in any case.
 fn compared(evidence: &Evidence, finding: Finding, judge: Judge) -> Finding {
     let is_there = matches!(
         evidence.vantage.network,
@@ -95,13 +95,13 @@ fn compared(evidence: &Evidence, finding: Finding, judge: Judge) -> Finding {
     };
     let without = judge(&evidence.at(direct));
     if without.pull == Pull::WouldSucceed {
-        return finding.fact("without the proxy the same walk comes to its end");
+        return finding.fact("without the proxy, the same check succeeds");
     }
     let root = without.findings.first();
-    let root = root.map_or("for no reason on record", |root| root.cause.code());
-    finding
-        .confidence(confidence)
-        .fact(format!("without the proxy the walk fails as well: {root}"))
+    let root = root.map_or("no recorded reason", |root| root.cause.code());
+    finding.confidence(confidence).fact(format!(
+        "without the proxy, the check fails as well: {root}"
+    ))
 }
 
 fn hint(evidence: &Evidence, leg: &Leg, proxy: &Proxy, phase: Phase, judge: Judge) -> String {
@@ -114,7 +114,7 @@ fn hint(evidence: &Evidence, leg: &Leg, proxy: &Proxy, phase: Phase, judge: Judg
         direct.is_some_and(|direct| judge(&evidence.at(direct)).pull == Pull::WouldSucceed);
     match fault {
         Some(ProxyFault::Unsupported { scheme }) => format!(
-            "If it is an HTTP proxy, write http://HOST:PORT; releases of Go differ in what they make of other schemes, and {scheme} is not spoken here. To see the rest, probe without it."
+            "Write http://HOST:PORT if it is an HTTP proxy: Go releases treat other schemes differently, and this program does not support {scheme}. To check the rest, probe without the proxy."
         ),
         Some(_) if is_changed => in_force::RESTART.to_owned(),
         Some(_) if proxy.unspoken().is_some() => format!(
@@ -132,25 +132,25 @@ fn hint(evidence: &Evidence, leg: &Leg, proxy: &Proxy, phase: Phase, judge: Judg
         ),
         Some(ProxyFault::Tls { fault }) => tls_hint(evidence, leg, proxy, fault),
         Some(ProxyFault::Status { status: 407, .. }) => format!(
-            "Put a user and password that {proxy} takes into {} of containerd's service.",
+            "Put a user and password that {proxy} accepts into {} of containerd's service.",
             proxy.variable
         ),
         Some(ProxyFault::Status { status, .. }) if *status >= 500 => format!(
-            "Look at the log of {proxy} for {host}: it could not get there itself. If {host} should be reached directly, add it to NO_PROXY."
+            "Check the log of {proxy} for {host}: the proxy could not reach it. If {host} should be reached directly, add it to NO_PROXY."
         ),
         Some(ProxyFault::Status { .. }) => format!(
-            "Have {host} port {} allowed on {proxy}; or add {host} to NO_PROXY if it can be reached directly (--compare-direct tells).",
+            "Allow {host} port {} on {proxy}; or add {host} to NO_PROXY if it can be reached directly (--compare-direct shows that).",
             leg.endpoint.port
         ),
-        _ if phase == Phase::Proxy => format!("Look at the log of {proxy} for {host}."),
+        _ if phase == Phase::Proxy => format!("Check the log of {proxy} for {host}."),
         _ => format!(
-            "Correct {} in containerd's service, or start {proxy}; if {host} needs no proxy, add it to NO_PROXY (--compare-direct tells).",
+            "Correct {} in containerd's service, or start {proxy}; if {host} needs no proxy, add it to NO_PROXY (--compare-direct shows that).",
             proxy.variable
         ),
     }
 }
 
-/// What to do where there is no TLS with the proxy.
+/// The hint for a failed TLS handshake with the proxy.
 fn tls_hint(evidence: &Evidence, leg: &Leg, proxy: &Proxy, fault: &TlsFault) -> String {
     let variable = &proxy.variable;
     match fault {
@@ -159,45 +159,45 @@ fn tls_hint(evidence: &Evidence, leg: &Leg, proxy: &Proxy, fault: &TlsFault) -> 
         | TlsFault::Reset { .. }
         | TlsFault::Closed { .. }
         | TlsFault::Timeout { .. } => format!(
-            "If the proxy has no TLS, write http://{} into {variable} of containerd's service; if it has, look at its log.",
+            "Write http://{} into {variable} of containerd's service if the proxy has no TLS; otherwise check its log.",
             proxy.authority
         ),
         TlsFault::NameMismatch { .. } => format!(
-            "Use a name of the certificate in {variable} of containerd's service, or have the certificate made out for '{}' too.",
+            "Use a name from the certificate in {variable} of containerd's service, or have the certificate reissued with '{}' as an additional name.",
             leg.dialled()
         ),
         _ => {
             let clock_first = tls::clock_first(evidence);
             let word = certificates::word(evidence, &of_proxy(leg), fault, clock_first);
-            word.map_or_else(|| format!("Look at the log of {proxy}."), |word| word.hint)
+            word.map_or_else(|| format!("Check the log of {proxy}."), |word| word.hint)
         }
     }
 }
 
-/// A leg is closed that NO_PROXY keeps from the proxy.
+/// A leg that NO_PROXY excludes from the proxy can't be reached.
 pub(super) fn passed_by(_: &Evidence, leg: &Leg) -> Option<Finding> {
     let ProxyRoute::Excepted { entry, proxy } = &leg.proxy_route else {
         return None;
     };
     let (phase, fault) = match (leg.resolve.outcome.fault(), leg.connect.outcome.fault()) {
         (Some(fault), _) => (Phase::Resolve, format!("does not resolve: {fault}")),
-        (_, Some(fault)) => (Phase::Connect, format!("can't be connected to: {fault}")),
+        (_, Some(fault)) => (Phase::Connect, format!("can't be reached: {fault}")),
         _ => return None,
     };
     Some(
         at(Cause::ProxyMisconfigured, leg.role, phase)
             .severity(Severity::Warning)
             .confidence(Confidence::Low)
-            .fact(format!("the entry '{entry}' of NO_PROXY keeps {} from {proxy}", leg.endpoint))
-            .fact(format!("directly it {fault}"))
+            .fact(format!("the entry '{entry}' of NO_PROXY excludes {} from {proxy}", leg.endpoint))
+            .fact(format!("without the proxy, it {fault}"))
             .hint(format!(
-                "If {} is to be reached by the proxy, take '{entry}' out of NO_PROXY of containerd's service.",
+                "If {} should be reached through the proxy, remove '{entry}' from NO_PROXY of containerd's service.",
                 leg.endpoint.host
             )),
     )
 }
 
-/// A pull comes to its end by the proxy, and would without it: worth knowing, since a proxy bounds
+/// A pull through the proxy would succeed, and so would one without it: worth knowing, since a proxy limits
 /// the speed.
 pub(super) fn unneeded(evidence: &Evidence, findings: &mut Vec<Finding>, judge: Judge) {
     let Some(direct) = evidence.direct.as_deref() else {
@@ -216,7 +216,7 @@ pub(super) fn unneeded(evidence: &Evidence, findings: &mut Vec<Finding>, judge: 
         return;
     }
     findings.push(new(Cause::ProxyUnneeded).fact(format!(
-        "{} by the proxy; directly they answer as well",
+        "{} answer through the proxy, and directly as well",
         joined(proxied.map(|leg| &leg.endpoint))
     )));
 }

@@ -1,5 +1,4 @@
-//! Pull secrets looked at for themselves: what is probably not meant in them, and until when they
-//! are good.
+//! Rules for a pull secret's content: probable mistakes, and when its credentials expire.
 
 use jiff::{SignedDuration, Timestamp};
 
@@ -18,15 +17,15 @@ use crate::model::step::Step;
 /// The name of the Secret that CCE renews.
 const CCES_OWN: &str = "default-secret";
 
-/// Of a life of unknown length: an hour-lived token must not cry all its life.
+/// Warn this long before expiry if the lifetime is unknown: a token that lives for an hour must not be
+/// reported during its whole life.
 const SOON: SignedDuration = SignedDuration::from_hours(1);
 
-/// What is probably not meant. Where the registry refuses the very credential that is odd, that is
-/// the likely reason.
+/// Probable mistakes in a source. If the registry rejects the affected credential, that is the likely reason.
 pub(super) fn lint(evidence: &Evidence, findings: &mut Vec<Finding>) {
     let keyring = &evidence.keyring;
     for source in &keyring.sources {
-        // A docker config of a user is no news where nothing of it was asked for.
+        // Mistakes in a user's docker config don't matter if no credential of it is needed.
         let is_secret = matches!(source.source, CredentialSource::SecretFile { .. });
         let is_candidate = keyring.candidates.iter().any(|c| c.source == source.source);
         if !is_secret && !is_candidate {
@@ -41,30 +40,30 @@ pub(super) fn lint(evidence: &Evidence, findings: &mut Vec<Finding>) {
             finding = finding.map(|finding| {
                 finding
                     .confidence(Confidence::Medium)
-                    .fact("the registry refuses it; the password itself may be wrong all the same")
+                    .fact("the registry rejects it; the password itself may also be wrong")
             });
         }
         findings.extend(finding);
     }
 }
 
-/// The pull hangs on this credential: it was refused, and no other was taken. What comes after a
-/// token was given for it (no such tag), or instead of a word on it (503), is not its fault.
+/// The pull depends on this credential: it was rejected, and no other was accepted. A fault after a token
+/// was issued for it (no such tag), or one that is not about it (503), does not count.
 fn is_refused(evidence: &Evidence, source: &SourceEvidence, is_of: impl Fn(&str) -> bool) -> bool {
     evidence.walk.accepted().is_none()
         && evidence.walk.attempts.iter().any(|attempt| {
             let id = attempt.credential.as_ref();
             let is_its = id.is_some_and(|id| id.source == source.source && is_of(&id.key));
-            let said_no = match &attempt.token {
+            let is_rejected = match &attempt.token {
                 Step::Failed { fault, .. } => matches!(fault, TokenFault::Rejected { .. }),
                 Step::Done { .. } => false,
                 Step::Skipped { .. } => matches!(attempt.head.status(), Some(401 | 403)),
             };
-            is_its && said_no
+            is_its && is_rejected
         })
 }
 
-/// One finding for all that is odd in a source.
+/// One finding for all mistakes in a source.
 fn linted(source: &SourceEvidence, severity: Severity) -> Option<Finding> {
     if source.lint.is_empty() {
         return None;
@@ -74,14 +73,14 @@ fn linted(source: &SourceEvidence, severity: Severity) -> Option<Finding> {
             .severity(severity)
             .facts(
                 shown(source)
-                    .take(MAX_TOLD)
+                    .take(MAX_SHOWN)
                     .map(|lint| format!("{}: {lint}", source.source)),
             )
             .hint(fix_hints(source)),
     )
 }
 
-/// Where there is an identity token in its place, that there is no password is said already.
+/// The mistakes to report: a missing password is not, if an identity token takes its place.
 fn shown(source: &SourceEvidence) -> impl Iterator<Item = &Lint> {
     let has_token = |key: &Option<String>| {
         let mut all = source.lint.iter();
@@ -91,7 +90,7 @@ fn shown(source: &SourceEvidence) -> impl Iterator<Item = &Lint> {
     lint.filter(move |lint| lint.rule != LintRule::EmptyPassword || !has_token(&lint.key))
 }
 
-/// What to do about all kinds of what is odd.
+/// The fixes for all mistakes, each once.
 fn fix_hints(source: &SourceEvidence) -> String {
     let whose = &source.source;
     let mut hints: Vec<String> = Vec::new();
@@ -109,31 +108,31 @@ fn fix_hint(whose: &CredentialSource, lint: &Lint) -> String {
     let is_azure = key.contains(".azurecr.");
     match &lint.rule {
         LintRule::IdentityToken if is_azure => format!(
-            "Create {whose} anew with a user and a password: a service principal, or a token of the registry (`az acr \
-             login` gives an identity token)."
+            "Create {whose} again with a user and a password: a service principal, or a token of the registry (`az acr \
+                         login` gives an identity token)."
         ),
         LintRule::IdentityToken
         | LintRule::EmptyPassword
         | LintRule::EmptyUser
         | LintRule::NoLogin => {
-            format!("Create {whose} anew with a user and a password.")
+            format!("Create {whose} again with a user and a password.")
         }
         LintRule::NoAuths | LintRule::ConfigAsText { .. } => format!(
             "Write the docker config itself into .dockerconfigjson of {whose}: {{\"auths\": {{…}}}}."
         ),
         LintRule::AuthsInLegacy => {
-            format!("Create {whose} anew with the type kubernetes.io/dockerconfigjson.")
+            format!("Create {whose} again with the type kubernetes.io/dockerconfigjson.")
         }
         LintRule::Placeholder { .. } | LintRule::LikeVariable { .. } | LintRule::RobotCut => {
             format!(
-                "Create {whose} anew with the value itself in its place; a shell leaves a $ alone in single quotes."
+                "Create {whose} again with the actual value; in single quotes, a shell does not expand a $."
             )
         }
-        _ => format!("Look at {whose} for what is named above, and create it anew without it."),
+        _ => format!("Create {whose} again without the mistake named above."),
     }
 }
 
-/// Ends of credentials, past and near.
+/// Credentials that expired or expire soon.
 pub(super) fn expiry(evidence: &Evidence, findings: &mut Vec<Finding>) {
     let accepted = evidence.walk.accepted();
     let is_open = accepted.is_some_and(|attempt| attempt.credential.is_none());
@@ -153,17 +152,17 @@ pub(super) fn expiry(evidence: &Evidence, findings: &mut Vec<Finding>) {
                         confidence: Confidence::Medium,
                         ..finding
                     }
-                    .fact("the registry refuses it; when it was given is not known")
+                    .fact("the registry rejects it; when it was issued is unknown")
                 } else if is_open {
-                    finding
-                        .severity(Severity::Info)
-                        .fact("the registry gives this image to anyone, so this pull does without")
+                    finding.severity(Severity::Info).fact(
+                        "the registry serves this image to anyone, so this pull does not need it",
+                    )
                 } else if works && short_lived(expiry.sign).is_some() {
                     finding.severity(Severity::Info)
                 } else if works && finding.cause != Cause::CredentialExpiring {
                     finding
                         .confidence(Confidence::Medium)
-                        .fact("the registry takes it all the same")
+                        .fact("the registry accepts it nevertheless")
                 } else {
                     finding
                 }
@@ -172,7 +171,7 @@ pub(super) fn expiry(evidence: &Evidence, findings: &mut Vec<Finding>) {
     }
 }
 
-/// What is to be said of one end; `severity` where it is past.
+/// The finding for one expiry; `severity` applies if it is past.
 fn expired(
     source: &SourceEvidence,
     expiry: &Expiry,
@@ -186,7 +185,7 @@ fn expired(
     let sign = match expiry.sign {
         ExpirySign::TokenClaim => "its password is a token (JWT) whose `exp`",
         ExpirySign::EcrToken => {
-            "its password is a token of Amazon ECR, good for 12 h, whose `expiration`"
+            "its password is an Amazon ECR token, valid for 12 h, whose `expiration`"
         }
         ExpirySign::Annotation | ExpirySign::GoogleAccessToken | ExpirySign::GitlabJobToken => {
             "its annotation swr-auth-may-expires-at"
@@ -198,7 +197,7 @@ fn expired(
             new(Cause::CredentialExpiring)
                 .fact(format!("{who}: {life}"))
                 .hint(format!(
-                    "Create {} anew with a credential that lasts, or have something renew it.",
+                    "Create {} again with a credential that does not expire, or renew it automatically.",
                     source.source
                 )),
         );
@@ -210,10 +209,8 @@ fn expired(
             new(Cause::CredentialExpiring)
                 .severity(Severity::Info)
                 .confidence(Confidence::Low)
-                .fact(format!(
-                    "{who}: {sign} is there and can't be read as a time"
-                ))
-                .hint("Look at the annotation by hand: `kubectl get secret NAME -o yaml`."),
+                .fact(format!("{who}: {sign} can't be read as a time"))
+                .hint("Check the annotation: `kubectl get secret NAME -o yaml`."),
         );
     };
     let is_past = end <= now;
@@ -231,7 +228,7 @@ fn expired(
             new(Cause::SecretCopyExpired)
                 .severity(if is_past { severity } else { Severity::Warning })
                 .fact(fact)
-                .fact(format!("CCE renews '{CCES_OWN}' and no copy of it")),
+                .fact(format!("CCE renews only '{CCES_OWN}', not copies of it")),
         );
     }
     if is_past {
@@ -240,7 +237,7 @@ fn expired(
                 .severity(severity)
                 .fact(fact)
                 .hint(format!(
-                    "Create {} anew with a fresh credential, and find out what should have renewed it.",
+                    "Create {} again with a fresh credential, and find out what should have renewed it.",
                     source.source
                 )),
         );
@@ -254,11 +251,11 @@ fn expired(
     is_soon.then(|| {
         new(Cause::CredentialExpiring)
             .fact(fact)
-            .facts(life.map(|life| format!("its whole life is {}", span(life))))
+            .facts(life.map(|life| format!("its whole lifetime is {}", span(life))))
     })
 }
 
-/// The credential was refused as one that is not known; a 403 may speak of rights.
+/// A credential was rejected as unknown; a 403 may be about rights.
 fn is_unknown(evidence: &Evidence) -> bool {
     evidence.walk.attempts.iter().any(|attempt| {
         match (attempt.token.fault(), attempt.head.fault()) {
@@ -270,15 +267,15 @@ fn is_unknown(evidence: &Evidence) -> bool {
     })
 }
 
-/// What is known of the life of a credential that does not say when it ends.
+/// What is known about the lifetime of a credential without an expiry time.
 fn short_lived(sign: ExpirySign) -> Option<&'static str> {
     match sign {
         ExpirySign::TokenClaim | ExpirySign::Annotation | ExpirySign::EcrToken => None,
         ExpirySign::GoogleAccessToken => Some(
-            "its user is 'oauth2accesstoken': the password is an access token of Google, good for an hour if nothing else was asked for",
+            "its user is 'oauth2accesstoken': the password is a Google access token, valid for an hour unless requested otherwise",
         ),
         ExpirySign::GitlabJobToken => Some(
-            "its user is 'gitlab-ci-token': the password is good until the CI job that made it is over",
+            "its user is 'gitlab-ci-token': the password is valid until the CI job that created it ends",
         ),
     }
 }
@@ -294,14 +291,13 @@ fn span(duration: SignedDuration) -> String {
     }
 }
 
-/// Judges a pull secret by itself: what is odd in it, and until when it is good. Nothing was asked of any
-/// registry.
+/// Judges a pull secret on its own, without a request to any registry: mistakes in it, and its expiry.
 pub fn secret(source: &SourceEvidence, now: Timestamp) -> Vec<Finding> {
     let mut findings = Vec::new();
     if let Some(problem) = &source.problem {
         findings.push(new(Cause::SecretFormat).fact(format!("{}: {problem}", source.source)));
     }
-    // Where every key is spoiled, nothing can be pulled with it.
+    // If every key is spoiled, nothing can be pulled with it.
     let spoiled = |key: &String| {
         source
             .lint
@@ -315,7 +311,7 @@ pub fn secret(source: &SourceEvidence, now: Timestamp) -> Vec<Finding> {
     findings
 }
 
-/// Why none of a secret's keys is for an image (`Reference::name`); `None` when one is.
+/// Why none of a secret's keys matches an image (`Reference::name`); `None` if one does.
 pub fn secret_for_image(image: &str, keyring: &KeyringEvidence) -> Option<Finding> {
     if !keyring.candidates.is_empty() {
         return None;
@@ -323,7 +319,7 @@ pub fn secret_for_image(image: &str, keyring: &KeyringEvidence) -> Option<Findin
     let facts = keyring
         .mismatches
         .iter()
-        .take(MAX_TOLD)
+        .take(MAX_SHOWN)
         .map(|m| format!("{}: {}", m.credential, m.rule));
     let server = docker_server(image.split('/').next().unwrap_or(image));
     Some(
@@ -331,9 +327,9 @@ pub fn secret_for_image(image: &str, keyring: &KeyringEvidence) -> Option<Findin
             .fact(format!("no server key matches {image}"))
             .facts(facts)
             .hint(format!(
-                "If it is meant for this image, create it anew with --docker-server={server}."
+                "If it is meant for this image, create it again with --docker-server={server}."
             )),
     )
 }
 
-const MAX_TOLD: usize = 12;
+const MAX_SHOWN: usize = 12;

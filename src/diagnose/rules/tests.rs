@@ -1,5 +1,5 @@
 //! The rules, each in both directions: a finding appears in its case, and nothing besides it; a
-//! healthy walk and its harmless variants have none.
+//! healthy check and its harmless variants have none.
 
 use std::time::Duration;
 
@@ -132,7 +132,7 @@ fn harmless_variants_of_a_healthy_walk_have_none() {
     public.keyring.mismatches = vec![mismatch("ghcr.io", MatchRule::Labels { key: 2, image: 3 })];
     quiet(&public);
 
-    // `/v2/` itself is closed, which containerd never asks for.
+    // `/v2/` itself is closed, which containerd never requests.
     let mut closed = healthy();
     closed.walk.ping = failed(status(403, None, false));
     quiet(&closed);
@@ -244,7 +244,7 @@ fn servers_of_two_minds_are_split_horizon_and_not_a_wrong_name() {
     let finding = only(&evidence, "dns_split_horizon", Critical);
     says(
         &finding,
-        &["10.0.0.2 says NXDOMAIN", "10.0.0.3 says 10.0.3.9"],
+        &["10.0.0.2 answers NXDOMAIN", "10.0.0.3 answers 10.0.3.9"],
     );
 
     let mut evidence = healthy();
@@ -252,11 +252,11 @@ fn servers_of_two_minds_are_split_horizon_and_not_a_wrong_name() {
     queries.push(query(3, REGISTRY, Family::V4, Ok(&["203.0.113.9"])));
     says(
         &only(&evidence, "dns_split_horizon", Warning),
-        &["a pull goes by the answer of 10.0.0.2"],
+        &["a pull uses the answer of 10.0.0.2"],
     );
 }
 
-/// The registry's name, first asked of 10.0.0.2 and then of 10.0.0.3, which has the answer.
+/// The registry's name, queried first at 10.0.0.2 and then at 10.0.0.3, which has the answer.
 fn two_servers(first: &DnsFault) -> Evidence {
     let mut evidence = healthy();
     let resolve = &mut evidence.leg_mut(Role::Registry).resolve;
@@ -282,7 +282,7 @@ fn a_dead_server_costs_time_only_before_the_one_that_answers() {
         &finding,
         &[
             "10.0.0.2 does not answer within 5.0 s",
-            "5 s at each lookup",
+            "5 s for each lookup",
         ],
     );
     let finding = only(&two_servers(&DnsFault::ServFail), "dns_error", Warning);
@@ -312,10 +312,10 @@ fn a_family_that_is_swallowed_is_told_at_the_server_that_a_pull_asks() {
     let finding = only(&evidence, "dns_slow_5s", Warning);
     says(
         &finding,
-        &["10.0.0.2 answers A", "and not AAAA", "5 s for each try"],
+        &["10.0.0.2 answers A", "but not AAAA", "5 s for each attempt"],
     );
 
-    // The same at a server that is never asked.
+    // The same at a server that is never queried.
     let mut evidence = healthy();
     let resolve = &mut evidence.leg_mut(Role::Registry).resolve;
     resolve
@@ -386,7 +386,7 @@ fn an_old_hosts_entry_is_the_cause_of_what_does_not_connect() {
         &[REGISTRY, "at 10.0.3.9", "at 10.0.4.1"],
     );
     assert_eq!(codes(&judge(&evidence).consequences), ["tcp_timeout"]);
-    // Of the entry's own family DNS says nothing; and this machine's lack of a route speaks of no entry.
+    // DNS has no address of the entry's family; and this machine's lack of a route is not about the entry.
     let other_family = beside(TcpFault::Timeout, Family::V6, Ok(&["2001:db8::1"]));
     only(&other_family, "tcp_timeout", Critical);
     let no_route = TcpFault::NetUnreachable { icmp: None };
@@ -402,7 +402,7 @@ fn an_old_hosts_entry_is_the_cause_of_what_does_not_connect() {
         "tcp_timeout",
         Critical,
     );
-    // The port is closed, whoever named the address.
+    // The port is closed, with any source of the address.
     says(
         &only(
             &from_hosts(TcpFault::Refused { icmp: None }),
@@ -411,7 +411,7 @@ fn an_old_hosts_entry_is_the_cause_of_what_does_not_connect() {
         ),
         &[REGISTRY, "10.0.3.9", "hosts file"],
     );
-    // This machine's own policy says nothing of the entry.
+    // This machine's own policy is not about the entry.
     only(
         &from_hosts(TcpFault::LocalPolicy { errno: 1 }),
         "local_policy",
@@ -465,7 +465,7 @@ fn each_way_not_to_connect_has_its_cause() {
         (
             TcpFault::Timeout,
             "tcp_timeout",
-            &["10.0.3.9:443", "after 5.0 s", "Within the VPC"][..],
+            &["10.0.3.9:443", "after 5.0 s", "within the VPC"][..],
         ),
         (
             TcpFault::Refused { icmp: None },
@@ -476,7 +476,7 @@ fn each_way_not_to_connect_has_its_cause() {
         (
             TcpFault::Prohibited { icmp: icmp(13) },
             "tcp_prohibited",
-            &["ICMP 3/13 from 10.0.0.1", "Ask whoever runs 10.0.0.1"],
+            &["ICMP 3/13 from 10.0.0.1", "Ask the operator of 10.0.0.1"],
         ),
         (
             TcpFault::LocalPolicy { errno: 1 },
@@ -554,7 +554,7 @@ fn the_advice_on_a_timeout_fits_the_address() {
         ("100.125.1.9", "100.125.0.0/16"),
         ("198.19.128.9", "198.19.128.0/17"),
         ("100.70.1.1", "security group"),
-        ("10.0.3.9", "Within the VPC"),
+        ("10.0.3.9", "within the VPC"),
         ("203.0.113.9", "SNAT"),
     ] {
         let mut evidence =
@@ -862,11 +862,11 @@ fn an_unknown_authority_is_described_by_what_was_presented() {
     says(&with(REGISTRY, "CN=a", "CN=a"), &["self-signed"]);
     says(
         &with(REGISTRY, "CN=R11, O=Let's Encrypt", "CN=b"),
-        &["public authority", "old bundle"],
+        &["public CA", "bundle of roots here is old"],
     );
     says(
         &with("ghcr.io", "CN=Corp proxy", "CN=b"),
-        &["proxy that reads TLS"],
+        &["intercepts TLS"],
     );
     says(
         &with(REGISTRY, "CN=Example CA", "CN=b"),
@@ -876,7 +876,7 @@ fn an_unknown_authority_is_described_by_what_was_presented() {
 
 #[test]
 fn a_certificate_fault_is_the_clocks_only_when_every_server_says_so() {
-    // The registry's plain-http or verified answer tells the time, the storage's certificate fails.
+    // The registry's plain-http or verified response has the time, the storage's certificate fails.
     let with = |registry, token| {
         let mut evidence = healthy().unsecured(Role::Blob, expired());
         evidence.vantage.not_observed.clear();
@@ -894,7 +894,7 @@ fn a_certificate_fault_is_the_clocks_only_when_every_server_says_so() {
         &[
             "172800 s ahead of",
             "all 2 servers",
-            "the refused certificate is valid",
+            "the rejected certificate is valid",
         ],
     );
     assert_eq!(codes(&judge(&evidence).consequences), ["tls_expired"]);
@@ -935,7 +935,10 @@ fn a_wrong_clock_is_told_with_whose_it_is() {
     );
     assert_eq!(theirs.leg, Some(Role::Registry));
     let either = with(clock(-400), None, None);
-    says(&either, &["400 s ahead", "can't be told"]);
+    says(
+        &either,
+        &["400 s ahead", "which of the two clocks is wrong is unknown"],
+    );
     assert_eq!(either.confidence, Confidence::Medium);
 }
 
@@ -946,7 +949,7 @@ fn a_certificate_near_its_end_is_told() {
         vec![certificate(AUTH, days_from_now(-80), days_from_now(10))];
     says(
         &only(&evidence, "tls_expiring", Warning),
-        &[AUTH, "10 days left of 90 days"],
+        &[AUTH, "10 days of 90 days remain"],
     );
 }
 
@@ -1010,7 +1013,7 @@ fn without_a_credential_the_cause_is_that_there_is_none() {
             &finding,
             &[
                 "no credential was given",
-                "anonymous as far as seen",
+                "anonymous as far as observed",
                 "imagePullSecrets",
                 REGISTRY,
                 "team/app",
@@ -1083,7 +1086,7 @@ fn a_key_for_this_registry_that_does_not_match_is_the_cause() {
             &[
                 text,
                 &format!(
-                    "Create secret shop/regcred anew with --docker-server={REGISTRY} in place of '{key}'"
+                    "Create secret shop/regcred again with --docker-server={REGISTRY} in place of '{key}'"
                 ),
             ],
         );
@@ -1093,7 +1096,7 @@ fn a_key_for_this_registry_that_does_not_match_is_the_cause() {
         "secret_key_mismatch",
         Critical,
     );
-    says(&finding, &["user and password into the entry"]);
+    says(&finding, &["user and password to the entry"]);
 
     // Docker Hub's key is not Docker Hub's host.
     let rule = MatchRule::Labels { key: 3, image: 2 };
@@ -1503,7 +1506,7 @@ fn what_the_registry_says_of_the_manifest_has_its_cause() {
     );
     says(
         &only(&anonymous, "name_unknown", Critical),
-        &["asked anonymously"],
+        &["requested anonymously"],
     );
 }
 
@@ -1515,7 +1518,7 @@ fn a_host_that_is_no_registry_is_told_from_one_that_lacks_the_image() {
     let mut evidence = healthy().refused(None, nothing(), failed(status(404, None, false)));
     evidence.walk.ping = failed(status(404, None, false));
     only(&evidence, "not_a_registry", Critical);
-    // It speaks of its manifests, so it is one, whatever it says to /v2/.
+    // It answers about manifests, so it is a registry, whatever its response to /v2/.
     let mut evidence = healthy().refused(
         None,
         nothing(),
@@ -1550,7 +1553,7 @@ fn a_403_without_challenge_or_code_is_somebody_in_front() {
     only(&evidence, "fw_403", Critical);
     evidence.walk.ping = failed(status(403, None, false));
     only(&evidence, "fw_403", Critical);
-    // A user that the registry asked for is refused by the registry.
+    // The registry required a user and rejects it.
     let evidence = with_secret(grant(Access::Unreadable), failed(status(403, None, false)));
     only(&evidence, "auth_denied", Critical);
 }
@@ -1718,7 +1721,7 @@ fn what_is_behind_a_mirror_is_a_fact_and_a_finding_only_where_it_would_not_serve
     let finding = only(&evidence, "mirror_no_fallback", Info);
     says(&finding, &["mirror.test", "manifest_unknown"]);
 
-    // What can't be told is no finding.
+    // If it is unknown, there is no finding.
     let evidence = behind(&failed(HttpFault::RequestLimit { limit: 256 }));
     let verdict = judge(&evidence);
     assert!(verdict.findings.is_empty(), "{verdict:#?}");
@@ -1749,7 +1752,7 @@ fn a_limit_is_told_before_it_is_used_up_and_not_twice() {
     evidence.walk.rate_limit = Some(rate_limit(0));
     says(
         &only(&evidence, "rate_limited", Critical),
-        &["limit 100, 0 left", "203.0.113.7"],
+        &["limit 100, 0 remaining", "203.0.113.7"],
     );
 }
 
@@ -1954,7 +1957,7 @@ fn who() -> impl Strategy<Value = Option<CredentialId>> {
     prop::option::of(Just(credential(REGISTRY)))
 }
 
-/// What may be odd about any walk, whether it comes to its end or not.
+/// Variants of any check, whether it ends early or not.
 fn odd() -> impl Strategy<Value = Evidence> {
     let ahead = prop::sample::select(vec![None, Some(0), Some(400), Some(-400), Some(-172_800)]);
     let host = prop::sample::select(vec![REGISTRY, "auth.docker.io", "registry"]);

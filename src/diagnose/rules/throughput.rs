@@ -1,4 +1,4 @@
-//! What the rate of layers means for the pull, and what to do about what bounds it.
+//! Rules for the download rate of layers: what limits it, what that means for the pull, and the fix.
 
 use std::time::Duration;
 
@@ -14,21 +14,21 @@ use crate::model::path::{EipOf, PathClass};
 use crate::model::transfer::{StreamEnd, TransferEnd, TransferStream};
 use crate::model::units::HumanDuration;
 
-/// A pull of this length bothers nobody, unless somebody said what is expected.
+/// A pull of this length is acceptable unless another expectation is set.
 const BEARABLE: Duration = Duration::from_mins(1);
 
-/// A rollout is given up after this unless the Deployment says otherwise (progressDeadlineSeconds).
+/// Kubernetes' default for a Deployment's progressDeadlineSeconds.
 const PROGRESS_DEADLINE: Duration = Duration::from_mins(10);
 
-/// containerd gives a pull up when no byte came for so long (image_pull_progress_timeout).
-const NO_PROGRESS: &str = "containerd gives a pull up after 5 minutes without a byte \
-                           (image_pull_progress_timeout); slowness alone never does that";
+/// containerd aborts a pull without progress (image_pull_progress_timeout).
+const NO_PROGRESS: &str = "containerd aborts a pull after 5 minutes without a byte \
+                           (image_pull_progress_timeout); a slow download alone never does that";
 
-/// What bounds the rate.
+/// What limits the rate.
 pub(super) fn bound(evidence: &Evidence) -> Option<Finding> {
     let (judged, bound) = throughput::judge_with_bound(evidence)?;
     let bound = bound?;
-    // A limit that nobody suffers from is worth knowing, and no warning.
+    // A limit that does not hurt is worth knowing, but not a warning.
     let is_borne = judged
         .pull_seconds
         .is_none_or(|seconds| seconds <= expected(evidence).unwrap_or(BEARABLE).as_secs_f64());
@@ -42,80 +42,79 @@ pub(super) fn bound(evidence: &Evidence) -> Option<Finding> {
     )
 }
 
-/// What somebody said that a pull may take.
+/// The expected duration of a pull, if one was given.
 fn expected(evidence: &Evidence) -> Option<Duration> {
     evidence.walk.transfer.as_ref()?.expected_within
 }
 
 fn hint(evidence: &Evidence, judged: &Throughput, cause: Cause, is_ours: bool) -> String {
-    let wish = wished(evidence, judged);
+    let needed = needed_bandwidth(evidence, judged);
     match cause {
-        Cause::BwEipCap => format!("{}{wish}; or {NEARER}.", more_for_eip(evidence)),
+        Cause::BwEipCap => format!("{}{needed}; or {NEARER}.", more_for_eip(evidence)),
         Cause::BwCap if is_ours => format!(
-            "Buy bandwidth for the way out that this machine uses (its EIP, the EIP of the NAT gateway, a shared bandwidth, or the line){wish}; or {NEARER}."
+            "Buy bandwidth for the egress of this machine (its EIP, the EIP of the NAT gateway, a shared bandwidth, or the line){needed}; or {NEARER}."
         ),
         Cause::BwCap => format!(
-            "Find out first on which side the limit is, as said above. If the limit is ours, buy bandwidth{wish}; if it is the registry's, ask its owner, or {NEARER}."
+            "Find out first on which side the limit is, as described above. If it is on this side, buy bandwidth{needed}; if it is the registry's, ask its operator, or {NEARER}."
         ),
-        Cause::BwPerFlow => "Read more layers at once: max_concurrent_downloads in containerd's configuration (3 unless set), or parts of a layer at once (concurrent_layer_fetch_buffer, containerd 2.1); or ask the registry's owner about the limit.".to_owned(),
-        Cause::BwWindow if is_ours => "Raise the third value of net.ipv4.tcp_rmem on the node (bytes; a round trip's worth of the rate that is wanted), or use a registry that is nearer.".to_owned(),
-        Cause::BwWindow => "Ask the registry's owner for larger send buffers (net.ipv4.tcp_wmem there), or use a registry that is nearer; more layers at once (max_concurrent_downloads) help meanwhile.".to_owned(),
-        Cause::BwLoss => "Give these numbers to whoever runs the way (the cloud, or the line): a good one loses below 0.01 %. More layers at once (max_concurrent_downloads) help meanwhile.".to_owned(),
+        Cause::BwPerFlow => "Download more layers at once: max_concurrent_downloads in containerd's configuration (3 unless set), or parts of a layer at once (concurrent_layer_fetch_buffer, containerd 2.1); or ask the registry's operator about the limit.".to_owned(),
+        Cause::BwWindow if is_ours => "Raise the third value of net.ipv4.tcp_rmem on the node (in bytes; the desired rate times the round-trip time), or use a nearer registry.".to_owned(),
+        Cause::BwWindow => "Ask the registry's operator for larger send buffers (net.ipv4.tcp_wmem there), or use a nearer registry; more layers at once (max_concurrent_downloads) help meanwhile.".to_owned(),
+        Cause::BwLoss => "Report these figures to the operator of the network (the cloud, or the line): a good path loses less than 0.01 % of packets. More layers at once (max_concurrent_downloads) help meanwhile.".to_owned(),
         Cause::BwThrottle => format!(
-            "Small images are not hurt; for large ones {NEARER}, or ask whose limit it is: the registry's, the CDN's or the gateway's."
+            "For large images, {NEARER}, or find out whose limit it is: the registry's, the CDN's or the gateway's. Small images are not affected."
         ),
-        Cause::BwRemote => format!("Buying bandwidth does not help: {NEARER}, or ask the registry's owner."),
+        Cause::BwRemote => format!("Don't buy bandwidth, it does not help: {NEARER}, or ask the registry's operator."),
         Cause::BwNode => "Use an instance type with more bandwidth, or spread large images over more nodes.".to_owned(),
-        _ => "Give this program more CPU, or ask again when the machine is less busy: these rates are what it could read, not what the way gives.".to_owned(),
+        _ => "Give this program more CPU, or check again when the machine is less busy: these rates are what it could read, not what the path delivers.".to_owned(),
     }
 }
 
-const NEARER: &str =
-    "copy the image to a registry of this region, by its private address (SWR on Huawei Cloud)";
+const NEARER: &str = "copy the image to a registry in this region and pull from its private address (SWR on Huawei Cloud)";
 
-/// `: 34 Mbit/s for this image in 60 s`: what would have to be bought.
-fn wished(evidence: &Evidence, judged: &Throughput) -> String {
+/// The bandwidth that would suffice, in parentheses; empty if the pull is fast enough.
+fn needed_bandwidth(evidence: &Evidence, judged: &Throughput) -> String {
     let within = expected(evidence).unwrap_or(BEARABLE);
     let is_slow = judged
         .pull_seconds
         .is_some_and(|seconds| seconds > within.as_secs_f64());
     match bought_for(evidence, within).filter(|_| is_slow) {
         Some(mbit) => format!(
-            " ({mbit:.0} Mbit/s would bring this image in {})",
+            " (this image needs {mbit:.0} Mbit/s to download in {})",
             HumanDuration(within)
         ),
         None => String::new(),
     }
 }
 
-/// The bandwidth that brings all layers in time, in Mbit/s.
+/// The bandwidth that downloads all layers in time, in Mbit/s.
 fn bought_for(evidence: &Evidence, within: Duration) -> Option<f64> {
     let size = evidence.walk.manifest.done()?.layers_size;
     #[expect(clippy::cast_precision_loss, reason = "an estimate")]
     let needed = size.0 as f64 * 8.0 / 1e6 / within.as_secs_f64();
-    // Headers of IP and TCP are bought with the bytes.
+    // IP and TCP headers use bandwidth too.
     Some((needed / 0.95).ceil())
 }
 
-/// Which EIP bounds the rate, where one does, and how it gets more.
+/// How to give the EIP that limits the rate more bandwidth.
 fn more_for_eip(evidence: &Evidence) -> &'static str {
     let path = throughput::path_of(evidence);
     let (class, eip_of) = path.map_or((None, None), |p| (p.class, p.attributes.eip_of));
     match (class, eip_of) {
         (Some(PathClass::PublicEip), Some(EipOf::Pod)) if evidence.vantage.is_huawei() => {
-            "Set yangtse.io/eip-bandwidth-size on the pod template above 10 (up to 10 Mbit/s an EIP receives at 10 anyway; running pods keep what they have), or share a larger bandwidth (yangtse.io/eip-bandwidth-id)"
+            "Set yangtse.io/eip-bandwidth-size on the pod template above 10 (with 10 Mbit/s or less, an EIP receives at 10 anyway; running pods keep theirs), or share a larger bandwidth (yangtse.io/eip-bandwidth-id)"
         }
         (Some(PathClass::PublicEip), Some(EipOf::Pod)) => "Give the pod's EIP more bandwidth",
         (Some(PathClass::PublicEip), _) => {
-            "Give the node's EIP more bandwidth (on Huawei Cloud more than 10 Mbit/s: up to that it receives at 10 anyway), or add it to a shared bandwidth"
+            "Give the node's EIP more bandwidth (on Huawei Cloud more than 10 Mbit/s: with 10 or less, it receives at 10 anyway), or add it to a shared bandwidth"
         }
         _ => {
-            "Give the EIP of the NAT gateway's SNAT rule more bandwidth: all nodes behind it share that"
+            "Give the EIP of the NAT gateway's SNAT rule more bandwidth: all nodes behind it share it"
         }
     }
 }
 
-/// A stream that had begun, and went silent.
+/// A stream that received bytes and then stalled.
 pub(super) fn stalled(evidence: &Evidence) -> Option<Finding> {
     let transfer = evidence.walk.transfer.as_ref()?;
     let is_silent = |stream: &&TransferStream| {
@@ -130,7 +129,7 @@ pub(super) fn stalled(evidence: &Evidence) -> Option<Finding> {
         of_all && (waited || failed)
     };
     let silent: Vec<&TransferStream> = transfer.streams.iter().filter(is_silent).collect();
-    // One that waits while others get all of the way is none; one that was given up is.
+    // A stream that waits while others use the whole bandwidth does not count; one that was aborted does.
     let mut running = transfer.streams.iter().filter_map(|s| s.silent);
     let all_are_silent = running.all(|silent| silent >= QUIET);
     let given_up = |stream: &&&TransferStream| stream.silent.is_none();
@@ -141,26 +140,26 @@ pub(super) fn stalled(evidence: &Evidence) -> Option<Finding> {
             .severity(Severity::Warning)
             .confidence(Confidence::high_if(silent.len() > 1))
             .fact(format!(
-                "layer {} from {}: {} came, then not a byte for {}, when the test ended",
+                "layer {} from {}: {} arrived, then not a byte for {}, when the test ended",
                 first.digest,
                 first.endpoint,
                 first.bytes,
                 HumanDuration(longest)
             ))
             .fact(format!(
-                "{} of {} streams went silent like that",
+                "{} of {} streams stalled like that",
                 silent.len(),
                 transfer.streams.len()
             ))
             .fact(NO_PROGRESS)
             .hint(format!(
-                "Look at {} and at what stands before it (load balancer, proxy, firewall) for connections that stop in the middle; whether the silence lasts 5 minutes is told by `--transfer full --timeout 6m`.",
+                "Check {} and the load balancer, proxy or firewall in front of it for connections that stall; `--transfer full --timeout 6m` shows whether the stall lasts 5 minutes.",
                 first.endpoint
             )),
     )
 }
 
-/// A second may be a lost packet, and slow start after it.
+/// A shorter stall may be a lost packet, with slow start after it.
 const SILENT: Duration = Duration::from_secs(2);
 /// A stream that began later has not been silent for as long.
 const QUIET: Duration = Duration::from_millis(500);
@@ -168,7 +167,7 @@ const QUIET: Duration = Duration::from_millis(500);
 /// The first byte of a layer is late, and the rest is not.
 pub(super) fn first_byte(evidence: &Evidence) -> Option<Finding> {
     let transfer = evidence.walk.transfer.as_ref()?;
-    // A program without a processor is late with everything.
+    // Without CPU time, this program is late with everything.
     if throughput::judge(evidence).is_some_and(|judged| judged.disturbed.is_some()) {
         return None;
     }
@@ -184,40 +183,41 @@ pub(super) fn first_byte(evidence: &Evidence) -> Option<Finding> {
             "{from}: {} for the first byte",
             HumanDuration(touch)
         ))
-        .facts(
-            stream
-                .min_rtt
-                .map(|trip| format!("the round trip to there takes {}", HumanDuration(trip))),
-        );
+        .facts(stream.min_rtt.map(|trip| {
+            format!(
+                "the round-trip time to that server is {}",
+                HumanDuration(trip)
+            )
+        }));
     let finding = match stream.first_byte {
         Some(again) if again * 4 <= touch => finding
             .severity(Severity::Info)
             .confidence(Confidence::Medium)
             .fact(format!(
-                "asked again it took {}: the server had it at hand by then, a cold cache",
+                "requested again, it took {}: the server had it ready by then, a cold cache",
                 HumanDuration(again)
             ))
-            .hint("Nothing, where layers are pulled often; else a pull-through cache that is nearer to their storage."),
+            .hint("Do nothing if layers are pulled often; otherwise use a pull-through cache nearer to their storage."),
         Some(again) => finding
             .fact(format!(
-                "asked again it took {}: no cache helps, its storage is slow to open a layer",
+                "requested again, it took {}: no cache helps, its storage is slow to open a layer",
                 HumanDuration(again)
             ))
             .hint(format!(
-                "Ask whoever runs {} about its storage; every layer of every pull waits so long.",
+                "Ask the operator of {} about its storage; every layer of every pull waits this long.",
                 stream.endpoint
             )),
         None => finding
             .confidence(Confidence::Low)
-            .hint(format!("Ask whoever runs {} about its storage.", stream.endpoint)),
+            .hint(format!("Ask the operator of {} about its storage.", stream.endpoint)),
     };
     Some(finding)
 }
 
 const LATE: Duration = Duration::from_secs(1);
 
-/// The layers take longer than they may. Only a rate that lasts says so, or one that is far too small:
-/// a moment may have been slow start.
+/// The layers take longer than allowed. Only a sustained rate shows that, or one that is far too low: a
+/// short test may have seen slow start.
 pub(super) fn low(evidence: &Evidence) -> Option<Finding> {
     let transfer = evidence.walk.transfer.as_ref()?;
     let (judged, found) = (throughput::judge(evidence)?, evidence.walk.manifest.done()?);
@@ -228,7 +228,7 @@ pub(super) fn low(evidence: &Evidence) -> Option<Finding> {
     let is_sure = rate.is_sustained && times(seconds) > 1.0;
     let is_long = transfer.end == TransferEnd::TimeLimit && transfer.took >= Duration::from_secs(3);
     if is_long && !rate.is_sustained {
-        // By all that came in all that time, with the wait for the first byte.
+        // From all bytes in the whole time, the wait for the first byte included.
         let bytes: u64 = transfer.streams.iter().map(|stream| stream.bytes.0).sum();
         #[expect(clippy::cast_precision_loss, reason = "an estimate")]
         let share = bytes.max(1) as f64 / found.layers_size.0.max(1) as f64;
@@ -241,14 +241,14 @@ pub(super) fn low(evidence: &Evidence) -> Option<Finding> {
     let leg = throughput::leg_of(evidence);
     let seen = if rate.is_sustained {
         format!(
-            "{} last, within {} to {}",
+            "{} sustained, between {} and {}",
             rate::mbit(rate.bytes_per_second),
             rate::mbit(rate.low_bytes_per_second),
             rate::mbit(rate.high_bytes_per_second)
         )
     } else {
         format!(
-            "{} were seen for {}; whether that lasts is not known",
+            "{} over {}; whether that lasts is unknown",
             rate::mbit(rate.bytes_per_second),
             HumanDuration(transfer.took)
         )
@@ -259,7 +259,7 @@ pub(super) fn low(evidence: &Evidence) -> Option<Finding> {
             .confidence(Confidence::Medium)
             .fact(seen)
             .fact(format!(
-                "the {} of this platform's layers take about {}, without unpacking; {} are allowed ({whose})",
+                "the {} of this platform's layers take about {}, without unpacking; the limit is {} ({whose})",
                 found.layers_size,
                 HumanDuration(Duration::try_from_secs_f64(seconds).unwrap_or(Duration::MAX)),
                 HumanDuration(within)
@@ -268,10 +268,10 @@ pub(super) fn low(evidence: &Evidence) -> Option<Finding> {
     )
 }
 
-/// How long a pull may take, and who says so.
+/// How long a pull may take, and the source of that limit.
 fn limit(evidence: &Evidence) -> (Duration, String) {
     if let Some(within) = expected(evidence) {
-        return (within, "as expected by whoever asked".to_owned());
+        return (within, "the expected time given for this check".to_owned());
     }
     let deadlines = evidence.pods.iter();
     let shortest = deadlines
@@ -284,7 +284,7 @@ fn limit(evidence: &Evidence) -> (Duration, String) {
         ),
         None => (
             PROGRESS_DEADLINE,
-            "a Deployment's progressDeadlineSeconds, unless it says otherwise".to_owned(),
+            "the default of a Deployment's progressDeadlineSeconds".to_owned(),
         ),
     }
 }
@@ -295,11 +295,11 @@ fn low_hint(evidence: &Evidence, mbit: f64) -> String {
     {
         let more = more_for_eip(evidence);
         return format!(
-            "It takes {mbit:.0} Mbit/s for this node alone, and an EIP may bound that. {more}; or {NEARER}."
+            "{more}; or {NEARER}. This node alone needs {mbit:.0} Mbit/s, and an EIP may limit it."
         );
     }
     let from = path.map_or_else(String::new, |path| format!(" from {}", path.endpoint));
-    format!("It takes {mbit:.0} Mbit/s{from}; or {NEARER}.")
+    format!("Increase the bandwidth to {mbit:.0} Mbit/s{from}; or {NEARER}.")
 }
 
 #[cfg(test)]
@@ -464,7 +464,11 @@ mod tests {
             "{by_deadline}"
         );
         assert_eq!(says(Some(2), Some(4)), None, "who asks knows better");
-        assert!(says(None, Some(2)).unwrap().contains("whoever asked"));
+        assert!(
+            says(None, Some(2))
+                .unwrap()
+                .contains("given for this check")
+        );
     }
 
     #[test]

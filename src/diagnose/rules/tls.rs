@@ -1,4 +1,4 @@
-//! TLS and clocks.
+//! Rules for TLS handshakes and clocks.
 
 use super::finding::alert_hint;
 use jiff::{SignedDuration, Timestamp};
@@ -13,8 +13,8 @@ use crate::model::evidence::{ClockCheck, Evidence, Leg};
 use crate::model::fault::{Phase, TlsFault, instant};
 use crate::model::units::HumanDuration;
 
-/// Clocks that differ by more than this are told; HTTP dates have whole seconds, and tokens are
-/// given a minute's leeway by most services.
+/// Larger clock differences are reported. HTTP dates have whole seconds, and most services allow a minute's
+/// leeway for tokens.
 const SKEW: SignedDuration = SignedDuration::from_secs(60);
 
 /// A handshake that failed.
@@ -41,7 +41,7 @@ pub(super) fn handshake(evidence: &Evidence, leg: &Leg) -> Option<Finding> {
     Some(finding)
 }
 
-/// What was seen of a handshake that failed for this cause.
+/// The facts of a handshake that failed for this cause.
 pub(super) fn facts(evidence: &Evidence, leg: &Leg, fault: &TlsFault, cause: Cause) -> Vec<String> {
     let mut facts = certificates::facts(leg);
     facts.extend(chain(leg, certificates::hangs_on_roots(cause)));
@@ -50,24 +50,24 @@ pub(super) fn facts(evidence: &Evidence, leg: &Leg, fault: &TlsFault, cause: Cau
     facts
 }
 
-/// Which files of the bundle containerd may not have read.
+/// Files of the CA bundle that containerd may not have read since they changed.
 fn changed_bundle(evidence: &Evidence, leg: &Leg) -> impl Iterator<Item = String> {
     let changed = evidence.walk.roots.changed.iter().cloned();
     changed.filter(|_| leg.tls.depends_on_changed_roots)
 }
 
-/// The cause of a fault that no certificate has, and what to do.
+/// Cause and hint for a fault that is not about a certificate.
 fn of_connection(leg: &Leg, fault: &TlsFault) -> Finding {
     let host = &leg.endpoint.host;
     let authority = leg.endpoint.authority();
     match fault {
         TlsFault::PlainHttp => new(Cause::TlsPlainHttp).hint(format!(
-            "Give {authority} TLS; if it must stay without, write `server = \"http://{authority}\"` in certs.d/{authority}/hosts.toml on the nodes, and probe with --plain-http."
+            "Enable TLS at {authority}; if it must stay without, set `server = \"http://{authority}\"` in certs.d/{authority}/hosts.toml on the nodes, and probe with --plain-http."
         )),
         TlsFault::NotTls { .. } => new(Cause::TlsNotTls),
-        // Go offers suites that ours lacks, and the server says no more.
+        // Go offers cipher suites that rustls lacks, and the server reports no more.
         fault if fault.is_undecided() => new(Cause::TlsUndecided).hint(format!(
-            "{} In any case have '{host}' offer TLS 1.2 with ECDHE and AES-GCM, or TLS 1.3.",
+            "{} In any case, configure '{host}' to offer TLS 1.2 with ECDHE and AES-GCM, or TLS 1.3.",
             certificates::PULL_ON_THE_NODE
         )),
         TlsFault::Alert { alert, .. } => {
@@ -80,7 +80,7 @@ fn of_connection(leg: &Leg, fault: &TlsFault) -> Finding {
     }
 }
 
-/// A ClientHello of two packets is dropped where one of one packet is answered.
+/// A ClientHello of two packets is dropped while one of one packet is answered.
 pub(super) fn large_hello(_: &Evidence, leg: &Leg) -> Option<Finding> {
     let trial = leg
         .large_hello
@@ -90,40 +90,43 @@ pub(super) fn large_hello(_: &Evidence, leg: &Leg) -> Option<Finding> {
     let took = HumanDuration(short.took().unwrap_or_default());
     let mut finding = at(Cause::TlsLargeHello, leg.role, Phase::Tls)
         .fact(format!(
-            "{} at {}, tried at {}: a ClientHello of {} bytes, which fills two packets: {fault}",
+            "{} at {}, tried at {}: a ClientHello of {} bytes, which needs two packets: {fault}",
             leg.endpoint,
             trial.to,
             instant(trial.at),
             trial.bytes.0
         ))
         .fact(format!(
-            "the usual one, which fits into one packet, was answered right after it, in {took}"
+            "the usual one, which fits into one packet, was answered right after that, in {took}"
         ))
         .hint(format!(
-            "Fix the firewall, filter or load balancer before {} that drops a ClientHello of two packets. It will cut off clients that offer a post-quantum share: containerd built with Go 1.24 or later (unless GODEBUG=tlsmlkem=0 is set for it), and browsers.",
+            "Fix the firewall, filter or load balancer in front of {} that drops a ClientHello of two packets. It blocks clients that offer a post-quantum key share: containerd built with Go 1.24 or later (unless GODEBUG=tlsmlkem=0 is set for it), and browsers.",
             leg.endpoint.authority()
         ));
     if trial.in_a_row > 1 {
-        finding = finding.fact(format!("{} trials in a row found it", trial.in_a_row));
+        finding = finding.fact(format!(
+            "{} trials in a row had the same result",
+            trial.in_a_row
+        ));
     } else {
         finding = finding.confidence(Confidence::Medium);
     }
     Some(finding)
 }
 
-/// Small segments tell lost large packets from a filter: `advmss` bounds what the peer sends, `mtu`
-/// what we send (ip-route(8)).
+/// Small segments distinguish lost large packets from a filter: `advmss` limits the segments the peer sends,
+/// `mtu` those of this machine (ip-route(8)).
 fn hang_hint(leg: &Leg) -> String {
     match leg.connect.outcome.done() {
         Some(connected) => format!(
-            "Lower the segment size for {0} and probe again (`ip route replace {0} via GATEWAY advmss 1200 mtu 1280`, as root): if the handshake then passes, clamp the MSS on the VPN, tunnel or Direct Connect; if not, ask for a firewall that swallows the server name.",
+            "Lower the segment size for {0} and probe again (`ip route replace {0} via GATEWAY advmss 1200 mtu 1280`, as root): if the handshake then succeeds, clamp the MSS on the VPN, tunnel or Direct Connect; if not, look for a firewall that drops this server name.",
             connected.to.ip()
         ),
-        None => "Look at the MTU of the path (VPN, tunnel, Direct Connect: clamp the MSS there), then at firewalls that read TLS.".to_owned(),
+        None => "Check the MTU of the path (VPN, tunnel, Direct Connect: clamp the MSS there), then firewalls that inspect TLS.".to_owned(),
     }
 }
 
-/// The chain as presented, so that it can be compared.
+/// The presented chain, for comparison; the whole SHA-256 only if it matters.
 fn chain(leg: &Leg, is_to_be_compared: bool) -> Vec<String> {
     leg.tls
         .chain
@@ -131,7 +134,7 @@ fn chain(leg: &Leg, is_to_be_compared: bool) -> Vec<String> {
         .take(3)
         .map(|c| {
             format!(
-                "presented: {} by {}, {} to {}, SHA-256 {}",
+                "presented: {} issued by {}, valid {} to {}, SHA-256 {}",
                 c.subject,
                 c.issuer,
                 instant(c.not_before),
@@ -150,7 +153,7 @@ fn details(evidence: &Evidence, leg: &Leg, fault: &TlsFault) -> Vec<String> {
     match fault {
         TlsFault::UnknownIssuer { .. } => {
             let mut facts = vec![format!(
-                "{} roots were in force, from {}",
+                "{} roots are trusted, from {}",
                 evidence.walk.roots.certificates,
                 evidence.walk.roots.sources.join(", ")
             )];
@@ -158,17 +161,17 @@ fn details(evidence: &Evidence, leg: &Leg, fault: &TlsFault) -> Vec<String> {
             facts
         }
         TlsFault::NoRoots => evidence.walk.roots.problems.clone(),
-        // handshake_failure and insufficient_security: Go offers AES-CBC with ECDHE, rustls does not.
+        // Alerts handshake_failure and insufficient_security: Go offers AES-CBC with ECDHE, rustls does not.
         TlsFault::Alert { alert: 40 | 71, .. } => {
-            vec!["containerd offers AES-CBC with ECDHE too, and older builds key exchange by RSA and 3DES; this program has none of them, and a server that has nothing else answers like this".to_owned()]
+            vec!["containerd also offers AES-CBC with ECDHE, and older builds offer RSA key exchange and 3DES; this program supports none of them, and a server that supports nothing else responds like this".to_owned()]
         }
         TlsFault::Expired { local_time, .. } | TlsFault::NotYetValid { local_time, .. } => {
             let clock = match our_clock(evidence) {
                 OurClock::Unchecked => {
-                    "the clock was not checked: no answer with a Date could be trusted".to_owned()
+                    "the clock was not checked: no response with a Date could be trusted".to_owned()
                 }
                 OurClock::Differs { check, .. } => {
-                    format!("a verified server's clock says {}", instant(check.server))
+                    format!("a verified server's clock shows {}", instant(check.server))
                 }
                 OurClock::Agrees => "the clock agrees with that of a verified server".to_owned(),
             };
@@ -178,7 +181,7 @@ fn details(evidence: &Evidence, leg: &Leg, fault: &TlsFault) -> Vec<String> {
     }
 }
 
-/// Said before advice that is wrong when the clock is.
+/// Precedes a hint that is wrong if this machine's clock is.
 pub(super) fn clock_first(evidence: &Evidence) -> &'static str {
     match our_clock(evidence) {
         OurClock::Agrees => "",
@@ -186,7 +189,7 @@ pub(super) fn clock_first(evidence: &Evidence) -> &'static str {
     }
 }
 
-/// A leaf near its end.
+/// A server certificate that expires soon: less than a sixth of its life and less than 30 days remain.
 pub(super) fn expiring(evidence: &Evidence, leg: &Leg) -> Option<Finding> {
     const MOST: i64 = 30 * 86_400;
     let leaf = leg.tls.chain.first()?;
@@ -195,7 +198,7 @@ pub(super) fn expiring(evidence: &Evidence, leg: &Leg) -> Option<Finding> {
     let left = leaf.not_after.as_second() - evidence.started.as_second();
     (left < life / 6 && left < MOST).then(|| {
         at(Cause::TlsExpiring, leg.role, Phase::Tls).fact(format!(
-            "{}: certificate until {}, {} left of {}",
+            "{}: the certificate expires at {}, {} of {} remain",
             leg.endpoint,
             instant(leaf.not_after),
             days(left),
@@ -216,19 +219,19 @@ fn is_skewed(check: &ClockCheck) -> bool {
     check.server.duration_since(check.local).abs() > SKEW
 }
 
-/// What the answers say of this machine's clock.
+/// What the servers' responses show about this machine's clock.
 enum OurClock<'a> {
     Unchecked,
     Agrees,
-    /// Every server that told its time differs; `servers` of them.
+    /// Every server that sent its time differs; `servers` is their number.
     Differs {
         check: &'a ClockCheck,
         servers: usize,
     },
 }
 
-/// The checks that count. A cache hands on the Date of its own origin (RFC 9111, 4.2.3), so an old
-/// one from storage says nothing.
+/// The checks that count. A cache passes on the Date of its origin (RFC 9111, 4.2.3), so an old one from
+/// storage shows nothing.
 fn checks(evidence: &Evidence) -> impl Iterator<Item = (&Leg, &ClockCheck)> {
     evidence
         .walk
@@ -240,7 +243,7 @@ fn checks(evidence: &Evidence) -> impl Iterator<Item = (&Leg, &ClockCheck)> {
         })
 }
 
-/// One server whose clock agrees clears ours: two clocks don't go wrong alike.
+/// One server with the same time shows that this machine's clock is right: two clocks are not wrong alike.
 fn our_clock(evidence: &Evidence) -> OurClock<'_> {
     let servers = checks(evidence).count();
     match checks(evidence).next() {
@@ -250,7 +253,7 @@ fn our_clock(evidence: &Evidence) -> OurClock<'_> {
     }
 }
 
-/// How far the clocks of two legs' servers are apart, when that is too far.
+/// The difference between the clocks of two legs' servers in seconds, if it is over a minute.
 pub(super) fn apart(evidence: &Evidence, one: Role, other: Role) -> Option<u64> {
     let ahead = |role| {
         let (_, check) = checks(evidence).find(|(leg, _)| leg.role == role)?;
@@ -260,7 +263,7 @@ pub(super) fn apart(evidence: &Evidence, one: Role, other: Role) -> Option<u64> 
     (apart > SKEW).then(|| apart.unsigned_abs().as_secs())
 }
 
-/// Clocks that differ; the cause of a certificate fault when the certificate is valid by the server's.
+/// Clocks that differ. Critical if the rejected certificate is valid at the server's time.
 pub(super) fn clock(evidence: &Evidence, findings: &mut Vec<Finding>) {
     let differs = |check: &ClockCheck| {
         let ahead = check.local.duration_since(check.server);
@@ -285,7 +288,7 @@ pub(super) fn clock(evidence: &Evidence, findings: &mut Vec<Finding>) {
                     .fact(format!("{endpoint}: {}", differs(check)))
                     .fact("another server of this pull agrees with this machine's clock")
                     .hint(format!(
-                        "Fix NTP at {endpoint}, or at the proxy that answers for it."
+                        "Fix NTP at {endpoint}, or at the proxy that responds for it."
                     ));
                 let leg = Some(leg.role);
                 findings.push(Finding { leg, ..finding });
@@ -297,17 +300,17 @@ pub(super) fn clock(evidence: &Evidence, findings: &mut Vec<Finding>) {
             let mut finding = new(Cause::ClockSkew).fact(differs(check));
             finding = if servers > 1 {
                 finding.fact(format!(
-                    "so say all {servers} servers of this pull that told their time"
+                    "all {servers} servers of this pull that sent their time differ from this machine's clock"
                 ))
             } else {
                 finding.confidence(Confidence::Medium).fact(
-                    "one server told its time: which of the two clocks is wrong can't be told",
+                    "only one server sent its time: which of the two clocks is wrong is unknown",
                 )
             };
             if explains {
                 finding = finding
                     .severity(Severity::Critical)
-                    .fact("by the server's time the refused certificate is valid");
+                    .fact("at the server's time, the rejected certificate is valid");
             }
             findings.push(finding);
         }

@@ -1,4 +1,4 @@
-//! What the manifest of a pod says of its pull: Secrets, policy, the EIP it asks for.
+//! Rules for a pod's manifest: its pull secrets, its pull policy, and the EIP it requests.
 
 use super::finding::new;
 use crate::diagnose::Finding;
@@ -12,13 +12,13 @@ use crate::model::kubelet::{PresentImages, present_images};
 use crate::model::step::Step;
 use crate::model::workload::{EipProblem, Found, PodUse, PullPolicy};
 
-/// Secrets that a pod names and that are not there for it.
+/// Secrets that a pod names but that are missing in its namespace.
 pub(super) fn secrets(evidence: &Evidence, findings: &mut Vec<Finding>) {
     for (pod, sought) in sought(evidence) {
         let name = &sought.name;
         let namespace = pod.namespace.as_deref().unwrap_or("the pod's namespace");
         let finding = match &sought.found {
-            // What can't be looked into says so where the registry asks for it.
+            // A Secret that can't be read is reported when the registry requires a credential.
             Found::Here | Found::Unread { .. } => continue,
             Found::Absent => absent(&pod.place(), name, name, namespace),
             Found::Elsewhere { namespaces } => new(Cause::SecretOtherNamespace)
@@ -29,21 +29,21 @@ pub(super) fn secrets(evidence: &Evidence, findings: &mut Vec<Finding>) {
                 ))
                 .confidence(Confidence::Medium)
                 .hint(format!(
-                    "Create {name} in namespace {namespace} as well, unless it is there and was not given here (`kubectl get secret {name} -n {}`).",
+                    "Create {name} in namespace {namespace} as well, unless it exists and was not given to this check (`kubectl get secret {name} -n {}`).",
                     pod.namespace.as_deref().unwrap_or("NAMESPACE")
                 )),
             Found::NotGiven { given } => new(Cause::SecretMissing)
                 .confidence(Confidence::Medium)
                 .fact(format!("{} names Secret {name}", pod.place()))
                 .fact(if *given == 0 {
-                    "no Secret was given here, so whether the cluster has it is not known".to_owned()
+                    "no Secret was given to this check, so whether the cluster has it is unknown".to_owned()
                 } else {
                     format!(
-                        "it is not among the {given} given here; whether the cluster has it is not known"
+                        "it is not among the {given} Secrets given to this check; whether the cluster has it is unknown"
                     )
                 })
                 .hint(format!(
-                    "Look with `kubectl get secret {name} -n {}`; give it here with --secret-file, or create it there.",
+                    "Run `kubectl get secret {name} -n {}`; if it exists, give it to this check with --secret-file, otherwise create it.",
                     pod.namespace.as_deref().unwrap_or("NAMESPACE")
                 )),
         };
@@ -51,24 +51,24 @@ pub(super) fn secrets(evidence: &Evidence, findings: &mut Vec<Finding>) {
     }
 }
 
-/// Secrets of the cluster that whoever asked has named, and that are not there.
-pub(super) fn asked_secrets(evidence: &Evidence, findings: &mut Vec<Finding>) {
-    for asked in &evidence.requested_secrets {
-        let (namespace, name, by) = (&asked.namespace, &asked.name, asked.named_by());
-        let finding = match &asked.found {
+/// Secrets of the cluster that the request or the configuration names, but that do not exist.
+pub(super) fn requested_secrets(evidence: &Evidence, findings: &mut Vec<Finding>) {
+    for requested in &evidence.requested_secrets {
+        let (namespace, name, by) = (&requested.namespace, &requested.name, requested.named_by());
+        let finding = match &requested.found {
             Found::Here | Found::Unread { .. } | Found::NotGiven { .. } => continue,
             Found::Absent => absent(&by, &format!("{namespace}/{name}"), name, namespace),
             Found::Elsewhere { namespaces } => new(Cause::SecretOtherNamespace)
                 .fact(format!("{by} names Secret {namespace}/{name}"))
                 .fact(format!(
-                    "the API server has none of that name in namespace {namespace}, and one in {}; Secrets do not cross namespaces",
+                    "the API server has no Secret of that name in namespace {namespace}, but one in {}; Secrets do not cross namespaces",
                     namespaces.join(", ")
                 ))
                 .hint(format!(
-                    "Create {name} in namespace {namespace} as well: a pod is given Secrets of its own namespace only."
+                    "Create {name} in namespace {namespace} as well: a pod can only use Secrets in its own namespace."
                 )),
         };
-        findings.push(finding.severity(Severity::critical_if(lets_nobody_in(evidence))));
+        findings.push(finding.severity(Severity::critical_if(requires_credential(evidence))));
     }
 }
 
@@ -81,19 +81,19 @@ fn absent(by: &str, shown: &str, name: &str, namespace: &str) -> Finding {
         ))
 }
 
-/// It matters where the registry lets nobody in without a credential.
+/// Critical if the registry rejects requests without a credential.
 fn severity(evidence: &Evidence, pod: &PodUse, found: &Found) -> Severity {
     let others = pod.secrets.iter().any(|s| s.found == Found::Here);
     match found {
-        _ if lets_nobody_in(evidence) => Severity::Critical,
+        _ if requires_credential(evidence) => Severity::Critical,
         Found::NotGiven { given: 0 } if !others => Severity::Info,
         _ => Severity::Warning,
     }
 }
 
-/// The registry wants another credential, or may hide the image from who has none. Not so where it
-/// is out of order, limits its clients, or shows the repository and lacks the tag.
-fn lets_nobody_in(evidence: &Evidence) -> bool {
+/// The registry requires another credential, or may hide the image from clients without one. Not if it is
+/// unavailable, limits its clients, or shows the repository and lacks the tag.
+fn requires_credential(evidence: &Evidence) -> bool {
     let Some(last) = evidence.walk.attempts.last() else {
         return false;
     };
@@ -109,8 +109,8 @@ fn lets_nobody_in(evidence: &Evidence) -> bool {
     }
 }
 
-/// A Secret opened the door, and the pod names none: it works only by way of the service account,
-/// whose Secrets are copied into pods that name none at their creation.
+/// A Secret was accepted, but the pod names none: a pull then succeeds only if the service account names it,
+/// whose Secrets are copied at creation into pods that name none.
 pub(super) fn unnamed(evidence: &Evidence) -> Option<Finding> {
     let id = evidence.walk.accepted()?.credential.as_ref()?;
     let CredentialSource::SecretFile { .. } = &id.source else {
@@ -122,15 +122,15 @@ pub(super) fn unnamed(evidence: &Evidence) -> Option<Finding> {
     Some(
         new(Cause::SecretNotNamed)
             .fact(format!("{} names no Secret in imagePullSecrets", pod.place()))
-            .fact(format!("{} opened the registry to this probe", id.source))
-            .fact(format!("whether service account {account} has it can't be seen in the manifest"))
+            .fact(format!("the registry accepts {} in this check", id.source))
+            .fact(format!("the manifest does not show whether service account {account} has it"))
             .hint(format!(
-                "Name it in spec.imagePullSecrets of the pod, or look with `kubectl get serviceaccount {account} -n {namespace} -o yaml` whether its imagePullSecrets have it."
+                "Name it in spec.imagePullSecrets of the pod, or check with `kubectl get serviceaccount {account} -n {namespace} -o yaml` whether its imagePullSecrets have it."
             )),
     )
 }
 
-/// The kubelet would pull nothing, or it is not known whether it would.
+/// The kubelet would not pull, or it is unknown whether it would.
 pub(super) fn policy(evidence: &Evidence) -> Option<Finding> {
     let has_digest = evidence.reference.digest().is_some();
     let quiet = |pod: &PodUse| match pod.policy {
@@ -138,7 +138,7 @@ pub(super) fn policy(evidence: &Evidence) -> Option<Finding> {
         PullPolicy::IfNotPresent => has_digest,
         PullPolicy::Always => false,
     };
-    // One that pulls is enough.
+    // One container that pulls is enough.
     if evidence.pods.is_empty() || !evidence.pods.iter().all(quiet) {
         return None;
     }
@@ -147,7 +147,7 @@ pub(super) fn policy(evidence: &Evidence) -> Option<Finding> {
         match pod.policy {
             PullPolicy::Never => format!("{}: imagePullPolicy {policy}", pod.place()),
             _ => format!(
-                "{}: imagePullPolicy {policy}, and the image is named by its digest",
+                "{}: imagePullPolicy {policy}, and the image is referenced by digest",
                 pod.place()
             ),
         }
@@ -157,12 +157,12 @@ pub(super) fn policy(evidence: &Evidence) -> Option<Finding> {
     if present != PresentImages::Used && !evidence.pods.iter().all(never) {
         let (fact, hint) = match &evidence.kubelet {
             Some(version) => (
-                format!("the kubelet is {version}: whether it pulls an image again that is on the node is not known"),
-                "On a node that has this digest the kubelet's imagePullCredentialsVerificationPolicy and its records of pulls decide whether it is pulled once more, to verify the pod's credential; that the pull would succeed is what counts.",
+                format!("the kubelet is {version}: whether it pulls an image again that is already on the node is unknown"),
+                "Do nothing while the pull would succeed: on a node that has this digest, the kubelet's imagePullCredentialsVerificationPolicy and its records of pulls decide whether it is pulled again, to verify the pod's credential.",
             ),
             None => (
-                "the kubelet's version is not known: before 1.35 a node that has this digest never pulls it again, from 1.35 on it may, to verify the pod's credential".to_owned(),
-                "Name the kubelet's version: `--kubelet-version`, as `kubectl get node` shows it. Before 1.35 nothing is pulled where the image is on the node.",
+                "the kubelet's version is unknown: before 1.35, a node that has this digest never pulls it again; from 1.35 on it may, to verify the pod's credential".to_owned(),
+                "Give the kubelet's version with `--kubelet-version`, as `kubectl get node` shows it. Before 1.35, nothing is pulled if the image is on the node.",
             ),
         };
         let finding = new(Cause::ImageVerification).severity(Severity::Info);
@@ -170,20 +170,20 @@ pub(super) fn policy(evidence: &Evidence) -> Option<Finding> {
     }
     let hint = match (evidence.pods.iter().any(never), present) {
         (true, PresentImages::Used) => {
-            "With Never the image must be on the node already: load it there, or set IfNotPresent; the event of a missing one is ErrImageNeverPull."
+            "Load the image on the node, or set IfNotPresent: with Never the image must already be there. If it is missing, the pod's event is ErrImageNeverPull."
         }
         (true, PresentImages::MayBeVerified | PresentImages::Unknown) => {
-            "With Never the image must be on the node already: load it there, or set IfNotPresent; the event of a missing one is ErrImageNeverPull. From Kubernetes 1.35 on that is also the event of one which is there and was pulled with a Secret that this pod does not bring."
+            "Load the image on the node, or set IfNotPresent: with Never the image must already be there. If it is missing, the pod's event is ErrImageNeverPull; from Kubernetes 1.35 on, also if it is there but was pulled with a Secret that this pod does not have."
         }
         (false, _) => {
-            "Nothing need be done: a node that has this digest never pulls it again, one that has not does."
+            "Do nothing: a node that has this digest never pulls it again; a node without it does."
         }
     };
     Some(new(Cause::NoPull).facts(facts).hint(hint))
 }
 
-/// The pull would fail, and its kubelet may need one for an image that is on the node, too. It looks at what
-/// was found before.
+/// The pull would fail, and the kubelet may pull even if the image is on the node. Depends on the findings
+/// so far.
 pub(super) fn verification(evidence: &Evidence, findings: &mut Vec<Finding>) {
     let Some(version) = &evidence.kubelet else {
         return;
@@ -205,7 +205,7 @@ pub(super) fn verification(evidence: &Evidence, findings: &mut Vec<Finding>) {
         return;
     }
     let roots = roots.join(", ");
-    // What it says of the digest is said here.
+    // This finding replaces the one about the digest.
     findings.retain(|finding| finding.cause != Cause::ImageVerification);
     let facts = concerned.iter().map(|pod| {
         let policy = pod.policy.as_str();
@@ -218,52 +218,53 @@ pub(super) fn verification(evidence: &Evidence, findings: &mut Vec<Finding>) {
     });
     findings.push(
         new(Cause::ImageVerification)
-            // What decides is not seen.
+            // The kubelet's records, which decide, were not observed.
             .confidence(Confidence::Low)
             .facts(facts)
             .fact(format!(
-                "the kubelet is {version}: it gives an image that it pulled with a credential to a pod that brings another one, or none, only after a pull with that"
+                "the kubelet is {version}: if it pulled an image with a credential, a pod with another credential, or without one, gets the image only after a pull with its own"
             ))
-            .fact(format!("a pull can't be relied on: {roots}"))
+            .fact(format!("a pull may fail: {roots}"))
             .hint(format!(
-                "Fix {roots} first. Until then a pod that is new here starts only where the kubelet's record has its Secret for this image, where the image was pulled without a credential, or where imagePullCredentialsVerificationPolicy is NeverVerify."
+                "Fix {roots} first. Until then, a new pod starts on this node only if the kubelet's record has its Secret for this image, if the image was pulled without a credential, or if imagePullCredentialsVerificationPolicy is NeverVerify."
             )),
     );
 }
 
-/// Annotations by which a pod asks for an EIP.
+/// Problems in the annotations with which a pod requests an EIP.
 pub(super) fn eip(evidence: &Evidence, findings: &mut Vec<Finding>) {
-    let mut told: Vec<&EipProblem> = Vec::new();
+    let mut reported: Vec<&EipProblem> = Vec::new();
     for pod in &evidence.pods {
         for problem in &pod.eip {
-            if told.contains(&problem) {
+            if reported.contains(&problem) {
                 continue;
             }
-            told.push(problem);
+            reported.push(problem);
             findings.push(eip_annotation(&pod.kind, &pod.name, problem));
         }
     }
 }
 
-/// What an odd EIP annotation of a workload comes to: one by itself, or several that do nothing.
+/// The finding for a problem in the EIP annotations of the workload `kind` `name`: critical if a value is
+/// invalid, a warning if the annotations have no effect or if a value may be rejected.
 pub fn eip_annotation(kind: &str, name: &str, problem: &EipProblem) -> Finding {
     let (cause, severity, hint) = if problem.is_without_effect() {
         (
             Cause::EipAnnotationWithoutEffect,
             Severity::Warning,
-            "Set yangtse.io/pod-with-eip: \"true\" in the annotations of the pods' template, or remove the others; existing pods have to be created anew.",
+            "Set yangtse.io/pod-with-eip: \"true\" in the annotations of the pods' template, or remove the others; existing pods must be recreated.",
         )
     } else if problem.is_invalid() {
         (
             Cause::EipAnnotationInvalid,
             Severity::Critical,
-            "Correct it in the pods' template; annotations of running pods are not read again, so let the pods be created anew.",
+            "Correct it in the pods' template and recreate the pods: annotations of running pods are not read again.",
         )
     } else {
         (
             Cause::EipAnnotationInvalid,
             Severity::Warning,
-            "Check it against the documentation of your region (\"Configuring an EIP for a Pod\"); an event of the pod says if it is refused.",
+            "Check it against the documentation of your region (\"Configuring an EIP for a Pod\"); an event of the pod reports if it is rejected.",
         )
     };
     new(cause)

@@ -1,15 +1,16 @@
-//! The sustained rate of a transfer, and the burst before it, from when its bytes arrived.
+//! Fits the sustained rate of a transfer, and the burst before it, from the arrival times of its bytes.
 //!
-//! A shaper is a token bucket: bytes by time t are min(C·t, B + R·t), with line rate C, burst B and
-//! sustained rate R. So the end of the series is a line, whose slope is R and whose intercept at the
-//! first byte is B, less what slow start lost. The fit looks for the longest end that is a line; what
-//! comes before it (slow start, burst, an early stall) may have any shape.
+//! A shaper is a token bucket: the bytes until time t are min(C·t, B + R·t), with line rate C, burst B and
+//! sustained rate R. So the end of the series is a line, whose slope is R and whose intercept at the first
+//! byte is B, less what slow start lost. The fit finds the longest end that is a line; the part before it
+//! (slow start, burst, an early stall) may have any shape.
 
-/// Bytes that had arrived by a time since the first one.
+/// The bytes that had arrived at a time since the first byte.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Point {
-    /// Seconds.
+    /// Seconds since the first byte.
     pub at: f64,
+    /// Bytes until then.
     pub bytes: f64,
 }
 
@@ -18,26 +19,29 @@ pub struct Point {
 pub struct Fit {
     /// Bytes per second.
     pub rate: f64,
-    /// An interval that holds the rate with 95 %, if the windows of the line are independent.
+    /// The lower end of the rate's 95 % confidence interval, in bytes per second, if the windows of the line are
+    /// independent.
     pub low: f64,
+    /// The upper end of that interval.
     pub high: f64,
-    /// Bytes that came in advance of the line: the burst of a token bucket. Negative where slow start,
-    /// or a stall, lost more than a burst gained.
+    /// Bytes that arrived ahead of the line: the burst of a token bucket. Negative if slow start or a stall lost
+    /// more than a burst gained.
     pub ahead: f64,
     /// When the line begins, in seconds since the first byte.
     pub from: f64,
-    /// How long it is: in seconds and bytes.
+    /// The length of the line in seconds.
     pub duration: f64,
+    /// The bytes that arrived during the line.
     pub bytes: f64,
-    /// The most that came between two points of it.
+    /// The most bytes between two consecutive points of the line.
     pub grain: f64,
 }
 
 impl Fit {
-    /// Long enough to be believed: 1.3 MB hold twenty quanta of 64 KiB, in which a receiver's bytes
-    /// arrive (GRO, TLS records), so that one more or less is 5 %; on a slow path quanta are smaller,
-    /// and twenty of those that were seen do. And so many round trips that the sender's window has had
-    /// its say.
+    /// Whether the line is long and steady enough; `round_trip` is in seconds. 1.3 MB hold twenty quanta of
+    /// 64 KiB, in which a receiver's bytes arrive (GRO, TLS records), so that one more or less is 5 %; on a slow
+    /// path the quanta are smaller, and twenty observed ones suffice. It also spans enough round trips for the
+    /// sender's window to take effect.
     pub fn is_sustained(&self, round_trip: f64) -> bool {
         let is_slow = self.duration >= 2.0 * ENOUGH_SECONDS && self.bytes >= QUANTA * self.grain;
         (self.bytes >= ENOUGH_BYTES || is_slow)
@@ -58,23 +62,23 @@ const ROUND_TRIPS: f64 = 20.0;
 /// How far the halves of a line may differ.
 const TOLERANCE: f64 = 0.05;
 
-/// A line has so many points at least.
+/// The fewest points of a line.
 const FEWEST: usize = 8;
 
-/// The windows of a line, by which its interval is told, and Student's t for their number (95 %,
-/// seven degrees of freedom).
+/// The number of windows of a line from which its interval is computed.
 const WINDOWS: usize = 8;
+/// Student's t for that number (95 %, seven degrees of freedom).
 const STUDENT: f64 = 2.365;
 
-/// The longest end of the series that is a line; `None` when no end is one.
+/// The longest end of the series that is a line; `None` if no end is one.
 ///
-/// Points are in the order of their time, and never fall.
+/// Points are ordered by time, and their bytes never decrease.
 pub fn fit(points: &[Point]) -> Option<Fit> {
     let sums = Sums::of(points);
     let latest = points.len().checked_sub(FEWEST)?;
     let mut lines = (0..=latest).filter_map(|from| line(points, &sums, from));
     let longest = lines.next()?;
-    // A small burst bends a long line too little to be seen in its slopes; it is in one window's rate.
+    // A small burst bends a long line too little to show in its slopes; it shows in one window's rate.
     if longest.is_tight() {
         return Some(longest);
     }
@@ -95,7 +99,7 @@ fn line(points: &[Point], sums: &Sums, from: usize) -> Option<Fit> {
     let (third, two_thirds) = (first.at + duration / 3.0, first.at + duration * 2.0 / 3.0);
     let at = |time: f64| from + points[from..].partition_point(|point| point.at < time);
     let (one, two) = (at(third), at(two_thirds));
-    // What one arrival more or less makes of a third.
+    // How much one arrival more or less changes the rate of a third.
     let grain = sums.steps[from] / (duration / 3.0);
     for (a, b) in [(from, one), (one, two), (two, end)] {
         let (slope, _) = sums.regress(a, b)?;
@@ -116,7 +120,7 @@ fn line(points: &[Point], sums: &Sums, from: usize) -> Option<Fit> {
     })
 }
 
-/// Half of the interval: from the mean rates of windows of the same length.
+/// Half the width of the interval, from the mean rates of windows of equal length.
 fn spread(points: &[Point], from: usize, duration: f64) -> f64 {
     #[expect(clippy::cast_precision_loss, reason = "eight windows")]
     let windows = WINDOWS as f64;
@@ -144,11 +148,11 @@ fn spread(points: &[Point], from: usize, duration: f64) -> f64 {
     STUDENT * (variance / windows).sqrt()
 }
 
-/// Sums from the start to each point, so that any part is regressed at once.
+/// Sums from the start to each point, so that any part can be regressed at once.
 struct Sums {
-    /// Of 1, t, y, t², t·y.
+    /// Sums of 1, t, y, t², t·y.
     upto: Vec<[f64; 5]>,
-    /// The largest number of bytes between two points from a point on.
+    /// For each point, the most bytes between two consecutive points from there on.
     steps: Vec<f64>,
 }
 
@@ -171,7 +175,7 @@ impl Sums {
         Self { upto, steps }
     }
 
-    /// Slope and intercept of least squares through the points of a part.
+    /// Slope and intercept of the least-squares line through the points of a part.
     fn regress(&self, from: usize, to: usize) -> Option<(f64, f64)> {
         let (before, upto) = (self.upto.get(from)?, self.upto.get(to)?);
         let of = |i: usize| upto[i] - before[i];
@@ -258,7 +262,7 @@ mod tests {
                     };
                     let error = (found.rate / case.rate - 1.0).abs();
                     let sure = found.is_sustained(case.round_trip);
-                    // Who has not seen enough must say so, and is not believed.
+                    // A line that is too short must not count as sustained.
                     assert!(!sure || error < 0.05, "{case:?}: {found:?}");
                     let must_do = case.rate * 4.0 > ENOUGH_BYTES + burst && mbit <= 100.0;
                     assert!(!must_do || sure, "{case:?}: {found:?}");

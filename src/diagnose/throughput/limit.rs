@@ -1,9 +1,9 @@
-//! What bounds the rate: a pure function over the stages of a transfer and what was sampled meanwhile.
+//! Infers what limits the rate: a pure function of the stages of a transfer and the samples taken meanwhile.
 //!
-//! How the sum of all streams changes with their number is what tells most: one that stays the same
-//! is a limit that they share, one that grows with them is a limit of each. Then come a queue or
-//! losses (a shaper or policer makes them, a sender that paces does not), windows, bursts, and a host
-//! elsewhere. What two causes would look like is not told as one of them.
+//! The strongest sign is how the sum of all streams changes with their number: if it stays the same, they
+//! share a limit; if it grows, each has its own. Further signs are a queue or losses (a shaper or policer
+//! causes them, a sender that paces does not), windows, bursts, and a control host elsewhere. If two causes
+//! fit, neither is reported.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -17,23 +17,23 @@ use crate::model::path::PathClass;
 use crate::model::transfer::{StageKind, Transfer, TransferStream};
 use crate::model::units::HumanDuration;
 
-/// What else is known of the leg that the bytes came by.
+/// What else is known about the leg that served the bytes.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Known {
     pub(super) class: Option<PathClass>,
     /// The declared bandwidth of the EIP in use.
     pub(super) eip_mbit: Option<u64>,
-    /// What the cloud's metadata service says that this machine may have.
+    /// The bandwidth of this machine according to the metadata service.
     pub(super) node_mbit: Option<u64>,
 }
 
-/// What bounds the rate, with evidence.
+/// What limits the rate, with evidence.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Bound {
     pub(crate) cause: Cause,
     pub(crate) confidence: Confidence,
     pub(crate) facts: Vec<String>,
-    /// It is known to be on this side, wherever the registry is.
+    /// Whether the limit is known to be on this side, not the registry's.
     pub(crate) is_ours: bool,
 }
 
@@ -48,53 +48,54 @@ impl Bound {
     }
 }
 
-/// How many times the sum may be, with more streams, to be the same.
+/// The largest ratio of two sums that still count as equal.
 const SAME: f64 = 1.15;
-/// And the share of as many times as there are streams, to have grown with them.
+/// The share of proportional growth that counts as growth with the number of connections.
 const GROWN: f64 = 0.7;
-/// Rates that losses make wander.
+/// The same for rates that vary because of losses.
 const GROWN_LOSSY: f64 = 0.5;
-/// For so long at least, in seconds.
+/// Minimum duration of such a stage, in seconds.
 const GROWN_SECONDS: f64 = 0.8;
 
-/// A queue that others have to wait in, beyond what a busy processor makes.
+/// The extra latency that counts as a queue, in seconds and as a share: more than a busy CPU causes.
 const QUEUE: f64 = 0.005;
 const QUEUE_SHARE: f64 = 0.25;
 
-/// Out of order, of all segments, and in so many samples.
+/// The share of segments out of order that counts as loss, and the minimum number of samples that show it.
 const LOSSY: f64 = 0.001;
 const LOSSY_SAMPLES: usize = 3;
 
-/// The share of time that a limit of processors may take.
+/// The share of time for which a CPU limit may throttle this process.
 const THROTTLED: f64 = 0.05;
+/// The share of time from which one CPU counts as busy.
 const BUSY: f64 = 0.9;
-/// Below this a processor has no time to be a limit, in seconds.
+/// The CPU can't be the limit of a shorter test, in seconds.
 const SHORT: f64 = 0.5;
 
-/// A control host is at its pace after this, and has told after that (in seconds).
+/// A control host has ramped up after this time, and its rate counts after that (in seconds).
 const CONTROL_SETTLES: Duration = Duration::from_millis(150);
 const CONTROL_SHORT: f64 = 0.3;
-/// One that is so many times as fast spends the bytes sooner, and has told as soon.
+/// One that is this many times as fast uses up the bytes sooner, and its rate counts sooner.
 const CONTROL_CLEAR: f64 = 3.0;
 const CONTROL_CLEAR_SHORT: f64 = 0.2;
 
-/// Our own clock ticks at least this often, of the times it should.
+/// The minimum share of the expected ticks of this process's clock.
 const STARVED: f64 = 0.5;
 
-/// Other traffic of the same device, as a share of ours, that a rate is believed beside.
+/// Other traffic on the same device that is tolerated, as a share of the test's.
 const OTHERS: f64 = 0.05;
-/// Ethernet, IP and TCP on top of their payload.
+/// Overhead of Ethernet, IP and TCP headers.
 const HEADERS: f64 = 1.06;
 
-/// A burst worth telling: bytes, and seconds at the rate that lasts.
+/// A burst worth reporting: bytes, and seconds at the sustained rate.
 const BURST_BYTES: f64 = 1e6;
 const BURST_SECONDS: f64 = 2.0;
 
-/// Goodput as a share of what is bought: metered with the headers of IP, or of Ethernet as well, and
-/// as exact as the fit.
+/// Goodput as a share of the purchased bandwidth, which is metered with the headers of IP, or of Ethernet as
+/// well, within the precision of the fit.
 const BOUGHT: std::ops::RangeInclusive<f64> = 0.91..=1.01;
 
-/// Why a sample does not count, where it does not.
+/// Why the test's rates do not count; `None` if they do.
 pub(super) fn disturbance(transfer: &Transfer) -> Option<(Option<Cause>, String)> {
     if let Some(reason) = own_limit(transfer) {
         return Some((Some(Cause::BwSelf), reason));
@@ -103,12 +104,13 @@ pub(super) fn disturbance(transfer: &Transfer) -> Option<(Option<Cause>, String)
     let ours = stages::mean(&stages::part(&transfer.arrivals, Duration::ZERO, None))?;
     let device = transfer.device.as_ref().map_or("", |d| d.device.as_str());
     let rate = mbit(others);
-    let says =
-        format!("{device} received {rate} besides: others of this machine used the same way");
+    let says = format!(
+        "{device} also received {rate} of other traffic: other programs on this machine used the same path"
+    );
     (others > OTHERS * ours).then_some((None, says))
 }
 
-/// This process had too little of the processor, or did not read what was there.
+/// This process had too little CPU, or did not read the data that had arrived.
 fn own_limit(transfer: &Transfer) -> Option<String> {
     let cpu = transfer.cpu?;
     let over = cpu.over.as_secs_f64();
@@ -119,13 +121,13 @@ fn own_limit(transfer: &Transfer) -> Option<String> {
         && throttled.as_secs_f64() > THROTTLED * over
     {
         return Some(format!(
-            "the CPU limit of this process held it back for {} of {}",
+            "the CPU limit of this process throttled it for {} of {}",
             HumanDuration(throttled),
             HumanDuration(cpu.over)
         ));
     }
-    if let Some(told) = starved(transfer) {
-        return Some(told);
+    if let Some(reason) = starved(transfer) {
+        return Some(reason);
     }
     let unread = transfer.streams.iter().max_by_key(|s| s.bytes)?;
     let samples = unread.samples.iter().filter_map(|sample| {
@@ -136,38 +138,40 @@ fn own_limit(transfer: &Transfer) -> Option<String> {
     let full = late.iter().filter(|is_full| **is_full).count();
     if late.len() >= 4 && full * 2 > late.len() {
         return Some(format!(
-            "in {full} of {} samples more than half of the window waited to be read by this process",
+            "in {full} of {} samples, more than half of the window waited to be read by this process",
             late.len()
         ));
     }
     (cpu.used.as_secs_f64() > BUSY * over).then(|| {
         format!(
-            "this process had a processor busy all the time: {} of {}",
+            "this process kept a CPU busy all the time: {} of {}",
             HumanDuration(cpu.used),
             HumanDuration(cpu.over)
         )
     })
 }
 
-/// The clock of this process stood still for longer than it ticked.
+/// This process's clock missed most of its ticks.
 fn starved(transfer: &Transfer) -> Option<String> {
     let last = transfer.arrivals.last()?.at.as_secs_f64();
     let expected = last / Transfer::TICK.as_secs_f64();
     #[expect(clippy::cast_precision_loss, reason = "thousands")]
     let ticks = transfer.arrivals.len() as f64;
-    // Late ones are made up for by none; waiting for a connection costs some.
-    (last >= SHORT && transfer.arrivals.len() < Transfer::MAX_ARRIVALS && ticks < STARVED * expected)
+    // Missed ticks are not made up for; waiting for a connection costs some.
+    (last >= SHORT
+        && transfer.arrivals.len() < Transfer::MAX_ARRIVALS
+        && ticks < STARVED * expected)
         .then(|| {
             format!(
-                "this process got to look {ticks:.0} times, and would have {expected:.0} times: it had no processor"
+                "this process ran {ticks:.0} of {expected:.0} expected times: it got too little CPU"
             )
         })
 }
 
-/// Bytes per second that came by the same device and are not ours.
+/// Bytes per second that the same device received for other programs.
 fn others(transfer: &Transfer) -> Option<f64> {
     let device = transfer.device.as_ref()?;
-    // A control host is known by what was read of it, not by what the kernel has of it already.
+    // For a control host, only the bytes read are known, not those already in the kernel.
     let mut stages = transfer.stages.iter();
     let alone = stages.find(|stage| stage.kind == StageKind::WithControl);
     let all = stages::part(
@@ -176,8 +180,8 @@ fn others(transfer: &Transfer) -> Option<f64> {
         alone.map(|stage| stage.from),
     );
     let last = all.last().filter(|last| last.at >= SHORT)?;
-    // What waits behind a lost segment has come, and is not counted as ours yet: that passes, and what
-    // others have goes on.
+    // Data that waits behind a lost segment has arrived but is not counted as read yet: that is temporary, other
+    // traffic is not.
     let besides = all
         .iter()
         .filter(|point| point.at >= SHORT.max(last.at / 2.0))
@@ -194,7 +198,7 @@ fn bytes_until(arrivals: &[crate::model::transfer::Arrival], at: f64) -> f64 {
     after.checked_sub(1).and_then(bytes).unwrap_or_default()
 }
 
-/// Two stages that differ in how much of the way they use.
+/// Two stages with different numbers of connections.
 struct Pair<'a> {
     few: &'a StageRate,
     many: &'a StageRate,
@@ -205,7 +209,7 @@ impl Pair<'_> {
         self.many.rate() / self.few.rate()
     }
 
-    /// How many times as much a limit of each connection would give.
+    /// The growth that a limit for each connection would cause.
     #[expect(clippy::cast_precision_loss, reason = "few connections")]
     fn times(&self) -> f64 {
         let (few, many) = (&self.few.stage, &self.many.stage);
@@ -213,7 +217,7 @@ impl Pair<'_> {
     }
 }
 
-/// What is to be said of an undisturbed transfer.
+/// The limit in an undisturbed transfer; `Err` with the reason if it is unknown.
 pub(super) fn decide(
     transfer: &Transfer,
     rates: &[StageRate],
@@ -227,7 +231,7 @@ pub(super) fn decide(
     let Some((first, many)) = few.zip(many) else {
         return Err(too_little(transfer, rates));
     };
-    // Over fewer connections: the first that lasts, or else the last, which has nothing of slow start.
+    // With fewer connections: the first that is sustained, or else the last, which has no slow start.
     let mut fewer = rates
         .iter()
         .filter(|rate| rate.stage.connections < many.stage.connections);
@@ -236,19 +240,19 @@ pub(super) fn decide(
     let pair = Pair { few, many };
     let lossy = loss(transfer);
     if few.rate() <= 0.0 || many.rate() <= 0.0 {
-        return Err("hardly anything came".to_owned());
+        return Err("hardly any bytes arrived".to_owned());
     }
     if let Some(found) = beside_control(transfer, rates, known) {
         return Ok(found);
     }
-    if let Some((share, told)) = &lossy
+    if let Some((share, fact)) = &lossy
         && grew(&pair, GROWN_LOSSY)
     {
         let confidence = Confidence::high_if(*share > 10.0 * LOSSY);
-        let facts = vec![told.clone(), grown(&pair)];
+        let facts = vec![fact.clone(), grown(&pair)];
         return Ok(Bound::new(Cause::BwLoss, confidence, facts));
     }
-    // What grows is a limit of each, also while the sum is not steady yet.
+    // A growing sum shows a limit for each connection, even while the sum is not steady yet.
     let is_seen = many.is_sustained || many.seconds >= GROWN_SECONDS;
     if few.is_sustained && is_seen && grew(&pair, GROWN) {
         return Ok(each(transfer, &pair));
@@ -258,14 +262,14 @@ pub(super) fn decide(
     }
     if many.stage.connections < 2 {
         return Err(
-            "all came over one connection, so that a limit of it can't be told from one of the way"
+            "everything arrived over one connection, so a limit of the connection can't be distinguished from one of the path"
                 .to_owned(),
         );
     }
     let growth = pair.growth();
     if !(1.0 / SAME..=SAME).contains(&growth) {
         return Err(format!(
-            "{}: neither the same nor as many times as much, as with others on the same way",
+            "{}: neither constant nor proportional, as with other traffic on the same path",
             grown(&pair)
         ));
     }
@@ -280,7 +284,7 @@ fn grew(pair: &Pair<'_>, share: f64) -> bool {
 fn grown(pair: &Pair<'_>) -> String {
     let name = |count: usize| format!("{count} connection{}", if count == 1 { "" } else { "s" });
     format!(
-        "{} had {}, {} together {}",
+        "{} got {}, {} together {}",
         name(pair.few.stage.connections),
         mbit(pair.few.rate()),
         name(pair.many.stage.connections),
@@ -288,7 +292,7 @@ fn grown(pair: &Pair<'_>) -> String {
     )
 }
 
-/// Why a rate that lasts is not known.
+/// Why the sustained rate is unknown.
 fn too_little(transfer: &Transfer, rates: &[StageRate]) -> String {
     use crate::model::transfer::TransferEnd as End;
     let sustained = rates.iter().any(|rate| rate.is_sustained);
@@ -298,25 +302,25 @@ fn too_little(transfer: &Transfer, rates: &[StageRate]) -> String {
                 .to_owned()
         }
         End::Complete => {
-            "the image was read whole before a limit could show; a larger image would tell".to_owned()
+            "the whole image was read before a limit could show; a larger image would show it".to_owned()
         }
         End::ByteLimit if sustained => {
-            "the bytes allowed were spent before more streams could be compared; a larger --max-bytes \
-             decides"
+            "the allowed bytes were used up before more streams could be compared; a larger --max-bytes \
+                         decides"
                 .to_owned()
         }
         End::ByteLimit => {
-            "no limit showed in the bytes allowed; a larger --max-bytes tells whether the rate lasts"
+            "no limit showed within the allowed bytes; a larger --max-bytes shows whether the rate lasts"
                 .to_owned()
         }
         End::Harmful => {
-            "the test was ended because others had to wait for it".to_owned()
+            "the test was stopped because it delayed other traffic".to_owned()
         }
         End::Disturbed => {
-            "the test was ended because others needed the way".to_owned()
+            "the test was stopped because other traffic needed the path".to_owned()
         }
         End::TimeLimit | End::Stable | End::Failed => {
-            "the rate was not steady for long enough; a longer --max-duration may tell".to_owned()
+            "the rate was not steady for long enough; a longer --max-duration may help".to_owned()
         }
     }
 }
@@ -334,12 +338,14 @@ fn each(transfer: &Transfer, pair: &Pair<'_>) -> Bound {
             && (0.6..1.5).contains(&(in_flight / window))
         {
             facts.push(format!(
-                "{} are under way in a round trip of {}, and the window that this machine offers stays at {}",
+                "{} are in flight in a round trip of {}, and the window that this machine offers stays at {}",
                 bytes(in_flight),
                 HumanDuration(Duration::from_secs_f64(trip)),
                 bytes(window)
             ));
-            facts.push("it is ours: net.ipv4.tcp_rmem of this network namespace".to_owned());
+            facts.push(
+                "the limit is on this side: net.ipv4.tcp_rmem of this network namespace".to_owned(),
+            );
             return Bound {
                 is_ours: true,
                 ..Bound::new(Cause::BwWindow, Confidence::High, facts)
@@ -349,7 +355,7 @@ fn each(transfer: &Transfer, pair: &Pair<'_>) -> Bound {
             let period = stream.bursts.map(|bursts| bursts.period.as_secs_f64());
             trip >= 0.005 && period.is_some_and(|p| (0.85..1.2).contains(&(p / trip)))
         };
-        // The first tells by itself, others by being two.
+        // The first stream suffices on its own; of the others, two are needed.
         let mut steady = transfer.streams.iter().filter(in_step);
         let found = steady
             .next()
@@ -357,26 +363,26 @@ fn each(transfer: &Transfer, pair: &Pair<'_>) -> Bound {
         let found = found.or_else(|| steady.next());
         if let Some(bursts) = found.and_then(|found| found.bursts) {
             facts.push(format!(
-                "the server sends {} at a time, once in {}, which is the round trip ({}): it waits for \
-                 acknowledgements",
+                "the server sends {} at a time, every {}, which is the round-trip time ({}): it waits for \
+                                 acknowledgements",
                 bursts.bytes,
                 HumanDuration(bursts.period),
                 HumanDuration(Duration::from_secs_f64(trip))
             ));
-            facts.push("it is theirs: the send buffer of the server".to_owned());
+            facts.push("the limit is on the server's side: its send buffer".to_owned());
             return Bound::new(Cause::BwWindow, Confidence::Medium, facts);
         }
     }
     if let Some(fact) = burst(pair.few) {
         facts.push(fact);
-        facts.push("each connection had it anew".to_owned());
+        facts.push("each new connection had it again".to_owned());
         return Bound::new(Cause::BwThrottle, Confidence::Medium, facts);
     }
     facts.push("each connection has a limit of its own".to_owned());
     Bound::new(Cause::BwPerFlow, Confidence::Medium, facts)
 }
 
-/// The window that is offered to the sender, where it does not grow any more.
+/// The window offered to the sender, if it no longer grows.
 #[expect(clippy::cast_precision_loss, reason = "bytes below 2^53")]
 fn steady_window(stream: &TransferStream) -> Option<f64> {
     let windows: Vec<u64> = stream
@@ -388,7 +394,7 @@ fn steady_window(stream: &TransferStream) -> Option<f64> {
     (windows.len() >= 4 && *last * 100 <= *middle * 105).then_some(*last as f64)
 }
 
-/// More came at first than lasts.
+/// The fact about a burst before the sustained rate, if it was large.
 fn burst(rate: &StageRate) -> Option<String> {
     let line = rate.line.filter(|_| rate.is_sustained)?;
     let is_much = line.ahead >= BURST_BYTES && line.ahead >= BURST_SECONDS * line.rate;
@@ -397,13 +403,13 @@ fn burst(rate: &StageRate) -> Option<String> {
 
 fn ahead(line: &Fit) -> String {
     format!(
-        "the first {} came ahead of the rate that lasts, {}",
+        "the first {} arrived faster than the sustained rate of {}",
         bytes(line.ahead),
         mbit(line.rate)
     )
 }
 
-/// The sum stayed the same: what do they share?
+/// The sum stayed the same: which limit do they share?
 fn shared(
     transfer: &Transfer,
     pair: &Pair<'_>,
@@ -414,13 +420,13 @@ fn shared(
     let queue = queue(transfer);
     if queue.is_none() && lossy.is_none() {
         return Err(format!(
-            "{}, and neither a queue nor losses show: the registry sends no faster, or its storage",
+            "{}, and there is neither a queue nor loss: the registry or its storage sends no faster",
             grown(pair)
         ));
     }
     let mut facts = vec![grown(pair)];
     facts.extend(queue);
-    facts.extend(lossy.map(|(_, told)| told));
+    facts.extend(lossy.map(|(_, fact)| fact));
     if let Some(fact) = eip(rate, known) {
         facts.push(fact);
         return Ok(Bound::new(Cause::BwEipCap, Confidence::High, facts));
@@ -430,7 +436,7 @@ fn shared(
         && BOUGHT.contains(&(rate * 8.0 / 1e6 / limit as f64))
     {
         facts.push(format!(
-            "that is what the cloud gives this machine: {limit} Mbit/s (instance_max_bandwidth)"
+            "that is the bandwidth of this machine in the cloud: {limit} Mbit/s (instance_max_bandwidth)"
         ));
         return Ok(Bound::new(Cause::BwNode, Confidence::High, facts));
     }
@@ -442,14 +448,14 @@ fn shared(
     let bucket = pair.few.line.filter(|line| line.ahead >= BURST_BYTES);
     facts.extend(bucket.map(|line| ahead(&line)));
     facts.push(
-        "others behind the same limit can't be seen from here: it may be higher than this share of it"
+        "other traffic behind the same limit can't be observed from here: the limit may be higher than this share of it"
             .to_owned(),
     );
     facts.push(undecided_side(transfer, known));
     Ok(Bound::new(Cause::BwCap, Confidence::Medium, facts))
 }
 
-/// The bandwidth that the plateau is, beside the declared size: by Huawei's rule an EIP of up to
+/// The fact that the plateau equals the bandwidth of the declared EIP: on Huawei Cloud, an EIP of up to
 /// 10 Mbit/s receives at 10.
 #[expect(clippy::cast_precision_loss, reason = "megabits")]
 fn eip(rate: f64, known: Known) -> Option<String> {
@@ -461,11 +467,11 @@ fn eip(rate: f64, known: Known) -> Option<String> {
     let mut sizes = [size, 10, size.max(10)].into_iter();
     let bought = sizes.find(|mbit| is(*mbit))?;
     let are = if bought == size {
-        format!("the {size} Mbit/s that the EIP is declared with")
+        format!("the declared {size} Mbit/s of the EIP")
     } else {
-        format!("{bought} Mbit/s, at which an EIP of {size} Mbit/s receives")
+        format!("the {bought} Mbit/s at which an EIP of {size} Mbit/s receives")
     };
-    Some(format!("{} of payload are {are}", mbit(rate)))
+    Some(format!("{} of payload correspond to {are}", mbit(rate)))
 }
 
 fn is_public(known: Known) -> bool {
@@ -478,25 +484,26 @@ fn is_public(known: Known) -> bool {
 fn undecided_side(transfer: &Transfer, known: Known) -> String {
     let mut would = Vec::new();
     if is_public(known) && known.eip_mbit.is_none() {
-        would.push("the bandwidth of the EIP (network.eip_bandwidth_mbit of --config)");
+        would.push("the bandwidth of the EIP (network.eip_bandwidth_mbit in --config)");
     }
     match &transfer.control {
         None => would.push("a large file on another network (--control-url)"),
         Some(control) if control.fault.is_some() => {
-            would.push("a control host that can be read; this one could not");
+            would.push("a control host that can be read (this one could not)");
         }
         Some(_) => {}
     }
     if would.is_empty() {
-        return "on which side the limit is can't be told from here".to_owned();
+        return "on which side the limit is can't be determined from here".to_owned();
     }
     format!(
-        "on which side the limit is would be told by {}",
+        "on which side the limit is would be shown by {}",
         would.join(", or by ")
     )
 }
 
-/// A host elsewhere at the same time: the same sum, or more?
+/// Compares with a control host that was read at the same time: if both share the sum, the limit is on this
+/// side; if the control host is faster, it is not.
 fn beside_control(transfer: &Transfer, rates: &[StageRate], known: Known) -> Option<Bound> {
     let control = transfer.control.as_ref()?;
     let stage = rates
@@ -517,8 +524,8 @@ fn beside_control(transfer: &Transfer, rates: &[StageRate], known: Known) -> Opt
     if with.seconds < least || alone <= 0.0 || !before.is_sustained {
         return None;
     }
-    let told = format!(
-        "{} gave {} at the same time, and the registry {} (alone {})",
+    let both = format!(
+        "{} delivered {} at the same time, and the registry {} (alone {})",
         control.endpoint,
         mbit(theirs),
         mbit(ours),
@@ -526,7 +533,7 @@ fn beside_control(transfer: &Transfer, rates: &[StageRate], known: Known) -> Opt
     );
     let sum = ours + theirs;
     if (1.0 / SAME..=SAME).contains(&(sum / alone)) && theirs > 0.15 * alone {
-        let mut facts = vec![told, "they share the limit: it is on this side".to_owned()];
+        let mut facts = vec![both, "they share the limit: it is on this side".to_owned()];
         facts.extend(eip(alone, known));
         let cause = if is_public(known) {
             Cause::BwEipCap
@@ -539,27 +546,27 @@ fn beside_control(transfer: &Transfer, rates: &[StageRate], known: Known) -> Opt
         });
     }
     (theirs > 1.5 * alone && ours > 0.7 * alone).then(|| Bound::new(Cause::BwRemote, Confidence::High, vec![
-            told,
-            "the limit is not on this side: it is the registry's, its storage's, or of the way to it"
+            both,
+                        "the limit is not on this side: it is that of the registry, its storage, or the path to it"
                 .to_owned(),
         ]))
 }
 
-/// Others wait longer while layers come.
+/// The fact that small requests wait longer while layers download.
 fn queue(transfer: &Transfer) -> Option<String> {
     let (idle, loaded) = latency(transfer)?;
     let (was, is) = (idle.as_secs_f64(), loaded.as_secs_f64());
     (is - was > QUEUE.max(QUEUE_SHARE * was)).then(|| {
         format!(
-            "a queue builds up: small requests take {} meanwhile, else {}",
+            "a queue builds up: small requests take {} during the download, otherwise {}",
             HumanDuration(loaded),
             HumanDuration(idle)
         )
     })
 }
 
-/// Of small requests: the best without a load, the median with it. Those of the first moments see no
-/// queue yet.
+/// The latency of small requests: the best without a load, the median with it. Requests in the first 300 ms
+/// are ignored: there is no queue yet.
 pub(super) fn latency(transfer: &Transfer) -> Option<(Duration, Duration)> {
     let pings = transfer.pings.as_ref()?;
     let idle = *pings.idle.iter().min()?;
@@ -567,17 +574,17 @@ pub(super) fn latency(transfer: &Transfer) -> Option<(Duration, Duration)> {
         .loaded
         .iter()
         .filter(|ping| ping.at >= Duration::from_millis(300))
-        // One that was cut short tells only where it was long already.
+        // An unanswered request counts only if it already took longer than without a load.
         .filter(|ping| !ping.is_unanswered || ping.took > idle);
     let mut loaded: Vec<Duration> = settled.map(|ping| ping.took).collect();
     loaded.sort_unstable();
     Some((idle, *loaded.get(loaded.len() / 2)?))
 }
 
-/// The share of segments that came out of order, where that is no accident.
+/// The share of segments that arrived out of order, if that is no accident.
 fn loss(transfer: &Transfer) -> Option<(f64, String)> {
     let (mut late, mut all, mut samples) = (0u32, 0u32, 0usize);
-    // Layers that came one after the other over a connection: the counts are the connection's.
+    // Layers that used a connection one after the other: the counts are those of the connection.
     let mut connections: BTreeMap<usize, Vec<(u32, u32)>> = BTreeMap::new();
     for stream in &transfer.streams {
         let counts = stream.samples.iter();
@@ -596,7 +603,7 @@ fn loss(transfer: &Transfer) -> Option<(f64, String)> {
     }
     let share = f64::from(late) / f64::from(all.max(1));
     let percent = share * 100.0;
-    let says = format!("{percent:.1} % of the segments came out of order, behind lost ones");
+    let says = format!("{percent:.1} % of the segments arrived out of order, after lost ones");
     (share > LOSSY && samples >= LOSSY_SAMPLES).then_some((share, says))
 }
 
@@ -621,7 +628,7 @@ mod tests {
     const TRIP: Duration = Duration::from_millis(20);
     const MB: f64 = 1e6;
 
-    /// The bytes that come each 25 ms at such rates.
+    /// The bytes that arrive each 25 ms at these rates.
     fn arrivals(parts: &[(f64, f64)]) -> Vec<Arrival> {
         let (mut at, mut all) = (Duration::ZERO, 0.0);
         let mut list = vec![Arrival {
@@ -785,12 +792,7 @@ mod tests {
         let policed = with_losses(capped(1.2 * MB));
         says(&policed, PUBLIC, Some(Cause::BwCap), "out of order");
         // A server that paces makes neither.
-        says(
-            &capped(1.2 * MB),
-            PUBLIC,
-            None,
-            "neither a queue nor losses",
-        );
+        says(&capped(1.2 * MB), PUBLIC, None, "neither a queue nor loss");
     }
 
     #[test]
@@ -812,7 +814,7 @@ mod tests {
         let five = with_queue(capped(0.6 * MB));
         says(&five, eip(5), Some(Cause::BwEipCap), "declared");
         says(&five, eip(20), Some(Cause::BwCap), "a queue");
-        // An EIP has no part in a private way.
+        // A private path uses no EIP.
         let private = Known {
             class: Some(PathClass::Intranet),
             ..eip(10)
@@ -851,7 +853,7 @@ mod tests {
         theirs.streams[0].bursts = Some(bursts(50));
         says(&theirs, PUBLIC, Some(Cause::BwPerFlow), "connection");
         says(&with_losses(each), PUBLIC, Some(Cause::BwLoss), "2.0 %");
-        // What came over one connection alone, as in reports of older versions, proves none of it.
+        // Bytes over a single connection, as in reports of older versions, prove nothing.
         let shared = made(&[(ONE, 1, 1, MB, 1.5), (ALL, 3, 1, 3.0 * MB, 1.5)]);
         says(&shared, PUBLIC, None, "one connection");
     }
@@ -859,7 +861,12 @@ mod tests {
     #[test]
     fn what_two_causes_would_look_like_is_told_as_neither() {
         let half = made(&[(ONE, 1, 1, MB, 1.5), (ALL, 3, 3, 1.5 * MB, 1.5)]);
-        says(&with_queue(half), PUBLIC, None, "neither the same nor");
+        says(
+            &with_queue(half),
+            PUBLIC,
+            None,
+            "neither constant nor proportional",
+        );
         let shared = made(&[(ONE, 1, 1, MB, 1.5), (ALL, 3, 1, MB, 1.0)]);
         says(&with_queue(shared), PUBLIC, None, "one connection");
         let apart = made(&[

@@ -1,4 +1,4 @@
-//! What a series of arrivals says of the way that the bytes came: pure, without clock or sockets.
+//! Infers download rates, and what limits them, from a series of arrivals. Pure: no clock, no sockets.
 
 use rate::{Rate, bytes};
 pub mod fit;
@@ -26,14 +26,14 @@ use limit::{Bound, Known};
 use stages::StageRate;
 pub use stages::is_stable;
 
-/// How fast layers come, what bounds that, and what it means for this image.
+/// The download rate of layers, what limits it, and how long this image takes.
 #[derive(Clone, Debug, Deserialize, JsonSchema, PartialEq, Serialize)]
 pub struct Throughput {
-    /// By one stream alone.
+    /// The rate of one stream alone; absent if it was not measured.
     pub one: Option<Rate>,
-    /// By all streams that containerd would have.
+    /// The rate of all streams that containerd would use; absent if it was not measured.
     pub all: Option<Rate>,
-    /// Small requests took so long while nothing else went on: the best of them.
+    /// The best time of a small request without a load, in seconds; absent if it was not measured.
     #[serde(
         rename = "idle_latency_seconds",
         with = "OptionalSeconds",
@@ -41,7 +41,7 @@ pub struct Throughput {
         skip_serializing_if = "Option::is_none"
     )]
     pub idle_latency: Option<Duration>,
-    /// And while layers came: the median.
+    /// The median time of a small request while layers download, in seconds; absent if it was not measured.
     #[serde(
         rename = "loaded_latency_seconds",
         with = "OptionalSeconds",
@@ -49,38 +49,38 @@ pub struct Throughput {
         skip_serializing_if = "Option::is_none"
     )]
     pub loaded_latency: Option<Duration>,
-    /// Why these rates do not count as what the way gives.
+    /// Why these rates do not show what the path delivers; absent if nothing disturbed the test.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub disturbed: Option<String>,
-    /// The cause that bounds the rate.
+    /// The cause that limits the rate; absent if it is unknown.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub bound_by: Option<Cause>,
-    /// Why no cause is named, and what would decide.
+    /// Why the cause is unknown, and what would decide it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub unknown_because: Option<String>,
-    /// How long the layers of this platform take at the rate of all streams (or of the one): an
-    /// estimate, without unpacking. Where the rate is a lower bound, this is an upper one.
+    /// How long the layers of this platform take at the rate of all streams (or else of one), in seconds: an
+    /// estimate, without unpacking. If the rate is a lower bound, this is an upper one.
     pub pull_seconds: Option<f64>,
 }
 
 impl Throughput {
-    /// By all streams, or else by one.
+    /// The rate of all streams, or else of one.
     pub fn rate(&self) -> Option<Rate> {
         self.all.or(self.one)
     }
 
-    /// The same, where nothing has disturbed it.
+    /// The rate of all streams, or else of one; `None` if something disturbed the test.
     pub fn undisturbed(&self) -> Option<Rate> {
         self.rate().filter(|_| self.disturbed.is_none())
     }
 }
 
-/// What a transfer comes to.
+/// Judges the transfer test; `None` if there was none.
 pub fn judge(evidence: &Evidence) -> Option<Throughput> {
     judge_with_bound(evidence).map(|(throughput, _)| throughput)
 }
 
-/// The same with the finding that it makes.
+/// The same, with the limit for the finding.
 pub(super) fn judge_with_bound(evidence: &Evidence) -> Option<(Throughput, Option<Bound>)> {
     let transfer = evidence.walk.transfer.as_ref()?;
     let round_trip = round_trip(evidence, transfer);
@@ -94,14 +94,14 @@ pub(super) fn judge_with_bound(evidence: &Evidence) -> Option<(Throughput, Optio
     };
     let mut one = of(StageKind::OneStream);
     let mut all = of(StageKind::AsContainerd);
-    // All of the image, before its rate was known: the mean is what there is.
+    // The whole image was read before its rate was known: only the mean is known.
     let read_whole = whole(transfer);
     let is_known = |rate: &Option<Rate>| rate.is_some_and(|rate| rate.is_sustained);
     if read_whole.is_some() && !is_known(&one) && !is_known(&all) {
         (one, all) = (None, read_whole);
     }
     let size = evidence.walk.manifest.done().map(|found| found.layers_size);
-    // Where each byte of it came once, that is how long it takes.
+    // If each byte was downloaded once, that is how long it takes.
     let measured = read_whole
         .filter(|rate| Some(rate.bytes) == size)
         .map(|rate| rate.seconds);
@@ -136,7 +136,7 @@ pub(super) fn judge_with_bound(evidence: &Evidence) -> Option<(Throughput, Optio
     Some((throughput, bound))
 }
 
-/// What lasts is known better than what was seen.
+/// A sustained rate is preferred to a rate of a short time.
 pub(super) fn best(one: Option<Rate>, all: Option<Rate>) -> Option<Rate> {
     [all, one]
         .into_iter()
@@ -146,14 +146,14 @@ pub(super) fn best(one: Option<Rate>, all: Option<Rate>) -> Option<Rate> {
         .or(one)
 }
 
-/// The leg that layers came by.
+/// The leg that served the layers.
 pub(super) fn leg_of(evidence: &Evidence) -> Role {
     let transfer = evidence.walk.transfer.as_ref();
     let endpoint = transfer.and_then(|t| Some(&t.streams.first()?.endpoint));
     role_of(evidence, endpoint)
 }
 
-/// Whether layers from there are the storage's or the registry's; any storage counts where none is named.
+/// Whether an endpoint belongs to the blob storage or to the registry; `None` stands for any storage.
 pub(super) fn role_of(evidence: &Evidence, endpoint: Option<&Endpoint>) -> Role {
     let is_storage = evidence
         .walk
@@ -166,7 +166,7 @@ pub(super) fn role_of(evidence: &Evidence, endpoint: Option<&Endpoint>) -> Role 
     }
 }
 
-/// The path of that leg, the last one where there are several.
+/// The path of that leg; the last one if there are several.
 pub(super) fn path_of(evidence: &Evidence) -> Option<LegPath> {
     let role = leg_of(evidence);
     let mut paths = path::classify(evidence).into_iter().rev();
@@ -189,7 +189,7 @@ fn known(evidence: &Evidence) -> Known {
     Known {
         class,
         eip_mbit,
-        // Metadata speaks of the machine; a pod may have less of it.
+        // The metadata is about the machine; a pod may have less.
         node_mbit: vantage
             .metadata
             .facts()
@@ -207,7 +207,7 @@ fn round_trip(evidence: &Evidence, transfer: &Transfer) -> Duration {
     of_streams.or_else(of_legs).unwrap_or_default()
 }
 
-/// All bytes by all the time, from the first request on.
+/// All bytes divided by the whole time since the first request.
 #[expect(clippy::cast_precision_loss, reason = "bytes below 2^53")]
 fn whole(transfer: &Transfer) -> Option<Rate> {
     let total: u64 = transfer.streams.iter().map(|stream| stream.bytes.0).sum();
@@ -216,7 +216,7 @@ fn whole(transfer: &Transfer) -> Option<Rate> {
     is_whole.then(|| plain(total as f64 / seconds, total as f64, seconds))
 }
 
-/// A rate of which no more is known than that it was seen.
+/// A mean rate without an interval.
 fn plain(mean: f64, total: f64, seconds: f64) -> Rate {
     Rate {
         bytes_per_second: mean,
@@ -229,8 +229,7 @@ fn plain(mean: f64, total: f64, seconds: f64) -> Rate {
     }
 }
 
-/// An end that is too short to be believed is still what was seen last; where there is none, the mean
-/// is.
+/// The rate to report: that of the fitted line, even if it is too short to be sustained, or else the mean.
 fn shown(found: &StageRate) -> Option<Rate> {
     match found.line {
         Some(line) => Some(of_line(&line, found.is_sustained)),
@@ -245,7 +244,7 @@ fn of_line(line: &Fit, is_sustained: bool) -> Rate {
         low_bytes_per_second: line.low,
         high_bytes_per_second: line.high,
         is_sustained,
-        // Less than what a receiver's quanta make is none.
+        // Smaller bursts may come from the receiver's quanta.
         burst: (line.ahead > 128e3).then(|| bytes(line.ahead)),
         bytes: bytes(line.bytes),
         seconds: line.duration,
@@ -382,7 +381,7 @@ mod tests {
         assert!(codes(moment).is_empty());
         assert!(
             codes(transfer(&[(1e6, 2.0)], None, 1)).is_empty(),
-            "nobody asked"
+            "no expected duration"
         );
     }
 
@@ -392,7 +391,7 @@ mod tests {
         let one = found.one.unwrap();
         assert!(!one.is_sustained, "{one:?}");
         assert_eq!(found.all, None);
-        // The rate that lasts counts, not the one that was seen for a moment.
+        // The sustained rate counts, not that of a moment.
         let found = judged(transfer(&[(1e6, 2.0), (2e6, 0.5)], Some(2.0), 3));
         assert!(!found.all.unwrap().is_sustained);
         let seconds = found.pull_seconds.unwrap();
@@ -410,7 +409,7 @@ mod tests {
         assert_eq!(found.one, None);
         let all = found.all.unwrap();
         assert!(!all.is_sustained && all.bytes_per_second > 40e6, "{all:?}");
-        // Nothing came: there is no rate, and no time.
+        // Nothing arrived: there is no rate, and no time.
         let mut none = transfer(&[(50e6, 0.1)], None, 1);
         none.end = TransferEnd::Failed;
         none.arrivals.clear();

@@ -1,27 +1,28 @@
-//! What each stage of a transfer came to.
+//! The rate of each stage of a transfer test.
 
 use std::time::Duration;
 
 use super::fit::{self, Fit, Point};
 use crate::model::transfer::{Arrival, Stage, StageKind};
 
-/// A stage, and the bytes of it.
+/// A stage and its rate.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct StageRate {
     pub(super) stage: Stage,
-    /// Bytes per second in all of it but its beginning, in which new connections find their pace.
+    /// Mean bytes per second without the beginning, in which new connections ramp up.
     pub(super) mean: f64,
-    /// How long it was, in seconds, and what came.
+    /// The duration in seconds.
     pub(super) seconds: f64,
+    /// The bytes that arrived.
     pub(super) bytes: f64,
-    /// Its steady end; that of this and earlier stages together where they differ by nothing.
+    /// The steady end of the stage, or of this and earlier stages together if their rates are equal.
     pub(super) line: Option<Fit>,
-    /// The line is long and steady enough to be believed.
+    /// Whether the line is long and steady enough.
     pub(super) is_sustained: bool,
 }
 
 impl StageRate {
-    /// The best that is known, in bytes per second.
+    /// The sustained rate, or else the mean, in bytes per second.
     pub(super) fn rate(&self) -> f64 {
         match self.line.filter(|_| self.is_sustained) {
             Some(line) => line.rate,
@@ -30,18 +31,18 @@ impl StageRate {
     }
 }
 
-/// A stage that goes on like the one before is believed after this, in seconds and round trips. New
-/// connections take their time where a queue makes round trips longer, as on slow ways; on fast ones
-/// half of it will do.
+/// A stage that continues like the one before counts as steady after this, in seconds and round trips. New
+/// connections take longer if a queue makes round trips longer, as on slow paths; on fast ones, half of it
+/// suffices.
 const SAME_SECONDS: f64 = 0.5;
 const SAME_ROUND_TRIPS: f64 = 10.0;
 const SAME_BYTES: f64 = 3e6;
 
-/// How long a control host is read.
+/// How long a control host is read: the longer of seconds and round trips.
 const CONTROL_SECONDS: f64 = 1.6;
 const CONTROL_ROUND_TRIPS: f64 = 30.0;
 
-/// New connections take some round trips to find their pace.
+/// New connections take some round trips to ramp up.
 const SETTLE_ROUND_TRIPS: u32 = 6;
 const SETTLE: Duration = Duration::from_millis(150);
 
@@ -59,7 +60,7 @@ pub(super) fn rates(
         let own = settled(arrivals, stage, until, round_trip);
         let line = fit::fit(&own);
         let seconds = whole.last().map_or(0.0, |last| last.at);
-        // The first one's beginning is slow start, perhaps a burst.
+        // The first stage begins with slow start, perhaps a burst.
         let late = if index == 0 {
             let half = Duration::try_from_secs_f64(seconds / 2.0).unwrap_or_default();
             part(arrivals, stage.from + half, until)
@@ -89,7 +90,7 @@ pub(super) fn rates(
                 let Some(line) = fit::fit(&series).filter(|line| line.is_sustained(trip)) else {
                     continue;
                 };
-                // It goes through from there: in both stages it is the same.
+                // The line spans both stages: their rates are equal.
                 let begins = first.from.as_secs_f64() + line.from;
                 let turn = stages[before + 1].from.as_secs_f64();
                 if begins + enough / 4.0 > turn {
@@ -109,7 +110,8 @@ pub(super) fn rates(
     found
 }
 
-/// The newest stage has told what it can: its rate is known, or is that of the stage before.
+/// Whether the newest stage can end: its rate is known, or equals that of the stage before, or its control
+/// host was read for long enough.
 pub fn is_stable(arrivals: &[Arrival], stages: &[Stage], round_trip: Duration) -> bool {
     let Some((last, elapsed)) = stages.last().zip(arrivals.last()) else {
         return false;
@@ -123,7 +125,7 @@ pub fn is_stable(arrivals: &[Arrival], stages: &[Stage], round_trip: Duration) -
         .is_some_and(|rate| rate.is_sustained)
 }
 
-/// A stage without its beginning. The first has a fit that finds it by itself.
+/// A stage without its beginning. In the first stage, the fit itself finds where the beginning ends.
 fn settled(
     arrivals: &[Arrival],
     stage: &Stage,

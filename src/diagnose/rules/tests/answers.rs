@@ -1,4 +1,4 @@
-//! What registries answer, and what it says of the pull.
+//! Responses of registries, and what they mean for the pull.
 
 use super::*;
 use crate::diagnose::fixture::endpoint;
@@ -21,7 +21,7 @@ fn a_401_without_a_challenge_says_nothing_of_the_password() {
         },
         failed(bare.clone()),
     );
-    // A saved report of an earlier version notes that nothing was asked for as a challenge.
+    // A saved report of an earlier version records a missing challenge as a challenge.
     let mut older = asked_by_nobody.clone();
     older.walk.attempts[0].challenge = Some(Challenge::Anonymous);
     for evidence in [

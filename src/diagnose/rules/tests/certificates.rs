@@ -70,7 +70,7 @@ fn each_link_at_fault_has_its_cause_and_its_owner() {
             unknown_issuer(),
             root(LinkProblem::OtherKey, "/etc/pullpath/ca.pem"),
             "tls_unknown_ca",
-            &[&print, "/etc/pullpath/ca.pem", "made anew"],
+            &[&print, "/etc/pullpath/ca.pem", "recreated"],
         ),
         (
             expired(),
@@ -101,7 +101,7 @@ fn each_link_at_fault_has_its_cause_and_its_owner() {
             expired(),
             crossed,
             "tls_root_expired",
-            &["present root 'CN=Issuing CA'", "old root 'CN=Old Root'"],
+            &["current root 'CN=Issuing CA'", "old root 'CN=Old Root'"],
         ),
         (
             bad(),
@@ -117,7 +117,7 @@ fn each_link_at_fault_has_its_cause_and_its_owner() {
             bad(),
             link(LinkProblem::MayNotSign),
             "tls_ca_unfit",
-            &["have 'registry.example.com' send that one"],
+            &["have 'registry.example.com' send the new one"],
         ),
         (
             bad(),
@@ -143,7 +143,7 @@ fn an_authority_that_was_not_sent_is_not_to_be_compared_with_the_server() {
     );
     says(
         &finding,
-        &["see that it is 'CN=Example CA'", "nothing to compare"],
+        &["verify that it is 'CN=Example CA'", "nothing to compare"],
     );
     link.certificate
         .subject
@@ -151,7 +151,7 @@ fn an_authority_that_was_not_sent_is_not_to_be_compared_with_the_server() {
     let finding = only(&broken(unknown_issuer(), link), "tls_unknown_ca", Critical);
     says(
         &finding,
-        &[&format!("presented (SHA-256 {})", "cd".repeat(32))],
+        &[&format!("presented one (SHA-256 {})", "cd".repeat(32))],
     );
 }
 
@@ -187,7 +187,7 @@ fn a_server_that_is_trusted_itself_breaks_at_its_renewal() {
         &finding,
         &[
             "/etc/pullpath/ca.pem",
-            "the certificate of its authority 'CN=Example CA'",
+            "the certificate of its CA 'CN=Example CA'",
         ],
     );
 }

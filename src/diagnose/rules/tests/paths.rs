@@ -20,7 +20,7 @@ fn a_private_address_that_is_not_reached_asks_for_a_line_of_configuration() {
     );
     let finding = &judge(&evidence).findings[1];
     says(finding, &["192.168.50.0/24", "network.cidrs"]);
-    // Where it is reached, the class of the path says it.
+    // If it is reached, the class of the path shows it.
     let mut evidence = healthy();
     evidence.vantage.declared.cidrs.clear();
     evidence.leg_mut(Role::Blob).connect = dialled(vec![dial("10.0.3.10", None)]);
@@ -51,7 +51,7 @@ fn no_egress_is_told_only_where_everybody_out_there_is_silent() {
     evidence.vantage.controls[1] = control("b.test:443", None);
     let finding = only(&evidence, "tcp_timeout", Critical);
     says(&finding, &["No NAT rule is missing"]);
-    // What has no name, or is refused, or is of this network, tells nothing of a way out.
+    // A host without a name, one that refuses, and one in this network show nothing about egress.
     let refused = Some(TcpFault::Refused { icmp: None });
     let mut nameless = control("c.test:443", None);
     nameless.attempts.clear();
@@ -85,7 +85,7 @@ fn an_address_of_two_networks_is_told_with_which_route_counts() {
             "eth0",
             "10.0.0.0/16",
             "vpc_peering",
-            "renumber",
+            "Renumber",
         ],
     );
     assert_eq!(codes(&judge(&evidence).consequences), ["tcp_timeout"]);
@@ -134,7 +134,7 @@ fn a_path_that_was_declared_otherwise_is_told() {
     evidence.vantage.declared.expect = vec![expect(BLOBS, &[PathClass::Intranet])];
     let finding = only(&evidence, "path_unexpected", Warning);
     says(&finding, &[BLOBS, "public_unknown", "intranet"]);
-    // What is not known may well be as declared.
+    // An unknown class may be as declared.
     evidence.vantage.declared.expect = vec![expect(
         "*.example.com",
         &[PathClass::Intranet, PathClass::PublicEip],
@@ -161,7 +161,10 @@ fn an_annotation_that_others_do_not_see_is_stale() {
             local: None,
         }),
     };
-    assert!(judge(&evidence).findings.is_empty(), "nobody was asked");
+    assert!(
+        judge(&evidence).findings.is_empty(),
+        "no server saw the address"
+    );
     evidence.vantage.egress = vec![seen("121.36.1.2")];
     assert!(judge(&evidence).findings.is_empty());
     evidence.vantage.egress = vec![seen("121.36.9.9"), seen("2600::1")];

@@ -42,7 +42,7 @@ fn a_dead_mirror_is_told_with_its_cause_and_its_cost() {
         &[
             "mirror https://mirror.example.com",
             "tcp_refused",
-            "it cost",
+            "it took",
             "/certs.d/x/hosts.toml",
         ],
     );
@@ -61,7 +61,7 @@ fn a_dead_mirror_is_told_with_its_cause_and_its_cost() {
     let mute = healthy().unanswered(HttpFault::Timeout);
     says(
         &only(&behind(&mute), "mirror_order", Warning),
-        &["about 30 s", "wait for an answer"],
+        &["about 30 s", "wait for a response"],
     );
 }
 
@@ -115,7 +115,7 @@ fn what_another_host_gave_does_not_fail_the_pull() {
         ["probe_limit", "registry_5xx", "blob_denied"]
     );
     for finding in &verdict.findings[1..] {
-        says(finding, &["registry.example.com gave it then"]);
+        says(finding, &["registry.example.com served it then"]);
     }
 }
 
@@ -150,7 +150,7 @@ fn what_a_mirror_before_would_have_given_is_left_open() {
     assert_eq!(judge(&evidence).pull, Pull::Unknown);
     says(
         &only(&evidence, "probe_limit", Critical),
-        &["mirror https://mirror.example.com", "was not seen"],
+        &["mirror https://mirror.example.com", "was not observed"],
     );
     // To a token service in plain http containerd sends the credential, and goes on there.
     let untrusted = TokenFault::RealmUntrusted {
@@ -161,7 +161,7 @@ fn what_a_mirror_before_would_have_given_is_left_open() {
     assert_eq!(judge(&evidence).pull, Pull::Unknown);
     says(
         &only(&evidence, "realm_untrusted", Critical),
-        &["mirror https://mirror.example.com", "was not seen"],
+        &["mirror https://mirror.example.com", "was not observed"],
     );
 }
 
@@ -186,8 +186,8 @@ fn the_error_that_containerd_shows_is_named() {
     says(
         &verdict.findings[1],
         &[
-            "containerd 2's message is that of https://registry.example.com",
-            "containerd 1's that of https://mirror.example.com",
+            "containerd 2 reports the error of https://registry.example.com",
+            "containerd 1 that of https://mirror.example.com",
         ],
     );
     // And any other status before a 404.
@@ -198,7 +198,7 @@ fn the_error_that_containerd_shows_is_named() {
     let verdict = judge(&evidence);
     says(
         &verdict.findings[1],
-        &["containerd's message is that of https://mirror.example.com"],
+        &["containerd reports the error of https://mirror.example.com"],
     );
 }
 
@@ -246,7 +246,7 @@ fn skip_verify_is_a_warning_whatever_the_certificate() {
         &only(&evidence, "mirror_insecure", Warning),
         &["CN=corp", "sent no credential", "`ca`"],
     );
-    // Where it asks for a credential, nothing is known beyond.
+    // If it requires a credential, nothing more is known.
     let mut asked = evidence.refused(
         Some(credential(REGISTRY)),
         failed(TokenFault::Unverified),
@@ -304,7 +304,7 @@ fn proxied() -> ProxyRoute {
     }
 }
 
-/// The registry is behind a proxy that says this to CONNECT.
+/// The registry is behind a proxy that responds to CONNECT like this.
 fn closed(fault: ProxyFault) -> Evidence {
     let mut evidence = healthy().unsecured(Role::Registry, TlsFault::PlainHttp);
     let leg = &mut evidence.walk.legs[0];
@@ -323,13 +323,13 @@ fn what_a_proxy_says_decides_the_hint() {
     };
     for (fault, texts) in [
         (status(407), ["HTTPS_PROXY", "user and password"]),
-        (status(403), ["403", "allowed on http://10.0.0.8:3128"]),
-        (status(502), ["502", "could not get there itself"]),
+        (status(403), ["403", "port 443 on http://10.0.0.8:3128"]),
+        (status(502), ["502", "the proxy could not reach it"]),
         (
             ProxyFault::Http {
                 fault: HttpFault::Closed,
             },
-            ["closed", "Look at the log"],
+            ["closed", "Check the log"],
         ),
     ] {
         let finding = only(&closed(fault), "proxy_misconfigured", Critical);
@@ -424,7 +424,10 @@ fn a_comparison_makes_it_sure() {
     assert_eq!(finding.confidence, Confidence::High);
     says(
         &finding,
-        &["comes to its end", "Add registry.example.com to NO_PROXY"],
+        &[
+            "the same check succeeds",
+            "Add registry.example.com to NO_PROXY",
+        ],
     );
     let dead = healthy().unconnected(
         Role::Registry,
@@ -446,7 +449,7 @@ fn a_proxy_that_cannot_be_reached_is_not_the_registry() {
     evidence.walk.legs[0].proxy_route = proxied();
     says(
         &only(&evidence, "proxy_misconfigured", Critical),
-        &["the proxy 10.0.0.8:3128 can't be connected to"],
+        &["can't connect to the proxy 10.0.0.8:3128"],
     );
 }
 
@@ -598,7 +601,7 @@ fn an_ended_credential_is_the_root_where_the_pull_hangs_on_it() {
     let expired = with_expiry(wrong_password(), Some(-7200), -60, ExpirySign::TokenClaim);
     only(&expired, "credential_expired", Critical);
     assert_eq!(codes(&judge(&expired).consequences), ["auth_bad_cred"]);
-    // A kind that never lasts and does not say since when it is.
+    // A kind that always expires and does not show when it was issued.
     let without_end = |mut evidence: Evidence| {
         evidence = with_expiry(evidence, None, 0, ExpirySign::GoogleAccessToken);
         let expiry = &mut evidence.keyring.sources[0].expiries[0];
@@ -628,7 +631,7 @@ fn an_ended_credential_is_the_root_where_the_pull_hangs_on_it() {
     quiet(&own);
 }
 
-/// A token was given for the credential, or nobody asked for it: its end is not what fails.
+/// A token was issued for the credential, or none was required: its expiry is not what fails.
 #[test]
 fn an_ended_credential_is_no_cause_where_it_was_not_refused() {
     let ended = |evidence| with_expiry(evidence, Some(-7200), -60, ExpirySign::TokenClaim);
@@ -636,7 +639,7 @@ fn an_ended_credential_is_no_cause_where_it_was_not_refused() {
     open.walk.attempts[0].credential = None;
     says(
         &only(&open, "credential_expired", Info),
-        &["gives this image to anyone"],
+        &["serves this image to anyone"],
     );
     for (code, first) in [
         (
@@ -826,7 +829,7 @@ fn from_1_35_on_whether_a_present_image_is_pulled_again_is_not_known() {
         let without_pull = by_digest(PullPolicy::Never, version);
         says(
             &only(&without_pull, "no_pull", Info),
-            &["ErrImageNeverPull", "a Secret that this pod does not bring"],
+            &["ErrImageNeverPull", "a Secret that this pod does not have"],
         );
     }
     let mut tagged = healthy();
@@ -931,10 +934,7 @@ fn proxies_that_were_taken_away_leave_the_pull_open() {
     let mut evidence = healthy();
     evidence.proxies.changed = vec!["proxy.conf was changed".to_owned()];
     let finding = only(&evidence, "runtime_settings_unknown", Critical);
-    says(
-        &finding,
-        &["no proxy is set there now", "proxy.conf was changed"],
-    );
+    says(&finding, &["no proxy is set now", "proxy.conf was changed"]);
     assert_eq!(judge(&evidence).pull, Pull::Unknown);
 }
 

@@ -1,5 +1,5 @@
-//! What makes pods in a whole cluster, with its service accounts and the metadata of pull Secrets: of each
-//! the little that the lint reads.
+//! Watches or lists the workloads of a cluster, its service accounts, and the metadata of its pull secrets, for the
+//! lint. Of each object only the fields that the lint reads are kept.
 
 use std::collections::BTreeMap;
 use std::fmt::Debug;
@@ -29,39 +29,44 @@ use crate::workload::resources::{
 };
 use crate::workload::spec::VolumeSpec;
 
-/// Objects that come in one answer: some 2 MB of pods.
+/// Objects per page: some 2 MB of pods.
 const PAGE: u32 = 250;
 
-/// What a kubelet reads of a pod's `imagePullSecrets`.
+/// Types of Secrets that a kubelet accepts in `imagePullSecrets`.
 const PULL_TYPES: [&str; 2] = ["kubernetes.io/dockerconfigjson", "kubernetes.io/dockercfg"];
 
-/// Where one looks.
+/// The namespaces that are read.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Scope {
-    /// Each by itself, by a Role there; none: the whole cluster at once, by a ClusterRole.
+    /// Read one by one, which needs a Role in each. Empty: the whole cluster at once, which needs a ClusterRole. At most
+    /// 32 are read.
     pub namespaces: Vec<String>,
-    /// Of these, those whose workloads count.
+    /// Workloads in other namespaces are dropped.
     pub counted: Patterns,
 }
 
-/// Namespaces that may be named: each is eight watches.
+/// Upper bound of [`Scope::namespaces`]: each needs up to nine watches.
 const MOST_NAMESPACES: usize = 32;
 
-/// One list that is followed.
+/// One watch, or one list.
 #[derive(Debug)]
 pub struct Part<T> {
+    /// The kind of objects.
     pub resource: ResourceName,
-    /// `None`: all of them.
+    /// `None`: all namespaces.
     pub namespace: Option<String>,
+    /// The objects, and the state of the watch.
     pub view: watch::Receiver<View<T>>,
 }
 
-/// All that is followed, as long as this is there.
+/// All watches. Dropping this stops them.
 #[derive(Debug)]
 pub struct Workloads {
+    /// One for each kind and namespace.
     pub makers: Vec<Part<WorkloadResource>>,
+    /// Service accounts, one for each namespace.
     pub accounts: Vec<Part<Account>>,
-    /// Empty where Secrets are not listed.
+    /// Pull secrets, one for each type and namespace. Empty if Secrets are not listed.
     pub heads: Vec<Part<SecretMetadata>>,
     stop: CancellationToken,
 }
@@ -72,15 +77,16 @@ impl Drop for Workloads {
     }
 }
 
-/// For how long.
+/// How long to watch.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Span {
-    /// Until all has been listed once, or could not be.
+    /// One list of each; a list that fails is not repeated.
     Once,
+    /// Until [`Workloads`] is dropped.
     Always,
 }
 
-/// Begins to follow. `with_heads`: pull Secrets are listed too, by their metadata.
+/// Starts all watches. `with_heads`: also the metadata of pull secrets, which needs the right to list Secrets.
 pub fn follow(client: &Client, scope: &Scope, with_heads: bool, span: Span) -> Workloads {
     let mut all = Workloads {
         makers: Vec::new(),
@@ -88,13 +94,13 @@ pub fn follow(client: &Client, scope: &Scope, with_heads: bool, span: Span) -> W
         heads: Vec::new(),
         stop: CancellationToken::new(),
     };
-    let places: Vec<Option<String>> = if scope.namespaces.is_empty() {
+    let namespaces: Vec<Option<String>> = if scope.namespaces.is_empty() {
         vec![None]
     } else {
         let named = scope.namespaces.iter().take(MOST_NAMESPACES);
         named.cloned().map(Some).collect()
     };
-    for namespace in places {
+    for namespace in namespaces {
         let start = Start {
             client,
             namespace,
@@ -114,7 +120,7 @@ pub fn follow(client: &Client, scope: &Scope, with_heads: bool, span: Span) -> W
 }
 
 impl Workloads {
-    /// Waits until any of it has changed.
+    /// Waits until any view changes.
     pub async fn changed(&mut self) {
         let makers = self.makers.iter_mut().map(|part| &mut part.view);
         let makers = makers.map(boxed);
@@ -123,16 +129,16 @@ impl Workloads {
         select_all(makers.chain(accounts).chain(heads)).await;
     }
 
-    /// Waits until each has been listed, or could not be.
+    /// Waits until each list is complete or has failed.
     pub async fn listed(&mut self) {
         for part in &mut self.makers {
-            told(&mut part.view).await;
+            known(&mut part.view).await;
         }
         for part in &mut self.accounts {
-            told(&mut part.view).await;
+            known(&mut part.view).await;
         }
         for part in &mut self.heads {
-            told(&mut part.view).await;
+            known(&mut part.view).await;
         }
     }
 }
@@ -141,21 +147,21 @@ type Changed<'a> = std::pin::Pin<Box<dyn Future<Output = ()> + Send + 'a>>;
 
 fn boxed<T: Send + Sync>(view: &mut watch::Receiver<View<T>>) -> Changed<'_> {
     Box::pin(async {
-        // Whoever has ended tells nothing more.
+        // A watch that has ended never changes again.
         if view.changed().await.is_err() {
             std::future::pending::<()>().await;
         }
     })
 }
 
-async fn told<T>(view: &mut watch::Receiver<View<T>>) {
-    // An end without a word is told by its state, which is then still unknown.
+async fn known<T>(view: &mut watch::Receiver<View<T>>) {
+    // If the watch ended without a list, its state stays unknown.
     let _ = view
         .wait_for(|view| view.state != WatchState::Unknown)
         .await;
 }
 
-/// How each of them is begun.
+/// Starts the watches of one namespace.
 struct Start<'a> {
     client: &'a Client,
     namespace: Option<String>,
@@ -233,7 +239,7 @@ impl Start<'_> {
                 tokio::spawn(follow_one(api, config, keep, sender, stop));
             }
             Span::Once => {
-                // Its list, or why there is none; nothing that comes later.
+                // Only the list, or the error that ended it; no later changes.
                 let mut is_over = false;
                 let once = watcher(api, config).take_while(move |event| {
                     let goes_on = !is_over;
@@ -251,7 +257,7 @@ impl Start<'_> {
     }
 }
 
-/// `None`: somebody else makes it, or it has ended.
+/// `None`: it belongs to a workload that is read itself, or it has ended.
 fn of_pod(pod: PodObject) -> Option<WorkloadResource> {
     if pod.is_over() {
         return None;
@@ -259,7 +265,7 @@ fn of_pod(pod: PodObject) -> Option<WorkloadResource> {
     maker(WorkloadKind::Pod, pod.metadata.clone(), pod, false)
 }
 
-/// `None`: somebody else makes it, or it has ended.
+/// `None`: it belongs to a workload that is read itself, or it has ended.
 fn of_workload(kind: WorkloadKind, workload: WorkloadObject) -> Option<WorkloadResource> {
     let WorkloadObject {
         metadata,
@@ -279,7 +285,7 @@ fn of_workload(kind: WorkloadKind, workload: WorkloadObject) -> Option<WorkloadR
     maker(kind, metadata, template, is_idle)
 }
 
-/// With its pods as it makes them.
+/// The workload with the images and settings of its pods.
 fn maker(
     kind: WorkloadKind,
     own: ObjectMeta,
@@ -321,8 +327,9 @@ fn values(annotations: Option<BTreeMap<String, String>>) -> Map<String, Value> {
         .collect()
 }
 
-/// Whom it stands for: itself, or a workload of a kind that is not read. `None`: one that is.
-#[expect(clippy::option_option, reason = "nobody, itself, or somebody else")]
+/// The workload that it is reported as: `Some(None)`: itself; `Some(Some(…))`: an owner of a kind that is not read.
+/// `None`: it has an owner that is read itself.
+#[expect(clippy::option_option, reason = "not reported, itself, or its owner")]
 fn stands_for(kind: WorkloadKind, own: &ObjectMeta) -> Option<Option<(Box<str>, Box<str>)>> {
     let mut owners = own.owner_references.iter().flatten();
     let Some(owner) = owners.find(|owner| owner.controller == Some(true)) else {
@@ -333,17 +340,17 @@ fn stands_for(kind: WorkloadKind, own: &ObjectMeta) -> Option<Option<(Box<str>, 
         .split_once('/')
         .map_or("", |(group, _)| group);
     let is_read = match group {
-        // Without the label the ReplicaSet is nobody's, or an Argo Rollout's: no template is read for it.
+        // Without the label the ReplicaSet has no owner, or an Argo Rollout: its template is not read elsewhere.
         "apps" if owner.kind == "ReplicaSet" => own
             .labels
             .as_ref()
             .is_some_and(|labels| labels.contains_key(OF_A_DEPLOYMENT)),
         "apps" | "batch" => true,
-        // A static pod's manifest is a file of its node.
+        // A static pod: its manifest is a file of its node.
         "" => owner.kind == "Node",
         _ => false,
     };
-    // What controls a Deployment or Job of its own writes all of it.
+    // The controller of a Deployment or Job of another kind writes the whole object: it is reported as itself.
     if kind != WorkloadKind::Pod && !is_read {
         return Some(None);
     }
@@ -371,7 +378,7 @@ impl From<AccountObject> for Account {
     }
 }
 
-/// The annotation of `kubectl apply` repeats a Secret's content: nothing of it is kept.
+/// Keeps no annotations: that of `kubectl apply` repeats the Secret's content.
 fn of_head(head: &SecretMetadataObject) -> SecretMetadata {
     SecretMetadata {
         namespace: head.namespace().unwrap_or_default().into(),

@@ -388,7 +388,7 @@ fn lose(known: &watch::Sender<Known>, key: &SecretKey, error: &watcher::Error) {
                 printable(&key.name)
             )
         } else {
-            format!("the API server can't be read: {}", with_sources(error))
+            format!("the API server does not return it: {}", with_sources(error))
         });
         true
     });
@@ -433,7 +433,7 @@ mod tests {
         assert_eq!(held(&secrets), 2, "b of the other check, and c");
         two.told(Duration::from_secs(5)).await;
         assert!(
-            matches!(secrets.get(&key("b")), Known::Unread(reason) if reason.contains("can't be read")),
+            matches!(secrets.get(&key("b")), Known::Unread(reason) if reason.contains("does not return it")),
         );
         drop(two);
         assert_eq!(held(&secrets), 1);

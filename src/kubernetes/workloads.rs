@@ -63,11 +63,11 @@ pub struct Part<T> {
 #[derive(Debug)]
 pub struct Workloads {
     /// One for each kind and namespace.
-    pub makers: Vec<Part<WorkloadResource>>,
+    pub workloads: Vec<Part<WorkloadResource>>,
     /// Service accounts, one for each namespace.
     pub accounts: Vec<Part<Account>>,
     /// Pull secrets, one for each type and namespace. Empty if Secrets are not listed.
-    pub heads: Vec<Part<SecretMetadata>>,
+    pub secrets: Vec<Part<SecretMetadata>>,
     stop: CancellationToken,
 }
 
@@ -86,12 +86,12 @@ pub enum Span {
     Always,
 }
 
-/// Starts all watches. `with_heads`: also the metadata of pull secrets, which needs the right to list Secrets.
-pub fn follow(client: &Client, scope: &Scope, with_heads: bool, span: Span) -> Workloads {
+/// Starts all watches. `with_secrets`: also the metadata of pull secrets, which needs the right to list Secrets.
+pub fn follow(client: &Client, scope: &Scope, with_secrets: bool, span: Span) -> Workloads {
     let mut all = Workloads {
-        makers: Vec::new(),
+        workloads: Vec::new(),
         accounts: Vec::new(),
-        heads: Vec::new(),
+        secrets: Vec::new(),
         stop: CancellationToken::new(),
     };
     let namespaces: Vec<Option<String>> = if scope.namespaces.is_empty() {
@@ -109,11 +109,12 @@ pub fn follow(client: &Client, scope: &Scope, with_heads: bool, span: Span) -> W
             stop: &all.stop,
         };
         for kind in WorkloadKind::ALL {
-            all.makers.push(start.makers(*kind));
+            all.workloads.push(start.workloads(*kind));
         }
         all.accounts.push(start.accounts());
-        if with_heads {
-            all.heads.extend(PULL_TYPES.map(|kind| start.heads(kind)));
+        if with_secrets {
+            all.secrets
+                .extend(PULL_TYPES.map(|kind| start.secrets(kind)));
         }
     }
     all
@@ -122,22 +123,22 @@ pub fn follow(client: &Client, scope: &Scope, with_heads: bool, span: Span) -> W
 impl Workloads {
     /// Waits until any view changes.
     pub async fn changed(&mut self) {
-        let makers = self.makers.iter_mut().map(|part| &mut part.view);
-        let makers = makers.map(boxed);
+        let workloads = self.workloads.iter_mut().map(|part| &mut part.view);
+        let workloads = workloads.map(boxed);
         let accounts = self.accounts.iter_mut().map(|part| boxed(&mut part.view));
-        let heads = self.heads.iter_mut().map(|part| boxed(&mut part.view));
-        select_all(makers.chain(accounts).chain(heads)).await;
+        let secrets = self.secrets.iter_mut().map(|part| boxed(&mut part.view));
+        select_all(workloads.chain(accounts).chain(secrets)).await;
     }
 
     /// Waits until each list is complete or has failed.
     pub async fn listed(&mut self) {
-        for part in &mut self.makers {
+        for part in &mut self.workloads {
             known(&mut part.view).await;
         }
         for part in &mut self.accounts {
             known(&mut part.view).await;
         }
-        for part in &mut self.heads {
+        for part in &mut self.secrets {
             known(&mut part.view).await;
         }
     }
@@ -171,9 +172,11 @@ struct Start<'a> {
 }
 
 impl Start<'_> {
-    fn makers(&self, kind: WorkloadKind) -> Part<WorkloadResource> {
+    fn workloads(&self, kind: WorkloadKind) -> Part<WorkloadResource> {
         let counted = self.counted.clone();
-        let admit = move |maker: WorkloadResource| counted.admit(&maker.namespace).then_some(maker);
+        let admit = move |resource: WorkloadResource| {
+            counted.admit(&resource.namespace).then_some(resource)
+        };
         let name = match kind {
             WorkloadKind::Pod => {
                 let keep = move |pod| of_pod(pod).and_then(&admit);
@@ -209,9 +212,9 @@ impl Start<'_> {
         )
     }
 
-    fn heads(&self, kind: &str) -> Part<SecretMetadata> {
+    fn secrets(&self, kind: &str) -> Part<SecretMetadata> {
         let config = watcher::Config::default().fields(&format!("type={kind}"));
-        let keep = |head: SecretMetadataObject| Some(of_head(&head));
+        let keep = |secret: SecretMetadataObject| Some(metadata_of(&secret));
         self.part(
             SECRETS,
             in_scope(self.client, self.namespace.as_deref()),
@@ -262,7 +265,7 @@ fn of_pod(pod: PodObject) -> Option<WorkloadResource> {
     if pod.is_over() {
         return None;
     }
-    maker(WorkloadKind::Pod, pod.metadata.clone(), pod, false)
+    resource(WorkloadKind::Pod, pod.metadata.clone(), pod, false)
 }
 
 /// `None`: it belongs to a workload that is read itself, or it has ended.
@@ -282,11 +285,11 @@ fn of_workload(kind: WorkloadKind, workload: WorkloadObject) -> Option<WorkloadR
     let of_job = spec.job_template.and_then(|job| job.spec.template);
     let template = spec.template.or(of_job)?;
     let is_idle = spec.suspend || spec.replicas == Some(0);
-    maker(kind, metadata, template, is_idle)
+    resource(kind, metadata, template, is_idle)
 }
 
 /// The workload with the images and settings of its pods.
-fn maker(
+fn resource(
     kind: WorkloadKind,
     own: ObjectMeta,
     pod: PodObject,
@@ -379,12 +382,12 @@ impl From<AccountObject> for Account {
 }
 
 /// Keeps no annotations: that of `kubectl apply` repeats the Secret's content.
-fn of_head(head: &SecretMetadataObject) -> SecretMetadata {
+fn metadata_of(secret: &SecretMetadataObject) -> SecretMetadata {
     SecretMetadata {
-        namespace: head.namespace().unwrap_or_default().into(),
-        name: head.name_any().into(),
-        version: head.resource_version().unwrap_or_default().into(),
-        is_renewed: head
+        namespace: secret.namespace().unwrap_or_default().into(),
+        name: secret.name_any().into(),
+        version: secret.resource_version().unwrap_or_default().into(),
+        is_renewed: secret
             .annotations()
             .keys()
             .any(|key| key.ends_with(KEPT_ANNOTATION)),
@@ -397,7 +400,7 @@ mod tests {
 
     use super::*;
 
-    fn maker(kind: WorkloadKind, object: Value) -> Option<WorkloadResource> {
+    fn resource(kind: WorkloadKind, object: Value) -> Option<WorkloadResource> {
         if kind == WorkloadKind::Pod {
             return of_pod(serde_json::from_value(object).unwrap());
         }
@@ -439,12 +442,12 @@ mod tests {
                 json!({"schedule": "@daily", "jobTemplate": {"spec": {"template": template}}}),
             ),
         ] {
-            let maker = maker(kind, json!({"metadata": meta(None), "spec": spec})).unwrap();
+            let resource = resource(kind, json!({"metadata": meta(None), "spec": spec})).unwrap();
             assert_eq!(
-                (&*maker.namespace, maker.who()),
+                (&*resource.namespace, resource.who()),
                 ("shop", (kind.as_str(), "web"))
             );
-            let images: Vec<&str> = maker.containers.iter().map(|c| &*c.image).collect();
+            let images: Vec<&str> = resource.containers.iter().map(|c| &*c.image).collect();
             assert_eq!(
                 images,
                 [
@@ -454,15 +457,15 @@ mod tests {
                 ],
                 "{kind:?}"
             );
-            let volume = &maker.containers[2];
+            let volume = &resource.containers[2];
             assert_eq!(
                 (&*volume.container, volume.kind),
                 ("m", ContainerKind::ImageVolume)
             );
-            assert_eq!(*maker.pull_secrets, ["pull".into()]);
-            assert_eq!(maker.account(), "robot");
-            assert_eq!(maker.eip.len(), 1);
-            assert!(!maker.is_idle);
+            assert_eq!(*resource.pull_secrets, ["pull".into()]);
+            assert_eq!(resource.account(), "robot");
+            assert_eq!(resource.eip.len(), 1);
+            assert!(!resource.is_idle);
         }
         for (kind, spec) in [
             (
@@ -475,7 +478,7 @@ mod tests {
             ),
         ] {
             assert!(
-                maker(kind, json!({"metadata": meta(None), "spec": spec}))
+                resource(kind, json!({"metadata": meta(None), "spec": spec}))
                     .unwrap()
                     .is_idle
             );
@@ -485,7 +488,7 @@ mod tests {
     #[test]
     fn a_pod_counts_where_nobody_s_template_is_read_for_it() {
         let pod = |owner, status: Value| {
-            maker(
+            resource(
                 WorkloadKind::Pod,
                 json!({"metadata": meta(owner), "spec": pod_spec(), "status": status}),
             )
@@ -500,7 +503,7 @@ mod tests {
         let mut labelled = meta(Some(("apps/v1", "ReplicaSet")));
         labelled["labels"] = json!({"app": "web", "pod-template-hash": "5d8f7c"});
         let of_deployment = json!({"metadata": labelled, "spec": pod_spec()});
-        assert_eq!(maker(WorkloadKind::Pod, of_deployment), None);
+        assert_eq!(resource(WorkloadKind::Pod, of_deployment), None);
         for owner in [
             ("apps/v1", "StatefulSet"),
             ("batch/v1", "Job"),
@@ -516,7 +519,7 @@ mod tests {
     #[test]
     fn a_job_of_a_cronjob_or_one_that_has_ended_is_not_read() {
         let job = |owner, conditions: Value| {
-            maker(
+            resource(
                 WorkloadKind::Job,
                 json!({"metadata": meta(owner), "spec": {"template": {"spec": pod_spec()}},
                        "status": {"conditions": conditions}}),
@@ -531,18 +534,18 @@ mod tests {
 
     #[test]
     fn nothing_of_a_secret_is_kept_but_where_it_is() {
-        let head: SecretMetadataObject = serde_json::from_value(json!({
+        let secret: SecretMetadataObject = serde_json::from_value(json!({
             "apiVersion": "meta.k8s.io/v1", "kind": "PartialObjectMetadata",
             "metadata": {"name": "pull", "namespace": "shop", "resourceVersion": "7", "annotations": {
                 "kubectl.kubernetes.io/last-applied-configuration": "hunter2",
                 "swr-auth-may-expires-at": "2026-11-24T01:40:12Z"}}}))
         .unwrap();
-        let head = of_head(&head);
-        assert!(head.is_renewed);
+        let secret = metadata_of(&secret);
+        assert!(secret.is_renewed);
         assert_eq!(
-            (&*head.namespace, &*head.name, &*head.version),
+            (&*secret.namespace, &*secret.name, &*secret.version),
             ("shop", "pull", "7")
         );
-        assert!(!format!("{head:?}").contains("hunter2"));
+        assert!(!format!("{secret:?}").contains("hunter2"));
     }
 }

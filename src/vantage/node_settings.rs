@@ -142,7 +142,7 @@ impl NodeSettings {
                 .not_observed_because
                 .push(NotObservedReason { what, reason });
         };
-        let of_credentials = self.node_credentials.unseen();
+        let of_credentials = self.node_credentials.not_observed();
         let are_known = of_credentials.is_empty();
         if self.node_credentials != NodeCredentials::default() {
             for reason in of_credentials {

@@ -129,7 +129,7 @@ fn every_slip_is_named_with_its_severity() {
                 "data: {{.dockerconfigjson: '{{\"auths\":\"{PASSWORD}\"}}'}}"
             )),
             1,
-            "no base64",
+            "not base64",
         ),
         (
             "double base64",

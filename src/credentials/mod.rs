@@ -229,7 +229,7 @@ async fn read_named(
     }
 }
 
-/// Reads a file, or the `config.json` of a folder; returns the path with it. Uses one blocking task for all calls, since
+/// Reads a file, or the `config.json` of a folder; returns its path, too. Uses one blocking task for all calls, since
 /// a daemon does this for each check.
 async fn read_file(path: &Path) -> (PathBuf, io::Result<Vec<u8>>) {
     let named = path.to_owned();

@@ -240,7 +240,7 @@ mod tests {
         fs::write(root.path().join("var/lib/kubelet").join(name), text).unwrap();
     }
 
-    async fn told(of: &NodeCredentials, image: &str) -> Vec<String> {
+    async fn described(of: &NodeCredentials, image: &str) -> Vec<String> {
         let sources = of.load(&image.parse().unwrap()).await;
         assert!(!format!("{sources:?}").contains("hunter2"));
         sources
@@ -274,7 +274,7 @@ mod tests {
         ] {
             let of = at(&root, Some(docker_config), Some(providers));
             assert_eq!(of.not_observed(), [""; 0], "{docker_config}");
-            assert_eq!(told(&of, "reg.example.com/a").await.len(), sources);
+            assert_eq!(described(&of, "reg.example.com/a").await.len(), sources);
         }
         let one = at(&root, Some("config.json"), Some("none"));
         let sources = one.load(&"reg.example.com/a".parse().unwrap()).await;
@@ -323,7 +323,7 @@ mod tests {
                 );
             }
             assert_eq!(
-                told(&of, "reg.example.com/a").await.len(),
+                described(&of, "reg.example.com/a").await.len(),
                 sources,
                 "{docker_config:?} {providers:?}"
             );
@@ -331,7 +331,7 @@ mod tests {
         // The kubelet ignores a file that it can't decode: its content is known to give no credential.
         let broken = at(&root, Some("broken.json"), Some("none"));
         assert_eq!(broken.not_observed(), [""; 0]);
-        assert!(told(&broken, "a").await[0].contains("Malformed"));
+        assert!(described(&broken, "a").await[0].contains("Malformed"));
     }
 
     #[tokio::test]
@@ -351,10 +351,10 @@ mod tests {
             ("reg.example.com/a", false),
             ("nginx", false),
         ] {
-            let told = told(&of, image).await;
-            assert_eq!(told.len(), usize::from(is_asked), "{image}: {told:?}");
+            let found = described(&of, image).await;
+            assert_eq!(found.len(), usize::from(is_asked), "{image}: {found:?}");
         }
-        let source = &told(&of, "registry.example.org/team/a").await[0];
+        let source = &described(&of, "registry.example.org/team/a").await[0];
         assert!(
             source.contains("credential provider ecr")
                 && source.contains("only the kubelet can run it"),

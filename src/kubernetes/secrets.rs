@@ -307,7 +307,7 @@ pub async fn fetch(client: &Client, key: &SecretKey) -> Known {
     match got(secrets, key).await {
         Ok(known) => known,
         Err(error) if error.is_forbidden() => Known::Unread(format!(
-            "the API server forbids it: RBAC must allow the requesting user to get Secret {}/{}",
+            "the API server forbids it: RBAC must allow get of Secret {}/{} for the requesting user",
             printable(&key.namespace),
             printable(&key.name)
         )),
@@ -426,7 +426,7 @@ mod tests {
         let one = secrets.lend(keys(&["a", "b"]));
         let two = secrets.lend(keys(&["b"]));
         assert_eq!(held(&secrets), 2);
-        // A target comes and goes meanwhile.
+        // The targets change in the meantime.
         secrets.need(&keys(&["c"]));
         assert_eq!(held(&secrets), 3);
         drop(one);

@@ -38,8 +38,8 @@ const PULL_TYPES: [&str; 2] = ["kubernetes.io/dockerconfigjson", "kubernetes.io/
 /// The namespaces that are read.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Scope {
-    /// Read one by one, which needs a Role in each. Empty: the whole cluster at once, which needs a ClusterRole. At most
-    /// 32 are read.
+    /// Read one by one, which needs a Role in each. Empty: the whole cluster at once, which needs a ClusterRole. Only
+    /// the first 32 are read.
     pub namespaces: Vec<String>,
     /// Workloads in other namespaces are dropped.
     pub counted: Patterns,

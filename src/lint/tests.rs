@@ -1,4 +1,4 @@
-//! What is found and, beside each, where it is not.
+//! Each finding, and a similar case without it.
 
 #![expect(clippy::print_stdout, reason = "figures are printed")]
 
@@ -159,11 +159,11 @@ impl World {
     }
 
     /// `severity cause kind/name` of each.
-    fn told(&self) -> Vec<String> {
+    fn summaries(&self) -> Vec<String> {
         self.look().findings.iter().map(shown).collect()
     }
 
-    /// The only one.
+    /// The only finding.
     fn only(&self) -> Finding {
         let mut findings = self.look().findings;
         assert_eq!(findings.len(), 1, "{findings:#?}");
@@ -194,27 +194,27 @@ fn nothing_is_wrong_where_secrets_are_there_and_fit() {
     let good = world()
         .secret("shop", "pull", "reg.example.com")
         .workload(deployment(&[image], &["pull"]));
-    assert_eq!(good.told(), NOTHING);
+    assert_eq!(good.summaries(), NOTHING);
     let seen = good.look().counts;
     assert_eq!((seen.namespaces, seen.service_accounts), (1, 1));
     assert_eq!((seen.secrets.named, seen.secrets.read), (1, 1));
     assert_eq!(seen.workloads[&WorkloadKind::Deployment], 1);
-    // By way of the service account.
+    // Through the service account.
     let by_account = world()
         .account("shop", "default", &["pull"])
         .secret("shop", "pull", "reg.example.com")
         .workload(deployment(&[image], &[]));
-    assert_eq!(by_account.told(), NOTHING);
+    assert_eq!(by_account.summaries(), NOTHING);
     // None is named, and none would fit.
     let public = world()
         .secret("shop", "other", "other.example.com")
         .workload(deployment(&[image], &[]));
-    assert_eq!(public.told(), NOTHING);
+    assert_eq!(public.summaries(), NOTHING);
     // It pulls nothing.
     let mut never = deployment(&[], &["gone"]);
     never.containers = Box::default();
     assert_eq!(
-        world().absent("shop", "gone").workload(never).told(),
+        world().absent("shop", "gone").workload(never).summaries(),
         NOTHING
     );
 }
@@ -243,19 +243,19 @@ fn a_secret_that_is_not_there_is_missing() {
         .absent("shop", "old")
         .secret("shop", "pull", "reg.example.com")
         .workload(deployment(&[image], &["old", "pull"]));
-    assert_eq!(both.told(), ["Warning secret_missing Deployment/web"]);
+    assert_eq!(both.summaries(), ["Warning secret_missing Deployment/web"]);
     // What another one has is not known.
     let blind = world()
         .absent("shop", "old")
         .unread("shop", "pull")
         .workload(deployment(&[image], &["old", "pull"]));
-    assert_eq!(blind.told(), ["Warning secret_missing Deployment/web"]);
-    // It has come since it was asked for.
+    assert_eq!(blind.summaries(), ["Warning secret_missing Deployment/web"]);
+    // It was created after it was requested.
     let come = world()
         .absent("shop", "pull")
         .metadata("shop", "pull", false)
         .workload(deployment(&[image], &["pull"]));
-    assert_eq!(come.told(), NOTHING);
+    assert_eq!(come.summaries(), NOTHING);
     // Nothing fails while there are no pods.
     let mut idle = deployment(&[image], &["pull"]);
     idle.is_idle = true;
@@ -344,7 +344,7 @@ fn what_a_service_account_names_is_told_once_for_all_who_use_it() {
         .absent("shop", "pull")
         .secret("shop", "own", "reg.example.com")
         .workload(deployment(&[image], &["own"]));
-    assert_eq!(own.told(), NOTHING);
+    assert_eq!(own.summaries(), NOTHING);
     assert_eq!(needs(&own.0), BTreeSet::from([key("shop", "own")]));
 }
 
@@ -359,18 +359,18 @@ fn a_service_account_that_is_not_there_keeps_pods_from_being_made() {
         "Critical service_account_missing Deployment/web"
     );
     says(&found, "kubectl create serviceaccount robot -n shop");
-    // A pod that is there goes on.
+    // An existing pod is unaffected.
     let mut pod = robot.clone();
     pod.kind = WorkloadKind::Pod;
-    assert_eq!(world().workload(pod).told(), NOTHING);
+    assert_eq!(world().workload(pod).summaries(), NOTHING);
     assert_eq!(
         world()
             .account("shop", "robot", &[])
             .workload(robot.clone())
-            .told(),
+            .summaries(),
         NOTHING
     );
-    // Nobody has told which there are.
+    // The service accounts are unknown.
     let mut blind = world().workload(robot);
     blind
         .0
@@ -378,7 +378,7 @@ fn a_service_account_that_is_not_there_keeps_pods_from_being_made() {
         .unknown
         .namespaces
         .insert("shop".to_owned());
-    assert_eq!(blind.told(), NOTHING);
+    assert_eq!(blind.summaries(), NOTHING);
 }
 
 #[test]
@@ -458,14 +458,14 @@ fn a_key_for_one_of_the_images_is_enough_and_leftovers_are_a_remark() {
     let one = world()
         .secret("shop", "pull", "reg.example.com")
         .workload(deployment(&[sidecar, app], &["pull"]));
-    assert_eq!(one.told(), NOTHING);
+    assert_eq!(one.summaries(), NOTHING);
     // All images are served by another.
     let two = world()
         .secret("shop", "pull", "reg.example.com")
         .secret("shop", "old", "quay.io")
         .workload(deployment(&[app], &["old", "pull"]));
-    assert_eq!(two.told(), ["Info secret_key_mismatch Deployment/web"]);
-    // A service account serves many; one that was meant for this image is told all the same.
+    assert_eq!(two.summaries(), ["Info secret_key_mismatch Deployment/web"]);
+    // A service account serves many; a key that was meant for this image is a finding all the same.
     for (server, want) in [
         ("quay.io", vec![]),
         (
@@ -477,7 +477,7 @@ fn a_key_for_one_of_the_images_is_enough_and_leftovers_are_a_remark() {
             .account("shop", "default", &["pull"])
             .secret("shop", "pull", server)
             .workload(deployment(&[app], &[]));
-        assert_eq!(account.told(), want);
+        assert_eq!(account.summaries(), want);
     }
     // CCE's console writes its own into every workload.
     let cce = world()
@@ -487,7 +487,7 @@ fn a_key_for_one_of_the_images_is_enough_and_leftovers_are_a_remark() {
             "swr.ap-southeast-1.myhuaweicloud.com",
         )
         .workload(deployment(&["nginx:1"], &["default-secret"]));
-    assert_eq!(cce.told(), NOTHING);
+    assert_eq!(cce.summaries(), NOTHING);
 }
 
 #[test]
@@ -498,7 +498,7 @@ fn a_secret_that_would_fit_and_that_nobody_names_is_told() {
     assert_eq!(shown(&found), "Warning secret_not_named Deployment/web");
     says(&found, "nor does its ServiceAccount default");
     says(&found, "name pull in spec.imagePullSecrets");
-    // Docker Hub lets anybody in, within limits.
+    // Docker Hub allows anonymous pulls, within limits.
     let hub = world()
         .secret("shop", "hub", "https://index.docker.io/v1/")
         .workload(deployment(&["nginx"], &[]))
@@ -510,15 +510,15 @@ fn a_secret_that_would_fit_and_that_nobody_names_is_told() {
         .workload(workload(WorkloadKind::Pod, "p", &[image], &[]))
         .only();
     says(&pod, "now names pull");
-    // The Secret is in another namespace, or its service accounts can't be seen.
+    // The Secret is in another namespace, or the service accounts can't be read.
     let elsewhere = world()
         .secret("bank", "pull", "reg.example.com")
         .workload(deployment(&[image], &[]));
-    assert_eq!(elsewhere.told(), NOTHING);
+    assert_eq!(elsewhere.summaries(), NOTHING);
     let mut blind = base().workload(deployment(&[image], &[]));
     blind.0.accounts.items.clear();
     blind.0.accounts.unknown.everywhere = true;
-    assert_eq!(blind.told(), NOTHING);
+    assert_eq!(blind.summaries(), NOTHING);
 }
 
 #[test]
@@ -566,7 +566,7 @@ fn what_is_odd_in_a_secret_is_told_at_the_secret() {
                 &[image],
                 &["pull"],
             ));
-        assert_eq!(one.told(), want, "{manifest}");
+        assert_eq!(one.summaries(), want, "{manifest}");
         for finding in one.look().findings {
             says(&finding, "used by CronJob nightly, Deployment web");
         }
@@ -581,7 +581,7 @@ fn what_is_odd_in_a_secret_is_told_at_the_secret() {
             .metadata("shop", "pull", false)
             .manifest("shop", "pull", &of(kind, content, json!({})))
             .workload(deployment(&[image], &["pull", "good"]));
-        assert_eq!(two.told(), [want]);
+        assert_eq!(two.summaries(), [want]);
         says(
             &two.only(),
             "kubectl create secret docker-registry pull -n shop",
@@ -595,7 +595,7 @@ fn what_is_odd_in_a_secret_is_told_at_the_secret() {
         .metadata("shop", "default-secret", true)
         .manifest("shop", "default-secret", &own)
         .workload(deployment(&[image], &["default-secret"]));
-    assert_eq!(own.told(), NOTHING);
+    assert_eq!(own.summaries(), NOTHING);
 }
 
 #[test]
@@ -607,7 +607,7 @@ fn annotations_for_an_eip_are_looked_at_without_any_secret() {
         let mut world = world().workload(workload);
         world.0.access = Access::None;
         world.0.accounts.unknown.everywhere = true;
-        world.told()
+        world.summaries()
     };
     let bad = json!({"yangtse.io/pod-with-eip": "true", "yangtse.io/eip-bandwidth-size": "5M"});
     assert_eq!(
@@ -642,7 +642,7 @@ fn only_secrets_that_somebody_needs_are_read() {
         key("bank", "of-account"),
     ]);
     assert_eq!(needs(&cluster.0), want);
-    // Beside one that names none, there may be one that was meant.
+    // For a workload that names none, the Secrets of its namespace are read, too.
     let mut lonely = cluster.workload(workload(WorkloadKind::Job, "lonely", &[image], &[]));
     let mut more = want.clone();
     more.insert(key("shop", "beside"));

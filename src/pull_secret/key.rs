@@ -155,8 +155,8 @@ fn parse_url(text: &str) -> Option<GoUrl> {
     go_url::parse_url(&format!("https://{text}"), false).ok()
 }
 
-/// Go's `filepath.Match` within one label; `None`: the pattern is malformed. `?`, `\` and `^` are not supported, because
-/// the host of a URL can't contain them.
+/// Go's `filepath.Match` within one label; `None`: the pattern is malformed. `?`, `\` and `^` are not supported: the
+/// host of a URL can't contain them.
 pub fn glob(pattern: &str, text: &str) -> Option<bool> {
     let pattern = read_pattern(pattern)?;
     let text: Vec<char> = text.chars().collect();

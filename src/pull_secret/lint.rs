@@ -120,8 +120,8 @@ fn looks_like_auth(username: &str, password: &str) -> bool {
         })
 }
 
-/// When a token that is used as a password expires: from its claim `exp` (RFC 7519, 4.1.4), unverified, or from the kind
-/// of token that the user indicates. `None`: it is not a known kind of token.
+/// When a token that is used as a password expires: from its claim `exp` (RFC 7519, 4.1.4), unverified, or from the
+/// kind of token that the user indicates. `None`: it is not a known kind of token.
 pub fn token_expiry(entry: &Entry) -> Option<Expiry> {
     let secret = entry.identity_token.as_ref().unwrap_or(&entry.password);
     let by = |sign, issued, expires| {
@@ -177,8 +177,8 @@ fn ecr_expiry(password: &str) -> Option<Timestamp> {
 }
 
 /// The expiry time in CCE's annotation. Its format is not documented: RFC 3339, Go's format, and Unix seconds or
-/// milliseconds are accepted. The time of issue is unknown: the Secret is renewed in place, so its creation time does not
-/// show it.
+/// milliseconds are accepted. The time of issue is unknown: the Secret is renewed in place, so its creation time does
+/// not show it.
 pub fn annotated_expiry(text: &str) -> Expiry {
     Expiry {
         key: None,

@@ -97,8 +97,8 @@ async fn echo_at(
     })
 }
 
-/// The address in an answer: alone, with a port after a colon or a blank, or in one of the JSON fields that echo servers
-/// use. `None`: there is none.
+/// The address in an answer: alone, with a port after a colon or a blank, or in one of the JSON fields that echo
+/// servers use. `None`: there is none.
 fn read_echo(text: &str) -> Option<(IpAddr, Option<u16>)> {
     let text = text.trim();
     if let Ok(address) = text.parse::<IpAddr>() {

@@ -114,7 +114,7 @@ impl NodeSettings {
         })
     }
 
-    /// A netlink socket to the kernel. `None`: it can't be opened; the report then lists the routes as missing evidence.
+    /// A netlink socket to the kernel. `None`: it can't be opened; the report then lists routes as missing evidence.
     pub async fn netlink() -> Option<Arc<Netlink>> {
         match Netlink::open().await {
             Ok(netlink) => Some(Arc::new(netlink)),

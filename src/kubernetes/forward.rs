@@ -137,7 +137,7 @@ impl Admin {
                     Some(message) => timeout(ERROR_WAIT, message).await.ok().flatten(),
                     None => None,
                 };
-                let unexplained = || format!("{reason}, and the kubelet gave no reason");
+                let unexplained = || format!("{reason}; the kubelet gave no details");
                 Err(broken(printable(
                     kubelet.unwrap_or_else(unexplained).trim(),
                 )))

@@ -306,7 +306,7 @@ fn missed<T>(part: &Part<T>, so: &str) -> Option<String> {
             format!("{resource}{place}: not readable since {since:.0}: {reason}{so}")
         }
         WatchState::Lost { since, reason, .. } => format!(
-            "{resource}{place}: not readable since {since:.0}, the state before that is used: {reason}"
+            "{resource}{place}: not readable since {since:.0}, using the last known state: {reason}"
         ),
     })
 }

@@ -67,7 +67,7 @@ pub enum ForwardError {
     /// The time the caller allows has passed.
     #[error("no answer in {} s", .0.as_secs())]
     Silent(Duration),
-    /// The body exceeds [`MAX_ANSWER`].
+    /// The body exceeds 16 MiB.
     #[error("its answer is longer than {MAX_ANSWER} bytes")]
     TooLong,
 }

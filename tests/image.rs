@@ -576,7 +576,7 @@ fn it_runs_as_its_manifest_says_and_is_scraped_and_asked() {
     let asked = command.output().unwrap();
     let told = text(&asked.stderr);
     assert_eq!(asked.status.code(), Some(2), "{told}");
-    assert!(told.contains("no workload can be seen"), "{told}");
+    assert!(told.contains("no workload can be listed"), "{told}");
     assert!(!told.contains("dns error"), "{told}");
     assert!(told.contains("404"), "{told}");
 

@@ -277,7 +277,7 @@ async fn the_node_s_own_node_is_followed_and_what_is_not_told_is_said() {
     assert!(
         missing(&document)
             .iter()
-            .any(|one| one.contains("does not tell of this Node")),
+            .any(|one| one.contains("does not return this Node")),
         "{document:#?}"
     );
 

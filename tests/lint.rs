@@ -218,7 +218,7 @@ fn a_cluster_is_looked_at_with_the_rights_that_there_are() {
     let blind = lint(&cluster, "nobody", &["-A"]);
     assert_eq!(blind.status.code(), Some(2));
     let error = String::from_utf8(blind.stderr).unwrap();
-    assert!(error.contains("no workload can be seen"), "{error}");
+    assert!(error.contains("no workload can be listed"), "{error}");
     assert!(
         error.contains("deployments.apps: the API server forbids it"),
         "{error}"
@@ -240,7 +240,7 @@ fn a_cluster_is_looked_at_with_the_rights_that_there_are() {
         panic!("{snapshot:#?}")
     };
     assert!(
-        line.starts_with("cronjobs.batch: not told since") && line.ends_with("(status 404)"),
+        line.starts_with("cronjobs.batch: not readable since") && line.ends_with("(status 404)"),
         "{line}"
     );
     let text = lint(&cluster, "cluster", &["-A"]);
@@ -390,7 +390,7 @@ async fn what_changes_is_told_and_what_can_t_be_seen_stays_unknown() {
         snapshot
             .not_observed
             .iter()
-            .any(|line| line.starts_with("deployments.apps: not told since"))
+            .any(|line| line.starts_with("deployments.apps: not readable since"))
     })
     .await;
     assert_eq!(told(&view.borrow()), want);

@@ -732,7 +732,7 @@ async fn why_a_pod_waits_is_asked_of_its_own_node() {
     let weekly = why(&["cj/weekly", "-n", "bank"]).await;
     weekly.says(&["CronJob bank/weekly has no pods"]);
     for (name, words) in [
-        ("lost", "the scheduler has given it no node yet"),
+        ("lost", "the scheduler has not assigned a node yet"),
         (
             "config",
             "CreateContainerConfigError: configmap \"x\" not found",

@@ -129,7 +129,7 @@ fn every_slip_is_named_with_its_severity() {
                 "data: {{.dockerconfigjson: '{{\"auths\":\"{PASSWORD}\"}}'}}"
             )),
             1,
-            "no base64",
+            "not base64",
         ),
         (
             "double base64",
@@ -161,7 +161,7 @@ fn every_slip_is_named_with_its_severity() {
                 encoded("auths:\n  x")
             )),
             1,
-            "no JSON, in line 1",
+            "not JSON, at line 1",
         ),
         (
             "auth contradicts",

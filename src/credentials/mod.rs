@@ -1,6 +1,6 @@
-//! Reads secrets, docker configs and credential helpers into the sources of a keyring.
+//! Reads Secret files, docker configs and credential helpers into the sources of a keyring.
 //!
-//! What a file holds is judged in [`crate::registry`]; here are only the files and processes.
+//! This module does only the I/O; the content is parsed and judged in [`crate::pull_secret`].
 
 pub mod node;
 
@@ -27,44 +27,52 @@ use crate::pull_secret::keyring::LoadedSource;
 use crate::pull_secret::secret;
 use crate::redact::Secret;
 
-/// Where credentials are to be taken from.
+/// Where to read credentials from.
 #[derive(Clone, Debug, Default)]
 pub struct Request {
-    /// `--username` and what came on stdin.
+    /// `--username` with the password from standard input or from a password file.
     pub login: Option<LoadedSource>,
     /// `--secret-file`, in order.
     pub secret_files: Vec<PathBuf>,
     /// `--docker-config`: a file, or the folder of a `config.json`.
     pub docker_config: Option<PathBuf>,
-    /// It is for pods, and a kubelet does not look into the usual places of a user.
+    /// The credentials are for pods: a user's default files are not read, as a kubelet does not read them.
     pub for_pods: bool,
 }
 
-/// What was named and can't be had.
+/// Why a credential that was given can't be read.
 #[derive(Debug, thiserror::Error)]
 pub enum CredentialsError {
+    /// A file that was given can't be read.
     #[error("cannot read {path}, given with {flag}")]
     Read {
+        /// The flag that gave it.
         flag: &'static str,
+        /// Its path, printable.
         path: String,
+        /// The error of the file system.
         #[source]
         source: io::Error,
     },
+    /// Reading failed.
     #[error("cannot read the password from standard input")]
     Stdin(#[source] io::Error),
-    #[error("the password on standard input is empty")]
+    /// Nothing, or only a newline, was read.
+    #[error("the password is empty")]
     EmptyPassword,
-    #[error("the password on standard input is no UTF-8")]
+    /// It is not text.
+    #[error("the password is not UTF-8")]
     PasswordEncoding,
-    #[error("the password on standard input is longer than {MAX_PASSWORD} bytes")]
+    /// More than 64 KiB, so it can't be a password or token.
+    #[error("the password is longer than {MAX_PASSWORD} bytes")]
     PasswordTooLong,
 }
 
-/// Reads all sources that the request names, or the usual places when it names none. `environment`
-/// is that of the process; helpers are asked for the registry of `reference`.
+/// Reads all sources that the request gives; if it gives none and is not for pods, the default files of docker and
+/// podman. `environment` is that of the process. Credential helpers are run for the registry of `reference`.
 ///
 /// # Errors
-/// When a file that was named can't be read. What is wrong in a file is in its source.
+/// If a file that was given can't be read. Invalid content is no error: it is the `problem` of its source.
 pub async fn load(
     request: &Request,
     reference: &Reference,
@@ -79,7 +87,7 @@ pub async fn load(
         let (path, bytes) = read_named("--docker-config", path).await?;
         add_docker_config(&bytes, &path, reference, &mut sources).await;
     } else if request.login.is_none() && request.secret_files.is_empty() && !request.for_pods {
-        for path in usual_places(environment) {
+        for path in default_files(environment) {
             match read_file(&path).await.1 {
                 Ok(bytes) => add_docker_config(&bytes, &path, reference, &mut sources).await,
                 Err(error) if is_absent(&error) => {}
@@ -94,11 +102,11 @@ pub async fn load(
     Ok(sources)
 }
 
-/// The sources that count for a pod: of the Secrets those that it names, in its order and from its
-/// namespace, and what is no Secret. A pod that names none gets all: its service account's Secrets
-/// are copied into it at its creation (kubernetes `plugin/pkg/admission/serviceaccount`).
+/// The sources that apply to a pod: the Secrets that it names, in its order and from its namespace, then all sources
+/// that are not Secrets. A pod that names none gets all Secrets of its namespace: those of its service account are
+/// copied into it when it is created (kubernetes `plugin/pkg/admission/serviceaccount`).
 ///
-/// Returns with them what came of looking for each name.
+/// Also returns the result of the lookup for each name.
 pub fn for_pod(sources: &[LoadedSource], pod: &PodUse) -> (Vec<LoadedSource>, Vec<SecretLookup>) {
     if pod.pull_secrets.is_empty() {
         let is_elsewhere = |source: &&LoadedSource| match (&source.source, &pod.namespace) {
@@ -122,7 +130,7 @@ pub fn for_pod(sources: &[LoadedSource], pod: &PodUse) -> (Vec<LoadedSource>, Ve
     };
     let given = sources.iter().filter(|s| secret_of(s).is_some()).count();
     let mut chosen = Vec::new();
-    let mut sought = Vec::new();
+    let mut lookups = Vec::new();
     for name in &pod.pull_secrets {
         let mut elsewhere = Vec::new();
         let before = chosen.len();
@@ -147,20 +155,20 @@ pub fn for_pod(sources: &[LoadedSource], pod: &PodUse) -> (Vec<LoadedSource>, Ve
                 namespaces: elsewhere,
             }
         };
-        sought.push(SecretLookup {
+        lookups.push(SecretLookup {
             name: name.clone(),
             found,
         });
     }
     let others = sources.iter().filter(|s| secret_of(s).is_none());
     chosen.extend(others.cloned());
-    (chosen, sought)
+    (chosen, lookups)
 }
 
-/// Reads a password as `docker login --password-stdin` does: one newline at its end is not of it.
+/// Reads a password as `docker login --password-stdin` does: one newline at its end is removed.
 ///
 /// # Errors
-/// When there is none, or it is not text.
+/// If reading fails, or if the password is empty, not UTF-8, or longer than 64 KiB.
 pub fn password_from(reader: impl Read) -> Result<Secret, CredentialsError> {
     let mut bytes = Zeroizing::new(Vec::new());
     let limit = u64::try_from(MAX_PASSWORD).unwrap_or(u64::MAX);
@@ -180,9 +188,9 @@ pub fn password_from(reader: impl Read) -> Result<Secret, CredentialsError> {
     }
 }
 
-/// The docker CLI's config, and that of podman, skopeo and buildah. A variable that names a place
-/// stands for those behind it.
-fn usual_places(environment: impl Fn(&str) -> Option<OsString>) -> Vec<PathBuf> {
+/// The config of the docker CLI, and that of podman, skopeo and buildah. If a variable gives a path, the defaults that
+/// follow it are not read.
+fn default_files(environment: impl Fn(&str) -> Option<OsString>) -> Vec<PathBuf> {
     let variable = |name: &str| {
         environment(name)
             .filter(|v| !v.is_empty())
@@ -221,8 +229,8 @@ async fn read_named(
     }
 }
 
-/// A file, or the `config.json` of a folder; with its own path. On another thread once, and not for
-/// each of the calls: a daemon does this for each check.
+/// Reads a file, or the `config.json` of a folder; returns its path, too. Uses one blocking task for all calls, since
+/// a daemon does this for each check.
 async fn read_file(path: &Path) -> (PathBuf, io::Result<Vec<u8>>) {
     let named = path.to_owned();
     let read = tokio::task::spawn_blocking(move || {
@@ -257,7 +265,7 @@ async fn add_docker_config(
             return;
         }
     };
-    // The docker CLI asks a helper before it looks at what the file holds.
+    // The docker CLI runs a helper before it uses the entries of the file.
     if let Some((name, server)) = helper_for(&config, reference) {
         sources.push(ask_source(name, server, path).await);
     }
@@ -274,8 +282,8 @@ fn docker_config_at(path: &Path) -> CredentialSource {
     }
 }
 
-/// The helper that has the registry's credential, and the server to ask it for: one of
-/// `credHelpers` for exactly this host, else `credsStore`.
+/// The helper that has the registry's credential, and the server to pass to it: the entry of `credHelpers` for exactly
+/// this host, else `credsStore`.
 fn helper_for<'a>(
     config: &'a DockerConfig,
     reference: &'a Reference,
@@ -311,12 +319,12 @@ async fn ask_source(name: &str, server: &str, path: &Path) -> LoadedSource {
     }
 }
 
-/// `docker-credential-NAME get` (docker-credential-helpers, README): the server on stdin, JSON on
-/// stdout. A failing helper may print what it knows, so its words are not repeated.
+/// Runs `docker-credential-NAME get` (docker-credential-helpers, README): the server on stdin, JSON on stdout. A helper
+/// that fails may print credentials, so its output is never repeated.
 async fn ask(name: &str, server: &str) -> Result<Option<Entry>, String> {
     let is_name = |b: u8| b.is_ascii_alphanumeric() || b"_.-".contains(&b);
     if name.is_empty() || !name.bytes().all(is_name) {
-        return Err("the helper's name has characters that no program's name has".to_owned());
+        return Err("the helper's name is empty or has invalid characters".to_owned());
     }
     let program = format!("docker-credential-{name}");
     run(Command::new(&program), &program, server, HELPER_TIME).await
@@ -368,7 +376,7 @@ fn read_answer(
     output: &[u8],
 ) -> Result<Option<Entry>, String> {
     if !success {
-        // The protocol's own words for "nothing stored" come with a failure too.
+        // The protocol's message for "nothing stored" also comes with a failure.
         let not_found = String::from_utf8_lossy(output).contains("credentials not found");
         return if not_found {
             Ok(None)
@@ -377,13 +385,13 @@ fn read_answer(
         };
     }
     let answer: Value = serde_json::from_slice(output)
-        .map_err(|_| format!("{program} did not answer with JSON"))?;
+        .map_err(|_| format!("the output of {program} is not JSON"))?;
     let text = |name| answer.get(name).and_then(Value::as_str);
     let (Some(username), Some(secret)) = (text("Username"), text("Secret")) else {
-        return Err(format!("{program} answered without Username and Secret"));
+        return Err(format!("the output of {program} lacks Username or Secret"));
     };
     let secret = Secret::new(secret);
-    // The docker CLI's mark for an identity token.
+    // The docker CLI marks an identity token with this user.
     Ok(Some(if username == "<token>" {
         Entry::new(server, "", Secret::default(), Some(secret))
     } else {
@@ -391,12 +399,16 @@ fn read_answer(
     }))
 }
 
-/// A Secret holds 1 MiB at most; a file may have several.
+/// Upper bound of a file, in bytes. A Secret holds at most 1 MiB, and a file may have several.
 const MAX_FILE: u64 = 8 << 20;
-/// Tokens of cloud registries are long, but not that long.
+
+/// Upper bound of a password, in bytes; tokens of cloud registries are shorter.
 const MAX_PASSWORD: usize = 64 << 10;
+
+/// Upper bound of a helper's output, in bytes.
 const MAX_OUTPUT: u64 = 64 << 10;
-/// Helpers of clouds ask a server of theirs for a token.
+
+/// Timeout of a helper. Those of clouds request a token from a server.
 const HELPER_TIME: Duration = Duration::from_secs(10);
 
 #[cfg(test)]
@@ -542,7 +554,7 @@ mod tests {
     #[test]
     fn variables_name_the_places() {
         let places = |set: &[(&str, &str)]| -> Vec<String> {
-            usual_places(|name| {
+            default_files(|name| {
                 let (_, value) = set.iter().find(|(n, _)| *n == name)?;
                 Some(OsString::from(value))
             })
@@ -624,8 +636,8 @@ mod tests {
     async fn a_helper_that_is_not_there_or_has_no_name_is_a_problem_of_its_source() {
         for (name, part) in [
             ("pullpath-test-absent", "can't be run: entity not found"),
-            ("../../bin/sh", "no program's name"),
-            ("", "no program's name"),
+            ("../../bin/sh", "invalid characters"),
+            ("", "invalid characters"),
         ] {
             let source = ask_source(name, "reg", Path::new("config.json")).await;
             let problem = source.problem.unwrap().to_string();

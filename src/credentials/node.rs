@@ -1,8 +1,8 @@
-//! The node's own credentials, which the kubelet tries behind those of the pod: its docker config, and the
-//! plugins that it may ask.
+//! The node's own credentials, which the kubelet tries after those of the pod: its docker config, and its credential
+//! provider plugins.
 //!
-//! The plugins are not run: their answers are for the kubelet. Which images they are asked for stands in
-//! their configuration.
+//! The plugins are not run: their credentials are for the kubelet only. Their configuration shows for which images the
+//! kubelet runs them.
 
 use std::path::{Path, PathBuf};
 
@@ -17,62 +17,63 @@ use crate::net::host_root::{self, NodeFile};
 use crate::pull_secret::docker_config::{self, ConfigFormat};
 use crate::pull_secret::key;
 
-/// Where they are, as far as that was said.
+/// Where the node's credentials are. `None`: not configured, so it is unknown whether there are any.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct NodeCredentials {
-    /// `config.json` of the kubelet's folder.
+    /// `config.json` in the kubelet's folder (`network.kubelet_docker_config`).
     pub docker_config: Option<NodeFile>,
-    /// A file of kind `CredentialProviderConfig` (`--image-credential-provider-config`).
+    /// A file of kind `CredentialProviderConfig`, the kubelet's `--image-credential-provider-config`
+    /// (`network.kubelet_credential_providers`).
     pub providers: Option<NodeFile>,
-    /// Where the node's `/` is mounted.
+    /// Where the node's `/` is mounted (`network.host_root`); `None`: paths are those of this machine.
     pub root: Option<PathBuf>,
 }
 
-/// What a node has.
+/// The node's credentials that were found.
 #[derive(Clone, Debug, Default)]
 struct NodeSources {
     sources: Vec<LoadedSource>,
-    /// Why it is not all of it.
-    unseen: Vec<String>,
+    /// Reasons why there may be others.
+    not_observed: Vec<String>,
 }
 
 impl NodeCredentials {
-    /// Those that count for an image, behind all others.
+    /// Reads the node's credentials for an image; the kubelet tries them after all others.
     pub async fn load(&self, reference: &Reference) -> Vec<LoadedSource> {
         if *self == Self::default() {
             return Vec::new();
         }
         let (own, image) = (self.clone(), reference.name());
-        let told = tokio::task::spawn_blocking(move || own.look(Some(&image)));
-        told.await.unwrap_or_default().sources
+        let read = tokio::task::spawn_blocking(move || own.read_all(Some(&image)));
+        read.await.unwrap_or_default().sources
     }
 
-    /// Why there may be others; none: they are known.
-    pub fn unseen(&self) -> Vec<String> {
-        self.look(None).unseen
+    /// Reasons why the node may have credentials that are not known here; empty: all are known.
+    pub fn not_observed(&self) -> Vec<String> {
+        self.read_all(None).not_observed
     }
 
-    fn look(&self, image: Option<&str>) -> NodeSources {
-        let mut told = NodeSources::default();
+    fn read_all(&self, image: Option<&str>) -> NodeSources {
+        let mut found = NodeSources::default();
         match &self.docker_config {
-            None => told
-                .unseen
-                .push("network.kubelet_docker_config does not say where the kubelet's docker config is, or that there is none".to_owned()),
+            None => found
+                .not_observed
+                .push("network.kubelet_docker_config is not set; set it to the path of the kubelet's docker config, or to none".to_owned()),
             Some(NodeFile::None) => {}
-            Some(NodeFile::At(path)) => self.docker_config(path, &mut told),
+            Some(NodeFile::At(path)) => self.docker_config(path, &mut found),
         }
         match &self.providers {
-            None => told
-                .unseen
-                .push("network.kubelet_credential_providers does not say where the kubelet's credential providers are configured, or that there are none".to_owned()),
+            None => found
+                .not_observed
+                .push("network.kubelet_credential_providers is not set; set it to the path of the kubelet's CredentialProviderConfig, or to none".to_owned()),
             Some(NodeFile::None) => {}
-            Some(NodeFile::At(path)) => self.providers(path, image, &mut told),
+            Some(NodeFile::At(path)) => self.providers(path, image, &mut found),
         }
-        told
+        found
     }
 
-    /// As the kubelet reads it: helpers and identity tokens count for nothing.
-    fn docker_config(&self, path: &Path, told: &mut NodeSources) {
+    /// Reads it as the kubelet does, which ignores helpers and identity tokens.
+    fn docker_config(&self, path: &Path, found: &mut NodeSources) {
         let shown = printable(&path.to_string_lossy());
         let mut source = LoadedSource::new(CredentialSource::NodeConfig {
             path: shown.clone(),
@@ -86,22 +87,22 @@ impl NodeCredentials {
                 Err(reason) => source.problem = Some(SourceProblem::Malformed { reason }),
             },
             Err(Missing::Absent(reason)) => {
-                told.unseen.push(reason);
+                found.not_observed.push(reason);
                 return;
             }
             Err(Missing::Unreadable(reason)) => {
                 source.problem = Some(SourceProblem::Unread {
                     reason: reason.clone(),
                 });
-                told.unseen.push(reason);
+                found.not_observed.push(reason);
             }
         }
-        told.sources.push(source);
+        found.sources.push(source);
     }
 
-    fn providers(&self, path: &Path, image: Option<&str>, told: &mut NodeSources) {
+    fn providers(&self, path: &Path, image: Option<&str>, found: &mut NodeSources) {
         let shown = printable(&path.to_string_lossy());
-        let found = self
+        let providers = self
             .read(path)
             .and_then(|bytes| read_providers(&bytes).map_err(Missing::Unreadable));
         let unread = |name: String, reason: String| {
@@ -109,28 +110,29 @@ impl NodeCredentials {
             let source = CredentialSource::NodeProvider { name, path };
             LoadedSource::failed(source, SourceProblem::Unread { reason })
         };
-        match found {
+        match providers {
             Ok(providers) if providers.is_empty() => {}
             Ok(providers) => {
                 let names: Vec<&str> = providers.iter().map(|p| p.name.as_str()).collect();
-                told.unseen.push(format!(
-                    "what the kubelet's credential providers give is for the kubelet alone ({} in {shown})",
+                found.not_observed.push(format!(
+                    "only the kubelet can run its credential providers ({} in {shown})",
                     names.join(", ")
                 ));
                 for provider in &providers {
-                    let image = image.filter(|image| provider.is_asked_for(image));
+                    let image = image.filter(|image| provider.is_run_for(image));
                     if image.is_some() {
-                        told.sources.push(unread(
+                        found.sources.push(unread(
                             provider.name.clone(),
-                            "the kubelet asks it for this image, and nobody else can".to_owned(),
+                            "the kubelet runs it for this image, and only the kubelet can run it"
+                                .to_owned(),
                         ));
                     }
                 }
             }
-            Err(Missing::Absent(reason)) => told.unseen.push(reason),
+            Err(Missing::Absent(reason)) => found.not_observed.push(reason),
             Err(Missing::Unreadable(reason)) => {
-                told.unseen.push(format!("{shown}: {reason}"));
-                told.sources.push(unread(String::new(), reason));
+                found.not_observed.push(format!("{shown}: {reason}"));
+                found.sources.push(unread(String::new(), reason));
             }
         }
     }
@@ -149,37 +151,37 @@ impl NodeCredentials {
 }
 
 enum Missing {
-    /// Whether the node has one is not known: it may not be mounted.
+    /// It does not exist here. The node may still have it: it may not be mounted.
     Absent(String),
     Unreadable(String),
 }
 
-/// A plugin, and the images that it is asked for.
+/// A plugin, and the images that the kubelet runs it for.
 #[derive(Debug)]
 struct Provider {
     name: String,
-    /// As server keys (kubernetes `pkg/credentialprovider/plugin`).
+    /// Patterns like server keys (kubernetes `pkg/credentialprovider/plugin`).
     images: Vec<String>,
 }
 
 impl Provider {
-    fn is_asked_for(&self, image: &str) -> bool {
+    fn is_run_for(&self, image: &str) -> bool {
         let mut images = self.images.iter();
         images.any(|pattern| key::pattern_matches(pattern, image))
     }
 }
 
-/// `kubelet.config.k8s.io`, `CredentialProviderConfig`.
+/// Reads a `CredentialProviderConfig` of `kubelet.config.k8s.io`.
 fn read_providers(bytes: &[u8]) -> Result<Vec<Provider>, String> {
     let documents = documents::read(bytes)?;
     let config = documents
         .iter()
         .find(|document| document["kind"] == "CredentialProviderConfig")
-        .ok_or("it is no CredentialProviderConfig")?;
+        .ok_or("it is not a CredentialProviderConfig")?;
     let list = match &config["providers"] {
         Value::Array(list) => list.as_slice(),
         Value::Null => &[],
-        _ => return Err("'providers' is no list".to_owned()),
+        _ => return Err("'providers' is not a list".to_owned()),
     };
     let text = |value: &Value| value.as_str().map(printable);
     Ok(list
@@ -197,7 +199,7 @@ fn read_providers(bytes: &[u8]) -> Result<Vec<Provider>, String> {
         .collect())
 }
 
-/// A cloud has one.
+/// Upper bound of the plugins; a cloud has one.
 const MOST_PROVIDERS: usize = 32;
 
 #[cfg(test)]
@@ -238,7 +240,7 @@ mod tests {
         fs::write(root.path().join("var/lib/kubelet").join(name), text).unwrap();
     }
 
-    async fn told(of: &NodeCredentials, image: &str) -> Vec<String> {
+    async fn described(of: &NodeCredentials, image: &str) -> Vec<String> {
         let sources = of.load(&image.parse().unwrap()).await;
         assert!(!format!("{sources:?}").contains("hunter2"));
         sources
@@ -271,8 +273,8 @@ mod tests {
             ("none", "none", 0),
         ] {
             let of = at(&root, Some(docker_config), Some(providers));
-            assert_eq!(of.unseen(), [""; 0], "{docker_config}");
-            assert_eq!(told(&of, "reg.example.com/a").await.len(), sources);
+            assert_eq!(of.not_observed(), [""; 0], "{docker_config}");
+            assert_eq!(described(&of, "reg.example.com/a").await.len(), sources);
         }
         let one = at(&root, Some("config.json"), Some("none"));
         let sources = one.load(&"reg.example.com/a".parse().unwrap()).await;
@@ -284,7 +286,7 @@ mod tests {
         let root = node();
         write(&root, "broken.json", "{hunter2");
         fs::create_dir(root.path().join("var/lib/kubelet/folder")).unwrap();
-        for (docker_config, providers, unseen, sources) in [
+        for (docker_config, providers, wanted, sources) in [
             (
                 None,
                 None,
@@ -312,24 +314,24 @@ mod tests {
             ),
         ] {
             let of = at(&root, docker_config, providers);
-            let reasons = of.unseen();
-            assert_eq!(reasons.len(), unseen.len(), "{reasons:?}");
-            for (reason, part) in reasons.iter().zip(unseen) {
+            let reasons = of.not_observed();
+            assert_eq!(reasons.len(), wanted.len(), "{reasons:?}");
+            for (reason, part) in reasons.iter().zip(wanted) {
                 assert!(
                     reason.contains(part) && !reason.contains("hunter2"),
                     "{reason}"
                 );
             }
             assert_eq!(
-                told(&of, "reg.example.com/a").await.len(),
+                described(&of, "reg.example.com/a").await.len(),
                 sources,
                 "{docker_config:?} {providers:?}"
             );
         }
-        // The kubelet passes over one that it can't decode: it is known, and gives nothing.
+        // The kubelet ignores a file that it can't decode: its content is known to give no credential.
         let broken = at(&root, Some("broken.json"), Some("none"));
-        assert_eq!(broken.unseen(), [""; 0]);
-        assert!(told(&broken, "a").await[0].contains("Malformed"));
+        assert_eq!(broken.not_observed(), [""; 0]);
+        assert!(described(&broken, "a").await[0].contains("Malformed"));
     }
 
     #[tokio::test]
@@ -337,7 +339,11 @@ mod tests {
         let root = node();
         write(&root, "providers.yaml", PROVIDERS);
         let of = at(&root, Some("none"), Some("providers.yaml"));
-        assert!(of.unseen()[0].contains("ecr in"), "{:?}", of.unseen());
+        assert!(
+            of.not_observed()[0].contains("ecr in"),
+            "{:?}",
+            of.not_observed()
+        );
         for (image, is_asked) in [
             ("123.dkr.ecr.eu-west-1.amazonaws.com/a:1", true),
             ("registry.example.org/team/a", true),
@@ -345,12 +351,13 @@ mod tests {
             ("reg.example.com/a", false),
             ("nginx", false),
         ] {
-            let told = told(&of, image).await;
-            assert_eq!(told.len(), usize::from(is_asked), "{image}: {told:?}");
+            let found = described(&of, image).await;
+            assert_eq!(found.len(), usize::from(is_asked), "{image}: {found:?}");
         }
-        let source = &told(&of, "registry.example.org/team/a").await[0];
+        let source = &described(&of, "registry.example.org/team/a").await[0];
         assert!(
-            source.contains("credential provider ecr") && source.contains("nobody else can"),
+            source.contains("credential provider ecr")
+                && source.contains("only the kubelet can run it"),
             "{source}"
         );
     }

@@ -1,4 +1,4 @@
-//! A client of the API server, with waits that end.
+//! A client of the API server whose timeouts are bounded.
 
 use std::path::Path;
 use std::time::Duration;
@@ -6,35 +6,51 @@ use std::time::Duration;
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Client, Config};
 
-/// A cluster's own network answers sooner, or not at all.
+/// A server in the cluster's own network answers within 5 s or not at all.
 const CONNECT: Duration = Duration::from_secs(5);
 
-/// The API server ends a watch within 290 s; whoever is silent for longer has forgotten us.
+/// The watches end within 290 s, so a connection that is silent for longer is dead.
 const SILENCE: Duration = Duration::from_mins(5);
 
+/// Timeout of one write to the socket.
 const WRITE: Duration = Duration::from_secs(20);
 
 /// Why there is no client.
 #[derive(Debug, thiserror::Error)]
 pub enum ConnectError {
+    /// A kubeconfig was given by flag, key or environment, and can't be read or used.
     #[error("cannot use the kubeconfig {path}: {reason}")]
-    Kubeconfig { path: String, reason: String },
+    Kubeconfig {
+        /// The path, or all of `KUBECONFIG`.
+        path: String,
+        /// The error of kube, with its sources.
+        reason: String,
+    },
+    /// Neither a kubeconfig nor a service account exists.
     #[error(
-        "no API server is known here: this is no pod with a service account's token ({in_cluster}), and there is no kubeconfig ({kubeconfig}); give one by --kubeconfig, KUBECONFIG or kubernetes.kubeconfig"
+        "no API server found: not running in a pod with a service account token ({in_cluster}), and no kubeconfig found ({kubeconfig}); set --kubeconfig, KUBECONFIG or kubernetes.kubeconfig"
     )]
     NotFound {
+        /// Why the pod's service account can't be used.
         in_cluster: String,
+        /// Why the default kubeconfig can't be used.
         kubeconfig: String,
     },
-    #[error("cannot talk to the API server {url}: {reason}")]
-    Client { url: String, reason: String },
+    /// The configuration was read, but no client can be built from it (for instance an invalid certificate).
+    #[error("cannot create a client for the API server {url}: {reason}")]
+    Client {
+        /// The API server's URL.
+        url: String,
+        /// The error of kube.
+        reason: String,
+    },
 }
 
-/// A client with the named kubeconfig; otherwise that of KUBECONFIG, the pod's service account, or
-/// `~/.kube/config`, as kubectl looks for them.
+/// Creates a client from the given kubeconfig. Without one, the order is that of kubectl: `KUBECONFIG`, the pod's
+/// service account, `~/.kube/config`.
 ///
 /// # Errors
-/// When none can be used. No request is made here.
+/// If no configuration is found, or if it can't be used. No request is sent.
 pub async fn connect(
     kubeconfig: Option<&Path>,
     context: Option<&str>,
@@ -60,7 +76,7 @@ pub async fn connect(
 async fn named(path: &Path, options: &KubeConfigOptions) -> Result<Config, ConnectError> {
     let wrong = |error: &dyn std::error::Error| ConnectError::Kubeconfig {
         path: path.display().to_string(),
-        reason: told(error),
+        reason: with_sources(error),
     };
     let file = Kubeconfig::read_from(path).map_err(|error| wrong(&error))?;
     Config::from_custom_kubeconfig(file, options)
@@ -70,24 +86,24 @@ async fn named(path: &Path, options: &KubeConfigOptions) -> Result<Config, Conne
 
 async fn found(options: &KubeConfigOptions) -> Result<Config, ConnectError> {
     let kubeconfig = Config::from_kubeconfig(options);
-    // Named by the environment: that alone is meant.
+    // If the environment names a kubeconfig, no other source is tried.
     if std::env::var_os("KUBECONFIG").is_some() {
         return kubeconfig.await.map_err(|error| ConnectError::Kubeconfig {
             path: std::env::var("KUBECONFIG").unwrap_or_default(),
-            reason: told(&error),
+            reason: with_sources(&error),
         });
     }
     match Config::incluster() {
         Ok(config) => Ok(config),
         Err(in_cluster) => kubeconfig.await.map_err(|error| ConnectError::NotFound {
-            in_cluster: told(&in_cluster),
-            kubeconfig: told(&error),
+            in_cluster: with_sources(&in_cluster),
+            kubeconfig: with_sources(&error),
         }),
     }
 }
 
-/// An error with what is behind it.
-pub(crate) fn told(error: &dyn std::error::Error) -> String {
+/// The error's text with the texts of its sources.
+pub(crate) fn with_sources(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut source = error.source();
     while let Some(error) = source {

@@ -1,5 +1,5 @@
-//! Events about pods: those of the whole cluster, as they arrive (nothing of them is kept here), and those of one
-//! pod.
+//! Reads Events about pods: a watch on the whole cluster, which hands on each Event and stores none, and a list for
+//! one pod.
 
 use k8s_openapi::api::core::v1::ObjectReference;
 use kube::api::ListParams;
@@ -11,24 +11,24 @@ use tokio_util::sync::CancellationToken;
 
 use super::objects::EventObject;
 use super::request::{self, RequestError};
-use super::watch::{WatchEvent, WatchState, answers, hear, lose};
+use super::watch::{WatchEvent, WatchState, answers, drive, lose};
 use crate::workload::pod::{Event, Pod};
 
-/// What the API server tells.
+/// A change that the watch reports.
 #[derive(Clone, Debug)]
 pub enum Change {
-    /// All that there are follow.
+    /// A list starts: every existing Event follows, as [`Self::Seen`].
     ListBegins,
-    /// One that is new, has risen, or is listed again.
+    /// An Event that is new, whose count has risen, or that is listed again.
     Seen(Box<Event>),
-    /// Those were all.
+    /// The list is complete.
     ListEnds,
-    /// It was deleted, mostly since it is an hour old; by its UID.
+    /// The Event with this UID was deleted; by default the API server does so after an hour.
     Gone(String),
 }
 
-/// Reasons that say nothing of images, and of which each pod has several: the API server need not send them.
-/// (`BackOff` is for containers that crash, too, and has to come.)
+/// Frequent reasons that have nothing to do with images; a field selector excludes them. `BackOff` must stay: it is
+/// also that of an image pull, not only of crashing containers.
 const NOT_OF_IMAGES: [&str; 8] = [
     "Scheduled",
     "Created",
@@ -40,12 +40,12 @@ const NOT_OF_IMAGES: [&str; 8] = [
     "SandboxChanged",
 ];
 
-/// Of a list, at a time: 1 kB each.
+/// Events per page of a list, about 1 kB each.
 const A_PAGE: u32 = 500;
 
 impl From<EventObject> for Event {
     fn from(object: EventObject) -> Self {
-        let said = |text: Option<String>| text.filter(|text| !text.is_empty());
+        let non_empty = |text: Option<String>| text.filter(|text| !text.is_empty());
         let is_kubelet = object.reporting_component.as_deref() == Some("kubelet");
         let instance = object.reporting_instance.filter(|_| is_kubelet);
         let series = object.series.unwrap_or_default();
@@ -53,12 +53,12 @@ impl From<EventObject> for Event {
         Self {
             container: container(&object.involved_object).unwrap_or_default(),
             uid: object.metadata.uid.unwrap_or_default(),
-            namespace: said(object.involved_object.namespace)
+            namespace: non_empty(object.involved_object.namespace)
                 .or(object.metadata.namespace)
                 .unwrap_or_default(),
             pod: object.involved_object.name.unwrap_or_default(),
-            node: said(object.source.host)
-                .or(said(instance))
+            node: non_empty(object.source.host)
+                .or(non_empty(instance))
                 .unwrap_or_default(),
             is_warning: object.kind.as_deref() == Some("Warning"),
             reason: object.reason.unwrap_or_default(),
@@ -74,26 +74,26 @@ impl From<EventObject> for Event {
     }
 }
 
-/// `spec.containers{app}`, `spec.initContainers{migrate}`.
+/// The name in a `fieldPath`: `spec.containers{app}`, `spec.initContainers{migrate}`.
 fn container(about: &ObjectReference) -> Option<String> {
     let (_, rest) = about.field_path.as_deref()?.split_once('{')?;
     rest.strip_suffix('}').map(str::to_owned)
 }
 
-/// Those of one pod; the API server keeps them for an hour.
+/// Lists the Events of one pod. By default the API server keeps them for an hour.
 ///
 /// # Errors
-/// Why they can't be listed.
+/// If RBAC does not allow `list` of events, or if the API server does not answer.
 pub async fn of_pod(client: &Client, pod: &Pod) -> Result<Vec<Event>, RequestError> {
     let objects: Api<EventObject> = Api::namespaced(client.clone(), &pod.namespace);
     let fields = format!("involvedObject.kind=Pod,involvedObject.uid={}", pod.uid);
     request::all(objects, ListParams::default().fields(&fields)).await
 }
 
-/// Follows until told to stop.
+/// Watches the Events of the whole cluster until `stop`, and hands each change to `report`.
 pub async fn follow(
     client: Client,
-    mut tell: impl FnMut(Change),
+    mut report: impl FnMut(Change),
     state: watch::Sender<WatchState>,
     stop: CancellationToken,
 ) {
@@ -104,8 +104,8 @@ pub async fn follow(
     let config = watcher::Config::default().fields(&fields).page_size(A_PAGE);
     let stream = watcher(events.clone(), config).default_backoff();
     let mut is_listing = true;
-    let heard = |heard: WatchEvent<EventObject>| {
-        let change = match heard {
+    let handle = |event: WatchEvent<EventObject>| {
+        let change = match event {
             WatchEvent::Event(watcher::Event::Init) => {
                 is_listing = true;
                 Change::ListBegins
@@ -126,17 +126,17 @@ pub async fn follow(
                 return;
             }
         };
-        // While they are listed, it is not known yet whether all will follow.
+        // Until the list is complete, the watch does not count as up: the list may still fail.
         if !is_listing {
             state.send_if_modified(|state| {
-                let is_news = !state.is_following();
+                let has_changed = !state.is_following();
                 *state = WatchState::Following;
-                is_news
+                has_changed
             });
         }
-        tell(change);
+        report(change);
     };
-    hear(stream, || answers(&events, &one), heard, stop).await;
+    drive(stream, || answers(&events, &one), handle, stop).await;
 }
 
 #[cfg(test)]
@@ -151,7 +151,7 @@ mod tests {
             .into()
     }
 
-    /// As `kubectl get event -o json` has them: of client-go's old recorder, and of events.k8s.io.
+    /// As printed by `kubectl get event -o json`: from client-go's old recorder, and from that of events.k8s.io.
     #[test]
     fn both_kinds_of_recorders_are_read() {
         let old = event(&json!({

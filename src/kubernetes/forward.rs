@@ -1,5 +1,5 @@
-//! Questions to a daemon through the API server: by port-forward to its pod, so that whoever asks needs
-//! the right to that (pods/portforward) and nothing else.
+//! Sends requests to a daemon through the API server, by port-forward to its pod. The user needs only the right to
+//! create `pods/portforward`.
 
 use std::time::Duration;
 
@@ -13,61 +13,75 @@ use kube::{Api, Client};
 use tokio::time::timeout;
 use tokio_util::task::AbortOnDropHandle;
 
-use super::client::told;
+use super::client::with_sources;
 use super::objects::PodObject;
 use crate::model::text::printable;
 
-/// Of one answer: a report is some ten KiB, with a series of a transfer some hundred.
+/// Upper bound of one answer, in bytes. A report has some 10 KiB; with the series of a transfer test, some 100 KiB.
 const MAX_ANSWER: usize = 16 << 20;
 
-/// How long the kubelet's own words are waited for after a connection has ended.
-const LAST_WORDS: Duration = Duration::from_millis(500);
+/// How long to wait for the kubelet's error message after a connection has ended.
+const ERROR_WAIT: Duration = Duration::from_millis(500);
 
 impl Portforward for PodObject {}
 
-/// What a daemon said.
+/// A daemon's answer.
 #[derive(Clone, Debug)]
 pub struct Answer {
+    /// The HTTP status.
     pub status: u16,
-    /// In seconds.
+    /// `Retry-After` in seconds; `None` if absent or not a number.
     pub retry_after: Option<u64>,
+    /// At most 16 MiB.
     pub body: Bytes,
 }
 
 impl Answer {
-    /// A refusal in the daemon's words.
+    /// The body as text, at most 500 characters: the daemon's message if it refuses the request.
     pub fn text(&self) -> String {
         let text = String::from_utf8_lossy(&self.body);
         printable(text.trim().chars().take(500).collect::<String>().as_str())
     }
 }
 
-/// Why there is none.
+/// Why there is no answer.
 #[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
 pub enum ForwardError {
-    /// RBAC; its words name user, verb and resource.
+    /// HTTP 401 or 403 (RBAC). The message names the user, the verb and the resource.
     #[error("the API server forbids the port-forward: {0}")]
     Forbidden(String),
-    #[error("the pod is gone: {0}")]
+    /// HTTP 404.
+    #[error("the pod no longer exists: {0}")]
     PodGone(String),
-    /// The API server or the node's kubelet can't.
-    #[error("the port-forward fails: {0}")]
+    /// The API server, or the node's kubelet, refuses it or does not answer.
+    #[error("the port-forward failed: {0}")]
     Failed(String),
-    /// Nobody listens there, or it broke off.
-    #[error("the daemon can't be asked at its port {port}: {reason}")]
-    NoDaemon { port: u16, reason: String },
+    /// The port is closed in the pod, or the connection broke off.
+    #[error("the daemon can't be reached at its port {port}: {reason}")]
+    NoDaemon {
+        /// The port of the admin listener.
+        port: u16,
+        /// The kubelet's message, or the error of the connection.
+        reason: String,
+    },
+    /// The time the caller allows has passed.
     #[error("no answer in {} s", .0.as_secs())]
     Silent(Duration),
+    /// The body exceeds 16 MiB.
     #[error("its answer is longer than {MAX_ANSWER} bytes")]
     TooLong,
 }
 
-/// A daemon's admin listener.
+/// A daemon's admin listener, reached by port-forward.
 #[derive(Clone)]
 pub struct Admin {
+    /// Needs the right to create `pods/portforward`.
     pub client: Client,
+    /// Namespace of the daemon's pod.
     pub namespace: String,
+    /// Name of the daemon's pod.
     pub pod: String,
+    /// Port of the admin listener in the pod (from `admin_listen`).
     pub port: u16,
 }
 
@@ -78,10 +92,10 @@ impl std::fmt::Debug for Admin {
 }
 
 impl Admin {
-    /// Asks, and waits at most so long for all of the answer.
+    /// Sends a request and waits up to `wait` for the whole answer.
     ///
     /// # Errors
-    /// Why there is no answer of the daemon. Its refusals are answers.
+    /// If the daemon does not answer. A refusal by the daemon is an answer.
     pub async fn ask(
         &self,
         method: Method,
@@ -105,7 +119,7 @@ impl Admin {
             .portforward(&self.pod, &[self.port])
             .await
             .map_err(|error| refused(&error))?;
-        let (stream, words) = (
+        let (stream, message) = (
             forward.take_stream(self.port),
             forward.take_error(self.port),
         );
@@ -116,15 +130,17 @@ impl Admin {
             port: self.port,
             reason,
         };
-        let answered = match speak(stream, method, path, body, broken).await {
-            // The kubelet knows more of it than that the stream ended.
+        let answered = match send(stream, method, path, body, broken).await {
+            // The stream's end has no reason; the kubelet may have sent one.
             Err(ForwardError::NoDaemon { reason, .. }) => {
-                let kubelet = match words {
-                    Some(words) => timeout(LAST_WORDS, words).await.ok().flatten(),
+                let kubelet = match message {
+                    Some(message) => timeout(ERROR_WAIT, message).await.ok().flatten(),
                     None => None,
                 };
-                let unsaid = || format!("{reason}, and the kubelet did not say why");
-                Err(broken(printable(kubelet.unwrap_or_else(unsaid).trim())))
+                let unexplained = || format!("{reason}; the kubelet gave no details");
+                Err(broken(printable(
+                    kubelet.unwrap_or_else(unexplained).trim(),
+                )))
             }
             answered => answered,
         };
@@ -133,14 +149,14 @@ impl Admin {
     }
 }
 
-async fn speak(
+async fn send(
     stream: impl tokio::io::AsyncRead + tokio::io::AsyncWrite + Send + Unpin + 'static,
     method: Method,
     path: &str,
     body: Option<Bytes>,
     broken: impl Fn(String) -> ForwardError,
 ) -> Result<Answer, ForwardError> {
-    let broken = |error: &dyn std::error::Error| broken(told(error));
+    let broken = |error: &dyn std::error::Error| broken(with_sources(error));
     let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream))
         .await
         .map_err(|error| broken(&error))?;
@@ -189,6 +205,6 @@ fn refused(error: &kube::Error) -> ForwardError {
                 code => ForwardError::Failed(format!("HTTP {code}, {message}")),
             }
         }
-        error => ForwardError::Failed(printable(&told(error))),
+        error => ForwardError::Failed(printable(&with_sources(error))),
     }
 }

@@ -1,13 +1,12 @@
-//! Leases of coordination.k8s.io/v1: of many who could do a thing, one does it. The API server keeps it
-//! by the object's resourceVersion: of two who write at once, one is refused.
+//! Leases of coordination.k8s.io/v1 as locks: one of several candidates holds a Lease. Writes are guarded by the
+//! object's resourceVersion: if two candidates write at once, the API server refuses one.
 //!
-//! Whether a holder has gone is not told by its clock but by one's own: it has gone when one has seen
-//! the same Lease for as long as it lasts, and nobody renewed it (as client-go's leader election has
-//! it). So clocks that differ do no harm, and whoever sees a Lease for the first time waits once for as
-//! long as it lasts.
+//! A Lease expires by the observer's monotonic clock, not by the holder's timestamps: it has expired when the observer
+//! has seen the same Lease unchanged for its whole duration (as in client-go's leader election). Clocks that differ
+//! therefore do no harm, and a candidate that sees a Lease for the first time waits one full duration.
 //!
-//! What no Lease keeps: a holder that stood still (SIGSTOP, a machine that was suspended) goes on where
-//! it was, whoever holds it now. So holders end what they do before it has expired.
+//! A Lease can't stop a holder that was paused (SIGSTOP, a suspended machine): it resumes its work even if another
+//! holds the Lease by then. Holders therefore finish before the Lease expires.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -19,23 +18,23 @@ use kube::api::PostParams;
 use kube::{Api, Client};
 use tokio::time::{Instant, timeout};
 
-use super::client::told;
+use super::client::with_sources;
 use crate::model::text::printable;
 
-/// A Lease is worth no longer wait: whoever asks for it has something to do. client-go's leader
-/// election gives up the renewal after as long.
+/// Timeout of one request. client-go's leader election gives up a renewal after the same time (its renew deadline).
 const ANSWER: Duration = Duration::from_secs(10);
 
-/// Both clocks, read at once.
+/// Both clocks, read at the same time.
 #[derive(Clone, Copy, Debug)]
 pub struct Clocks {
-    /// For people who look at the Lease; nobody compares it.
+    /// Written into the Lease for users to read; never compared.
     pub at: Timestamp,
-    /// By which it expires.
+    /// Monotonic; decides expiry.
     pub steady: Instant,
 }
 
 impl Clocks {
+    /// Reads both clocks now.
     pub fn read() -> Self {
         Self {
             at: Timestamp::now(),
@@ -44,27 +43,32 @@ impl Clocks {
     }
 }
 
-/// Why it is not held.
+/// Why the Lease is not held.
 #[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
 pub enum LeaseError {
+    /// Another candidate holds it.
     #[error("{} holds it", printable(.by))]
     Held {
+        /// The holder's identity: a node or a pod.
         by: String,
-        /// When it expires, if nobody renews it meanwhile.
+        /// When it expires if it is not renewed until then.
         until: Instant,
     },
-    #[error("somebody else has written it meanwhile")]
+    /// HTTP 409: it was written by another candidate after it was read here.
+    #[error("another holder has written it in the meantime")]
     Conflict,
+    /// HTTP 401 or 403; names the verb, the resource and the namespace.
     #[error("the API server forbids it: RBAC must allow {0}")]
     Forbidden(String),
+    /// No answer within 10 s, or HTTP 429 or 5xx. The Lease may have been written all the same.
     #[error("the API server does not answer: {0}")]
     Unreachable(String),
-    /// What waiting does not mend: the namespace is not there, or the object is not valid.
+    /// Any other refusal. Waiting does not help: the namespace does not exist, or the object is not valid.
     #[error("the API server refuses it: {0}")]
     Refused(String),
 }
 
-/// A Lease as it was read, or as it is to be written. Changing it is pure; [`Leases::write`] writes it.
+/// A Lease as read, or as it will be written. Its methods change only this copy; [`Leases::write`] writes it.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Record(pub v1::Lease);
 
@@ -73,36 +77,37 @@ impl Record {
         self.0.spec.get_or_insert_default()
     }
 
-    /// `None`: nobody holds it.
+    /// `spec.holderIdentity`. `None`: the Lease is free.
     pub fn holder(&self) -> Option<&str> {
         let holder = self.0.spec.as_ref()?.holder_identity.as_deref()?;
         (!holder.is_empty()).then_some(holder)
     }
 
-    /// How long it lasts without being renewed.
+    /// `spec.leaseDurationSeconds`: how long it lasts without being renewed.
     fn duration(&self) -> Duration {
         let spec = self.0.spec.as_ref();
         let seconds = spec.and_then(|spec| spec.lease_duration_seconds);
         Duration::from_secs(u64::try_from(seconds.unwrap_or(0)).unwrap_or(0))
     }
 
-    /// How often it went from one holder to another.
+    /// `spec.leaseTransitions`: how often the holder has changed.
     fn transitions(&self) -> i32 {
         let spec = self.0.spec.as_ref();
         spec.and_then(|spec| spec.lease_transitions).unwrap_or(0)
     }
 
-    /// An annotation: what one holder leaves to the next.
+    /// An annotation: data that a holder leaves to the next one. `None` if there is no such key.
     pub fn note(&self, key: &str) -> Option<&str> {
         Some(self.0.metadata.annotations.as_ref()?.get(key)?.as_str())
     }
 
+    /// Sets an annotation; see [`Self::note`].
     pub fn set_note(&mut self, key: &str, text: String) {
         let notes = self.0.metadata.annotations.get_or_insert_default();
         notes.insert(key.to_owned(), text);
     }
 
-    /// Held by this one from now on.
+    /// Makes `holder` the holder, or renews its Lease. `duration` is rounded up to whole seconds, at least one.
     pub fn take(&mut self, holder: &str, duration: Duration, at: Timestamp) {
         let is_another = self.holder() != Some(holder);
         let transitions = self.transitions();
@@ -114,22 +119,22 @@ impl Record {
         }
         spec.holder_identity = Some(holder.to_owned());
         spec.renew_time = Some(MicroTime(at));
-        // Whole seconds: rather too long than too short, and at least one (the API server wants it).
+        // Rounded up; the API server requires at least one second.
         let seconds = duration.as_millis().div_ceil(1000).max(1);
         spec.lease_duration_seconds = Some(i32::try_from(seconds).unwrap_or(i32::MAX));
     }
 
-    /// Held by nobody.
+    /// Removes the holder.
     pub fn give_up(&mut self, at: Timestamp) {
         let spec = self.spec();
         spec.holder_identity = None;
         spec.renew_time = Some(MicroTime(at));
     }
 
-    /// Whether one may have it who would hold it: nobody else does, or has not renewed it for as long as it lasts.
+    /// Whether `holder` may take it: it is free, already its own, or has expired.
     ///
     /// # Errors
-    /// Who holds it.
+    /// [`LeaseError::Held`] if another holds it and it has not expired.
     pub fn free_for(
         &self,
         holder: &str,
@@ -147,16 +152,16 @@ impl Record {
     }
 }
 
-/// Since when one sees a Lease as it is.
+/// Since when a Lease has been observed unchanged.
 #[derive(Clone, Debug, PartialEq)]
 pub struct LeaseObservation {
-    /// All that changes with each renewal.
+    /// Each renewal changes it.
     spec: Option<v1::LeaseSpec>,
     since: Instant,
 }
 
 impl LeaseObservation {
-    /// It is seen now, after it was seen before.
+    /// Updates the observation: `since` stays if `record` has the same `spec` as `before`.
     #[must_use]
     pub fn again(before: Option<&Self>, record: &Record, now: Instant) -> Self {
         match before {
@@ -177,6 +182,7 @@ pub struct Leases {
 }
 
 impl Leases {
+    /// Sends no request.
     pub fn new(client: Client, namespace: &str) -> Self {
         Self {
             api: Api::namespaced(client, namespace),
@@ -184,21 +190,22 @@ impl Leases {
         }
     }
 
-    /// One request. `None`: there is none of this name.
+    /// Reads a Lease by one request. `None`: there is none with this name.
     ///
     /// # Errors
-    /// When the API server does not tell.
+    /// If RBAC forbids it, or if the API server refuses it or does not answer.
     pub async fn read(&self, name: &str) -> Result<Option<Record>, LeaseError> {
         let read = within(self.api.get_opt(name)).await?;
         let lease = read.map_err(|error| self.failed("get", &error))?;
         Ok(lease.map(Record))
     }
 
-    /// One request: creates it when it was never read, otherwise replaces what was read. Tells what the
-    /// API server has now.
+    /// Writes a Lease by one request: creates it if it did not exist when read, else replaces it. Returns the stored
+    /// object.
     ///
     /// # Errors
-    /// [`LeaseError::Conflict`] when somebody else has written it since it was read.
+    /// [`LeaseError::Conflict`] if another has written it since it was read. Also if RBAC forbids it, or if the API
+    /// server refuses it or does not answer.
     pub async fn write(&self, name: &str, record: &Record) -> Result<Record, LeaseError> {
         let mut lease = record.0.clone();
         lease.metadata.name = Some(name.to_owned());
@@ -216,10 +223,10 @@ impl Leases {
 
     fn failed(&self, verb: &str, error: &kube::Error) -> LeaseError {
         let kube::Error::Api(status) = error else {
-            return LeaseError::Unreachable(told(error));
+            return LeaseError::Unreachable(with_sources(error));
         };
         match status.code {
-            // It is there already, it was written meanwhile, or it is gone: 404 to one that was read.
+            // It already exists, was written in the meantime, or was deleted (404 to an update).
             409 => LeaseError::Conflict,
             404 if verb == "update" => LeaseError::Conflict,
             401 | 403 => LeaseError::Forbidden(format!(
@@ -233,14 +240,14 @@ impl Leases {
 }
 
 async fn within<T>(
-    asked: impl Future<Output = Result<T, kube::Error>>,
+    request: impl Future<Output = Result<T, kube::Error>>,
 ) -> Result<Result<T, kube::Error>, LeaseError> {
-    timeout(ANSWER, asked)
+    timeout(ANSWER, request)
         .await
-        .map_err(|_| LeaseError::Unreachable(format!("no word within {} s", ANSWER.as_secs())))
+        .map_err(|_| LeaseError::Unreachable(format!("no answer within {} s", ANSWER.as_secs())))
 }
 
-/// One Lease, as one sees it who would hold it.
+/// One Lease, from the view of one candidate.
 #[derive(Debug)]
 pub struct Candidate {
     leases: Leases,
@@ -248,15 +255,15 @@ pub struct Candidate {
     holder: String,
     duration: Duration,
     seen: Option<LeaseObservation>,
-    /// As it was written last, while it is ours.
+    /// The stored object while this candidate holds it.
     held: Option<Record>,
-    /// What was sent last was not answered; it may have been written all the same.
+    /// The last write got no answer; it may have succeeded.
     is_unsure: bool,
 }
 
 impl Candidate {
-    /// `holder` is one's name among all that could hold it: a node or a pod. It is held for `duration`
-    /// after each renewal; renew it after a third of that.
+    /// `holder` is this candidate's identity, unique among all candidates: a node or a pod. Each renewal holds the
+    /// Lease for `duration`; renew it after a third of that. Sends no request.
     pub fn new(leases: Leases, name: &str, holder: &str, duration: Duration) -> Self {
         Self {
             leases,
@@ -269,16 +276,16 @@ impl Candidate {
         }
     }
 
-    /// It was written by us last, and nobody has told that it was lost. Whether it has expired since
-    /// then is for the one who renews it to know.
+    /// Whether the last write was ours and no loss is known since. Does not check expiry: the caller knows when it
+    /// last renewed.
     pub fn is_held(&self) -> bool {
         self.held.is_some()
     }
 
-    /// Takes it where it is free, or renews it where it is ours already. Two requests.
+    /// Takes the Lease if it is free or expired, or renews it if it is ours. Sends two requests.
     ///
     /// # Errors
-    /// When it is not held after this, and why. After a conflict somebody else has it, mostly.
+    /// If it is not held afterwards. After a conflict another candidate usually holds it.
     pub async fn acquire(
         &mut self,
         now: Clocks,
@@ -296,11 +303,11 @@ impl Candidate {
         self.write(record, notes).await
     }
 
-    /// Renews it. One request; where it was not held, as [`Self::acquire`].
+    /// Renews the Lease by one request. If it is not held, or the last write got no answer: [`Self::acquire`].
     ///
     /// # Errors
-    /// A conflict means that it is not ours any more. When the API server does not answer, it is ours
-    /// until it expires, and may be renewed again.
+    /// [`LeaseError::Conflict`] means that it is no longer ours. If the API server does not answer, it stays ours until
+    /// it expires, and may be renewed again.
     pub async fn renew(
         &mut self,
         now: Clocks,
@@ -313,11 +320,11 @@ impl Candidate {
         self.write(record, notes).await
     }
 
-    /// Gives it up, so that another need not wait until it expires. One request; none where it is not
-    /// held. A conflict where the request before was not answered: it expires by itself.
+    /// Gives the Lease up by one request, so that others need not wait for its expiry. Sends nothing if it is not held.
     ///
     /// # Errors
-    /// It expires by itself then.
+    /// If the write fails, for instance with a conflict because the previous write got no answer. The Lease then
+    /// expires.
     pub async fn release(
         &mut self,
         now: Clocks,
@@ -375,7 +382,7 @@ mod tests {
         let mut record = Record::default();
         let seen = LeaseObservation::again(None, &record, begin);
         assert_eq!(record.free_for("a", &seen, begin), Ok(()));
-        // Its clock is a year behind, which tells nothing.
+        // Its clock is a year behind, which must not matter.
         record.take("b", LASTS, at(-31_536_000));
         let seen = LeaseObservation::again(Some(&seen), &record, after(100));
         let held = |until| {

@@ -1,5 +1,5 @@
-//! What a person's question needs of the cluster, read once: pods and what keeps them, the pods of a workload, the
-//! Secrets of a service account, the daemons. Of each object only what is said of it.
+//! Single reads for the commands: pods and what keeps them from starting, the pods of a workload, the pull secrets of a
+//! service account, the node daemons. Of each object only the fields in use are kept.
 
 use std::collections::BTreeMap;
 
@@ -16,19 +16,19 @@ use crate::workload::pod::{ContainerState, Pod};
 
 // ---- pods ---------------------------------------------------------------------------------------
 
-/// One pod.
+/// Reads one pod.
 ///
 /// # Errors
-/// Why it can't be read.
+/// If there is no such pod, if RBAC does not allow `get` of pods, or if the API server does not answer.
 pub async fn pod(client: &Client, namespace: &str, name: &str) -> Result<Pod, RequestError> {
     let pods: Api<PodObject> = Api::namespaced(client.clone(), namespace);
     request::get(pods, name).await.map(Pod::from)
 }
 
-/// The annotations of one pod, by a list of one: whoever follows pods may ask for that.
+/// Reads the annotations of one pod by a list of one, so that the right to `list` pods suffices. `None`: no such pod.
 ///
 /// # Errors
-/// Why they can't be read.
+/// If RBAC does not allow `list` of pods, or if the API server does not answer.
 pub async fn annotations_of(
     client: &Client,
     namespace: &str,
@@ -44,16 +44,17 @@ pub async fn annotations_of(
     Ok(found)
 }
 
-/// Those with these labels.
+/// Lists the pods that a label selector matches.
 async fn pods_of(client: &Client, namespace: &str, labels: &str) -> Result<Vec<Pod>, RequestError> {
     let pods: Api<PodObject> = Api::namespaced(client.clone(), namespace);
     request::all(pods, ListParams::default().labels(labels)).await
 }
 
-/// All that have not ended, of a namespace or of all, as far as `keep` keeps them.
+/// Lists the pods that have not ended, of one namespace or of all, and hands each to `keep`. Returns `false` if the
+/// list was cut off.
 ///
 /// # Errors
-/// Why they can't be listed.
+/// If RBAC does not allow `list` of pods, or if the API server does not answer.
 pub async fn pods_not_ended(
     client: &Client,
     namespace: Option<&str>,
@@ -69,20 +70,20 @@ pub async fn pods_not_ended(
 
 // ---- workloads and service accounts -------------------------------------------------------------
 
-/// Jobs of a CronJob that are looked at: by default it keeps three that succeeded and one that failed.
+/// Upper bound of the Jobs read for a CronJob. By default a CronJob keeps three that succeeded and one that failed.
 const MAX_JOBS: usize = 20;
 
-/// The pods of a workload, by its selector.
+/// Lists the pods that a workload's selector matches; for a CronJob, the pods of its Jobs.
 ///
 /// # Errors
-/// Why they can't be read.
+/// If the workload does not exist, if its selector is not valid, or if RBAC or the API server refuses a request.
 pub async fn pods_of_workload(
     client: &Client,
     kind: ResourceName,
     namespace: &str,
     name: &str,
 ) -> Result<Vec<Pod>, RequestError> {
-    // Of a CronJob only its Jobs are read: it has no pods and no selector itself.
+    // A CronJob has no pods and no selector of its own; its Jobs have.
     let is_cron_job = kind == CRON_JOBS;
     let read = if is_cron_job { JOBS } else { kind };
     let workloads: Api<WorkloadObject> = Api::namespaced_with(client.clone(), namespace, &read);
@@ -102,7 +103,7 @@ pub async fn pods_of_workload(
         selectors.into_iter().map(Selector::try_from).collect();
     let selectors = selectors.map_err(|error| RequestError::Malformed(error.to_string()))?;
     let mut pods = Vec::new();
-    // An empty one would select every pod.
+    // An empty selector would match every pod.
     let selectors = selectors.iter().filter(|selector| !selector.selects_all());
     for selector in selectors.take(MAX_JOBS) {
         pods.extend(pods_of(client, namespace, &selector.to_string()).await?);
@@ -110,10 +111,10 @@ pub async fn pods_of_workload(
     Ok(pods)
 }
 
-/// The names of a service account's `imagePullSecrets`, in order.
+/// Reads the names of a service account's `imagePullSecrets`, in their order.
 ///
 /// # Errors
-/// Why it can't be read.
+/// If there is no such account, if RBAC does not allow `get` of it, or if the API server does not answer.
 pub async fn pull_secrets_of(
     client: &Client,
     namespace: &str,
@@ -126,23 +127,24 @@ pub async fn pull_secrets_of(
 
 // ---- the daemons --------------------------------------------------------------------------------
 
-/// How the pods of node daemons are labelled.
+/// Label selector of the node daemons' pods.
 pub const DAEMON_LABELS: &str = "app.kubernetes.io/name=pullpath,app.kubernetes.io/component=node";
 
-/// A pod of the daemon.
+/// A pod of the node daemon.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct DaemonPod {
+    /// The pod's `metadata.name`.
     pub name: String,
+    /// The node it is scheduled to (`spec.nodeName`).
     pub node: String,
-    /// Why nobody can be asked there; `None`: it runs.
+    /// Why it can't receive requests: the reason of a waiting container. `None`: it is running.
     pub is_not_running: Option<String>,
 }
 
-/// The node daemons of a namespace, one for each node that has one: the one that runs, where an old one
-/// is still there.
+/// Lists the node daemons of a namespace, at most one per node: the running one if an old one still exists.
 ///
 /// # Errors
-/// Why they can't be listed.
+/// If RBAC does not allow `list` of pods, or if the API server does not answer.
 pub async fn daemons(client: &Client, namespace: &str) -> Result<Vec<DaemonPod>, RequestError> {
     let mut found: BTreeMap<String, DaemonPod> = BTreeMap::new();
     for pod in pods_of(client, namespace, DAEMON_LABELS).await? {
@@ -154,8 +156,8 @@ pub async fn daemons(client: &Client, namespace: &str) -> Result<Vec<DaemonPod>,
             name: pod.name,
             node: node.clone(),
         };
-        let place = found.entry(node);
-        place
+        let entry = found.entry(node);
+        entry
             .and_modify(|known| {
                 if known.is_not_running.is_some() {
                     known.clone_from(&daemon);
@@ -176,7 +178,7 @@ fn not_running(pod: &Pod) -> Option<String> {
         return None;
     }
     let waits = pod.containers.iter().find_map(|one| match &one.state {
-        ContainerState::Waiting(said) => Some(said.reason.clone()),
+        ContainerState::Waiting(why) => Some(why.reason.clone()),
         _ => None,
     });
     Some(waits.unwrap_or_else(|| "it has not started".to_owned()))

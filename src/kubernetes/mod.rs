@@ -1,5 +1,6 @@
-//! The cluster's API: what pods of a node pull, what the API server allows to be known, and how long
-//! ago it was known. Nothing here stops a check: what was known last goes on.
+//! Reads the Kubernetes API: pods, workloads, nodes, Secrets and Events, each with the state of its watch. Also
+//! writes Events and Leases, and forwards ports to daemons. A failure never stops a check: the last known objects
+//! stay in use, with the time since when they are stale.
 
 pub mod client;
 pub mod events;

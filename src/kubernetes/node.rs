@@ -1,4 +1,4 @@
-//! Nodes, this node's own and all, and of each what tells it from another.
+//! Reads Nodes, this node's own and all, reduced to the properties by which nodes differ.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -22,7 +22,7 @@ impl From<NodeObject> for NodeFacts {
             spec,
             status,
         } = object;
-        let said = |text: &str| (!text.is_empty()).then(|| printable(text));
+        let non_empty = |text: &str| (!text.is_empty()).then(|| printable(text));
         let addresses = |kind: &str| -> Vec<IpAddr> {
             let of_kind = status.addresses.iter().filter(|one| one.type_ == kind);
             of_kind.filter_map(|one| one.address.parse().ok()).collect()
@@ -36,35 +36,35 @@ impl From<NodeObject> for NodeFacts {
         Self {
             name: printable(&metadata.name.unwrap_or_default()),
             created: metadata.creation_timestamp.map(|at| at.0),
-            // A kubelet that is not heard of any more is "Unknown".
+            // "Unknown": the kubelet has stopped reporting.
             ready: ready.and_then(|condition| match condition.status.as_str() {
                 "True" => Some(true),
                 "False" => Some(false),
                 _ => None,
             }),
             unschedulable: spec.unschedulable,
-            provider_id: said(&spec.provider_id),
-            zone: zone.and_then(|zone| said(zone)),
+            provider_id: non_empty(&spec.provider_id),
+            zone: zone.and_then(|zone| non_empty(zone)),
             internal_ips: addresses("InternalIP"),
             external_ips: addresses("ExternalIP"),
             // `containerd://1.6.20`
-            runtime: said(
+            runtime: non_empty(
                 &status
                     .node_info
                     .container_runtime_version
                     .replacen("://", " ", 1),
             ),
-            kubelet: said(&status.node_info.kubelet_version),
-            os_image: said(&status.node_info.os_image),
+            kubelet: non_empty(&status.node_info.kubelet_version),
+            os_image: non_empty(&status.node_info.os_image),
             source: SOURCE.to_owned(),
         }
     }
 }
 
-/// Who tells all this.
+/// The source that reports name for these properties.
 const SOURCE: &str = "the API server";
 
-/// Follows one Node: the API server sends no other.
+/// Watches the one Node with this name, until `stop`. The API server sends no other Node.
 pub async fn follow_own(
     client: Client,
     node: &str,
@@ -83,10 +83,10 @@ pub async fn follow_own(
     .await;
 }
 
-/// All nodes, by name.
+/// Lists all nodes, sorted by name.
 ///
 /// # Errors
-/// Why they can't be listed.
+/// If the API server refuses the list or does not answer.
 pub async fn all(client: &Client) -> Result<Vec<NodeFacts>, RequestError> {
     let objects: Api<NodeObject> = Api::all(client.clone());
     let mut nodes: Vec<NodeFacts> = request::all(objects, ListParams::default()).await?;

@@ -1,7 +1,6 @@
-//! The objects that are read, each kind once: where the API server has it, and of it what anything here looks
-//! at. Every request for them, a single one, a list or a watch, is made by an [`Api`](kube::Api) of its type; what
-//! is made of an object is for those who ask. Leases, and Events of our own, are written too: those are whole
-//! objects.
+//! The types of the Kubernetes objects that are read, one for each kind: its URL, and the fields in use. Every
+//! request for them (get, list or watch) goes through an [`Api`](kube::Api) of the type, and its caller converts the
+//! object. Leases and our own Events are also written; those are the complete types of k8s-openapi.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -26,7 +25,7 @@ use crate::workload::spec::VolumeSpec;
 
 // ---- their names --------------------------------------------------------------------------------
 
-/// A kind of objects of a version v1, as RBAC names it.
+/// A kind of objects of API version v1. Displayed as RBAC names it: `deployments.apps`.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct ResourceName {
     group: &'static str,
@@ -39,11 +38,17 @@ const NODES: ResourceName = named("", "Node", "nodes");
 pub(super) const PODS: ResourceName = named("", "Pod", "pods");
 pub(super) const SECRETS: ResourceName = named("", "Secret", "secrets");
 pub(super) const SERVICE_ACCOUNTS: ResourceName = named("", "ServiceAccount", "serviceaccounts");
+/// `deployments.apps`.
 pub const DEPLOYMENTS: ResourceName = named("apps", "Deployment", "deployments");
+/// `replicasets.apps`.
 pub const REPLICA_SETS: ResourceName = named("apps", "ReplicaSet", "replicasets");
+/// `statefulsets.apps`.
 pub const STATEFUL_SETS: ResourceName = named("apps", "StatefulSet", "statefulsets");
+/// `daemonsets.apps`.
 pub const DAEMON_SETS: ResourceName = named("apps", "DaemonSet", "daemonsets");
+/// `jobs.batch`.
 pub const JOBS: ResourceName = named("batch", "Job", "jobs");
+/// `cronjobs.batch`.
 pub const CRON_JOBS: ResourceName = named("batch", "CronJob", "cronjobs");
 
 const fn named(group: &'static str, kind: &'static str, plural: &'static str) -> ResourceName {
@@ -55,7 +60,7 @@ const fn named(group: &'static str, kind: &'static str, plural: &'static str) ->
 }
 
 impl ResourceName {
-    /// `Deployment`.
+    /// The kind, for instance `Deployment`.
     pub fn kind(self) -> &'static str {
         self.kind
     }
@@ -82,13 +87,13 @@ impl fmt::Display for ResourceName {
     }
 }
 
-/// A name as one segment of a path. One that needs it is none; the API server says so.
+/// Escapes a name for one path segment. A name that needs escaping is not valid; the API server then refuses it.
 pub(super) fn segment(name: &str) -> String {
     form_urlencoded::byte_serialize(name.as_bytes()).collect()
 }
 
-/// What an [`Api`](kube::Api) asks of a type that has `metadata`. A type of several kinds is given the name of
-/// the kind that is meant.
+/// Implements what an [`Api`](kube::Api) requires of a type that has `metadata`. A type that stands for several
+/// kinds takes the kind's name as an argument.
 macro_rules! object {
     ($object:ident, $scope:ident, $meant:pat => $name:expr, $of:ty) => {
         impl Resource for $object {
@@ -133,7 +138,7 @@ object!(SecretObject, NamespaceResourceScope, () => SECRETS, ());
 object!(AccountObject, NamespaceResourceScope, () => SERVICE_ACCOUNTS, ());
 object!(WorkloadObject, DynamicResourceScope, name => name, ResourceName);
 
-/// Those of a namespace, or all.
+/// An `Api` for one namespace, or for all.
 pub(super) fn in_scope<K>(client: &Client, namespace: Option<&str>) -> Api<K>
 where
     K: Resource<Scope = NamespaceResourceScope, DynamicType = ()>,
@@ -146,18 +151,18 @@ where
 
 // ---- their metadata -----------------------------------------------------------------------------
 
-/// Where a zone is written; the second one before Kubernetes 1.17.
+/// Labels that hold a node's zone; the second one was used before Kubernetes 1.17.
 pub(super) const ZONE_LABELS: [&str; 2] = [
     "topology.kubernetes.io/zone",
     "failure-domain.beta.kubernetes.io/zone",
 ];
 
-/// A Deployment labels what its ReplicaSets make with it (kubernetes `apps/v1`
+/// The label that a Deployment puts on its ReplicaSets and their pods (kubernetes `apps/v1`
 /// `DefaultDeploymentUniqueLabelKey`).
 pub(super) const OF_A_DEPLOYMENT: &str = "pod-template-hash";
 
-/// `metadata` as far as it is used, without managed fields, which are often larger than the rest, most labels,
-/// and what `kubectl apply` has left, which repeats a Secret's content.
+/// Reads `metadata` without managed fields (often larger than the rest), most labels, and the annotation of
+/// `kubectl apply`, which repeats a Secret's content.
 fn slim<'de, D: Deserializer<'de>>(from: D) -> Result<ObjectMeta, D::Error> {
     #[derive(Deserialize)]
     #[serde(rename_all = "camelCase")]
@@ -205,7 +210,7 @@ pub(super) struct PodObject {
 }
 
 impl PodObject {
-    /// It has ended, or is being deleted.
+    /// Whether it has ended or is being deleted.
     pub(super) fn is_over(&self) -> bool {
         let phase = self.status.phase.as_deref();
         self.metadata.deletion_timestamp.is_some() || matches!(phase, Some("Succeeded" | "Failed"))
@@ -225,7 +230,7 @@ pub(super) struct PodSpec {
 }
 
 impl PodSpec {
-    /// Its containers, init containers first.
+    /// All containers: init containers, then containers, then ephemeral ones.
     pub(super) fn containers(&self) -> impl Iterator<Item = (ContainerKind, &ContainerSpec)> {
         [
             (ContainerKind::InitContainer, &self.init_containers),
@@ -240,7 +245,7 @@ impl PodSpec {
     }
 }
 
-/// Those that have one.
+/// The names of the references, without empty ones.
 pub(super) fn names(list: Vec<LocalObjectReference>) -> Vec<String> {
     let names = list.into_iter().map(|named| named.name);
     names.filter(|name| !name.is_empty()).collect()
@@ -257,7 +262,7 @@ pub(super) struct PodStatus {
 }
 
 impl PodStatus {
-    /// Of one container; `None`: the kubelet says nothing of it yet.
+    /// The status of one container; `None`: the kubelet has not reported one yet.
     pub(super) fn of(&self, kind: ContainerKind, name: &str) -> Option<&ContainerStatus> {
         let statuses = match kind {
             ContainerKind::InitContainer => &self.init_container_statuses,
@@ -293,7 +298,7 @@ pub(super) struct Condition {
 
 // ---- workloads and service accounts -------------------------------------------------------------
 
-/// What makes pods: an object of apps/v1 or batch/v1, or the template of a Job.
+/// A workload: an object of apps/v1 or batch/v1, or the Job template of a CronJob.
 #[derive(Clone, Debug, Deserialize)]
 pub(super) struct WorkloadObject {
     #[serde(default, deserialize_with = "slim")]
@@ -308,7 +313,7 @@ pub(super) struct WorkloadObject {
 #[serde(default, rename_all = "camelCase")]
 pub(super) struct WorkloadSpec {
     pub(super) template: Option<PodObject>,
-    /// Of a CronJob.
+    /// Only a CronJob has one.
     pub(super) job_template: Option<Box<WorkloadObject>>,
     pub(super) replicas: Option<i64>,
     pub(super) suspend: bool,
@@ -383,7 +388,7 @@ pub(super) struct NodeStatus {
 
 // ---- Events -------------------------------------------------------------------------------------
 
-/// An Event of core/v1. Those of events.k8s.io/v1 are the same objects.
+/// An Event of core/v1. The API server serves the same objects as events.k8s.io/v1.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct EventObject {

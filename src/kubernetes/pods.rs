@@ -1,5 +1,4 @@
-//! The pods of a node, and of each what its pulls depend on: the API server's objects are ten times
-//! as large.
+//! Watches the pods of a node and keeps of each what its pulls depend on, about a tenth of the object.
 
 use kube::runtime::watcher;
 use kube::{Api, Client};
@@ -67,7 +66,7 @@ fn state_of(status: &ContainerStatus) -> ContainerState {
     }
 }
 
-/// Follows the pods of one node: the API server sends no other's.
+/// Watches the pods of one node (`spec.nodeName`), until `stop`. The API server sends no other pods.
 pub async fn follow_node(
     client: Client,
     node: &str,

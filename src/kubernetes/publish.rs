@@ -1,5 +1,5 @@
-//! Events on pods: one object for each thing that is to be said of a container, which counts how often it was
-//! said, as the kubelet's own do. In core/v1, which every API server, kubectl and exporter reads.
+//! Writes Events on pods: one object for each diagnosis of a container, with a count of repetitions, as the kubelet's
+//! own Events have. They are core/v1 Events, which every API server, kubectl and exporter can read.
 
 use std::time::Duration;
 
@@ -11,40 +11,47 @@ use kube::{Api, Client};
 use serde_json::json;
 use tokio::time::timeout;
 
-use super::client::told;
+use super::client::with_sources;
 use crate::model::text::printable;
 use crate::model::workload::ContainerKind;
 
-/// The longest message of an Event (kubernetes `pkg/apis/core/validation/events.go`).
+/// The longest message of an Event, in bytes (kubernetes `pkg/apis/core/validation/events.go`).
 pub const MOST_MESSAGE: usize = 1024;
 
-/// Who reports, among all that do.
+/// `reportingComponent` of our Events.
 const CONTROLLER: &str = "pullpath.io/pullpath";
 
-/// What kubectl shows as the source.
+/// `source.component`, which kubectl shows as the source.
 const COMPONENT: &str = "pullpath";
 
-/// An API server that takes longer has more important things to do.
+/// Timeout for all requests of one Event: an API server that takes longer is overloaded, and Events can wait.
 const WAIT: Duration = Duration::from_secs(5);
 
-/// What is said of a container, or an image volume.
+/// The content of an Event on a container or an image volume.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Note {
-    /// The same for what is the same.
+    /// The Event's `metadata.name`. The same diagnosis always has the same name, also after a restart.
     pub name: String,
+    /// Namespace of the pod and of the Event.
     pub namespace: String,
+    /// Name of the pod.
     pub pod: String,
+    /// UID of the pod, by which `kubectl describe pod` finds the Event.
     pub uid: String,
+    /// Name of the container, or of the volume.
     pub container: String,
+    /// Decides the `fieldPath`; an image volume has none.
     pub kind: ContainerKind,
-    /// `None`: a pull would succeed.
+    /// Code of the cause. `None`: a pull would succeed.
     pub cause: Option<&'static str>,
+    /// `ImagePullDiagnosed` or `ImagePullResolved`, equal to [`Self::reason()`].
     pub reason: &'static str,
+    /// At most [`MOST_MESSAGE`] bytes.
     pub message: String,
 }
 
 impl Note {
-    /// Public: alerts and people look for it.
+    /// The Event's `reason`. It is public: alerts and users search for it.
     pub fn reason(&self) -> &'static str {
         match self.cause {
             Some(_) => "ImagePullDiagnosed",
@@ -53,30 +60,42 @@ impl Note {
     }
 }
 
-/// What became of it.
+/// How an Event was written.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Published {
+    /// As a new object.
     Created,
-    /// It was there already, and counts one more.
+    /// It existed already; its count was updated.
     Counted {
+        /// The Event's `count` now.
         times: i32,
     },
 }
 
+/// Why an Event was not written.
 #[derive(Debug, thiserror::Error)]
 pub enum PublishError {
+    /// HTTP 401 or 403.
     #[error("RBAC must allow create and patch of events in namespace {namespace}: {reason}")]
-    Forbidden { namespace: String, reason: String },
+    Forbidden {
+        /// Namespace of the pod.
+        namespace: String,
+        /// The API server's message.
+        reason: String,
+    },
+    /// The timeout for all requests of one Event.
     #[error("the API server did not answer within 5 s")]
     Late,
-    #[error("the API server does not take it: {0}")]
+    /// Any other error, with its message.
+    #[error("the API server does not accept it: {0}")]
     Refused(String),
 }
 
-/// Publishes one, in the name of a node; `times` is how often it was said before, where that is known.
+/// Writes an Event with `host` (a node) as its source. `times` is its previous count; `None` if that is unknown, for
+/// instance after a restart.
 ///
 /// # Errors
-/// When the API server does not take it.
+/// If RBAC forbids it, if the API server refuses it, or if there is no answer within 5 s.
 pub async fn publish(
     client: &Client,
     host: &str,
@@ -92,7 +111,7 @@ pub async fn publish(
         let next = times.saturating_add(1);
         let change = json!({"count": next, "lastTimestamp": Time(now), "message": note.message});
         match patch(&events, note, &change).await {
-            // An API server forgets Events, by default after an hour.
+            // The API server deletes Events, by default after an hour.
             Err(kube::Error::Api(status)) if status.code == 404 => {
                 create(&events, host, note, now).await
             }
@@ -107,7 +126,7 @@ pub async fn publish(
                 reason: printable(&status.message),
             }
         }
-        other => PublishError::Refused(printable(&told(&other))),
+        other => PublishError::Refused(printable(&with_sources(&other))),
     })
 }
 
@@ -120,7 +139,7 @@ async fn create(
     let event = event(host, note, now);
     match events.create(&PostParams::default(), &event).await {
         Ok(_) => Ok(Published::Created),
-        // Said before a restart. How often is in the answer, and counts from now on.
+        // It was written before a restart. The answer contains its count, which is used from now on.
         Err(kube::Error::Api(status)) if status.code == 409 => {
             let change = json!({"lastTimestamp": Time(now), "message": note.message});
             patch(events, note, &change).await
@@ -143,12 +162,12 @@ async fn patch(
 }
 
 fn event(host: &str, note: &Note, now: Timestamp) -> Event {
-    // As the kubelet writes it.
+    // The format of the kubelet's own Events.
     let list = match note.kind {
         ContainerKind::Container => Some("containers"),
         ContainerKind::InitContainer => Some("initContainers"),
         ContainerKind::EphemeralContainer => Some("ephemeralContainers"),
-        // Of a volume's image it tells as of the pod.
+        // The kubelet reports the image of a volume on the pod itself.
         ContainerKind::ImageVolume => None,
     };
     let kind = if note.cause.is_some() {

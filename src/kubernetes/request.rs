@@ -1,8 +1,8 @@
-//! Single questions to the API server, with the rights of whoever asks: no watch, no cache. Each ends,
-//! and says why there is no answer.
+//! Single requests to the API server, with the rights of the client's user: no watch, no cache. Each has a timeout,
+//! and an error says why there is no answer.
 //!
-//! The `Api` says which objects are meant, and where; its own requests are not used: they take an answer of any
-//! length, into memory that is not overwritten.
+//! The `Api` supplies the URL of the objects. Its own request methods are not used: they read answers of any length
+//! into memory that is not overwritten afterwards.
 
 use std::time::Duration;
 
@@ -17,54 +17,65 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use zeroize::Zeroizing;
 
-use super::client::told;
+use super::client::with_sources;
 use super::objects::segment;
 use crate::model::text::printable;
 
-/// The longest wait for one answer: a page of a list in a large cluster takes some seconds.
+/// Timeout of one request: a page of a list in a large cluster takes some seconds.
 const WAIT: Duration = Duration::from_secs(30);
 
-/// Of one answer: a page of 500 pods has some 10 MiB; etcd takes objects of 1.5 MiB.
+/// Upper bound of one answer, in bytes. A page of 500 pods has some 10 MiB; etcd accepts objects of 1.5 MiB.
 const MAX_ANSWER: usize = 64 << 20;
 
-/// What the API server recommends, and kubectl uses.
+/// Objects per page; the API server recommends this, and kubectl uses it.
 const PAGE: u32 = 500;
 
-/// Of one list: 200,000 objects, more than a cluster has pods (150,000 by its own limits).
+/// Upper bound of one list: 200,000 objects. Kubernetes supports up to 150,000 pods in a cluster.
 const MAX_PAGES: usize = 400;
 
 const WHOLE: &str = "application/json";
 
-/// Where no more than `PartialObjectMeta` is asked for, nothing is sent that an object holds.
+/// If only `PartialObjectMeta` is requested, the API server sends no content of the object (for instance of a
+/// Secret).
 const METADATA: &str = "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1";
 const METADATA_LIST: &str = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1";
 
-/// Why there is no answer.
+/// Why a request has no usable answer.
 #[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
 pub enum RequestError {
-    /// RBAC; its words name user, verb and resource.
+    /// HTTP 403 (RBAC). The API server's message names the user, the verb and the resource.
     #[error("the API server forbids it: {0}")]
     Forbidden(String),
-    #[error("the API server does not know who asks (401): {0}")]
+    /// HTTP 401: the client's token or certificate is missing, expired or wrong.
+    #[error("the API server does not accept the client's credentials (401): {0}")]
     Unauthorized(String),
+    /// HTTP 404.
     #[error("the API server has no such object: {0}")]
     NotFound(String),
+    /// Any other status that is not a success.
     #[error("the API server answers {status}: {message}")]
-    Refused { status: u16, message: String },
+    Refused {
+        /// The HTTP status.
+        status: u16,
+        /// The message of the `Status` object, or the reason phrase of HTTP.
+        message: String,
+    },
+    /// No connection, a connection that broke off, or no answer within 30 s.
     #[error("the API server does not answer: {0}")]
     Silent(String),
+    /// Too long, or not the expected JSON. The text repeats nothing of the answer.
     #[error("the API server's answer can't be read: {0}")]
     Malformed(String),
 }
 
 impl RequestError {
-    /// Only somebody who gives rights can change it.
+    /// Whether the client lacks the right (401, 403): repeating the request does not help.
     pub fn is_forbidden(&self) -> bool {
         matches!(self, Self::Forbidden(_) | Self::Unauthorized(_))
     }
 }
 
-/// One object.
+/// Reads one object.
 pub(super) async fn get<T>(objects: Api<T>, name: &str) -> Result<T, RequestError>
 where
     T: Resource + DeserializeOwned,
@@ -76,8 +87,8 @@ where
     read(&body)
 }
 
-/// Those that the parameters select, page by page, so that no more is held than what `keep` keeps. Whether all
-/// of them were read.
+/// Lists the selected objects page by page and hands each to `keep`, so that only what `keep` stores is held in
+/// memory. Returns `false` if the list was cut off at [`MAX_PAGES`].
 pub(super) async fn list<T>(
     objects: Api<T>,
     selected: ListParams,
@@ -106,7 +117,7 @@ where
     Ok(false)
 }
 
-/// All of them.
+/// Lists the selected objects, converted to `U`; cut off at [`MAX_PAGES`].
 pub(super) async fn all<T, U>(objects: Api<T>, selected: ListParams) -> Result<Vec<U>, RequestError>
 where
     T: Resource + Clone + DeserializeOwned,
@@ -117,7 +128,7 @@ where
     Ok(found)
 }
 
-/// Of what is wrong in an answer nothing is repeated: it may be a Secret's.
+/// Parses an answer. An error names only the position: the content may be that of a Secret.
 fn read<T: DeserializeOwned>(body: &[u8]) -> Result<T, RequestError> {
     serde_json::from_slice(body).map_err(|error| {
         RequestError::Malformed(format!(
@@ -128,7 +139,7 @@ fn read<T: DeserializeOwned>(body: &[u8]) -> Result<T, RequestError> {
     })
 }
 
-/// In memory that is overwritten when it is given up.
+/// Sends a request and returns the answer in memory that is overwritten when it is dropped.
 async fn answer(
     client: &Client,
     request: Result<http::Request<Vec<u8>>, request::Error>,
@@ -137,8 +148,8 @@ async fn answer(
     let mut request = request.map_err(|error| RequestError::Malformed(error.to_string()))?;
     let accept = HeaderValue::from_static(accept);
     request.headers_mut().insert(ACCEPT, accept);
-    let asked = tokio::time::timeout(WAIT, exchange(client, request.map(Body::from)));
-    asked.await.unwrap_or_else(|_| {
+    let answered = tokio::time::timeout(WAIT, exchange(client, request.map(Body::from)));
+    answered.await.unwrap_or_else(|_| {
         Err(RequestError::Silent(format!(
             "no answer in {} s",
             WAIT.as_secs()
@@ -150,11 +161,11 @@ async fn exchange(
     client: &Client,
     request: http::Request<Body>,
 ) -> Result<Zeroizing<Vec<u8>>, RequestError> {
-    let silent = |error: kube::Error| RequestError::Silent(printable(&told(&error)));
+    let silent = |error: kube::Error| RequestError::Silent(printable(&with_sources(&error)));
     let response = client.send(request).await.map_err(silent)?;
     let status = response.status();
     let mut body = response.into_body();
-    // Long enough for most: what grows leaves copies behind.
+    // Large enough for most answers: growing would leave copies behind.
     let mut bytes = Zeroizing::new(Vec::with_capacity(64 << 10));
     while let Some(frame) = body.frame().await {
         let frame = frame.map_err(silent)?;
@@ -173,7 +184,7 @@ async fn exchange(
     Err(refusal(status, &bytes))
 }
 
-/// Grows by copying into new memory and overwriting the old.
+/// Appends; grows by copying into new memory and overwriting the old.
 fn append(bytes: &mut Zeroizing<Vec<u8>>, data: &[u8]) {
     if bytes.capacity() - bytes.len() < data.len() {
         let mut larger = Zeroizing::new(Vec::with_capacity((bytes.len() + data.len()) * 2));
@@ -183,14 +194,14 @@ fn append(bytes: &mut Zeroizing<Vec<u8>>, data: &[u8]) {
     bytes.extend_from_slice(data);
 }
 
-/// The `Status` of meta/v1, or what a proxy before the API server says.
+/// From the `Status` of meta/v1, or from the HTTP status if a proxy in front of the API server answered.
 fn refusal(status: StatusCode, body: &[u8]) -> RequestError {
     #[derive(Deserialize)]
     struct StatusMessage {
         message: String,
     }
     let message = match serde_json::from_slice::<StatusMessage>(body) {
-        Ok(said) => printable(&said.message),
+        Ok(status) => printable(&status.message),
         Err(_) => status.canonical_reason().unwrap_or("no reason").to_owned(),
     };
     match status {

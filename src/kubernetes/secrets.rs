@@ -1,5 +1,5 @@
-//! Pull secrets, each fetched by itself and only where a target of this node needs it; held in memory
-//! that is overwritten, refreshed when they change, forgotten when nobody needs them.
+//! Watches pull secrets one by one, only those that a target or a check of this node needs. Their content is held in
+//! memory that is overwritten afterwards, is refreshed when it changes, and is dropped when no longer needed.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -13,10 +13,10 @@ use serde_json::json;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-use super::client::told;
+use super::client::with_sources;
 use super::objects::SecretObject;
 use super::request::{self, RequestError};
-use super::watch::{WatchEvent, hear, status};
+use super::watch::{WatchEvent, drive, status};
 use crate::model::credential::{CredentialSource, SourceProblem};
 use crate::model::text::printable;
 use crate::model::workload::{Found, Namespaced};
@@ -27,7 +27,7 @@ use crate::pull_secret::secret;
 pub type SecretKey = Namespaced;
 
 impl SecretKey {
-    /// Those of a namespace.
+    /// The keys for several names in one namespace.
     pub fn all(namespace: &str, names: &[String]) -> impl Iterator<Item = Self> {
         names.iter().map(move |name| Self {
             namespace: namespace.to_owned(),
@@ -36,29 +36,31 @@ impl SecretKey {
     }
 }
 
-/// Which ones may be asked for.
+/// Which Secrets may be read.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum Access {
+    /// No Secret.
     None,
-    /// Those that the operator has named; a Role with their names allows it.
+    /// Those listed in the configuration; a Role with their names allows it.
     Named(BTreeSet<SecretKey>),
-    /// Whatever pods of this node name.
+    /// All that pods of this node use.
     Discovered,
 }
 
-/// What is known of one.
+/// What is known about a Secret.
 #[derive(Clone, Debug)]
 pub enum Known {
+    /// It was read.
     Here(LoadedSource),
-    /// The API server has none of this name in this namespace.
+    /// The namespace has no Secret with this name.
     Absent,
-    /// Whether it is there, and what it holds, is not known, and why.
+    /// It could not be read, with the reason: whether it exists is unknown.
     Unread(String),
 }
 
 impl Known {
-    /// The sources of credentials that it comes to, and what came of looking for it. One that can't be
-    /// read is a source too: what it holds is not known.
+    /// The credential source for the keyring (none if the Secret is absent), and the state of the Secret. A Secret that
+    /// can't be read also yields a source, whose credentials are unknown.
     pub fn sources(&self, key: &SecretKey) -> (Vec<LoadedSource>, Found) {
         match self {
             Self::Here(source) => (vec![source.clone()], Found::Here),
@@ -79,27 +81,27 @@ impl Known {
         }
     }
 
-    fn is_asked_for(&self) -> bool {
-        matches!(self, Self::Unread(reason) if reason == ASKED_FOR)
+    fn is_pending(&self) -> bool {
+        matches!(self, Self::Unread(reason) if reason == PENDING)
     }
 }
 
-/// What is said of one before the first answer.
-const ASKED_FOR: &str = "it is being asked for";
+/// The reason before the first answer.
+const PENDING: &str = "no answer from the API server yet";
 
-/// All that are needed.
+/// Watches the Secrets that targets and checks need.
 pub struct Secrets {
     client: Option<Client>,
     access: Access,
     needs: Mutex<Needs>,
 }
 
-/// Who needs which.
+/// Which Secrets are needed, and by what.
 #[derive(Default)]
 struct Needs {
-    /// By targets: as long as they are there.
+    /// Needed by the current targets.
     targets: BTreeSet<SecretKey>,
-    /// By single checks, and by how many of them.
+    /// Needed by running checks, with the number of checks.
     checks: BTreeMap<SecretKey, usize>,
     held: BTreeMap<SecretKey, WatchedSecret>,
 }
@@ -115,7 +117,7 @@ impl Drop for WatchedSecret {
     }
 }
 
-/// Secrets that one check needs, as long as this is there.
+/// Keeps the Secrets of one check watched until it is dropped.
 #[derive(Debug)]
 pub struct SecretsInUse {
     secrets: Arc<Secrets>,
@@ -136,16 +138,16 @@ impl Drop for SecretsInUse {
 }
 
 impl SecretsInUse {
-    /// Waits until the API server has told of each, whatever it says, or until the time is over.
+    /// Waits until the API server has answered for each Secret, with success or not, or until `most` has passed.
     pub async fn told(&self, most: Duration) {
-        let asked: Vec<watch::Receiver<Known>> = {
+        let pending: Vec<watch::Receiver<Known>> = {
             let needs = self.secrets.needs();
             let held = self.keys.iter().filter_map(|key| needs.held.get(key));
             held.map(|held| held.known.clone()).collect()
         };
         let all = async {
-            for mut known in asked {
-                let _ = known.wait_for(|known| !known.is_asked_for()).await;
+            for mut known in pending {
+                let _ = known.wait_for(|known| !known.is_pending()).await;
             }
         };
         let _ = tokio::time::timeout(most, all).await;
@@ -161,6 +163,7 @@ impl std::fmt::Debug for Secrets {
 }
 
 impl Secrets {
+    /// Without a client every Secret is [`Known::Unread`]. Sends no request.
     pub fn new(client: Option<Client>, access: Access) -> Self {
         Self {
             client,
@@ -173,14 +176,14 @@ impl Secrets {
         self.needs.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Targets need these, and no others.
+    /// Sets the Secrets that targets need; the watches of others stop unless a check needs them.
     pub fn need(&self, wanted: &BTreeSet<SecretKey>) {
         let mut needs = self.needs();
         needs.targets.clone_from(wanted);
         self.follow_all(&mut needs);
     }
 
-    /// One check needs these too.
+    /// Adds Secrets that one check needs, until the returned value is dropped.
     pub fn lend(self: &Arc<Self>, keys: BTreeSet<SecretKey>) -> SecretsInUse {
         let mut needs = self.needs();
         for key in &keys {
@@ -194,7 +197,7 @@ impl Secrets {
         }
     }
 
-    /// Follows those that somebody needs, and forgets the others.
+    /// Starts the watches of needed Secrets, and drops the others.
     fn follow_all(&self, needs: &mut Needs) {
         let Some(client) = &self.client else { return };
         let Needs {
@@ -207,20 +210,20 @@ impl Secrets {
             if self.refusal(key).is_some() || held.contains_key(key) {
                 continue;
             }
-            let (sender, known) = watch::channel(Known::Unread(ASKED_FOR.to_owned()));
+            let (sender, known) = watch::channel(Known::Unread(PENDING.to_owned()));
             let stop = CancellationToken::new();
             tokio::spawn(follow(client.clone(), key.clone(), sender, stop.clone()));
             held.insert(key.clone(), WatchedSecret { known, stop });
         }
     }
 
-    /// What is known of one that is needed.
+    /// What is known about a Secret; [`Self::need`] or [`Self::lend`] must have requested it.
     pub fn get(&self, key: &SecretKey) -> Known {
         if let Some(reason) = self.refusal(key) {
             return Known::Unread(reason.to_owned());
         }
         self.needs().held.get(key).map_or_else(
-            || Known::Unread("nobody has asked for it yet".to_owned()),
+            || Known::Unread("it has not been requested yet".to_owned()),
             |held| held.known.borrow().clone(),
         )
     }
@@ -229,29 +232,30 @@ impl Secrets {
         match &self.access {
             Access::None => Some("no Secret is read from the cluster (kubernetes.secrets is none)"),
             Access::Named(keys) if !keys.contains(key) => {
-                Some("it is not among those that may be read (kubernetes.named_secrets)")
+                Some("it is not listed in kubernetes.named_secrets")
             }
             Access::Named(_) | Access::Discovered => self
                 .client
                 .is_none()
-                .then_some("there is no API server to ask"),
+                .then_some("no API server is configured"),
         }
     }
 }
 
-/// Asks for one Secret once, with the right to list it, or else to get it.
+/// Reads one Secret by one request, by `list` or, if that is forbidden, by `get`. A Secret that neither allows is
+/// [`Known::Unread`].
 ///
 /// # Errors
-/// When nobody answers, or not to this: it may answer later.
+/// If the API server does not answer, or answers with another error. A later request may succeed.
 pub async fn ask(client: &Client, key: &SecretKey) -> Result<Known, String> {
     let secrets: Api<SecretObject> = Api::namespaced(client.clone(), &key.namespace);
-    // A list of this name alone needs no other right than to follow it does.
+    // A list of this one name needs only rights that a watch needs, too.
     let one = ListParams::default().fields(&format!("metadata.name={}", key.name));
     let mut listed = Known::Absent;
-    let asked = request::list(secrets.clone(), one, |secret| {
+    let answered = request::list(secrets.clone(), one, |secret| {
         listed = Known::Here(source_of(&secret));
     });
-    let known = match asked.await {
+    let known = match answered.await {
         Ok(_) => Ok(listed),
         Err(RequestError::Forbidden(_)) => got(secrets, key).await,
         Err(error) => Err(error),
@@ -271,18 +275,18 @@ async fn got(secrets: Api<SecretObject>, key: &SecretKey) -> Result<Known, Reque
     }
 }
 
-const FORBIDDEN: &str = "the API server forbids it: RBAC must allow list (or get) of Secrets there, or of these by name";
+const FORBIDDEN: &str = "the API server forbids it: RBAC must allow list (or get) of Secrets in that namespace, or of these Secrets by name";
 
-/// One of which no more is sent than its metadata.
+/// A Secret of which the API server sends only the metadata.
 pub(super) type SecretMetadataObject = PartialObjectMeta<SecretObject>;
 
-/// Annotation with an end, as SWR's own Secrets have it; the others are nobody's business here.
+/// The annotation with the expiry time that SWR's own Secrets have. No other annotation is read.
 pub(super) const KEPT_ANNOTATION: &str = "swr-auth-may-expires-at";
 
-/// Data that a kubelet reads.
+/// The keys of `data` that a kubelet reads.
 const KEPT_DATA: [&str; 2] = [".dockerconfigjson", ".dockercfg"];
 
-/// What a kubelet reads of it.
+/// The credentials that a kubelet would read from it.
 fn source_of(object: &SecretObject) -> LoadedSource {
     let data: BTreeMap<&String, &str> = object
         .data
@@ -294,16 +298,16 @@ fn source_of(object: &SecretObject) -> LoadedSource {
     secret::of_manifest(&manifest, CLUSTER)
 }
 
-/// In the place of a file's path.
+/// Named instead of a file's path.
 const CLUSTER: &str = "the cluster";
 
-/// One Secret, asked for once.
+/// Reads one Secret by one `get`.
 pub async fn fetch(client: &Client, key: &SecretKey) -> Known {
     let secrets: Api<SecretObject> = Api::namespaced(client.clone(), &key.namespace);
     match got(secrets, key).await {
         Ok(known) => known,
         Err(error) if error.is_forbidden() => Known::Unread(format!(
-            "the API server forbids it: RBAC must allow get of Secret {}/{} to whoever asks",
+            "the API server forbids it: RBAC must allow get of Secret {}/{} for the requesting user",
             printable(&key.namespace),
             printable(&key.name)
         )),
@@ -311,10 +315,10 @@ pub async fn fetch(client: &Client, key: &SecretKey) -> Known {
     }
 }
 
-/// Whether there is one, without what it holds.
+/// Whether the Secret exists. Its content is not requested.
 ///
 /// # Errors
-/// Why that can't be told.
+/// If RBAC does not allow `get` of it, or if the API server does not answer.
 pub async fn exists(client: &Client, key: &SecretKey) -> Result<bool, RequestError> {
     let secrets: Api<SecretMetadataObject> = Api::namespaced(client.clone(), &key.namespace);
     match request::get(secrets, &key.name).await {
@@ -324,16 +328,16 @@ pub async fn exists(client: &Client, key: &SecretKey) -> Result<bool, RequestErr
     }
 }
 
-/// What is to be said of a Secret that is not there: other namespaces may have one of this name, as far as it
-/// is allowed to look there. What they hold is not sent.
+/// How to report a Secret that does not exist: with the other namespaces that have one with this name, if RBAC allows
+/// a list of all Secrets. Their content is not requested.
 pub async fn absent(client: &Client, name: &str) -> Found {
     let mut namespaces = Vec::new();
     let secrets: Api<SecretMetadataObject> = Api::all(client.clone());
     let of_this_name = ListParams::default().fields(&format!("metadata.name={name}"));
-    let looked = request::list(secrets, of_this_name, |secret| {
+    let listed = request::list(secrets, of_this_name, |secret| {
         namespaces.extend(secret.metadata.namespace);
     });
-    if looked.await.is_err() || namespaces.is_empty() {
+    if listed.await.is_err() || namespaces.is_empty() {
         return Found::Absent;
     }
     namespaces.sort();
@@ -350,7 +354,7 @@ async fn follow(
     let config = watcher::Config::default().fields(&format!("metadata.name={}", key.name));
     let stream = watcher(api, config).default_backoff();
     let mut is_seen = false;
-    let heard = |heard: WatchEvent<SecretObject>| match heard {
+    let handle = |event: WatchEvent<SecretObject>| match event {
         WatchEvent::Event(Event::Init) => is_seen = false,
         WatchEvent::Event(Event::InitApply(secret)) => {
             is_seen = true;
@@ -366,11 +370,11 @@ async fn follow(
         WatchEvent::Loss(error) => lose(&known, &key, &error),
         WatchEvent::Answer => {}
     };
-    // Whether it answers again is not asked: what was known goes on.
-    hear(stream, async || false, heard, stop).await;
+    // No probe after a loss: the last known content stays in use.
+    drive(stream, async || false, handle, stop).await;
 }
 
-/// What was read before goes on, but not where the right to read it was taken away.
+/// Content that was read before stays in use, unless the right to read it was withdrawn.
 fn lose(known: &watch::Sender<Known>, key: &SecretKey, error: &watcher::Error) {
     let forbidden = matches!(status(error), Some(401 | 403));
     known.send_if_modified(|known| {
@@ -384,7 +388,7 @@ fn lose(known: &watch::Sender<Known>, key: &SecretKey, error: &watcher::Error) {
                 printable(&key.name)
             )
         } else {
-            format!("the API server does not tell: {}", told(error))
+            format!("the API server does not return it: {}", with_sources(error))
         });
         true
     });
@@ -401,7 +405,7 @@ mod tests {
         }
     }
 
-    /// Nobody listens there.
+    /// Its API server is a closed port.
     fn secrets(access: Access) -> Arc<Secrets> {
         let nowhere = kube::Config::new("http://127.0.0.1:1".parse().unwrap());
         let client = Client::try_from(nowhere).unwrap();
@@ -422,19 +426,19 @@ mod tests {
         let one = secrets.lend(keys(&["a", "b"]));
         let two = secrets.lend(keys(&["b"]));
         assert_eq!(held(&secrets), 2);
-        // A target comes and goes meanwhile.
+        // The targets change in the meantime.
         secrets.need(&keys(&["c"]));
         assert_eq!(held(&secrets), 3);
         drop(one);
         assert_eq!(held(&secrets), 2, "b of the other check, and c");
         two.told(Duration::from_secs(5)).await;
         assert!(
-            matches!(secrets.get(&key("b")), Known::Unread(reason) if reason.contains("does not tell")),
+            matches!(secrets.get(&key("b")), Known::Unread(reason) if reason.contains("does not return it")),
         );
         drop(two);
         assert_eq!(held(&secrets), 1);
         assert!(
-            matches!(secrets.get(&key("b")), Known::Unread(reason) if reason.contains("nobody has asked"))
+            matches!(secrets.get(&key("b")), Known::Unread(reason) if reason.contains("not been requested"))
         );
     }
 

@@ -1,4 +1,4 @@
-//! Objects of one kind, followed as the API server tells of them; kept while it tells nothing.
+//! Watches the objects of one kind. While the watch is down, the last known objects stay in use.
 
 use std::collections::BTreeMap;
 use std::fmt::Debug;
@@ -16,19 +16,20 @@ use serde::de::DeserializeOwned;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-use super::client::told;
+use super::client::with_sources;
 use crate::model::text::printable;
 
-/// What is known of them.
+/// The last known objects, and the state of their watch.
 #[derive(Clone, Debug)]
 pub struct View<T> {
-    /// By UID.
+    /// By `metadata.uid`.
     pub objects: Arc<BTreeMap<String, Arc<T>>>,
+    /// Whether `objects` are current.
     pub state: WatchState,
 }
 
 impl<T> View<T> {
-    /// Where there is but one.
+    /// The first object; for a watch that selects one object by name.
     pub fn only(&self) -> Option<&Arc<T>> {
         self.objects.values().next()
     }
@@ -43,29 +44,32 @@ impl<T> Default for View<T> {
     }
 }
 
-/// How fresh that is.
+/// The state of a watch.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub enum WatchState {
-    /// There was no list yet.
+    /// No list has been received yet.
     #[default]
     Unknown,
-    /// The API server tells of changes.
+    /// The watch is up: the objects are current.
     Following,
-    /// It does not since then; what was known before still stands, if there was any.
+    /// The watch is down. Objects that were known before stay in use.
     Lost {
+        /// Start of this outage.
         since: Timestamp,
+        /// The last error; the API server's own message if it sent one.
         reason: String,
-        /// It has said no (RBAC, or there is no such namespace); waiting alone will not help.
+        /// The API server answered 401 or 403 (RBAC). Waiting does not help.
         is_forbidden: bool,
     },
 }
 
 impl WatchState {
+    /// Whether the watch is up.
     pub fn is_following(&self) -> bool {
         *self == Self::Following
     }
 
-    /// Since now, unless it was lost before.
+    /// Sets [`Self::Lost`], since now or since the outage began.
     pub fn lose(&mut self, reason: String, is_forbidden: bool) {
         let since = match self {
             Self::Lost { since, .. } => *since,
@@ -79,7 +83,7 @@ impl WatchState {
     }
 }
 
-/// Follows until told to stop. `keep` makes of an object what is remembered, or nothing.
+/// Watches until `stop`. `keep` converts an object to what is stored; `None` drops it.
 pub async fn follow<K, T>(
     api: Api<K>,
     config: watcher::Config,
@@ -98,23 +102,23 @@ pub async fn follow<K, T>(
     take(stream, || answers(&api, &one), keep, view, stop).await;
 }
 
-/// Without a word for so long behind an error, the watch goes on or hangs: the longest wait before another
-/// attempt is 30 s or so, and a connection comes in 5 s.
+/// If nothing arrives for this long after an error, the watch is up again or hangs: the longest back-off is about
+/// 30 s, and connecting takes up to 5 s.
 const QUIET: Duration = Duration::from_secs(45);
 
-/// The longest wait for that one question.
+/// Timeout of the request in [`answers`].
 const WAIT: Duration = Duration::from_secs(10);
 
-/// Whether the API server tells what there is: one object of it is asked for.
+/// Whether the API server answers a list of one object.
 pub(super) async fn answers<K: Clone + DeserializeOwned + Debug>(
     api: &Api<K>,
     one: &ListParams,
 ) -> bool {
-    let asked = tokio::time::timeout(WAIT, api.list_metadata(one)).await;
-    matches!(asked, Ok(Ok(_)))
+    let listed = tokio::time::timeout(WAIT, api.list_metadata(one)).await;
+    matches!(listed, Ok(Ok(_)))
 }
 
-/// The same of whatever tells of objects, for instance of their metadata alone.
+/// [`follow`] for any stream of objects, for instance a list without a watch.
 pub(super) async fn take<K: Resource, T, A: Future<Output = bool>>(
     stream: impl Stream<Item = watcher::Result<Event<K>>>,
     answers: impl Fn() -> A,
@@ -123,7 +127,7 @@ pub(super) async fn take<K: Resource, T, A: Future<Output = bool>>(
     stop: CancellationToken,
 ) {
     let mut listed = BTreeMap::new();
-    let heard = |heard| match heard {
+    let handle = |event| match event {
         WatchEvent::Event(Event::Init) => listed = BTreeMap::new(),
         WatchEvent::Event(Event::InitApply(object)) => add(&mut listed, object, &keep),
         WatchEvent::Event(Event::InitDone) => {
@@ -146,27 +150,28 @@ pub(super) async fn take<K: Resource, T, A: Future<Output = bool>>(
         WatchEvent::Loss(error) => view.send_modify(|view| lose(&mut view.state, &error)),
         WatchEvent::Answer => view.send_modify(|view| view.state = WatchState::Following),
     };
-    hear(stream, answers, heard, stop).await;
+    drive(stream, answers, handle, stop).await;
 }
 
-/// What is heard of the API server.
+/// What [`drive`] hands on.
 pub(super) enum WatchEvent<K> {
+    /// An event of the watcher.
     Event(Event<K>),
-    /// It says nothing more; the watcher tries again.
+    /// The watch failed; the watcher tries again.
     Loss(watcher::Error),
-    /// Silent since a loss, it answers.
+    /// The API server answers again, but has sent no event since the loss.
     Answer,
 }
 
-/// Hands on what a watcher hears, until it is to stop. A watch that goes on after a loss tells nothing until
-/// something changes; `answers` then asks.
-pub(super) async fn hear<K, A: Future<Output = bool>>(
+/// Hands each event of a watcher to `handle`, until `stop`. A watch that works again after a loss sends nothing until
+/// an object changes, so `answers` then asks the API server.
+pub(super) async fn drive<K, A: Future<Output = bool>>(
     stream: impl Stream<Item = watcher::Result<Event<K>>>,
     answers: impl Fn() -> A,
-    mut heard: impl FnMut(WatchEvent<K>),
+    mut handle: impl FnMut(WatchEvent<K>),
     stop: CancellationToken,
 ) {
-    // Behind an error that ended a list, only the next list tells.
+    // After an error that ended a list, only the next list shows that the watch works.
     let mut is_listed = false;
     let mut is_lost = false;
     let mut stream = std::pin::pin!(stream);
@@ -177,7 +182,7 @@ pub(super) async fn hear<K, A: Future<Output = bool>>(
             () = tokio::time::sleep(QUIET), if is_listed && is_lost => {
                 if answers().await {
                     is_lost = false;
-                    heard(WatchEvent::Answer);
+                    handle(WatchEvent::Answer);
                 }
                 continue;
             }
@@ -190,7 +195,7 @@ pub(super) async fn hear<K, A: Future<Output = bool>>(
             Ok(Event::Apply(_) | Event::Delete(_)) => is_lost = false,
             Err(error) => is_lost |= !is_forgotten(error),
         }
-        heard(next.map_or_else(WatchEvent::Loss, WatchEvent::Event));
+        handle(next.map_or_else(WatchEvent::Loss, WatchEvent::Event));
     }
 }
 
@@ -208,7 +213,7 @@ fn add<K: Resource, T>(
     };
 }
 
-/// A watch that merely ended is begun anew and no loss; the watcher tells of it all the same.
+/// Marks the state as lost, except for 410: the watcher reports it as an error, but lists again at once.
 pub(super) fn lose(state: &mut WatchState, error: &watcher::Error) {
     if is_forgotten(error) {
         return;
@@ -217,24 +222,24 @@ pub(super) fn lose(state: &mut WatchState, error: &watcher::Error) {
     state.lose(reason(error), is_forbidden);
 }
 
-/// 410: what happened in between is not known any more; everything is listed anew at once.
+/// HTTP 410: the API server no longer has the changes in between, and everything is listed again at once.
 fn is_forgotten(error: &watcher::Error) -> bool {
     status(error) == Some(410)
 }
 
-/// In the API server's own words where it has said any.
+/// The API server's message, or else the error of the client.
 fn reason(error: &watcher::Error) -> String {
-    match said(error) {
+    match api_status(error) {
         Some(status) => format!("{} (status {})", printable(&status.message), status.code),
-        None => told(error),
+        None => with_sources(error),
     }
 }
 
 pub(super) fn status(error: &watcher::Error) -> Option<u16> {
-    said(error).map(|status| status.code)
+    api_status(error).map(|status| status.code)
 }
 
-fn said(error: &watcher::Error) -> Option<&Status> {
+fn api_status(error: &watcher::Error) -> Option<&Status> {
     match error {
         watcher::Error::InitialListFailed(kube::Error::Api(status))
         | watcher::Error::WatchStartFailed(kube::Error::Api(status))

@@ -1,5 +1,5 @@
-//! What makes pods in a whole cluster, with its service accounts and the metadata of pull Secrets: of each
-//! the little that the lint reads.
+//! Watches or lists the workloads of a cluster, its service accounts, and the metadata of its pull secrets, for the
+//! lint. Of each object only the fields that the lint reads are kept.
 
 use std::collections::BTreeMap;
 use std::fmt::Debug;
@@ -29,40 +29,45 @@ use crate::workload::resources::{
 };
 use crate::workload::spec::VolumeSpec;
 
-/// Objects that come in one answer: some 2 MB of pods.
+/// Objects per page: some 2 MB of pods.
 const PAGE: u32 = 250;
 
-/// What a kubelet reads of a pod's `imagePullSecrets`.
+/// Types of Secrets that a kubelet accepts in `imagePullSecrets`.
 const PULL_TYPES: [&str; 2] = ["kubernetes.io/dockerconfigjson", "kubernetes.io/dockercfg"];
 
-/// Where one looks.
+/// The namespaces that are read.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Scope {
-    /// Each by itself, by a Role there; none: the whole cluster at once, by a ClusterRole.
+    /// Read one by one, which needs a Role in each. Empty: the whole cluster at once, which needs a ClusterRole. Only
+    /// the first 32 are read.
     pub namespaces: Vec<String>,
-    /// Of these, those whose workloads count.
+    /// Workloads in other namespaces are dropped.
     pub counted: Patterns,
 }
 
-/// Namespaces that may be named: each is eight watches.
+/// Upper bound of [`Scope::namespaces`]: each needs up to nine watches.
 const MOST_NAMESPACES: usize = 32;
 
-/// One list that is followed.
+/// One watch, or one list.
 #[derive(Debug)]
 pub struct Part<T> {
+    /// The kind of objects.
     pub resource: ResourceName,
-    /// `None`: all of them.
+    /// `None`: all namespaces.
     pub namespace: Option<String>,
+    /// The objects, and the state of the watch.
     pub view: watch::Receiver<View<T>>,
 }
 
-/// All that is followed, as long as this is there.
+/// All watches. Dropping this stops them.
 #[derive(Debug)]
 pub struct Workloads {
-    pub makers: Vec<Part<WorkloadResource>>,
+    /// One for each kind and namespace.
+    pub workloads: Vec<Part<WorkloadResource>>,
+    /// Service accounts, one for each namespace.
     pub accounts: Vec<Part<Account>>,
-    /// Empty where Secrets are not listed.
-    pub heads: Vec<Part<SecretMetadata>>,
+    /// Pull secrets, one for each type and namespace. Empty if Secrets are not listed.
+    pub secrets: Vec<Part<SecretMetadata>>,
     stop: CancellationToken,
 }
 
@@ -72,29 +77,30 @@ impl Drop for Workloads {
     }
 }
 
-/// For how long.
+/// How long to watch.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Span {
-    /// Until all has been listed once, or could not be.
+    /// One list of each; a list that fails is not repeated.
     Once,
+    /// Until [`Workloads`] is dropped.
     Always,
 }
 
-/// Begins to follow. `with_heads`: pull Secrets are listed too, by their metadata.
-pub fn follow(client: &Client, scope: &Scope, with_heads: bool, span: Span) -> Workloads {
+/// Starts all watches. `with_secrets`: also the metadata of pull secrets, which needs the right to list Secrets.
+pub fn follow(client: &Client, scope: &Scope, with_secrets: bool, span: Span) -> Workloads {
     let mut all = Workloads {
-        makers: Vec::new(),
+        workloads: Vec::new(),
         accounts: Vec::new(),
-        heads: Vec::new(),
+        secrets: Vec::new(),
         stop: CancellationToken::new(),
     };
-    let places: Vec<Option<String>> = if scope.namespaces.is_empty() {
+    let namespaces: Vec<Option<String>> = if scope.namespaces.is_empty() {
         vec![None]
     } else {
         let named = scope.namespaces.iter().take(MOST_NAMESPACES);
         named.cloned().map(Some).collect()
     };
-    for namespace in places {
+    for namespace in namespaces {
         let start = Start {
             client,
             namespace,
@@ -103,36 +109,37 @@ pub fn follow(client: &Client, scope: &Scope, with_heads: bool, span: Span) -> W
             stop: &all.stop,
         };
         for kind in WorkloadKind::ALL {
-            all.makers.push(start.makers(*kind));
+            all.workloads.push(start.workloads(*kind));
         }
         all.accounts.push(start.accounts());
-        if with_heads {
-            all.heads.extend(PULL_TYPES.map(|kind| start.heads(kind)));
+        if with_secrets {
+            all.secrets
+                .extend(PULL_TYPES.map(|kind| start.secrets(kind)));
         }
     }
     all
 }
 
 impl Workloads {
-    /// Waits until any of it has changed.
+    /// Waits until any view changes.
     pub async fn changed(&mut self) {
-        let makers = self.makers.iter_mut().map(|part| &mut part.view);
-        let makers = makers.map(boxed);
+        let workloads = self.workloads.iter_mut().map(|part| &mut part.view);
+        let workloads = workloads.map(boxed);
         let accounts = self.accounts.iter_mut().map(|part| boxed(&mut part.view));
-        let heads = self.heads.iter_mut().map(|part| boxed(&mut part.view));
-        select_all(makers.chain(accounts).chain(heads)).await;
+        let secrets = self.secrets.iter_mut().map(|part| boxed(&mut part.view));
+        select_all(workloads.chain(accounts).chain(secrets)).await;
     }
 
-    /// Waits until each has been listed, or could not be.
+    /// Waits until each list is complete or has failed.
     pub async fn listed(&mut self) {
-        for part in &mut self.makers {
-            told(&mut part.view).await;
+        for part in &mut self.workloads {
+            known(&mut part.view).await;
         }
         for part in &mut self.accounts {
-            told(&mut part.view).await;
+            known(&mut part.view).await;
         }
-        for part in &mut self.heads {
-            told(&mut part.view).await;
+        for part in &mut self.secrets {
+            known(&mut part.view).await;
         }
     }
 }
@@ -141,21 +148,21 @@ type Changed<'a> = std::pin::Pin<Box<dyn Future<Output = ()> + Send + 'a>>;
 
 fn boxed<T: Send + Sync>(view: &mut watch::Receiver<View<T>>) -> Changed<'_> {
     Box::pin(async {
-        // Whoever has ended tells nothing more.
+        // A watch that has ended never changes again.
         if view.changed().await.is_err() {
             std::future::pending::<()>().await;
         }
     })
 }
 
-async fn told<T>(view: &mut watch::Receiver<View<T>>) {
-    // An end without a word is told by its state, which is then still unknown.
+async fn known<T>(view: &mut watch::Receiver<View<T>>) {
+    // If the watch ended without a list, its state stays unknown.
     let _ = view
         .wait_for(|view| view.state != WatchState::Unknown)
         .await;
 }
 
-/// How each of them is begun.
+/// Starts the watches of one namespace.
 struct Start<'a> {
     client: &'a Client,
     namespace: Option<String>,
@@ -165,9 +172,11 @@ struct Start<'a> {
 }
 
 impl Start<'_> {
-    fn makers(&self, kind: WorkloadKind) -> Part<WorkloadResource> {
+    fn workloads(&self, kind: WorkloadKind) -> Part<WorkloadResource> {
         let counted = self.counted.clone();
-        let admit = move |maker: WorkloadResource| counted.admit(&maker.namespace).then_some(maker);
+        let admit = move |resource: WorkloadResource| {
+            counted.admit(&resource.namespace).then_some(resource)
+        };
         let name = match kind {
             WorkloadKind::Pod => {
                 let keep = move |pod| of_pod(pod).and_then(&admit);
@@ -203,9 +212,9 @@ impl Start<'_> {
         )
     }
 
-    fn heads(&self, kind: &str) -> Part<SecretMetadata> {
+    fn secrets(&self, kind: &str) -> Part<SecretMetadata> {
         let config = watcher::Config::default().fields(&format!("type={kind}"));
-        let keep = |head: SecretMetadataObject| Some(of_head(&head));
+        let keep = |secret: SecretMetadataObject| Some(metadata_of(&secret));
         self.part(
             SECRETS,
             in_scope(self.client, self.namespace.as_deref()),
@@ -233,7 +242,7 @@ impl Start<'_> {
                 tokio::spawn(follow_one(api, config, keep, sender, stop));
             }
             Span::Once => {
-                // Its list, or why there is none; nothing that comes later.
+                // Only the list, or the error that ended it; no later changes.
                 let mut is_over = false;
                 let once = watcher(api, config).take_while(move |event| {
                     let goes_on = !is_over;
@@ -251,15 +260,15 @@ impl Start<'_> {
     }
 }
 
-/// `None`: somebody else makes it, or it has ended.
+/// `None`: it belongs to a workload that is read itself, or it has ended.
 fn of_pod(pod: PodObject) -> Option<WorkloadResource> {
     if pod.is_over() {
         return None;
     }
-    maker(WorkloadKind::Pod, pod.metadata.clone(), pod, false)
+    resource(WorkloadKind::Pod, pod.metadata.clone(), pod, false)
 }
 
-/// `None`: somebody else makes it, or it has ended.
+/// `None`: it belongs to a workload that is read itself, or it has ended.
 fn of_workload(kind: WorkloadKind, workload: WorkloadObject) -> Option<WorkloadResource> {
     let WorkloadObject {
         metadata,
@@ -276,11 +285,11 @@ fn of_workload(kind: WorkloadKind, workload: WorkloadObject) -> Option<WorkloadR
     let of_job = spec.job_template.and_then(|job| job.spec.template);
     let template = spec.template.or(of_job)?;
     let is_idle = spec.suspend || spec.replicas == Some(0);
-    maker(kind, metadata, template, is_idle)
+    resource(kind, metadata, template, is_idle)
 }
 
-/// With its pods as it makes them.
-fn maker(
+/// The workload with the images and settings of its pods.
+fn resource(
     kind: WorkloadKind,
     own: ObjectMeta,
     pod: PodObject,
@@ -321,8 +330,9 @@ fn values(annotations: Option<BTreeMap<String, String>>) -> Map<String, Value> {
         .collect()
 }
 
-/// Whom it stands for: itself, or a workload of a kind that is not read. `None`: one that is.
-#[expect(clippy::option_option, reason = "nobody, itself, or somebody else")]
+/// The workload that it is reported as: `Some(None)`: itself; `Some(Some(…))`: an owner of a kind that is not read.
+/// `None`: it has an owner that is read itself.
+#[expect(clippy::option_option, reason = "not reported, itself, or its owner")]
 fn stands_for(kind: WorkloadKind, own: &ObjectMeta) -> Option<Option<(Box<str>, Box<str>)>> {
     let mut owners = own.owner_references.iter().flatten();
     let Some(owner) = owners.find(|owner| owner.controller == Some(true)) else {
@@ -333,17 +343,17 @@ fn stands_for(kind: WorkloadKind, own: &ObjectMeta) -> Option<Option<(Box<str>, 
         .split_once('/')
         .map_or("", |(group, _)| group);
     let is_read = match group {
-        // Without the label the ReplicaSet is nobody's, or an Argo Rollout's: no template is read for it.
+        // Without the label the ReplicaSet has no owner, or an Argo Rollout: its template is not read elsewhere.
         "apps" if owner.kind == "ReplicaSet" => own
             .labels
             .as_ref()
             .is_some_and(|labels| labels.contains_key(OF_A_DEPLOYMENT)),
         "apps" | "batch" => true,
-        // A static pod's manifest is a file of its node.
+        // A static pod: its manifest is a file of its node.
         "" => owner.kind == "Node",
         _ => false,
     };
-    // What controls a Deployment or Job of its own writes all of it.
+    // The controller of a Deployment or Job of another kind writes the whole object: it is reported as itself.
     if kind != WorkloadKind::Pod && !is_read {
         return Some(None);
     }
@@ -371,13 +381,13 @@ impl From<AccountObject> for Account {
     }
 }
 
-/// The annotation of `kubectl apply` repeats a Secret's content: nothing of it is kept.
-fn of_head(head: &SecretMetadataObject) -> SecretMetadata {
+/// Keeps no annotations: that of `kubectl apply` repeats the Secret's content.
+fn metadata_of(secret: &SecretMetadataObject) -> SecretMetadata {
     SecretMetadata {
-        namespace: head.namespace().unwrap_or_default().into(),
-        name: head.name_any().into(),
-        version: head.resource_version().unwrap_or_default().into(),
-        is_renewed: head
+        namespace: secret.namespace().unwrap_or_default().into(),
+        name: secret.name_any().into(),
+        version: secret.resource_version().unwrap_or_default().into(),
+        is_renewed: secret
             .annotations()
             .keys()
             .any(|key| key.ends_with(KEPT_ANNOTATION)),
@@ -390,7 +400,7 @@ mod tests {
 
     use super::*;
 
-    fn maker(kind: WorkloadKind, object: Value) -> Option<WorkloadResource> {
+    fn resource(kind: WorkloadKind, object: Value) -> Option<WorkloadResource> {
         if kind == WorkloadKind::Pod {
             return of_pod(serde_json::from_value(object).unwrap());
         }
@@ -432,12 +442,12 @@ mod tests {
                 json!({"schedule": "@daily", "jobTemplate": {"spec": {"template": template}}}),
             ),
         ] {
-            let maker = maker(kind, json!({"metadata": meta(None), "spec": spec})).unwrap();
+            let resource = resource(kind, json!({"metadata": meta(None), "spec": spec})).unwrap();
             assert_eq!(
-                (&*maker.namespace, maker.who()),
+                (&*resource.namespace, resource.who()),
                 ("shop", (kind.as_str(), "web"))
             );
-            let images: Vec<&str> = maker.containers.iter().map(|c| &*c.image).collect();
+            let images: Vec<&str> = resource.containers.iter().map(|c| &*c.image).collect();
             assert_eq!(
                 images,
                 [
@@ -447,15 +457,15 @@ mod tests {
                 ],
                 "{kind:?}"
             );
-            let volume = &maker.containers[2];
+            let volume = &resource.containers[2];
             assert_eq!(
                 (&*volume.container, volume.kind),
                 ("m", ContainerKind::ImageVolume)
             );
-            assert_eq!(*maker.pull_secrets, ["pull".into()]);
-            assert_eq!(maker.account(), "robot");
-            assert_eq!(maker.eip.len(), 1);
-            assert!(!maker.is_idle);
+            assert_eq!(*resource.pull_secrets, ["pull".into()]);
+            assert_eq!(resource.account(), "robot");
+            assert_eq!(resource.eip.len(), 1);
+            assert!(!resource.is_idle);
         }
         for (kind, spec) in [
             (
@@ -468,7 +478,7 @@ mod tests {
             ),
         ] {
             assert!(
-                maker(kind, json!({"metadata": meta(None), "spec": spec}))
+                resource(kind, json!({"metadata": meta(None), "spec": spec}))
                     .unwrap()
                     .is_idle
             );
@@ -478,7 +488,7 @@ mod tests {
     #[test]
     fn a_pod_counts_where_nobody_s_template_is_read_for_it() {
         let pod = |owner, status: Value| {
-            maker(
+            resource(
                 WorkloadKind::Pod,
                 json!({"metadata": meta(owner), "spec": pod_spec(), "status": status}),
             )
@@ -493,7 +503,7 @@ mod tests {
         let mut labelled = meta(Some(("apps/v1", "ReplicaSet")));
         labelled["labels"] = json!({"app": "web", "pod-template-hash": "5d8f7c"});
         let of_deployment = json!({"metadata": labelled, "spec": pod_spec()});
-        assert_eq!(maker(WorkloadKind::Pod, of_deployment), None);
+        assert_eq!(resource(WorkloadKind::Pod, of_deployment), None);
         for owner in [
             ("apps/v1", "StatefulSet"),
             ("batch/v1", "Job"),
@@ -509,7 +519,7 @@ mod tests {
     #[test]
     fn a_job_of_a_cronjob_or_one_that_has_ended_is_not_read() {
         let job = |owner, conditions: Value| {
-            maker(
+            resource(
                 WorkloadKind::Job,
                 json!({"metadata": meta(owner), "spec": {"template": {"spec": pod_spec()}},
                        "status": {"conditions": conditions}}),
@@ -524,18 +534,18 @@ mod tests {
 
     #[test]
     fn nothing_of_a_secret_is_kept_but_where_it_is() {
-        let head: SecretMetadataObject = serde_json::from_value(json!({
+        let secret: SecretMetadataObject = serde_json::from_value(json!({
             "apiVersion": "meta.k8s.io/v1", "kind": "PartialObjectMetadata",
             "metadata": {"name": "pull", "namespace": "shop", "resourceVersion": "7", "annotations": {
                 "kubectl.kubernetes.io/last-applied-configuration": "hunter2",
                 "swr-auth-may-expires-at": "2026-11-24T01:40:12Z"}}}))
         .unwrap();
-        let head = of_head(&head);
-        assert!(head.is_renewed);
+        let secret = metadata_of(&secret);
+        assert!(secret.is_renewed);
         assert_eq!(
-            (&*head.namespace, &*head.name, &*head.version),
+            (&*secret.namespace, &*secret.name, &*secret.version),
             ("shop", "pull", "7")
         );
-        assert!(!format!("{head:?}").contains("hunter2"));
+        assert!(!format!("{secret:?}").contains("hunter2"));
     }
 }

@@ -1,5 +1,5 @@
-//! Pure: what is known of a cluster → what is wrong with its workloads, and which Secrets have to be read
-//! for that.
+//! Judges a cluster's workloads, service accounts and pull secrets, and selects the Secrets that must be read for
+//! that. Pure.
 
 use std::cell::RefCell;
 use std::cmp::Reverse;
@@ -17,39 +17,39 @@ use crate::model::credential::{KeyMismatch, SourceProblem};
 use crate::model::workload::ContainerKind;
 use crate::workload::resources::{Account, Image, SecretMetadata, WorkloadKind, WorkloadResource};
 
-/// Secrets of a namespace that are read for a workload there that names none: usually there is one.
+/// Upper bound of the Secrets of a namespace that are read for a workload that names none; usually there is one.
 const MOST_CANDIDATES: usize = 8;
 
-/// Findings that are kept: more is one mistake made everywhere, and some 500 bytes each.
+/// Upper bound of the findings, some 500 bytes each. More of them are usually one mistake made everywhere.
 const MOST_FINDINGS: usize = 2000;
 
-/// Names in one line.
-const MOST_TOLD: usize = 5;
+/// Upper bound of the names in one line.
+const MOST_SHOWN: usize = 5;
 
-/// The Secret that CCE makes and renews in each namespace.
+/// The Secret that CCE (Cloud Container Engine) creates and renews in each namespace.
 const CCES_OWN: &str = "default-secret";
 
-const NO_REGISTRY: &str = "no registry was asked: where it lets anybody in, or the node has a credential of its own, the pull does without";
+const NO_REGISTRY: &str = "no registry was contacted: if it allows anonymous pulls, or the node has its own credential, the pull succeeds without a Secret";
 
-/// The Secrets whose content has to be known: those that workloads name, by themselves or by their service
-/// account, and, for a workload that names none, the pull Secrets beside it. No other is read.
+/// The Secrets whose content is needed: those that workloads name, themselves or through their service account, and,
+/// for a workload that names none, the pull secrets of its namespace. No others are read.
 pub fn needs(cluster: &Cluster) -> BTreeSet<SecretKey> {
     let index = Index::new(cluster);
     let mut needed = BTreeSet::new();
     if cluster.access == Access::None {
         return needed;
     }
-    let mut lonely: BTreeSet<&str> = BTreeSet::new();
-    for maker in pulling(cluster) {
-        let Some((names, _)) = index.named(maker) else {
+    let mut without_secrets: BTreeSet<&str> = BTreeSet::new();
+    for workload in pulling(cluster) {
+        let Some((names, _)) = index.named(workload) else {
             continue;
         };
         if names.is_empty() {
-            lonely.insert(&maker.namespace);
+            without_secrets.insert(&workload.namespace);
         }
-        needed.extend(names.iter().map(|name| key(&maker.namespace, name)));
+        needed.extend(names.iter().map(|name| key(&workload.namespace, name)));
     }
-    for namespace in lonely {
+    for namespace in without_secrets {
         needed.extend(index.candidates(namespace).map(|name| key(namespace, name)));
     }
     needed.retain(|key| match &cluster.access {
@@ -59,43 +59,46 @@ pub fn needs(cluster: &Cluster) -> BTreeSet<SecretKey> {
     needed
 }
 
-/// What is wrong, as far as it can be seen.
+/// Judges everything that could be read; what could not is in [`Snapshot::not_observed`].
 pub fn judge(cluster: &Cluster, now: Timestamp) -> Snapshot {
     let index = Index::new(cluster);
     let mut drafts = Drafts::default();
     let mut users_of: BTreeMap<(&str, &str), Users> = BTreeMap::new();
-    for maker in &cluster.makers {
-        for problem in &maker.eip {
-            let (kind, name) = maker.who();
+    for workload in &cluster.workloads {
+        for problem in &workload.eip {
+            let (kind, name) = workload.who();
             let found = diagnose::eip_annotation(kind, name, problem);
-            drafts.add(FindingSubject::maker(maker), Draft::of(found).idle(maker));
+            drafts.add(
+                FindingSubject::workload(workload),
+                Draft::of(found).idle(workload),
+            );
         }
     }
-    for maker in pulling(cluster) {
-        index.maker(maker, &mut drafts);
-        let names = index.named(maker).map_or(&[][..], |(names, _)| names);
+    for workload in pulling(cluster) {
+        index.workload(workload, &mut drafts);
+        let names = index.named(workload).map_or(&[][..], |(names, _)| names);
         for name in names {
-            let users = users_of.entry((&maker.namespace, name)).or_default();
-            users.add(maker);
-            users.need_it |= !maker.is_idle && index.needs_it(maker, names, name);
+            let users = users_of.entry((&workload.namespace, name)).or_default();
+            users.add(workload);
+            users.need_it |= !workload.is_idle && index.needs_it(workload, names, name);
         }
     }
-    let mut seen = seen(cluster);
+    let mut counts = counts(cluster);
     let mut unknown: BTreeMap<&str, Vec<String>> = BTreeMap::new();
-    seen.secrets.named = users_of.len();
+    counts.secrets.named = users_of.len();
     for ((namespace, name), users) in &users_of {
         match index.presence(namespace, name) {
-            Presence::SecretRead(looked) => {
-                seen.secrets.read += 1;
-                let problem = &looked.evidence.problem;
+            Presence::SecretRead(content) => {
+                counts.secrets.read += 1;
+                let problem = &content.evidence.problem;
                 let spoils_all = matches!(problem, Some(SourceProblem::Malformed { .. }));
-                for mut found in diagnose::secret(&looked.evidence, now) {
+                for mut found in diagnose::secret(&content.evidence, now) {
                     // `kubectl create secret docker-registry NAME`
                     let this = format!(" {name} -n {namespace} ");
                     found.hint = found.hint.replace(" NAME ", &this);
                     let fails = users.need_it || (spoils_all && users.make_pods);
                     if !fails {
-                        found = no_worse(found).fact("whoever names it has another Secret for each of its images, or no pods at present");
+                        found = no_worse(found).fact("each workload that names it has another Secret for all of its images, or creates no pods at present");
                     }
                     let draft = Draft {
                         users: users.clone(),
@@ -104,54 +107,54 @@ pub fn judge(cluster: &Cluster, now: Timestamp) -> Snapshot {
                     drafts.add(FindingSubject::at(namespace, "Secret", name), draft);
                 }
             }
-            Presence::Absent => seen.secrets.absent += 1,
+            Presence::Absent => counts.secrets.absent += 1,
             Presence::Unknown(reason) => {
-                seen.secrets.unknown += 1;
+                counts.secrets.unknown += 1;
                 let list = unknown.entry(reason).or_default();
                 list.push(format!("{namespace}/{name}"));
             }
         }
     }
-    let mut could_not_see = cluster.unseen.clone();
+    let mut not_observed = cluster.not_observed.clone();
     for (reason, names) in unknown {
         let what = if names.len() == 1 {
             "Secret"
         } else {
             "Secrets"
         };
-        could_not_see.push(format!(
-            "{} {what} that workloads name, and so whether they are there and fit: {reason} ({})",
+        not_observed.push(format!(
+            "{} {what} that workloads name could not be checked: {reason} ({})",
             names.len(),
             listed(&names)
         ));
     }
     let mut findings = drafts.finish();
     if findings.len() > MOST_FINDINGS {
-        could_not_see.push(format!(
-            "{} findings more than the {MOST_FINDINGS} that are told",
+        not_observed.push(format!(
+            "{} more findings are not listed (the limit is {MOST_FINDINGS})",
             findings.len() - MOST_FINDINGS
         ));
         findings.truncate(MOST_FINDINGS);
     }
     Snapshot {
         findings,
-        counts: seen,
-        not_observed: could_not_see,
+        counts,
+        not_observed,
     }
 }
 
-/// Of those that pull nothing, Secrets are nobody's business.
+/// Workloads that pull no image need no Secret and are skipped.
 fn pulling(cluster: &Cluster) -> impl Iterator<Item = &WorkloadResource> {
-    let makers = cluster.makers.iter().map(|maker| &**maker);
-    makers.filter(|maker| !maker.containers.is_empty())
+    let workloads = cluster.workloads.iter().map(|workload| &**workload);
+    workloads.filter(|workload| !workload.containers.is_empty())
 }
 
-fn seen(cluster: &Cluster) -> LintCounts {
+fn counts(cluster: &Cluster) -> LintCounts {
     let mut workloads: BTreeMap<WorkloadKind, usize> = BTreeMap::new();
     let mut namespaces = BTreeSet::new();
-    for maker in &cluster.makers {
-        *workloads.entry(maker.kind).or_default() += 1;
-        namespaces.insert(&maker.namespace);
+    for workload in &cluster.workloads {
+        *workloads.entry(workload.kind).or_default() += 1;
+        namespaces.insert(&workload.namespace);
     }
     LintCounts {
         workloads,
@@ -170,50 +173,50 @@ fn key(namespace: &str, name: &str) -> SecretKey {
 
 /// `a, b, c and 7 more`.
 fn listed(names: &[String]) -> String {
-    let mut text = names[..names.len().min(MOST_TOLD)].join(", ");
-    if names.len() > MOST_TOLD {
-        let _ = write!(text, " and {} more", names.len() - MOST_TOLD);
+    let mut text = names[..names.len().min(MOST_SHOWN)].join(", ");
+    if names.len() > MOST_SHOWN {
+        let _ = write!(text, " and {} more", names.len() - MOST_SHOWN);
     }
     text
 }
 
-/// What is known, by name.
+/// The objects of the cluster, by namespace and name.
 struct Index<'a> {
     cluster: &'a Cluster,
     accounts: BTreeMap<(&'a str, &'a str), &'a Account>,
-    heads: BTreeMap<(&'a str, &'a str), &'a SecretMetadata>,
-    /// Namespaces that have a Secret, by its name.
-    places: BTreeMap<&'a str, BTreeSet<&'a str>>,
+    secrets: BTreeMap<(&'a str, &'a str), &'a SecretMetadata>,
+    /// The namespaces that have a Secret with this name.
+    namespaces_of: BTreeMap<&'a str, BTreeSet<&'a str>>,
     read: BTreeMap<(&'a str, &'a str), &'a SecretRead>,
-    /// Whether a Secret has a key for an image: many workloads ask the same.
+    /// Cache of whether a Secret has a key for an image: many workloads have the same pair.
     served: RefCell<HashMap<(*const InspectedSecret, &'a str), bool>>,
 }
 
-/// The Secrets that count for a workload's pods: those of its template, or, where that names none, those of
-/// the service account, which the API server writes into its pods.
+/// The Secrets that a workload's pods get: those of its template, or, if that names none, those of the service
+/// account, which the API server copies into its pods.
 type Named<'a> = (&'a [Box<str>], Option<&'a Account>);
 
 enum Presence<'a> {
     SecretRead(&'a InspectedSecret),
     Absent,
-    /// Its content is not known, nor perhaps whether it is there.
+    /// Its content is unknown, and possibly whether it exists; with the reason.
     Unknown(&'a str),
 }
 
 impl<'a> Index<'a> {
     fn new(cluster: &'a Cluster) -> Self {
         let accounts = cluster.accounts.items.iter();
-        let heads = cluster.heads.items.iter();
+        let secrets = cluster.secrets.items.iter();
         let read = cluster.read.iter();
         let mut index = Self {
             cluster,
             accounts: accounts
                 .map(|one| ((&*one.namespace, &*one.name), &**one))
                 .collect(),
-            heads: heads
+            secrets: secrets
                 .map(|one| ((&*one.namespace, &*one.name), &**one))
                 .collect(),
-            places: BTreeMap::new(),
+            namespaces_of: BTreeMap::new(),
             read: read
                 .map(|(key, read)| ((&*key.namespace, &*key.name), read))
                 .collect(),
@@ -221,31 +224,38 @@ impl<'a> Index<'a> {
         };
         let there = index.read.iter();
         let there = there.filter(|(_, read)| matches!(read, SecretRead::Content(_)));
-        for (namespace, name) in index.heads.keys().chain(there.map(|(key, _)| key)) {
-            index.places.entry(name).or_default().insert(namespace);
+        for (namespace, name) in index.secrets.keys().chain(there.map(|(key, _)| key)) {
+            index
+                .namespaces_of
+                .entry(name)
+                .or_default()
+                .insert(namespace);
         }
         index
     }
 
-    /// `None`: it can't be told; `Some(None)`: there is none.
-    #[expect(clippy::option_option, reason = "not known, none, or this one")]
-    fn account(&self, maker: &WorkloadResource) -> Option<Option<&'a Account>> {
-        let found = self.accounts.get(&(&*maker.namespace, maker.account()));
+    /// The service account of a workload. `None`: unknown; `Some(None)`: it does not exist.
+    #[expect(clippy::option_option, reason = "unknown, none, or this one")]
+    fn account(&self, workload: &WorkloadResource) -> Option<Option<&'a Account>> {
+        let found = self
+            .accounts
+            .get(&(&*workload.namespace, workload.account()));
         match found {
             Some(account) => Some(Some(account)),
-            None if self.cluster.accounts.unknown.is_in(&maker.namespace) => None,
+            None if self.cluster.accounts.unknown.is_in(&workload.namespace) => None,
             None => Some(None),
         }
     }
 
-    /// `None`: there is no such service account, or it can't be seen.
-    fn named(&self, maker: &'a WorkloadResource) -> Option<Named<'a>> {
-        let account = self.account(maker).flatten();
-        let is_pod = maker.kind == WorkloadKind::Pod;
-        if !maker.pull_secrets.is_empty() || is_pod {
-            // Written into the pod when it was created.
-            let by = account.filter(|account| is_pod && account.pull_secrets == maker.pull_secrets);
-            return Some((&*maker.pull_secrets, by));
+    /// `None`: the service account does not exist, or can't be read.
+    fn named(&self, workload: &'a WorkloadResource) -> Option<Named<'a>> {
+        let account = self.account(workload).flatten();
+        let is_pod = workload.kind == WorkloadKind::Pod;
+        if !workload.pull_secrets.is_empty() || is_pod {
+            // The API server copied them into the pod when it was created.
+            let by =
+                account.filter(|account| is_pod && account.pull_secrets == workload.pull_secrets);
+            return Some((&*workload.pull_secrets, by));
         }
         account.map(|account| (&*account.pull_secrets, Some(account)))
     }
@@ -253,32 +263,30 @@ impl<'a> Index<'a> {
     fn presence(&self, namespace: &str, name: &str) -> Presence<'a> {
         match &self.cluster.access {
             Access::None => {
-                return Presence::Unknown("no Secret is read (kubernetes.secrets is none)");
+                return Presence::Unknown("Secrets are not read (kubernetes.secrets is none)");
             }
             Access::Named(keys) if !keys.contains(&key(namespace, name)) => {
-                return Presence::Unknown(
-                    "they are not among those that may be read (kubernetes.named_secrets)",
-                );
+                return Presence::Unknown("not listed in kubernetes.named_secrets");
             }
             Access::Named(_) | Access::Discovered => {}
         }
-        let is_there = self.heads.contains_key(&(namespace, name));
+        let is_there = self.secrets.contains_key(&(namespace, name));
         match self.read.get(&(namespace, name)) {
-            Some(SecretRead::Content(looked)) => Presence::SecretRead(looked),
-            // It has come since.
+            Some(SecretRead::Content(content)) => Presence::SecretRead(content),
+            // Unless it was created after that.
             Some(SecretRead::Absent) if !is_there => Presence::Absent,
             Some(SecretRead::Unread(reason)) => Presence::Unknown(reason),
-            None if !is_there && self.cluster.heads.unknown.is_in(namespace) => {
-                Presence::Unknown("the API server does not list the Secrets there")
+            None if !is_there && self.cluster.secrets.unknown.is_in(namespace) => {
+                Presence::Unknown("the API server does not list the Secrets of that namespace")
             }
-            _ => Presence::Unknown("they are being read"),
+            _ => Presence::Unknown("not read yet"),
         }
     }
 
-    /// Pull Secrets of a namespace, by name.
+    /// Names of the pull secrets of a namespace, sorted; at most eight.
     fn candidates(&self, namespace: &'a str) -> impl Iterator<Item = &'a str> {
-        let heads = self.heads.range((namespace, "")..);
-        let heads = heads.take_while(move |((of, _), _)| *of == namespace);
+        let secrets = self.secrets.range((namespace, "")..);
+        let secrets = secrets.take_while(move |((of, _), _)| *of == namespace);
         let allowed: Vec<&str> = match &self.cluster.access {
             Access::Named(keys) => {
                 let of = keys.iter().filter(|key| key.namespace == namespace);
@@ -286,76 +294,83 @@ impl<'a> Index<'a> {
             }
             Access::None | Access::Discovered => Vec::new(),
         };
-        let names: BTreeSet<&str> = heads.map(|((_, name), _)| *name).chain(allowed).collect();
+        let names: BTreeSet<&str> = secrets.map(|((_, name), _)| *name).chain(allowed).collect();
         names.into_iter().take(MOST_CANDIDATES)
     }
 
-    fn serves(&self, looked: &'a InspectedSecret, image: &'a Image) -> bool {
+    fn serves(&self, content: &'a InspectedSecret, image: &'a Image) -> bool {
         let Some(name) = image.name.as_deref() else {
             return false;
         };
-        let pair = (std::ptr::from_ref(looked), name);
+        let pair = (std::ptr::from_ref(content), name);
         if let Some(known) = self.served.borrow().get(&pair) {
             return *known;
         }
-        let serves = looked.keys.serves(name).is_ok();
+        let serves = content.keys.serves(name).is_ok();
         self.served.borrow_mut().insert(pair, serves);
         serves
     }
 
-    /// An image has no other Secret than this one, as far as they could be read.
-    fn needs_it(&self, maker: &'a WorkloadResource, names: &'a [Box<str>], name: &str) -> bool {
+    /// Whether an image has no Secret other than this one, as far as they could be read.
+    fn needs_it(&self, workload: &'a WorkloadResource, names: &'a [Box<str>], name: &str) -> bool {
         let others: Vec<&InspectedSecret> = names
             .iter()
             .filter(|other| &***other != name)
-            .filter_map(|other| match self.presence(&maker.namespace, other) {
-                Presence::SecretRead(looked) => Some(looked),
+            .filter_map(|other| match self.presence(&workload.namespace, other) {
+                Presence::SecretRead(content) => Some(content),
                 _ => None,
             })
             .collect();
-        let is_served = |image| others.iter().any(|looked| self.serves(looked, image));
-        !maker.containers.iter().all(is_served)
+        let is_served = |image| others.iter().any(|content| self.serves(content, image));
+        !workload.containers.iter().all(is_served)
     }
 
-    fn maker(&self, maker: &'a WorkloadResource, drafts: &mut Drafts) {
-        let is_pod = maker.kind == WorkloadKind::Pod;
-        if self.account(maker) == Some(None) && !is_pod {
-            drafts.add(FindingSubject::maker(maker), no_account(maker).idle(maker));
+    fn workload(&self, workload: &'a WorkloadResource, drafts: &mut Drafts) {
+        let is_pod = workload.kind == WorkloadKind::Pod;
+        if self.account(workload) == Some(None) && !is_pod {
+            drafts.add(
+                FindingSubject::workload(workload),
+                no_account(workload).idle(workload),
+            );
         }
-        match self.named(maker) {
+        match self.named(workload) {
             None => {}
             Some(([], _)) => {
-                if let Some(draft) = self.unnamed(maker) {
-                    drafts.add(FindingSubject::maker(maker), draft.idle(maker));
+                if let Some(draft) = self.unnamed(workload) {
+                    drafts.add(FindingSubject::workload(workload), draft.idle(workload));
                 }
             }
-            Some((names, account)) => self.secrets(maker, names, account, drafts),
+            Some((names, account)) => self.secrets(workload, names, account, drafts),
         }
     }
 
-    /// Those that count for a workload, each by itself.
+    /// Judges each Secret of a workload.
     fn secrets(
         &self,
-        maker: &'a WorkloadResource,
+        workload: &'a WorkloadResource,
         names: &'a [Box<str>],
         account: Option<&'a Account>,
         drafts: &mut Drafts,
     ) {
         let all: Vec<(&str, Presence<'_>)> = names
             .iter()
-            .map(|name| (&**name, self.presence(&maker.namespace, name)))
+            .map(|name| (&**name, self.presence(&workload.namespace, name)))
             .collect();
         let mut presences = all.iter().map(|(_, presence)| presence);
         let is_blind = presences.any(|one| matches!(one, Presence::Unknown(_)));
         let is_served = |image: &'a Image| {
             all.iter().any(|(_, presence)| match presence {
-                Presence::SecretRead(looked) => self.serves(looked, image),
+                Presence::SecretRead(content) => self.serves(content, image),
                 _ => false,
             })
         };
-        let unserved: Vec<&Image> = maker.containers.iter().filter(|i| !is_served(i)).collect();
+        let unserved: Vec<&Image> = workload
+            .containers
+            .iter()
+            .filter(|i| !is_served(i))
+            .collect();
         let state = WorkloadState {
-            maker,
+            workload,
             account,
             unserved: &unserved,
             is_blind,
@@ -363,76 +378,76 @@ impl<'a> Index<'a> {
         for (name, presence) in &all {
             match presence {
                 Presence::Absent => {
-                    let elsewhere = self.elsewhere(&maker.namespace, name);
+                    let elsewhere = self.elsewhere(&workload.namespace, name);
                     state.missing(name, &elsewhere, drafts);
                 }
-                Presence::SecretRead(looked)
-                    if looked.evidence.problem.is_none()
-                        && !maker.containers.iter().any(|i| self.serves(looked, i)) =>
+                Presence::SecretRead(content)
+                    if content.evidence.problem.is_none()
+                        && !workload.containers.iter().any(|i| self.serves(content, i)) =>
                 {
-                    state.mismatch(name, looked, drafts);
+                    state.mismatch(name, content, drafts);
                 }
                 _ => {}
             }
         }
     }
 
-    /// Other namespaces that have a Secret of this name.
+    /// Other namespaces that have a Secret with this name.
     fn elsewhere(&self, namespace: &str, name: &str) -> OtherNamespaces {
-        let places = self.places.get(name).into_iter().flatten();
-        let namespaces: Vec<&str> = places.copied().filter(|of| *of != namespace).collect();
+        let all = self.namespaces_of.get(name).into_iter().flatten();
+        let namespaces: Vec<&str> = all.copied().filter(|of| *of != namespace).collect();
         OtherNamespaces {
             is_renewed: namespaces
                 .iter()
-                .any(|of| self.heads.get(&(of, name)).is_some_and(|h| h.is_renewed)),
+                .any(|of| self.secrets.get(&(of, name)).is_some_and(|h| h.is_renewed)),
             namespaces: namespaces.into_iter().map(str::to_owned).collect(),
         }
     }
 
-    /// It names none, and there is one beside it that would do.
-    fn unnamed(&self, maker: &'a WorkloadResource) -> Option<Draft> {
+    /// A workload that names no Secret while its namespace has one that fits.
+    fn unnamed(&self, workload: &'a WorkloadResource) -> Option<Draft> {
         let mut fits: Vec<(String, &Image)> = Vec::new();
-        for name in self.candidates(&maker.namespace) {
-            let Presence::SecretRead(looked) = self.presence(&maker.namespace, name) else {
+        for name in self.candidates(&workload.namespace) {
+            let Presence::SecretRead(content) = self.presence(&workload.namespace, name) else {
                 continue;
             };
-            let image = maker.containers.iter().find(|i| self.serves(looked, i));
+            let image = workload.containers.iter().find(|i| self.serves(content, i));
             fits.extend(image.map(|image| (name.to_owned(), image)));
         }
         let (first, image) = fits.first()?.clone();
-        let account = maker.account();
+        let account = workload.account();
         let is_hub = fits.iter().all(|(_, image)| domain(image) == "docker.io");
         let names: Vec<String> = fits.iter().map(|(name, _)| name.clone()).collect();
-        let whom = if maker.kind == WorkloadKind::Pod {
+        let whom = if workload.kind == WorkloadKind::Pod {
             "names no Secret in imagePullSecrets".to_owned()
         } else {
             format!("names no Secret in imagePullSecrets, nor does its ServiceAccount {account}")
         };
-        let later = self.account(maker).flatten();
+        let later = self.account(workload).flatten();
         let later = later.filter(|account| !account.pull_secrets.is_empty());
         let found = diagnose::finding(Cause::SecretNotNamed)
-            // Its images are pulled by anybody; Secrets for it are against rate limits mostly.
+            // Docker Hub allows anonymous pulls; Secrets for it mostly serve to raise rate limits.
             .severity(Severity::warning_if(!is_hub))
             .confidence(Confidence::Medium)
-            .fact(format!("{} {whom}", maker.shown()))
+            .fact(format!("{} {whom}", workload.shown()))
             .fact(match &names[..] {
                 [one] => format!("Secret {one} in this namespace has a key for {}", image.image),
                 _ => format!(
-                    "Secrets {} in this namespace have keys for {} or another image of it",
+                    "Secrets {} in this namespace have keys for {} or another of its images",
                     listed(&names),
                     image.image
                 ),
             })
             .facts(later.map(|account| {
                 format!(
-                    "ServiceAccount {} names {} by now; that is written into pods at their creation only",
+                    "ServiceAccount {} now names {}, but pods get that only when they are created",
                     account.name,
                     account.pull_secrets.join(", ")
                 )
             }))
-            .fact("no registry was asked: it may let anybody in")
+            .fact("no registry was contacted: it may allow anonymous pulls")
             .hint(format!(
-                "Where the registry asks for a login, name {first} in spec.imagePullSecrets of the pods' template, or in imagePullSecrets of ServiceAccount {account}; existing pods have to be created anew."
+                "If the registry requires a login, name {first} in spec.imagePullSecrets of the pod template, or in imagePullSecrets of ServiceAccount {account}; then recreate existing pods."
             ));
         Some(Draft::of(found).shown_by(image))
     }
@@ -440,28 +455,28 @@ impl<'a> Index<'a> {
 
 struct OtherNamespaces {
     namespaces: Vec<String>,
-    /// One of them is CCE's own.
+    /// One of them is CCE's own Secret.
     is_renewed: bool,
 }
 
-/// One workload, while its Secrets are looked at.
+/// One workload, while its Secrets are judged.
 struct WorkloadState<'a> {
-    maker: &'a WorkloadResource,
-    /// By whom they are named, where not by itself.
+    workload: &'a WorkloadResource,
+    /// The service account that names them; `None`: the workload itself does.
     account: Option<&'a Account>,
-    /// Images for which no Secret that was read has a key.
+    /// Images that no readable Secret has a key for.
     unserved: &'a [&'a Image],
     is_blind: bool,
 }
 
 impl WorkloadState<'_> {
-    /// At whom it is told: what a service account names is its own matter, and that of many workloads.
-    fn place(&self) -> FindingSubject {
+    /// The object to fix: if a service account names the Secret, that account, once for all of its workloads.
+    fn subject(&self) -> FindingSubject {
         match self.account {
             Some(account) => {
                 FindingSubject::at(&account.namespace, "ServiceAccount", &account.name)
             }
-            None => FindingSubject::maker(self.maker),
+            None => FindingSubject::workload(self.workload),
         }
     }
 
@@ -473,24 +488,24 @@ impl WorkloadState<'_> {
         if let Some(account) = self.account {
             return format!("ServiceAccount {}", account.name);
         }
-        self.maker.shown()
+        self.workload.shown()
     }
 
-    /// What the others make up for.
+    /// Lowers the severity if other Secrets may serve the images.
     fn weigh(&self, found: diagnose::Finding) -> diagnose::Finding {
         match self.unserved.first() {
             None => no_worse(found).fact("its other Secrets have keys for all of its images"),
             Some(_) if self.is_blind => {
-                no_worse(found).fact("what its other Secrets have is not known")
+                no_worse(found).fact("the keys of its other Secrets are unknown")
             }
             Some(image) => found
-                .fact(format!("no Secret of it has a key for {}", image.image))
+                .fact(format!("none of its Secrets has a key for {}", image.image))
                 .fact(NO_REGISTRY),
         }
     }
 
     fn missing(&self, secret: &str, elsewhere: &OtherNamespaces, drafts: &mut Drafts) {
-        let namespace = &self.maker.namespace;
+        let namespace = &self.workload.namespace;
         let is_elsewhere = !elsewhere.namespaces.is_empty();
         let cause = if is_elsewhere {
             Cause::SecretOtherNamespace
@@ -512,14 +527,14 @@ impl WorkloadState<'_> {
             }));
         let correct = match self.account {
             Some(account) => format!(
-                "take it out of imagePullSecrets of ServiceAccount {} (existing pods keep it)",
+                "remove it from imagePullSecrets of ServiceAccount {} (existing pods keep it)",
                 account.name
             ),
-            None => "correct the name in imagePullSecrets of the pods' template".to_owned(),
+            None => "correct the name in imagePullSecrets of the pod template".to_owned(),
         };
         let hint = if elsewhere.is_renewed {
             format!(
-                "Do not copy it: CCE renews {CCES_OWN} and no copy of it. Name {CCES_OWN}, which CCE makes in each namespace, or create {secret} in namespace {namespace} with a long-term login for SWR."
+                "Name {CCES_OWN}, which CCE creates in each namespace, or create {secret} in namespace {namespace} with a long-term SWR login. Do not copy it from another namespace: CCE renews {CCES_OWN}, but no copy of it."
             )
         } else if is_elsewhere {
             format!("Create {secret} in namespace {namespace} as well, or {correct}.")
@@ -531,20 +546,20 @@ impl WorkloadState<'_> {
         self.add(secret, Draft::of(self.weigh(found).hint(hint)), drafts);
     }
 
-    /// None of its keys is for any of the images.
-    fn mismatch(&self, secret: &str, looked: &InspectedSecret, drafts: &mut Drafts) {
-        let images = self.maker.containers.iter();
+    /// A Secret none of whose keys matches any of the images.
+    fn mismatch(&self, secret: &str, content: &InspectedSecret, drafts: &mut Drafts) {
+        let images = self.workload.containers.iter();
         let mut near: Option<(&Image, KeyMismatch)> = None;
         let mut rules = Vec::new();
         for image in images {
             let Some(name) = image.name.as_deref() else {
                 continue;
             };
-            let Err(mismatches) = looked.keys.serves(name) else {
+            let Err(mismatches) = content.keys.serves(name) else {
                 return;
             };
             let nearest = diagnose::nearest_key(mismatches.iter(), domain(image)).cloned();
-            // One that nobody else serves tells most.
+            // An image that no other Secret serves is the most telling.
             let is_unserved = self.is_unserved(image);
             if let Some(nearest) = nearest
                 && (near.is_none() || is_unserved)
@@ -559,7 +574,7 @@ impl WorkloadState<'_> {
             }
         }
         let is_needed = !self.unserved.is_empty();
-        // A service account serves many, and CCE's console writes its own Secret everywhere.
+        // A service account serves many workloads, and CCE's console adds its own Secret to each workload.
         let is_common = self.account.is_some() || secret == CCES_OWN;
         let is_meant = near
             .as_ref()
@@ -573,19 +588,19 @@ impl WorkloadState<'_> {
             (false, true) => Severity::Warning,
             (false, false) => Severity::Info,
         };
-        let whose = self.account.map_or("it", |_| "its pods");
+        let whose = self.account.map_or("its images", |_| "its pods' images");
         let found = diagnose::finding(Cause::SecretKeyMismatch)
             .severity(severity)
             .confidence(Confidence::Medium)
             .fact(format!(
-                "{} names Secret {secret}, and no server key of it matches an image of {whose}",
+                "{} names Secret {secret}, but none of the Secret's server keys matches any of {whose}",
                 self.who()
             ));
         let draft = if let Some((image, nearest)) = &near {
             let (key, rule) = (&nearest.credential.key, &nearest.rule);
             let found = found
                 .fact(format!(
-                    "the nearest key, '{key}', for {}: {rule}",
+                    "the nearest key for {} is '{key}': {rule}",
                     image.image
                 ))
                 .hint(format!(
@@ -598,24 +613,24 @@ impl WorkloadState<'_> {
             let first = self.unserved.first();
             let wanted = first.map_or("the images' registries", |image| domain(image));
             let found = found.fact(if keys.is_empty() {
-                "it has no server key at all".to_owned()
+                "it has no server keys".to_owned()
             } else {
                 format!("its keys are for other registries: {}", listed(&keys))
             });
             Draft::of(self.weigh(found).hint(format!(
-                "Name a Secret with a login for {wanted} instead, or take {secret} out of imagePullSecrets."
+                "Name a Secret with a login for {wanted} instead, or remove {secret} from imagePullSecrets."
             )))
         };
         self.add(secret, draft, drafts);
     }
 
     fn add(&self, secret: &str, draft: Draft, drafts: &mut Drafts) {
-        let place = self.place().of(secret);
-        let draft = draft.idle(self.maker);
+        let subject = self.subject().of(secret);
+        let draft = draft.idle(self.workload);
         if self.account.is_some() {
-            drafts.add_used(place, draft, self.maker);
+            drafts.add_used(subject, draft, self.workload);
         } else {
-            drafts.add(place, draft);
+            drafts.add(subject, draft);
         }
     }
 }
@@ -625,16 +640,16 @@ fn domain(image: &Image) -> &str {
     name.split('/').next().unwrap_or(name)
 }
 
-fn no_account(maker: &WorkloadResource) -> Draft {
-    let (who, account, namespace) = (maker.shown(), maker.account(), &maker.namespace);
+fn no_account(workload: &WorkloadResource) -> Draft {
+    let (who, account, namespace) = (workload.shown(), workload.account(), &workload.namespace);
     let found = diagnose::finding(Cause::ServiceAccountMissing)
         .severity(Severity::Critical)
-        .fact(match &maker.service_account {
+        .fact(match &workload.service_account {
             Some(_) => format!("{who} has serviceAccountName {account}"),
-            None => format!("{who} names no service account, so it is default's"),
+            None => format!("{who} sets no serviceAccountName, so its pods use default"),
         })
         .fact(format!(
-            "namespace {namespace} has no ServiceAccount {account}: the API server refuses its pods"
+            "namespace {namespace} has no ServiceAccount {account}: the API server rejects its pods"
         ))
         .hint(format!(
             "Create it (`kubectl create serviceaccount {account} -n {namespace}`) with the imagePullSecrets that its pods need, or correct serviceAccountName."
@@ -648,7 +663,7 @@ fn no_worse(found: diagnose::Finding) -> diagnose::Finding {
     found.severity(severity)
 }
 
-/// At whom a finding is, and of which Secret.
+/// The object that a finding is about, and the Secret.
 #[derive(Clone, Debug, Eq, Ord, PartialEq, PartialOrd)]
 struct FindingSubject {
     namespace: String,
@@ -667,9 +682,9 @@ impl FindingSubject {
         }
     }
 
-    fn maker(maker: &WorkloadResource) -> Self {
-        let (kind, name) = maker.who();
-        Self::at(&maker.namespace, kind, name)
+    fn workload(workload: &WorkloadResource) -> Self {
+        let (kind, name) = workload.who();
+        Self::at(&workload.namespace, kind, name)
     }
 
     fn of(mut self, secret: &str) -> Self {
@@ -678,29 +693,29 @@ impl FindingSubject {
     }
 }
 
-/// Who uses something.
+/// The workloads that use a Secret or service account.
 #[derive(Clone, Debug, Default)]
 struct Users {
     names: BTreeSet<String>,
-    /// One of them makes pods.
+    /// At least one of them creates pods.
     make_pods: bool,
-    /// One of them makes pods, and no other Secret of it would do.
+    /// At least one of them creates pods and has no other Secret that fits.
     need_it: bool,
 }
 
 impl Users {
-    fn add(&mut self, maker: &WorkloadResource) {
-        self.names.insert(maker.shown());
-        self.make_pods |= !maker.is_idle;
+    fn add(&mut self, workload: &WorkloadResource) {
+        self.names.insert(workload.shown());
+        self.make_pods |= !workload.is_idle;
     }
 
-    fn told(&self) -> String {
+    fn text(&self) -> String {
         let names: Vec<String> = self.names.iter().cloned().collect();
         format!("used by {}", listed(&names))
     }
 }
 
-/// A finding that is not at anybody yet.
+/// A finding without its object.
 struct Draft {
     found: diagnose::Finding,
     container: Option<(ContainerKind, String)>,
@@ -716,46 +731,46 @@ impl Draft {
         }
     }
 
-    /// This container or image volume shows it.
+    /// Names the container or image volume that shows it.
     fn shown_by(mut self, image: &Image) -> Self {
         self.container = Some((image.kind, image.container.to_string()));
         self
     }
 
-    /// Nothing fails now where no pod is made.
-    fn idle(mut self, maker: &WorkloadResource) -> Self {
-        if maker.is_idle {
-            let who = maker.shown();
+    /// Makes it a warning at most if the workload creates no pods at present.
+    fn idle(mut self, workload: &WorkloadResource) -> Self {
+        if workload.is_idle {
+            let who = workload.shown();
             self.found = no_worse(self.found).fact(format!(
-                "{who} makes no pods at present (replicas: 0, or suspended)"
+                "{who} creates no pods at present (replicas: 0, or suspended)"
             ));
         }
         self
     }
 }
 
-/// All that was found, once at each place.
+/// All findings, each once for its object.
 #[derive(Default)]
 struct Drafts(BTreeMap<(Cause, FindingSubject, usize), Draft>);
 
 impl Drafts {
-    fn add(&mut self, place: FindingSubject, draft: Draft) {
-        // Pods of one workload of a kind that is not read say the same.
+    fn add(&mut self, subject: FindingSubject, draft: Draft) {
+        // Pods of one workload of a kind that is not read have the same findings.
         let mut number = 0;
         loop {
-            match self.0.get(&(draft.found.cause, place.clone(), number)) {
+            match self.0.get(&(draft.found.cause, subject.clone(), number)) {
                 Some(other) if other.found.evidence == draft.found.evidence => return,
                 Some(_) => number += 1,
                 None => break,
             }
         }
-        self.0.insert((draft.found.cause, place, number), draft);
+        self.0.insert((draft.found.cause, subject, number), draft);
     }
 
-    /// What many have in common is told once, as bad as it is for any of them.
-    fn add_used(&mut self, place: FindingSubject, draft: Draft, user: &WorkloadResource) {
+    /// A finding that several workloads share is listed once, with its highest severity.
+    fn add_used(&mut self, subject: FindingSubject, draft: Draft, user: &WorkloadResource) {
         let none = || Draft::of(diagnose::finding(draft.found.cause).severity(Severity::Info));
-        let key = (draft.found.cause, place, 0);
+        let key = (draft.found.cause, subject, 0);
         let known = self.0.entry(key).or_insert_with(none);
         let users = std::mem::take(&mut known.users);
         if draft.found.severity > known.found.severity || known.found.evidence.is_empty() {
@@ -769,16 +784,16 @@ impl Drafts {
         let mut findings: Vec<Finding> = self
             .0
             .into_iter()
-            .map(|((_, place, _), draft)| {
+            .map(|((_, subject, _), draft)| {
                 let users = &draft.users;
                 let found = draft
                     .found
-                    .facts((!users.names.is_empty()).then(|| users.told()));
+                    .facts((!users.names.is_empty()).then(|| users.text()));
                 let (container_kind, container) = draft.container.unzip();
                 Finding {
-                    namespace: place.namespace,
-                    kind: place.kind,
-                    name: place.name,
+                    namespace: subject.namespace,
+                    kind: subject.kind,
+                    name: subject.name,
                     container,
                     container_kind,
                     cause: found.cause,

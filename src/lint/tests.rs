@@ -1,4 +1,4 @@
-//! What is found and, beside each, where it is not.
+//! Each finding, and a similar case without it.
 
 #![expect(clippy::print_stdout, reason = "figures are printed")]
 
@@ -25,23 +25,23 @@ use crate::workload::spec::VolumeSpec;
 
 const PASSWORD: &str = "hunter2-of-the-lint";
 
-/// A small cluster: everybody may be seen, and a namespace has its default service account.
+/// A small cluster: all objects can be listed, and the namespace has its default service account.
 struct World(Cluster);
 
 fn world() -> World {
     World(Cluster {
-        makers: Vec::new(),
+        workloads: Vec::new(),
         accounts: Listed {
             items: Vec::new(),
             unknown: Unknown::default(),
         },
-        heads: Listed {
+        secrets: Listed {
             items: Vec::new(),
             unknown: Unknown::default(),
         },
         access: Access::Discovered,
         read: BTreeMap::new(),
-        unseen: Vec::new(),
+        not_observed: Vec::new(),
     })
     .account("shop", "default", &[])
 }
@@ -50,7 +50,7 @@ fn names(list: &[&str]) -> Box<[Box<str>]> {
     list.iter().map(|name| Box::from(*name)).collect()
 }
 
-fn maker(kind: WorkloadKind, name: &str, images: &[&str], secrets: &[&str]) -> WorkloadResource {
+fn workload(kind: WorkloadKind, name: &str, images: &[&str], secrets: &[&str]) -> WorkloadResource {
     WorkloadResource {
         kind,
         owner: None,
@@ -76,7 +76,7 @@ fn maker(kind: WorkloadKind, name: &str, images: &[&str], secrets: &[&str]) -> W
 }
 
 fn deployment(images: &[&str], secrets: &[&str]) -> WorkloadResource {
-    maker(WorkloadKind::Deployment, "web", images, secrets)
+    workload(WorkloadKind::Deployment, "web", images, secrets)
 }
 
 fn key(namespace: &str, name: &str) -> SecretKey {
@@ -91,8 +91,8 @@ fn docker_config(server: &str) -> String {
 }
 
 impl World {
-    fn maker(mut self, maker: WorkloadResource) -> Self {
-        self.0.makers.push(Arc::new(maker));
+    fn workload(mut self, workload: WorkloadResource) -> Self {
+        self.0.workloads.push(Arc::new(workload));
         self
     }
 
@@ -107,8 +107,8 @@ impl World {
         self
     }
 
-    fn head(mut self, namespace: &str, name: &str, is_renewed: bool) -> Self {
-        self.0.heads.items.push(Arc::new(SecretMetadata {
+    fn metadata(mut self, namespace: &str, name: &str, is_renewed: bool) -> Self {
+        self.0.secrets.items.push(Arc::new(SecretMetadata {
             namespace: namespace.into(),
             name: name.into(),
             version: "1".into(),
@@ -122,13 +122,13 @@ impl World {
         let data = BASE64_STANDARD.encode(docker_config(server));
         let manifest = json!({"kind": "Secret", "metadata": {"name": name, "namespace": namespace},
             "type": "kubernetes.io/dockerconfigjson", "data": {".dockerconfigjson": data}});
-        self.head(namespace, name, false)
+        self.metadata(namespace, name, false)
             .manifest(namespace, name, &manifest)
     }
 
     fn manifest(mut self, namespace: &str, name: &str, manifest: &Value) -> Self {
-        let looked = InspectedSecret::at(&secret::of_manifest(manifest, "the cluster"));
-        let read = SecretRead::Content(Arc::new(looked));
+        let content = InspectedSecret::of(&secret::of_manifest(manifest, "the cluster"));
+        let read = SecretRead::Content(Arc::new(content));
         self.0.read.insert(key(namespace, name), read);
         self
     }
@@ -159,11 +159,11 @@ impl World {
     }
 
     /// `severity cause kind/name` of each.
-    fn told(&self) -> Vec<String> {
+    fn summaries(&self) -> Vec<String> {
         self.look().findings.iter().map(shown).collect()
     }
 
-    /// The only one.
+    /// The only finding.
     fn only(&self) -> Finding {
         let mut findings = self.look().findings;
         assert_eq!(findings.len(), 1, "{findings:#?}");
@@ -193,27 +193,30 @@ fn nothing_is_wrong_where_secrets_are_there_and_fit() {
     let image = "reg.example.com/team/app:1";
     let good = world()
         .secret("shop", "pull", "reg.example.com")
-        .maker(deployment(&[image], &["pull"]));
-    assert_eq!(good.told(), NOTHING);
+        .workload(deployment(&[image], &["pull"]));
+    assert_eq!(good.summaries(), NOTHING);
     let seen = good.look().counts;
     assert_eq!((seen.namespaces, seen.service_accounts), (1, 1));
     assert_eq!((seen.secrets.named, seen.secrets.read), (1, 1));
     assert_eq!(seen.workloads[&WorkloadKind::Deployment], 1);
-    // By way of the service account.
+    // Through the service account.
     let by_account = world()
         .account("shop", "default", &["pull"])
         .secret("shop", "pull", "reg.example.com")
-        .maker(deployment(&[image], &[]));
-    assert_eq!(by_account.told(), NOTHING);
+        .workload(deployment(&[image], &[]));
+    assert_eq!(by_account.summaries(), NOTHING);
     // None is named, and none would fit.
     let public = world()
         .secret("shop", "other", "other.example.com")
-        .maker(deployment(&[image], &[]));
-    assert_eq!(public.told(), NOTHING);
+        .workload(deployment(&[image], &[]));
+    assert_eq!(public.summaries(), NOTHING);
     // It pulls nothing.
     let mut never = deployment(&[], &["gone"]);
     never.containers = Box::default();
-    assert_eq!(world().absent("shop", "gone").maker(never).told(), NOTHING);
+    assert_eq!(
+        world().absent("shop", "gone").workload(never).summaries(),
+        NOTHING
+    );
 }
 
 #[test]
@@ -221,7 +224,7 @@ fn a_secret_that_is_not_there_is_missing() {
     let image = "reg.example.com/team/app:1";
     let one = world()
         .absent("shop", "pull")
-        .maker(deployment(&[image], &["pull"]));
+        .workload(deployment(&[image], &["pull"]));
     let found = one.only();
     assert_eq!(shown(&found), "Critical secret_missing Deployment/web");
     says(
@@ -230,7 +233,7 @@ fn a_secret_that_is_not_there_is_missing() {
     );
     says(
         &found,
-        "no Secret of it has a key for reg.example.com/team/app:1",
+        "none of its Secrets has a key for reg.example.com/team/app:1",
     );
     says(&found, "kubectl create secret docker-registry pull -n shop");
     assert_eq!(one.look().counts.secrets.absent, 1);
@@ -239,24 +242,24 @@ fn a_secret_that_is_not_there_is_missing() {
     let both = world()
         .absent("shop", "old")
         .secret("shop", "pull", "reg.example.com")
-        .maker(deployment(&[image], &["old", "pull"]));
-    assert_eq!(both.told(), ["Warning secret_missing Deployment/web"]);
+        .workload(deployment(&[image], &["old", "pull"]));
+    assert_eq!(both.summaries(), ["Warning secret_missing Deployment/web"]);
     // What another one has is not known.
     let blind = world()
         .absent("shop", "old")
         .unread("shop", "pull")
-        .maker(deployment(&[image], &["old", "pull"]));
-    assert_eq!(blind.told(), ["Warning secret_missing Deployment/web"]);
-    // It has come since it was asked for.
+        .workload(deployment(&[image], &["old", "pull"]));
+    assert_eq!(blind.summaries(), ["Warning secret_missing Deployment/web"]);
+    // It was created after it was requested.
     let come = world()
         .absent("shop", "pull")
-        .head("shop", "pull", false)
-        .maker(deployment(&[image], &["pull"]));
-    assert_eq!(come.told(), NOTHING);
+        .metadata("shop", "pull", false)
+        .workload(deployment(&[image], &["pull"]));
+    assert_eq!(come.summaries(), NOTHING);
     // Nothing fails while there are no pods.
     let mut idle = deployment(&[image], &["pull"]);
     idle.is_idle = true;
-    let idle = world().absent("shop", "pull").maker(idle).only();
+    let idle = world().absent("shop", "pull").workload(idle).only();
     assert_eq!(idle.severity, Warning);
     says(&idle, "replicas: 0");
 }
@@ -266,15 +269,15 @@ fn what_can_t_be_read_is_not_known_and_never_missing() {
     let image = "reg.example.com/team/app:1";
     let unread = world()
         .unread("shop", "pull")
-        .maker(deployment(&[image], &["pull"]));
-    let mut not_asked = world().maker(deployment(&[image], &["pull"]));
-    let mut none = world().maker(deployment(&[image], &["pull"]));
+        .workload(deployment(&[image], &["pull"]));
+    let mut not_asked = world().workload(deployment(&[image], &["pull"]));
+    let mut none = world().workload(deployment(&[image], &["pull"]));
     none.0.access = Access::None;
-    let mut unnamed = world().maker(deployment(&[image], &["pull"]));
+    let mut unnamed = world().workload(deployment(&[image], &["pull"]));
     unnamed.0.access = Access::Named(BTreeSet::from([key("shop", "other")]));
     for (world, why) in [
         (&unread, "RBAC forbids it"),
-        (&not_asked, "being read"),
+        (&not_asked, "not read yet"),
         (&none, "kubernetes.secrets is none"),
         (&unnamed, "kubernetes.named_secrets"),
     ] {
@@ -286,7 +289,7 @@ fn what_can_t_be_read_is_not_known_and_never_missing() {
         };
         assert!(line.contains(why) && line.contains("shop/pull"), "{line}");
     }
-    not_asked.0.heads.unknown.everywhere = true;
+    not_asked.0.secrets.unknown.everywhere = true;
     let line = &not_asked.look().not_observed[0];
     assert!(line.contains("does not list the Secrets"), "{line}");
 }
@@ -297,8 +300,8 @@ fn a_secret_of_another_namespace_does_not_count() {
     let at = |is_renewed| {
         world()
             .absent("shop", "pull")
-            .head("bank", "pull", is_renewed)
-            .maker(deployment(&[image], &["pull"]))
+            .metadata("bank", "pull", is_renewed)
+            .workload(deployment(&[image], &["pull"]))
             .only()
     };
     let found = at(false);
@@ -320,10 +323,10 @@ fn what_a_service_account_names_is_told_once_for_all_who_use_it() {
         .absent("shop", "pull");
     for number in 0..8 {
         let name = format!("w{number}");
-        many = many.maker(maker(WorkloadKind::StatefulSet, &name, &[image], &[]));
+        many = many.workload(workload(WorkloadKind::StatefulSet, &name, &[image], &[]));
     }
     // The API server has written it into this one.
-    many = many.maker(maker(WorkloadKind::Pod, "bare", &[image], &["pull"]));
+    many = many.workload(workload(WorkloadKind::Pod, "bare", &[image], &["pull"]));
     let found = many.only();
     assert_eq!(
         shown(&found),
@@ -333,15 +336,15 @@ fn what_a_service_account_names_is_told_once_for_all_who_use_it() {
     says(&found, "and 4 more");
     says(
         &found,
-        "take it out of imagePullSecrets of ServiceAccount default",
+        "remove it from imagePullSecrets of ServiceAccount default",
     );
     // Who names one of its own does not get those of its service account.
     let own = world()
         .account("shop", "default", &["pull"])
         .absent("shop", "pull")
         .secret("shop", "own", "reg.example.com")
-        .maker(deployment(&[image], &["own"]));
-    assert_eq!(own.told(), NOTHING);
+        .workload(deployment(&[image], &["own"]));
+    assert_eq!(own.summaries(), NOTHING);
     assert_eq!(needs(&own.0), BTreeSet::from([key("shop", "own")]));
 }
 
@@ -350,32 +353,32 @@ fn a_service_account_that_is_not_there_keeps_pods_from_being_made() {
     let image = "reg.example.com/team/app:1";
     let mut robot = deployment(&[image], &[]);
     robot.service_account = Some("robot".into());
-    let found = world().maker(robot.clone()).only();
+    let found = world().workload(robot.clone()).only();
     assert_eq!(
         shown(&found),
         "Critical service_account_missing Deployment/web"
     );
     says(&found, "kubectl create serviceaccount robot -n shop");
-    // A pod that is there goes on.
+    // An existing pod is unaffected.
     let mut pod = robot.clone();
     pod.kind = WorkloadKind::Pod;
-    assert_eq!(world().maker(pod).told(), NOTHING);
+    assert_eq!(world().workload(pod).summaries(), NOTHING);
     assert_eq!(
         world()
             .account("shop", "robot", &[])
-            .maker(robot.clone())
-            .told(),
+            .workload(robot.clone())
+            .summaries(),
         NOTHING
     );
-    // Nobody has told which there are.
-    let mut blind = world().maker(robot);
+    // The service accounts are unknown.
+    let mut blind = world().workload(robot);
     blind
         .0
         .accounts
         .unknown
         .namespaces
         .insert("shop".to_owned());
-    assert_eq!(blind.told(), NOTHING);
+    assert_eq!(blind.summaries(), NOTHING);
 }
 
 #[test]
@@ -404,7 +407,7 @@ fn keys_that_match_no_image_name_the_nearest_and_its_rule() {
     ] {
         let world = world()
             .secret("shop", "pull", server)
-            .maker(deployment(&[image], &["pull"]));
+            .workload(deployment(&[image], &["pull"]));
         let findings = world.look().findings;
         let found = findings
             .iter()
@@ -427,10 +430,10 @@ fn an_image_volume_needs_a_key_as_a_container_does() {
         let specs: Vec<VolumeSpec> = serde_json::from_value(specs).unwrap();
         let volume = specs.into_iter().find_map(VolumeSpec::image).unwrap();
         let volume = Image::of(ContainerKind::ImageVolume, &volume);
-        let mut maker = deployment(&["reg.example.com/app:1"], &["pull", "app"]);
-        let containers = maker.containers.iter().cloned();
-        maker.containers = containers.chain(volume).collect();
-        maker
+        let mut workload = deployment(&["reg.example.com/app:1"], &["pull", "app"]);
+        let containers = workload.containers.iter().cloned();
+        workload.containers = containers.chain(volume).collect();
+        workload
     };
     let look = |image: &str| {
         let world = world().secret("shop", "app", "reg.example.com").secret(
@@ -438,7 +441,7 @@ fn an_image_volume_needs_a_key_as_a_container_does() {
             "pull",
             "other.example.com:5000",
         );
-        world.maker(volume(image)).look().findings
+        world.workload(volume(image)).look().findings
     };
     let findings = look("other.example.com/models/llm:1");
     let found = &findings[0];
@@ -454,15 +457,15 @@ fn a_key_for_one_of_the_images_is_enough_and_leftovers_are_a_remark() {
     let (app, sidecar) = ("reg.example.com/team/app:1", "nginx:1");
     let one = world()
         .secret("shop", "pull", "reg.example.com")
-        .maker(deployment(&[sidecar, app], &["pull"]));
-    assert_eq!(one.told(), NOTHING);
+        .workload(deployment(&[sidecar, app], &["pull"]));
+    assert_eq!(one.summaries(), NOTHING);
     // All images are served by another.
     let two = world()
         .secret("shop", "pull", "reg.example.com")
         .secret("shop", "old", "quay.io")
-        .maker(deployment(&[app], &["old", "pull"]));
-    assert_eq!(two.told(), ["Info secret_key_mismatch Deployment/web"]);
-    // A service account serves many; one that was meant for this image is told all the same.
+        .workload(deployment(&[app], &["old", "pull"]));
+    assert_eq!(two.summaries(), ["Info secret_key_mismatch Deployment/web"]);
+    // A service account serves many; a key that was meant for this image is a finding all the same.
     for (server, want) in [
         ("quay.io", vec![]),
         (
@@ -473,8 +476,8 @@ fn a_key_for_one_of_the_images_is_enough_and_leftovers_are_a_remark() {
         let account = world()
             .account("shop", "default", &["pull"])
             .secret("shop", "pull", server)
-            .maker(deployment(&[app], &[]));
-        assert_eq!(account.told(), want);
+            .workload(deployment(&[app], &[]));
+        assert_eq!(account.summaries(), want);
     }
     // CCE's console writes its own into every workload.
     let cce = world()
@@ -483,39 +486,39 @@ fn a_key_for_one_of_the_images_is_enough_and_leftovers_are_a_remark() {
             "default-secret",
             "swr.ap-southeast-1.myhuaweicloud.com",
         )
-        .maker(deployment(&["nginx:1"], &["default-secret"]));
-    assert_eq!(cce.told(), NOTHING);
+        .workload(deployment(&["nginx:1"], &["default-secret"]));
+    assert_eq!(cce.summaries(), NOTHING);
 }
 
 #[test]
 fn a_secret_that_would_fit_and_that_nobody_names_is_told() {
     let image = "reg.example.com/team/app:1";
     let base = || world().secret("shop", "pull", "reg.example.com");
-    let found = base().maker(deployment(&[image], &[])).only();
+    let found = base().workload(deployment(&[image], &[])).only();
     assert_eq!(shown(&found), "Warning secret_not_named Deployment/web");
     says(&found, "nor does its ServiceAccount default");
     says(&found, "name pull in spec.imagePullSecrets");
-    // Docker Hub lets anybody in, within limits.
+    // Docker Hub allows anonymous pulls, within limits.
     let hub = world()
         .secret("shop", "hub", "https://index.docker.io/v1/")
-        .maker(deployment(&["nginx"], &[]))
+        .workload(deployment(&["nginx"], &[]))
         .only();
     assert_eq!(hub.severity, Info);
     // A pod was made before its service account had one.
     let pod = base()
         .account("shop", "default", &["pull"])
-        .maker(maker(WorkloadKind::Pod, "p", &[image], &[]))
+        .workload(workload(WorkloadKind::Pod, "p", &[image], &[]))
         .only();
-    says(&pod, "names pull by now");
-    // The Secret is in another namespace, or its service accounts can't be seen.
+    says(&pod, "now names pull");
+    // The Secret is in another namespace, or the service accounts can't be read.
     let elsewhere = world()
         .secret("bank", "pull", "reg.example.com")
-        .maker(deployment(&[image], &[]));
-    assert_eq!(elsewhere.told(), NOTHING);
-    let mut blind = base().maker(deployment(&[image], &[]));
+        .workload(deployment(&[image], &[]));
+    assert_eq!(elsewhere.summaries(), NOTHING);
+    let mut blind = base().workload(deployment(&[image], &[]));
     blind.0.accounts.items.clear();
     blind.0.accounts.unknown.everywhere = true;
-    assert_eq!(blind.told(), NOTHING);
+    assert_eq!(blind.summaries(), NOTHING);
 }
 
 #[test]
@@ -554,11 +557,16 @@ fn what_is_odd_in_a_secret_is_told_at_the_secret() {
         ),
     ] {
         let one = world()
-            .head("shop", "pull", false)
+            .metadata("shop", "pull", false)
             .manifest("shop", "pull", &manifest)
-            .maker(deployment(&[image], &["pull"]))
-            .maker(maker(WorkloadKind::CronJob, "nightly", &[image], &["pull"]));
-        assert_eq!(one.told(), want, "{manifest}");
+            .workload(deployment(&[image], &["pull"]))
+            .workload(workload(
+                WorkloadKind::CronJob,
+                "nightly",
+                &[image],
+                &["pull"],
+            ));
+        assert_eq!(one.summaries(), want, "{manifest}");
         for finding in one.look().findings {
             says(&finding, "used by CronJob nightly, Deployment web");
         }
@@ -570,10 +578,10 @@ fn what_is_odd_in_a_secret_is_told_at_the_secret() {
     ] {
         let two = world()
             .secret("shop", "good", "reg.example.com")
-            .head("shop", "pull", false)
+            .metadata("shop", "pull", false)
             .manifest("shop", "pull", &of(kind, content, json!({})))
-            .maker(deployment(&[image], &["pull", "good"]));
-        assert_eq!(two.told(), [want]);
+            .workload(deployment(&[image], &["pull", "good"]));
+        assert_eq!(two.summaries(), [want]);
         says(
             &two.only(),
             "kubectl create secret docker-registry pull -n shop",
@@ -584,22 +592,22 @@ fn what_is_odd_in_a_secret_is_told_at_the_secret() {
             "annotations": ends("2026-11-25T11:00:00Z")}, "type": right,
         "data": {".dockerconfigjson": BASE64_STANDARD.encode(&good)}});
     let own = world()
-        .head("shop", "default-secret", true)
+        .metadata("shop", "default-secret", true)
         .manifest("shop", "default-secret", &own)
-        .maker(deployment(&[image], &["default-secret"]));
-    assert_eq!(own.told(), NOTHING);
+        .workload(deployment(&[image], &["default-secret"]));
+    assert_eq!(own.summaries(), NOTHING);
 }
 
 #[test]
 fn annotations_for_an_eip_are_looked_at_without_any_secret() {
     let with = |pairs: Value| {
-        let mut maker = deployment(&["reg.example.com/a:1"], &[]);
+        let mut workload = deployment(&["reg.example.com/a:1"], &[]);
         let none = serde_json::Map::new();
-        maker.eip = eip_problems(maker.kind, pairs.as_object().unwrap(), &none);
-        let mut world = world().maker(maker);
+        workload.eip = eip_problems(workload.kind, pairs.as_object().unwrap(), &none);
+        let mut world = world().workload(workload);
         world.0.access = Access::None;
         world.0.accounts.unknown.everywhere = true;
-        world.told()
+        world.summaries()
     };
     let bad = json!({"yangtse.io/pod-with-eip": "true", "yangtse.io/eip-bandwidth-size": "5M"});
     assert_eq!(
@@ -620,22 +628,22 @@ fn only_secrets_that_somebody_needs_are_read() {
     let image = "reg.example.com/team/app:1";
     let mut cluster = world()
         .account("bank", "default", &["of-account"])
-        .head("shop", "named", false)
-        .head("shop", "beside", false)
-        .head("bank", "unused", false)
-        .head("till", "nobody", false)
-        .maker(deployment(&[image], &["named", "gone"]));
-    let mut other = maker(WorkloadKind::Job, "job", &[image], &[]);
+        .metadata("shop", "named", false)
+        .metadata("shop", "beside", false)
+        .metadata("bank", "unused", false)
+        .metadata("till", "nobody", false)
+        .workload(deployment(&[image], &["named", "gone"]));
+    let mut other = workload(WorkloadKind::Job, "job", &[image], &[]);
     other.namespace = "bank".into();
-    cluster = cluster.maker(other);
+    cluster = cluster.workload(other);
     let want = BTreeSet::from([
         key("shop", "named"),
         key("shop", "gone"),
         key("bank", "of-account"),
     ]);
     assert_eq!(needs(&cluster.0), want);
-    // Beside one that names none, there may be one that was meant.
-    let mut lonely = cluster.maker(maker(WorkloadKind::Job, "lonely", &[image], &[]));
+    // For a workload that names none, the Secrets of its namespace are read, too.
+    let mut lonely = cluster.workload(workload(WorkloadKind::Job, "lonely", &[image], &[]));
     let mut more = want.clone();
     more.insert(key("shop", "beside"));
     assert_eq!(needs(&lonely.0), more);
@@ -649,14 +657,14 @@ fn only_secrets_that_somebody_needs_are_read() {
 fn pods_of_a_workload_that_is_not_read_are_told_once() {
     let mut cluster = world().absent("shop", "pull");
     for number in 0..20 {
-        let mut pod = maker(
+        let mut pod = workload(
             WorkloadKind::Pod,
             &format!("web-{number}"),
             &["reg.example.com/a"],
             &["pull"],
         );
         pod.owner = Some(("CloneSet".into(), "web".into()));
-        cluster = cluster.maker(pod);
+        cluster = cluster.workload(pod);
     }
     assert_eq!(
         shown(&cluster.only()),
@@ -680,14 +688,14 @@ fn a_pass_over_a_big_cluster_takes_milliseconds() {
             format!("reg.example.com/team/app-{number}:1"),
             "docker.io/envoy:1",
         );
-        let mut one = maker(
+        let mut one = workload(
             WorkloadKind::Deployment,
             &format!("w-{number}"),
             &[&image, sidecar],
             &[&secret],
         );
         one.namespace = namespace.into();
-        cluster = cluster.maker(one);
+        cluster = cluster.workload(one);
     }
     let begun = Instant::now();
     let needed = needs(&cluster.0).len();

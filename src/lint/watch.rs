@@ -1,5 +1,5 @@
-//! The edge of the lint: lists that are followed, Secrets that are read one at a time where a workload needs
-//! them, and a pass over all of it when something has changed.
+//! Runs the lint on a cluster: watches the objects, reads one at a time the Secrets that workloads need, and judges
+//! everything again when something changes.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -17,26 +17,26 @@ use crate::kubernetes::secrets::{Access, Known, SecretKey, ask};
 use crate::kubernetes::watch::WatchState;
 use crate::kubernetes::workloads::{self, Part, Scope, Span, Workloads};
 
-/// A rollout changes many objects in a moment; what they come to is told once.
+/// A rollout changes many objects at once; they are judged together after this time.
 const SETTLE: Duration = Duration::from_secs(2);
 
-/// Between two passes at least. A pass over 2,000 workloads takes some milliseconds.
+/// Shortest time between two passes. A pass over 2,000 workloads takes some milliseconds.
 const PAUSE: Duration = Duration::from_secs(5);
 
-/// A pass is made at least so often: credentials end by themselves, and a Secret that is in no list (named
-/// ones, those of another type, those that are absent) is asked for again.
+/// Longest time between two passes. Credentials expire without a change of any object, and a Secret that is in no list
+/// (named ones, those of another type, absent ones) is requested again.
 const AGAIN: Duration = Duration::from_mins(5);
 
-/// Secrets that are read between two passes, one at a time.
+/// Upper bound of the Secrets read between two passes, one at a time.
 const MOST_READ: usize = 100;
 
-/// The longest wait for one Secret.
+/// Timeout of reading one Secret.
 const WAIT: Duration = Duration::from_secs(10);
 
-/// After a Secret that nobody answered for, the first wait and the longest.
+/// Cooldown after a Secret for which the API server did not answer: the first and the longest.
 const RETRY: (Duration, Duration) = (Duration::from_secs(10), Duration::from_mins(5));
 
-/// Looks at all of it as long as it is not stopped; the newest result.
+/// Judges the cluster until `stop`. The receiver has the newest result, empty at first.
 pub fn start(
     client: Client,
     scope: Scope,
@@ -54,23 +54,24 @@ pub fn start(
     receiver
 }
 
-/// Why nothing can be said.
+/// Why there is no result.
 #[derive(Debug, thiserror::Error)]
 pub enum LintError {
-    #[error("no workload can be seen: {}", .0.join("; "))]
+    /// No kind of workload could be listed; with the reason for each list.
+    #[error("no workload can be listed: {}", .0.join("; "))]
     Blind(Vec<String>),
 }
 
-/// Lists everything once and looks at it.
+/// Lists everything once and judges it.
 ///
 /// # Errors
-/// When not one kind of workload could be listed.
+/// [`LintError::Blind`] if no kind of workload could be listed.
 pub async fn look(client: Client, scope: &Scope, access: Access) -> Result<Snapshot, LintError> {
     let mut lint = Lint::new(client, scope, access, Span::Once);
     lint.followed.listed().await;
     let is_blind = |part: &Part<_>| !part.view.borrow().state.is_following();
-    if lint.followed.makers.iter().all(is_blind) {
-        return Err(LintError::Blind(lint.unseen()));
+    if lint.followed.workloads.iter().all(is_blind) {
+        return Err(LintError::Blind(lint.not_observed()));
     }
     loop {
         let due = lint.due();
@@ -87,28 +88,28 @@ struct Lint {
     access: Access,
     followed: Workloads,
     read: BTreeMap<SecretKey, CachedSecret>,
-    /// Nobody answered: not before then, and how long that is.
-    rest: Option<(Instant, Duration)>,
+    /// The API server did not answer: no Secret is requested before this time, with the length of the wait.
+    cooldown: Option<(Instant, Duration)>,
 }
 
-/// What came of reading one, and when.
+/// The result of reading one Secret, and when.
 struct CachedSecret {
     read: SecretRead,
     at: Instant,
-    /// `metadata.resourceVersion` in the list at that time, where it was in one.
+    /// `metadata.resourceVersion` in the list at that time; `None`: it was in no list.
     version: Option<Box<str>>,
 }
 
 impl Lint {
     fn new(client: Client, scope: &Scope, access: Access, span: Span) -> Self {
-        let with_heads = access == Access::Discovered;
+        let with_secrets = access == Access::Discovered;
         Self {
-            followed: workloads::follow(&client, scope, with_heads, span),
+            followed: workloads::follow(&client, scope, with_secrets, span),
             client,
             span,
             access,
             read: BTreeMap::new(),
-            rest: None,
+            cooldown: None,
         }
     }
 
@@ -116,7 +117,7 @@ impl Lint {
         let mut more = false;
         loop {
             if !more {
-                // All that changes while nothing is listed yet is no news.
+                // Changes are expected while the first lists arrive.
                 let _ = tokio::time::timeout(self.until_due(), self.followed.changed()).await;
                 tokio::time::sleep(SETTLE).await;
             }
@@ -133,10 +134,10 @@ impl Lint {
     }
 
     fn until_due(&self) -> Duration {
-        let rest = self
-            .rest
+        let cooldown = self
+            .cooldown
             .map(|(until, _)| until - Instant::now().min(until));
-        rest.unwrap_or(AGAIN).min(AGAIN)
+        cooldown.unwrap_or(AGAIN).min(AGAIN)
     }
 
     fn publish(&self, sender: &watch::Sender<Arc<Snapshot>>) {
@@ -150,21 +151,21 @@ impl Lint {
         });
     }
 
-    /// Secrets that are to be read now; those that nobody needs are forgotten.
+    /// The Secrets to read now; drops those that are no longer needed.
     fn due(&mut self) -> Vec<(SecretKey, Option<Box<str>>)> {
         let cluster = self.cluster();
         let mut needed = needs(&cluster);
         if self.span == Span::Always {
-            // Where there is no list of them, each would be asked for in vain, again and again.
-            needed.retain(|key| !cluster.heads.unknown.is_in(&key.namespace));
+            // Without a list of Secrets, each request for one would fail again and again.
+            needed.retain(|key| !cluster.secrets.unknown.is_in(&key.namespace));
         }
-        let heads = cluster.heads.items.iter();
-        let versions: BTreeMap<(&str, &str), &str> = heads
-            .map(|head| ((&*head.namespace, &*head.name), &*head.version))
+        let secrets = cluster.secrets.items.iter();
+        let versions: BTreeMap<(&str, &str), &str> = secrets
+            .map(|secret| ((&*secret.namespace, &*secret.name), &*secret.version))
             .collect();
         self.read.retain(|key, _| needed.contains(key));
         let now = Instant::now();
-        if self.rest.is_some_and(|(until, _)| now < until) {
+        if self.cooldown.is_some_and(|(until, _)| now < until) {
             return Vec::new();
         }
         let due = needed.into_iter().filter_map(|key| {
@@ -178,18 +179,19 @@ impl Lint {
         due.collect()
     }
 
-    /// Reads the first of them, one after the other. `false`: nobody answers.
+    /// Reads the first of them, one after the other. `false`: the API server does not answer.
     async fn read_some(&mut self, due: Vec<(SecretKey, Option<Box<str>>)>) -> bool {
         for (key, version) in due.into_iter().take(MOST_READ) {
-            let asked = tokio::time::timeout(WAIT, ask(&self.client, &key)).await;
-            let asked = asked.unwrap_or_else(|_| Err(format!("no answer in {} s", WAIT.as_secs())));
-            let failed = asked.is_err();
+            let answer = tokio::time::timeout(WAIT, ask(&self.client, &key)).await;
+            let answer =
+                answer.unwrap_or_else(|_| Err(format!("no answer in {} s", WAIT.as_secs())));
+            let failed = answer.is_err();
             let unread =
-                |reason| SecretRead::Unread(format!("the API server does not tell: {reason}"));
-            // What was read before goes on where nobody answers.
+                |reason| SecretRead::Unread(format!("the API server does not return it: {reason}"));
+            // If the API server does not answer, the content from before stays in use.
             if !failed || !self.read.contains_key(&key) {
                 let held = CachedSecret {
-                    read: asked.map_or_else(unread, of),
+                    read: answer.map_or_else(unread, of),
                     at: Instant::now(),
                     version: version.filter(|_| !failed),
                 };
@@ -197,65 +199,67 @@ impl Lint {
             }
             if failed {
                 let (first, most) = RETRY;
-                let wait = self.rest.map_or(first, |(_, wait)| (wait * 2).min(most));
-                self.rest = Some((Instant::now() + wait, wait));
+                let wait = self
+                    .cooldown
+                    .map_or(first, |(_, wait)| (wait * 2).min(most));
+                self.cooldown = Some((Instant::now() + wait, wait));
                 return false;
             }
-            self.rest = None;
+            self.cooldown = None;
         }
         true
     }
 
     fn cluster(&self) -> Cluster {
         let Workloads {
-            makers,
+            workloads,
             accounts,
-            heads,
+            secrets,
             ..
         } = &self.followed;
-        let makers = makers.iter().flat_map(|part| {
+        let workloads = workloads.iter().flat_map(|part| {
             let view = part.view.borrow();
             view.objects.values().cloned().collect::<Vec<_>>()
         });
         let read = self.read.iter();
-        let mut heads = listed(heads);
-        // Without a list of them nothing follows from one that is not in it.
-        heads.unknown.everywhere |=
-            self.access == Access::Discovered && self.followed.heads.is_empty();
+        let mut secrets = listed(secrets);
+        // Without a list, a Secret that is not in it may still exist.
+        secrets.unknown.everywhere |=
+            self.access == Access::Discovered && self.followed.secrets.is_empty();
         Cluster {
-            makers: makers.collect(),
+            workloads: workloads.collect(),
             accounts: listed(accounts),
-            heads,
+            secrets,
             access: self.access.clone(),
             read: read
                 .map(|(key, held)| (key.clone(), held.read.clone()))
                 .collect(),
-            unseen: self.unseen(),
+            not_observed: self.not_observed(),
         }
     }
 
-    /// Lists that could not be had, or not lately.
-    fn unseen(&self) -> Vec<String> {
-        const OF_ACCOUNTS: &str = "; which Secrets they give to pods that name none is not known";
-        const OF_HEADS: &str =
-            "; Secrets of other namespaces, and those that nobody names, are not known";
+    /// Lists that could not be read, or are stale.
+    fn not_observed(&self) -> Vec<String> {
+        const OF_ACCOUNTS: &str = "; which Secrets they add to pods that name none is unknown";
+        const OF_SECRETS: &str =
+            "; Secrets of other namespaces, and those that no workload names, are unknown";
         let Workloads {
-            makers,
+            workloads,
             accounts,
-            heads,
+            secrets,
             ..
         } = &self.followed;
-        let makers = makers.iter().filter_map(|part| missed(part, ""));
+        let workloads = workloads.iter().filter_map(|part| missed(part, ""));
         let accounts = accounts.iter().filter_map(|part| missed(part, OF_ACCOUNTS));
-        let heads = heads.iter().filter_map(|part| missed(part, OF_HEADS));
-        let heads: BTreeSet<String> = heads.collect();
-        makers.chain(accounts).chain(heads).collect()
+        let secrets = secrets.iter().filter_map(|part| missed(part, OF_SECRETS));
+        let secrets: BTreeSet<String> = secrets.collect();
+        workloads.chain(accounts).chain(secrets).collect()
     }
 }
 
 fn of(known: Known) -> SecretRead {
     match known {
-        Known::Here(source) => SecretRead::Content(Arc::new(InspectedSecret::at(&source))),
+        Known::Here(source) => SecretRead::Content(Arc::new(InspectedSecret::of(&source))),
         Known::Absent => SecretRead::Absent,
         Known::Unread(reason) => SecretRead::Unread(reason),
     }
@@ -268,7 +272,7 @@ fn listed<T>(parts: &[Part<T>]) -> Listed<T> {
     };
     for part in parts {
         let view = part.view.borrow();
-        // What was known last still stands, but not where the right to know it was taken away.
+        // The last known objects stay in use, unless the right to read them was withdrawn.
         let is_known = match &view.state {
             WatchState::Following => true,
             WatchState::Unknown => false,
@@ -292,17 +296,17 @@ fn missed<T>(part: &Part<T>, so: &str) -> Option<String> {
     let resource = part.resource;
     Some(match &view.state {
         WatchState::Following => return None,
-        WatchState::Unknown => format!("{resource}{place}: they are being listed{so}"),
+        WatchState::Unknown => format!("{resource}{place}: not listed yet{so}"),
         WatchState::Lost {
             is_forbidden: true, ..
         } => format!(
             "{resource}{place}: the API server forbids it (RBAC must allow list and watch){so}"
         ),
         WatchState::Lost { since, reason, .. } if view.objects.is_empty() => {
-            format!("{resource}{place}: not told since {since:.0}: {reason}{so}")
+            format!("{resource}{place}: not readable since {since:.0}: {reason}{so}")
         }
         WatchState::Lost { since, reason, .. } => format!(
-            "{resource}{place}: not told since {since:.0}, what was known then is looked at: {reason}"
+            "{resource}{place}: not readable since {since:.0}, using the last known state: {reason}"
         ),
     })
 }

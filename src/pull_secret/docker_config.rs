@@ -1,7 +1,7 @@
-//! Docker configs: `config.json`, containers `auth.json`, and what Secrets of both types hold.
+//! Reads docker configs: `config.json`, containers' `auth.json`, and the content of pull secrets of both types.
 //!
-//! Read as the kubelet reads them (kubernetes `pkg/credentialprovider/config.go`): one bad entry
-//! spoils the whole. Reasons name keys and lines, never content.
+//! The rules are those of the kubelet (kubernetes `pkg/credentialprovider/config.go`): one bad entry makes the whole
+//! config unusable. Error texts name keys and lines, never content.
 
 use base64::Engine;
 use base64::alphabet;
@@ -13,42 +13,43 @@ use crate::pull_secret::entry::Entry;
 use crate::pull_secret::key::mask_key;
 use crate::redact::Secret;
 
-/// Whose config it is; they differ in what they take from it.
+/// The form of a config; they differ in the fields that count.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum ConfigFormat {
     /// `kubernetes.io/dockerconfigjson`.
     Secret,
-    /// `kubernetes.io/dockercfg`: the map of `auths` stands alone.
+    /// `kubernetes.io/dockercfg`: only the map that is `auths` in the others.
     LegacySecret,
     /// A file of the docker CLI or of podman, with identity tokens and helpers.
     File,
 }
 
-/// What a docker config holds.
+/// The content of a docker config.
 #[derive(Clone, Debug, Default)]
 pub struct DockerConfig {
+    /// The logins of `auths`.
     pub entries: Vec<Entry>,
-    /// `credsStore`: the helper for every host that has none of its own.
+    /// `credsStore`: the helper for hosts without an entry in `credHelpers`; only in files.
     pub store: Option<String>,
-    /// `credHelpers`: host and helper.
+    /// `credHelpers`: pairs of host and helper; only in files.
     pub helpers: Vec<(String, String)>,
-    /// Usable, but probably not meant: contradictions, a helper where none is run.
+    /// Content that is usable but probably a mistake: contradictions, a helper in a Secret.
     pub lint: Vec<Lint>,
 }
 
-/// Reads a docker config.
+/// Parses a docker config.
 ///
 /// # Errors
-/// Where and why it can't be used, with nothing of what is in it.
+/// If it can't be used. The text says where and why, and repeats nothing of the content.
 pub fn parse(bytes: &[u8], flavour: ConfigFormat) -> Result<DockerConfig, String> {
     let top: Value = serde_json::from_slice(bytes).map_err(|error| {
         if looks_encoded(bytes) {
-            "its content is base64 once more: it was encoded twice".to_owned()
+            "its content is base64 again: it was encoded twice".to_owned()
         } else if bytes.trim_ascii().is_empty() {
             "it is empty".to_owned()
         } else {
             format!(
-                "it is no JSON, in line {} column {}",
+                "it is not JSON, at line {} column {}",
                 error.line(),
                 error.column()
             )
@@ -57,9 +58,9 @@ pub fn parse(bytes: &[u8], flavour: ConfigFormat) -> Result<DockerConfig, String
     let empty = Map::new();
     let top = match &top {
         Value::Object(top) => top,
-        // Go decodes null into anything.
+        // Go accepts null for any type.
         Value::Null => &empty,
-        _ => return Err("it is no JSON object".to_owned()),
+        _ => return Err("it is not a JSON object".to_owned()),
     };
     let mut config = DockerConfig::default();
     let auths = if flavour == ConfigFormat::LegacySecret {
@@ -71,7 +72,7 @@ pub fn parse(bytes: &[u8], flavour: ConfigFormat) -> Result<DockerConfig, String
         match field(top, "auths") {
             Some(Value::Object(auths)) => auths,
             None | Some(Value::Null) => &empty,
-            Some(_) => return Err("'auths' is no JSON object".to_owned()),
+            Some(_) => return Err("'auths' is not a JSON object".to_owned()),
         }
     };
     for (key, entry) in auths {
@@ -109,7 +110,7 @@ pub fn parse(bytes: &[u8], flavour: ConfigFormat) -> Result<DockerConfig, String
     Ok(config)
 }
 
-/// The field that holds a docker config as text.
+/// The name of the field that holds a docker config as text, if there is one; an unknown name is not repeated.
 fn as_text(top: &Map<String, Value>) -> Option<&str> {
     let holds = |text: &str| {
         let inner: Option<Value> = serde_json::from_str(text).ok();
@@ -128,7 +129,7 @@ fn of_all(rule: LintRule) -> Lint {
     Lint { key: None, rule }
 }
 
-/// A field as Go's encoding/json finds it: by its name, else whatever the case.
+/// A field as Go's encoding/json finds it: by its exact name, else ignoring case.
 pub(crate) fn field<'a>(object: &'a Map<String, Value>, name: &str) -> Option<&'a Value> {
     object.get(name).or_else(|| {
         let mut fields = object.iter();
@@ -138,7 +139,7 @@ pub(crate) fn field<'a>(object: &'a Map<String, Value>, name: &str) -> Option<&'
     })
 }
 
-/// Base64 as Go's `StdEncoding` reads it: line breaks count for nothing, stray bits neither.
+/// Decodes base64 as Go's `StdEncoding` does: line breaks and trailing bits are ignored. `None`: it is not base64.
 pub(crate) fn decode(text: &str, padding: DecodePaddingMode) -> Option<Vec<u8>> {
     let engine = GeneralPurpose::new(
         &alphabet::STANDARD,
@@ -160,7 +161,7 @@ fn read_entry(
     let fields = match value {
         Value::Object(fields) => fields,
         Value::Null => &empty,
-        _ => return Err(format!("the entry '{shown}' is no JSON object")),
+        _ => return Err(format!("the entry '{shown}' is not a JSON object")),
     };
     let of = format!(" of the entry '{shown}'");
     string(fields, "email", &of)?;
@@ -170,7 +171,7 @@ fn read_entry(
     let (mut username, mut password) = (username.to_owned(), Secret::new(password));
     if !auth.is_empty() {
         let pair = read_auth(auth).map_err(|why| format!("'auth'{of} {why}"))?;
-        // What is left out contradicts nothing.
+        // An absent field is no contradiction.
         let differs = (!username.is_empty() && username != pair.0)
             || (!password.is_empty() && password != pair.1);
         if differs {
@@ -203,23 +204,23 @@ fn read_entry(
     Ok(Entry::new(key, username, password, identity_token))
 }
 
-/// `base64(user:password)`, padded or not; the password may hold colons.
+/// Reads `base64(user:password)`, padded or not; the password may contain colons.
 fn read_auth(auth: &str) -> Result<(String, Secret), &'static str> {
     let padding = if auth.trim().ends_with('=') {
         DecodePaddingMode::RequireCanonical
     } else {
         DecodePaddingMode::RequireNone
     };
-    let decoded = decode(auth, padding).ok_or("is no base64")?;
+    let decoded = decode(auth, padding).ok_or("is not base64")?;
     let decoded = zeroize::Zeroizing::new(decoded);
-    let pair = std::str::from_utf8(&decoded).map_err(|_| "is no UTF-8 behind the base64")?;
+    let pair = std::str::from_utf8(&decoded).map_err(|_| "is not UTF-8 after base64 decoding")?;
     let (username, password) = pair
         .split_once(':')
-        .ok_or("has no ':' between user and password behind the base64")?;
+        .ok_or("has no ':' between user and password after base64 decoding")?;
     Ok((username.to_owned(), Secret::new(password)))
 }
 
-/// A string field; `null` and absence are the same to Go.
+/// A string field; Go treats `null` and absence alike.
 pub(crate) fn string<'a>(
     fields: &'a Map<String, Value>,
     name: &str,
@@ -228,12 +229,12 @@ pub(crate) fn string<'a>(
     match field(fields, name) {
         None | Some(Value::Null) => Ok(None),
         Some(Value::String(text)) => Ok(Some(text)),
-        Some(_) => Err(format!("'{name}'{of} is no string")),
+        Some(_) => Err(format!("'{name}'{of} is not a string")),
     }
 }
 
 fn string_map(value: &Value, name: &str) -> Result<Vec<(String, String)>, String> {
-    let wrong = || format!("'{name}' is no JSON object of strings");
+    let wrong = || format!("'{name}' is not a JSON object of strings");
     match value {
         Value::Null => Ok(Vec::new()),
         Value::Object(map) => map
@@ -248,7 +249,7 @@ fn string_map(value: &Value, name: &str) -> Result<Vec<(String, String)>, String
     }
 }
 
-/// A JSON object in base64 begins with `eyJ` or, when indented, `ewo` or `ewog`.
+/// Whether it looks like a JSON object in base64: that begins with `eyJ` or, if indented, with `ewo`, `eyA` or `ewk`.
 fn looks_encoded(bytes: &[u8]) -> bool {
     let bytes = bytes.trim_ascii();
     [b"eyJ", b"ewo", b"eyA", b"ewk"]
@@ -335,7 +336,7 @@ mod tests {
         for (config, reason) in [
             (
                 json!({"auths": {"ok": {}, "reg": {"auth": "hunter2!"}}}),
-                "'auth' of the entry 'reg' is no base64",
+                "'auth' of the entry 'reg' is not base64",
             ),
             (
                 json!({"auths": {"reg": {"auth": STANDARD.encode("hunter2")}}}),
@@ -343,19 +344,19 @@ mod tests {
             ),
             (
                 json!({"auths": {"reg": {"auth": STANDARD.encode(b"u:hunter2\xff")}}}),
-                "no UTF-8",
+                "not UTF-8",
             ),
             (
                 json!({"auths": {"reg": {"password": ["hunter2"]}}}),
-                "'password' of the entry 'reg' is no string",
+                "'password' of the entry 'reg' is not a string",
             ),
             (
                 json!({"auths": {"https://u:hunter2@reg": 5}}),
-                "the entry 'https://***@reg' is no JSON object",
+                "the entry 'https://***@reg' is not a JSON object",
             ),
-            (json!({"auths": "hunter2"}), "'auths' is no JSON object"),
+            (json!({"auths": "hunter2"}), "'auths' is not a JSON object"),
             (json!({"HttpHeaders": {"X": ["hunter2"]}}), "'HttpHeaders'"),
-            (json!("hunter2"), "no JSON object"),
+            (json!("hunter2"), "not a JSON object"),
         ] {
             let error = read(&config, ConfigFormat::Secret).unwrap_err();
             assert!(
@@ -364,7 +365,7 @@ mod tests {
             );
         }
         for (text, reason) in [
-            ("{\"auths\":\n {hunter2", "no JSON, in line 2 column 3"),
+            ("{\"auths\":\n {hunter2", "not JSON, at line 2 column 3"),
             (" \n", "empty"),
             ("eyJhdXRocyI6e319", "encoded twice"),
         ] {

@@ -1,4 +1,4 @@
-//! One login: as a docker config has it, and as it is tried.
+//! One login: as an entry of a docker config, and as a credential to try.
 
 use std::fmt;
 
@@ -6,18 +6,21 @@ use super::key::{index_key, mask_key};
 use crate::model::credential::CredentialId;
 use crate::redact::{Scrubber, Secret};
 
-/// One user and password, or identity token, that may be tried.
+/// A user with a password, or an identity token, that may be tried.
 #[derive(Clone, Eq, PartialEq)]
 pub struct Credential {
+    /// Its source and server key, for reports.
     pub id: CredentialId,
+    /// May be empty if there is an identity token.
     pub username: String,
+    /// May be empty if there is an identity token.
     pub password: Secret,
-    /// An OAuth2 refresh token; counts before the password.
+    /// An OAuth2 refresh token; has precedence over the password.
     pub identity_token: Option<Secret>,
 }
 
 impl Credential {
-    /// User and secret as containerd gets them; an identity token comes without a user.
+    /// User and secret as containerd receives them; with an identity token the user is empty.
     pub fn login(&self) -> (&str, &Secret) {
         match &self.identity_token {
             Some(token) => ("", token),
@@ -25,7 +28,7 @@ impl Credential {
         }
     }
 
-    /// Keeps it out of whatever is washed from now on.
+    /// Makes the scrubber hide it in all texts from now on.
     pub fn hide_in(&self, scrub: &mut Scrubber) {
         scrub.hide_login(&self.username, &self.password);
         if let Some(token) = &self.identity_token {
@@ -42,19 +45,23 @@ impl fmt::Debug for Credential {
     }
 }
 
-/// One server key of a docker config and what stands under it.
+/// An entry of a docker config's `auths`: a server key with its login.
 #[derive(Clone)]
 pub struct Entry {
-    /// As written, without a user and password that may be in it.
+    /// The key as written; a user, password or query in it is masked.
     pub key: String,
-    /// What the kubelet's index has for it; `None` when it is no URL.
+    /// The key in the kubelet's index; `None`: it is not a URL.
     pub(super) index_key: Option<String>,
+    /// May be empty.
     pub username: String,
+    /// May be empty.
     pub password: Secret,
+    /// An OAuth2 refresh token (`identitytoken`); only files of the docker CLI have one.
     pub identity_token: Option<Secret>,
 }
 
 impl Entry {
+    /// Masks the key, and computes its form in the kubelet's index.
     pub fn new(
         key: &str,
         username: impl Into<String>,
@@ -70,12 +77,12 @@ impl Entry {
         }
     }
 
-    /// A pull with it would go out as if there were no credential (containerd, `ParseAuth`).
+    /// Whether containerd would pull with it as if there were no credential (containerd, `ParseAuth`).
     pub(super) fn is_empty(&self) -> bool {
         self.identity_token.is_none() && (self.username.is_empty() || self.password.is_empty())
     }
 
-    /// The same without user and password; whether there are any can still be told.
+    /// A copy without user and password; it still shows whether they were empty.
     pub(super) fn hollow(&self) -> Self {
         let mark = |text: &str| if text.is_empty() { "" } else { "-" };
         Self {

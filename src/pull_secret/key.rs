@@ -1,16 +1,16 @@
-//! Server keys: how the kubelet reads them, and which images they match.
+//! Server keys: how the kubelet parses them, and which images they match.
 //!
-//! The rules are those of kubernetes `pkg/credentialprovider/keyring.go`, quirks included: host
-//! names are compared by case, `*` stays within a label, a path is a prefix of characters.
+//! The rules are those of kubernetes `pkg/credentialprovider/keyring.go`, quirks included: host names are compared
+//! with case, `*` matches within one label, a path matches as a prefix of characters.
 
 use crate::model::credential::MatchRule;
 use crate::model::endpoint::split_host_port;
 use crate::model::go_url::{self, GoUrl};
 use crate::model::text::printable;
 
-/// A server key without what may be secret in it: userinfo, and a query.
+/// Masks the parts of a server key that may be secret: user information, and a query.
 pub fn mask_key(key: &str) -> String {
-    // Further on, it may stand in a path behind the user.
+    // Later in the text, `://` may be part of a path after the user.
     let is_scheme = |text: &str| {
         text.bytes()
             .all(|b| b.is_ascii_alphanumeric() || b"+-.".contains(&b))
@@ -30,16 +30,16 @@ pub fn mask_key(key: &str) -> String {
     printable(&format!("{scheme}{user}{rest}{query}"))
 }
 
-/// `URLsMatchStr`: the first rule by which a key does not match, `None` when it does.
+/// The first rule by which a key does not match an image (`URLsMatchStr`). `None`: it matches.
 pub(super) fn failing_rule(key: &str, image: &str) -> Option<MatchRule> {
-    // Keys are parsed once more, as the kubelet does.
+    // Keys are parsed a second time, as in the kubelet.
     let Some(key) = parse_url(key) else {
         return Some(MatchRule::NotAUrl);
     };
     let image = parse_url(image)?;
     let (key_host, key_port) = split_host_port(&key.host).unwrap_or((&key.host, ""));
     let (image_host, image_port) = split_host_port(&image.host).unwrap_or((&image.host, ""));
-    // Of a password with a '/' in it, the kubelet takes the beginning for host and port.
+    // If a password contains '/', the kubelet takes its beginning as host and port.
     let shown = |text: &str| {
         if key.path.contains('@') {
             "***".to_owned()
@@ -85,52 +85,51 @@ pub(super) fn failing_rule(key: &str, image: &str) -> Option<MatchRule> {
     None
 }
 
-/// Whether a pattern as in `matchImages` of the kubelet's credential providers is one for an image
-/// (`Reference::name`): the same rules, without what is made of a server key before.
+/// Whether a pattern of `matchImages` (the kubelet's credential providers) matches an image (`Reference::name`). The
+/// rules are those of server keys, without their normalization.
 pub fn pattern_matches(pattern: &str, image: &str) -> bool {
     failing_rule(pattern, image).is_none()
 }
 
-/// Why a server key, whatever the image, can't match by the kubelet's rules; `None` when some image
-/// may.
+/// Why a server key can't match any image by the kubelet's rules. `None`: it can.
 pub fn never_matches(key: &str) -> Option<&'static str> {
-    // Of a login on the command line.
+    // The login of the command line has no key.
     if key.is_empty() {
         return None;
     }
     let Some(index) = index_key(key) else {
-        return Some("it is no URL");
+        return Some("it is not a URL");
     };
     let Some(url) = parse_url(&index).filter(|url| !url.host.is_empty()) else {
-        return Some("it is no URL");
+        return Some("it is not a URL");
     };
     let (host, port) = split_host_port(&url.host).unwrap_or((&url.host, ""));
     if port.contains(['*', '?', '[']) {
-        return Some("ports are compared as they are, without '*'");
+        return Some("ports are compared literally, so '*' has no meaning there");
     }
     if host.split('.').any(|label| glob(label, "").is_none()) {
-        return Some("the pattern of its host is malformed");
+        return Some("its host is a malformed pattern");
     }
     if index.contains(char::is_whitespace) {
-        return Some("no image has a blank in its name");
+        return Some("image names contain no blanks");
     }
     let path = url.path.as_str();
     if path == "/v1" || path == "/v2" {
         return Some(
-            "its path is taken for a part of the image's name; '/v1/' or '/v2/' with the final slash is not",
+            "its path counts as part of the image's name; only '/v1/' and '/v2/' with the final slash are ignored",
         );
     }
-    // Paths are compared with the name, which ends before tag and digest.
+    // Paths are compared with the name, which has no tag or digest.
     if path.contains([':', '@']) {
-        return Some("its path has a tag or digest, and images are compared by their name alone");
+        return Some("its path has a tag or digest, but images are compared by their name only");
     }
     if path.contains(['*', '?', '[']) {
-        return Some("patterns count in the host only, not in the path");
+        return Some("patterns work only in the host, not in the path");
     }
     None
 }
 
-/// `isDefaultRegistryMatch`: Docker Hub, and every host without dot and port (`localhost/x`).
+/// `isDefaultRegistryMatch`: whether the image is on Docker Hub, or its host has neither dot nor port (`localhost/x`).
 pub(super) fn is_default_registry(image: &str) -> bool {
     let domain = image.split('/').next().unwrap_or_default();
     domain == "docker.io"
@@ -138,7 +137,7 @@ pub(super) fn is_default_registry(image: &str) -> bool {
         || (!domain.is_empty() && !domain.contains(['.', ':']))
 }
 
-/// `BasicDockerKeyring.Add`: host and path, `/v1/` and `/v2/` taken for no path.
+/// `BasicDockerKeyring.Add`: host and path, without a leading `/v1/` or `/v2/`. `None`: the key is not a URL.
 pub(super) fn index_key(key: &str) -> Option<String> {
     let rest = key
         .strip_prefix("https://")
@@ -151,17 +150,17 @@ pub(super) fn index_key(key: &str) -> Option<String> {
     Some(if path == "/" { host } else { host + &path })
 }
 
-/// A server key as the kubelet has it parsed; `None` where it is no URL.
+/// Parses a server key as the kubelet does; `None`: it is not a URL.
 fn parse_url(text: &str) -> Option<GoUrl> {
     go_url::parse_url(&format!("https://{text}"), false).ok()
 }
 
-/// Go's `filepath.Match` within one label; `None` for a malformed pattern. There is no `?`, no
-/// `\` and no `^` in the host of a URL.
+/// Go's `filepath.Match` within one label; `None`: the pattern is malformed. `?`, `\` and `^` are not supported: the
+/// host of a URL can't contain them.
 pub fn glob(pattern: &str, text: &str) -> Option<bool> {
     let pattern = read_pattern(pattern)?;
     let text: Vec<char> = text.chars().collect();
-    // reach[j]: the pattern so far matches the first j characters.
+    // reach[j]: whether the pattern so far matches the first j characters.
     let mut reach = vec![false; text.len() + 1];
     reach[0] = true;
     for part in &pattern {
@@ -182,7 +181,7 @@ pub fn glob(pattern: &str, text: &str) -> Option<bool> {
 enum Part {
     /// `*`.
     Any,
-    /// One character out of `[a-z]`, or of itself alone.
+    /// One character of a class such as `[a-z]`, or a literal one.
     Class(Vec<std::ops::RangeInclusive<char>>),
 }
 
@@ -214,5 +213,5 @@ fn read_pattern(pattern: &str) -> Option<Vec<Part>> {
     Some(parts)
 }
 
-/// `defaultRegistryHost`: where `https://index.docker.io/v1/` leads.
+/// `defaultRegistryHost`: the index key of `https://index.docker.io/v1/`.
 pub(super) const HUB_INDEX: &str = "index.docker.io";

@@ -1,7 +1,8 @@
-//! Which credentials the kubelet would try for an image, in its order, and why not the others.
+//! Selects the credentials that the kubelet would try for an image, in its order, and reports why the others don't
+//! match.
 //!
-//! The rules are those of kubernetes `pkg/credentialprovider/keyring.go`, quirks included: host
-//! names are compared by case, `*` stays within a label, a path is a prefix of characters.
+//! The rules are those of kubernetes `pkg/credentialprovider/keyring.go`, quirks included: host names are compared
+//! with case, `*` matches within one label, a path matches as a prefix of characters.
 
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
@@ -16,19 +17,23 @@ use crate::model::credential::{
 use crate::model::reference::Reference;
 use crate::redact::{Scrubber, Secret};
 
-/// A source of credentials as it was read.
+/// A source of credentials that was read.
 #[derive(Clone, Debug)]
 pub struct LoadedSource {
+    /// Where it was read.
     pub source: CredentialSource,
+    /// Its logins, in the order of the file.
     pub entries: Vec<Entry>,
+    /// Why it gives no credentials; `None`: it was read.
     pub problem: Option<SourceProblem>,
-    /// What the file as a whole shows besides; [`lint`] looks at the entries.
+    /// Oddities of the file as a whole; those of single entries are found by [`lint`].
     pub lint: Vec<Lint>,
+    /// Expiry times of the source as a whole; those of tokens are found by [`lint`].
     pub expiries: Vec<Expiry>,
 }
 
 impl LoadedSource {
-    /// A source of which nothing is read yet.
+    /// An empty source.
     pub fn new(source: CredentialSource) -> Self {
         Self {
             source,
@@ -39,7 +44,7 @@ impl LoadedSource {
         }
     }
 
-    /// A user and a password that are given for an image, whatever its host.
+    /// A login that applies to the image regardless of its host.
     pub fn login(source: CredentialSource, username: &str, password: Secret) -> Self {
         Self {
             entries: vec![Entry::new("", username, password, None)],
@@ -47,7 +52,7 @@ impl LoadedSource {
         }
     }
 
-    /// A source that gives nothing.
+    /// A source that could not be read or used.
     pub fn failed(source: CredentialSource, problem: SourceProblem) -> Self {
         Self {
             problem: Some(problem),
@@ -55,8 +60,8 @@ impl LoadedSource {
         }
     }
 
-    /// Its keys alone, to be matched with images later: nothing secret is in it any more. What there is
-    /// to say of users and passwords ([`source_evidence`]) has to be said before.
+    /// A copy with the keys only, to match images with later; it contains no secrets. Call [`source_evidence`] before:
+    /// it needs users and passwords.
     #[must_use]
     pub fn hollow(&self) -> Self {
         Self {
@@ -66,10 +71,10 @@ impl LoadedSource {
         }
     }
 
-    /// Whether it has, by itself, a credential for an image ([`Reference::name`]).
+    /// Whether this source alone has a credential for an image ([`Reference::name`]).
     ///
     /// # Errors
-    /// Each key, with the rule by which it does not match.
+    /// If no key matches: each key, with the rule by which it does not match.
     pub fn serves(&self, image: &str) -> Result<(), Vec<KeyMismatch>> {
         let entries: Vec<_> = self.entries.iter().map(|entry| (self, entry)).collect();
         let (mut found, mut mismatches) = (Vec::new(), Vec::new());
@@ -82,31 +87,31 @@ impl LoadedSource {
     }
 }
 
-/// All sources: what was given on the command line, then one ring of Secrets, then one of docker
-/// configs, as the kubelet puts the pod's Secrets before the node's own config.
+/// All sources: first the logins given for the image, then a ring of the Secrets, then a ring of docker configs. The
+/// kubelet also tries the pod's Secrets before the node's own config.
 #[derive(Clone, Debug)]
 pub struct Keyring {
     sources: Vec<LoadedSource>,
 }
 
 impl Keyring {
-    /// Sources in the order in which they were named.
+    /// `sources` are in the order in which they were given.
     pub fn new(sources: Vec<LoadedSource>) -> Self {
         Self { sources }
     }
 
-    /// Keeps all of it out of whatever is washed from now on.
+    /// Makes the scrubber hide all logins in all texts from now on.
     pub fn hide_in(&self, scrub: &mut Scrubber) {
         for (source, entry) in self.entries() {
             credential(source, entry).hide_in(scrub);
         }
     }
 
-    /// The credentials for an image, in the order they are tried, and what there is to say of the
-    /// others.
+    /// The credentials for an image, in the order in which they are tried, and the evidence on all sources: their
+    /// problems, and why other keys don't match.
     pub fn lookup(&self, reference: &Reference) -> (Vec<Credential>, KeyringEvidence) {
         let image = reference.name();
-        // What was given for this image counts whatever its host.
+        // A login given for this image applies regardless of its host.
         let (given, others): (Vec<_>, Vec<_>) = self.entries().partition(|(source, _)| {
             matches!(
                 source.source,
@@ -149,7 +154,7 @@ fn search(
             rule,
         });
     };
-    // Each key once, in reverse order: the more specific path of a host comes first.
+    // Each key once, in reverse order, so that the more specific path of a host is first.
     let mut index: BTreeMap<Reverse<&str>, Vec<(&LoadedSource, &Entry)>> = BTreeMap::new();
     for &(source, entry) in entries {
         if let Some(key) = &entry.index_key {
@@ -189,7 +194,7 @@ fn credential(source: &LoadedSource, entry: &Entry) -> Credential {
     }
 }
 
-/// A source without its secrets, with what there is to say of it.
+/// The evidence on a source, without secrets: its keys, problem, oddities and expiry times.
 pub fn source_evidence(source: &LoadedSource) -> SourceEvidence {
     SourceEvidence {
         source: source.source.clone(),
@@ -281,7 +286,7 @@ mod tests {
             ("docker.io/library", "nginx"),
             ("https://index.docker.io/v1/", "nginx"),
             ("index.docker.io", "grafana/grafana"),
-            // No dot and no port: taken for Docker Hub.
+            // No dot and no port: treated as Docker Hub.
             ("index.docker.io", "localhost/x"),
         ] {
             assert_eq!(rule_of(key, image), None, "{key} {image}");
@@ -527,7 +532,7 @@ mod tests {
             let _ = rule_of(&key, "nginx");
         }
 
-        /// `*` and classes mean the same to a plain recursive reader.
+        /// A simple recursive matcher gives the same results.
         #[test]
         fn globs_match_as_defined(pattern in "[a-c*]{0,8}", text in "[a-c]{0,8}") {
             fn matches(pattern: &[u8], text: &[u8]) -> bool {

@@ -1,5 +1,4 @@
-//! What is probably not meant in a pull secret, although it can be read; and until when its
-//! credentials are good.
+//! Finds probable mistakes in a pull secret that can be read, and when its credentials expire. Pure.
 
 use base64::engine::DecodePaddingMode;
 use jiff::Timestamp;
@@ -12,10 +11,11 @@ use crate::pull_secret::docker_config;
 use crate::pull_secret::entry::Entry;
 use crate::pull_secret::key;
 
-/// The annotation of CCE's `default-secret` (Huawei Cloud, CCE: usermanual-cce-autopilot/cce_11_0388).
+/// The annotation with the expiry time of `default-secret`, which CCE (Cloud Container Engine) creates (Huawei Cloud,
+/// CCE: usermanual-cce-autopilot/cce_11_0388).
 pub const SWR_EXPIRY: &str = "swr-auth-may-expires-at";
 
-/// One server key and what stands under it.
+/// Probable mistakes in one entry: its server key, user and password.
 pub fn entry(entry: &Entry) -> Vec<Lint> {
     let mut lint = Vec::new();
     let mut note = |rule| {
@@ -70,8 +70,8 @@ pub fn entry(entry: &Entry) -> Vec<Lint> {
     lint
 }
 
-/// Hosts of Docker Hub that people take for its key. An image may be written with one of them, and
-/// nobody does that.
+/// Whether the key is a host of Docker Hub other than the one that matches its images. An image reference could name
+/// such a host, but that is very unlikely.
 fn is_hub_alias(key: &str) -> bool {
     let rest = key.split_once("://").map_or(key, |(_, rest)| rest);
     let host = rest.split(['/', ':']).next().unwrap_or(rest);
@@ -86,7 +86,7 @@ fn is_hub_alias(key: &str) -> bool {
     .contains(&host)
 }
 
-/// What a template, or a shell that did not see it, leaves behind.
+/// Whether a template or a shell variable was left unexpanded.
 fn is_placeholder(text: &str) -> bool {
     let text = text.trim();
     let between = |start, end| text.strip_prefix(start)?.strip_suffix(end);
@@ -107,7 +107,7 @@ fn is_quoted(text: &str) -> bool {
     ['"', '\''].into_iter().any(|quote| inner(quote).is_some())
 }
 
-/// A whole `user:password` in base64 where the password belongs.
+/// Whether the password is a whole `user:password` in base64.
 fn looks_like_auth(username: &str, password: &str) -> bool {
     if username.is_empty() || password.len() < 8 {
         return false;
@@ -120,8 +120,8 @@ fn looks_like_auth(username: &str, password: &str) -> bool {
         })
 }
 
-/// The end of a token that is used as a password: its own `exp` (RFC 7519, 4.1.4), unverified, or what
-/// its kind and user say.
+/// When a token that is used as a password expires: from its claim `exp` (RFC 7519, 4.1.4), unverified, or from the
+/// kind of token that the user indicates. `None`: it is not a known kind of token.
 pub fn token_expiry(entry: &Entry) -> Option<Expiry> {
     let secret = entry.identity_token.as_ref().unwrap_or(&entry.password);
     let by = |sign, issued, expires| {
@@ -136,14 +136,20 @@ pub fn token_expiry(entry: &Entry) -> Option<Expiry> {
     if let Some((issued, expires)) = jwt::validity(secret.expose()) {
         return by(ExpirySign::TokenClaim, issued, Some(expires));
     }
-    // Of what was never filled in, nothing is known.
+    // A placeholder is not a token.
     if is_placeholder(secret.expose()) {
         return None;
     }
-    // GitLab's tokens of people and of deployments last, whoever they are given for.
-    let lasts = ["glpat-", "gldt-"];
+    // GitLab's personal access tokens and deploy tokens don't expire with a job, whatever the user.
+    let lasting = ["glpat-", "gldt-"];
     match entry.username.as_str() {
-        "gitlab-ci-token" if lasts.iter().any(|start| secret.expose().starts_with(start)) => None,
+        "gitlab-ci-token"
+            if lasting
+                .iter()
+                .any(|start| secret.expose().starts_with(start)) =>
+        {
+            None
+        }
         "AWS" => by(
             ExpirySign::EcrToken,
             None,
@@ -155,7 +161,7 @@ pub fn token_expiry(entry: &Entry) -> Option<Expiry> {
     }
 }
 
-/// `expiration` of the JSON in Amazon ECR's password, in seconds of Unix.
+/// `expiration` of the JSON in Amazon ECR's password, in Unix seconds.
 fn ecr_expiry(password: &str) -> Option<Timestamp> {
     #[derive(serde::Deserialize)]
     struct Token {
@@ -164,15 +170,15 @@ fn ecr_expiry(password: &str) -> Option<Timestamp> {
     let bytes = docker_config::decode(password, DecodePaddingMode::Indifferent)?;
     let bytes = zeroize::Zeroizing::new(bytes);
     let token: Token = serde_json::from_slice(&bytes).ok()?;
-    // None was ever given before.
+    // ECR issued no tokens before that time.
     let is_time = token.expiration > 1_400_000_000;
     let end = Timestamp::from_second(token.expiration).ok();
     end.filter(|_| is_time)
 }
 
-/// The time in CCE's annotation. Its form is not documented: RFC 3339, Go's own, and seconds are
-/// taken. When the login began is not known: the Secret is renewed in place, so its creation says
-/// nothing of it.
+/// The expiry time in CCE's annotation. Its format is not documented: RFC 3339, Go's format, and Unix seconds or
+/// milliseconds are accepted. The time of issue is unknown: the Secret is renewed in place, so its creation time does
+/// not show it.
 pub fn annotated_expiry(text: &str) -> Expiry {
     Expiry {
         key: None,
@@ -209,7 +215,7 @@ fn time(text: &str) -> Option<Timestamp> {
             return Some(at);
         }
     }
-    // Without a zone it is taken for UTC, as CCE's control plane runs in it.
+    // A time without a zone is read as UTC, which CCE's control plane uses.
     for format in ["%Y-%m-%d %H:%M:%S%.f", "%Y-%m-%dT%H:%M:%S%.f"] {
         if let Ok(at) = strtime::parse(format, go).and_then(|broken| broken.to_datetime()) {
             return TimeZone::UTC.to_timestamp(at).ok();

@@ -1,4 +1,4 @@
-//! Pull secrets and docker configs as the kubelet reads them, without I/O: bytes in, credentials for an image out.
+//! Parses pull secrets and docker configs as the kubelet does, and selects the credentials for an image. Pure.
 
 pub mod docker_config;
 pub mod entry;

@@ -1,5 +1,5 @@
-//! Kubernetes Secret manifests, as `kubectl get secret -o yaml` writes them or as they are kept in
-//! a repository: YAML or JSON, several documents, lists.
+//! Reads Secret manifests, as printed by `kubectl get secret -o yaml` or kept in a repository: YAML or JSON, several
+//! documents, lists.
 
 use base64::engine::DecodePaddingMode;
 use serde_json::Value;
@@ -11,8 +11,8 @@ use crate::pull_secret::docker_config::{self, ConfigFormat, DockerConfig};
 use crate::pull_secret::keyring::LoadedSource;
 use crate::pull_secret::lint;
 
-/// All Secrets of a file, in order. Other objects are passed over; a file without any Secret is a
-/// source with a problem.
+/// Reads all Secrets of a file, in order; other objects are skipped. A file without a Secret yields one source with a
+/// problem.
 pub fn read(bytes: &[u8], path: &str) -> Vec<LoadedSource> {
     let documents = match documents::read(bytes) {
         Ok(documents) => documents,
@@ -25,9 +25,9 @@ pub fn read(bytes: &[u8], path: &str) -> Vec<LoadedSource> {
     if secrets.is_empty() {
         let is_docker_config = documents.iter().any(|d| d.get("auths").is_some());
         let reason = if is_docker_config {
-            "it is a docker config and no Secret: give it with --docker-config"
+            "it is a docker config, not a Secret: pass it with --docker-config, or with docker_config in the configuration"
         } else {
-            "there is no manifest of kind Secret in it"
+            "it contains no manifest of kind Secret"
         };
         return vec![nameless(path, malformed(reason.to_owned()))];
     }
@@ -47,7 +47,7 @@ fn collect(document: &Value, path: &str, secrets: &mut Vec<LoadedSource>, depth:
     }
 }
 
-/// `secretsToTrackedDockerConfigs` of the kubelet, for one Secret.
+/// Reads one Secret, as the kubelet's `secretsToTrackedDockerConfigs` does. `path` names the file in reports.
 pub fn of_manifest(secret: &Value, path: &str) -> LoadedSource {
     let metadata = secret.get("metadata");
     let of = |name| metadata.and_then(|m| text(m, name)).map(printable);
@@ -98,7 +98,7 @@ pub fn of_manifest(secret: &Value, path: &str) -> LoadedSource {
     loaded
 }
 
-/// The docker config under a data key; `stringData` counts before `data` and is not encoded.
+/// The docker config under a data key. `stringData` has precedence over `data`, and is not base64.
 fn config(
     secret: &Value,
     key: &str,
@@ -109,13 +109,13 @@ fn config(
         (Some(Value::String(text)), _) => text.clone().into_bytes(),
         (None | Some(Value::Null), Some(Value::String(text))) => {
             docker_config::decode(text, DecodePaddingMode::RequireCanonical).ok_or_else(|| {
-                format!("data '{key}' is no base64; no API server takes such a Secret")
+                format!("data '{key}' is not base64; the API server rejects such a Secret")
             })?
         }
         (None | Some(Value::Null), None | Some(Value::Null)) => return Ok(None),
         _ => {
             return Err(format!(
-                "'{key}' is no string; no API server takes such a Secret"
+                "'{key}' is not a string; the API server rejects such a Secret"
             ));
         }
     };
@@ -125,7 +125,7 @@ fn config(
     docker_config::parse(&bytes, flavour)
         .map(Some)
         .map_err(|reason| {
-            // `MakeDockerKeyring` fails for all of the pod's Secrets, and the pull with it.
+            // `MakeDockerKeyring` then fails for all of the pod's Secrets, and the pull fails with it.
             format!(
                 "'{key}': {reason}; the kubelet refuses every pull of a pod that names this Secret"
             )
@@ -149,7 +149,7 @@ fn malformed(reason: String) -> SourceProblem {
     SourceProblem::Malformed { reason }
 }
 
-/// A list in a list is odd enough.
+/// Upper bound for lists within lists.
 const MAX_DEPTH: usize = 3;
 
 #[cfg(test)]
@@ -239,11 +239,11 @@ mod tests {
             ),
             (
                 manifest(right, "data:\n  .dockerconfigjson: 'hunter2!'"),
-                "is no base64; no API server",
+                "is not base64; the API server",
             ),
             (
                 manifest(right, "data:\n  .dockerconfigjson: {hunter2: 1}"),
-                "is no string",
+                "is not a string",
             ),
             (
                 manifest(right, &format!("data:\n  .dockerconfigjson: {twice}")),
@@ -254,7 +254,7 @@ mod tests {
                     right,
                     "stringData:\n  .dockerconfigjson: '{\"auths\":{\"reg\":{\"auth\":\"hunter2!\"}}}'",
                 ),
-                "entry 'reg' is no base64; the kubelet refuses",
+                "entry 'reg' is not base64; the kubelet refuses",
             ),
             (
                 "kind: Secret\n  hunter2: : x\n".to_owned(),
@@ -264,8 +264,8 @@ mod tests {
             (String::new(), "no manifest of kind Secret"),
             (CONFIG.to_owned(), "--docker-config"),
         ] {
-            let said = problem(&text);
-            assert!(said.contains(part), "{text}: {said}");
+            let found = problem(&text);
+            assert!(found.contains(part), "{text}: {found}");
         }
     }
 

@@ -1,4 +1,4 @@
-//! With what names are resolved and hosts are called, for all that a vantage asks.
+//! The resolver and TLS client for the requests that observe a vantage point.
 
 use std::net::IpAddr;
 use std::time::Duration;
@@ -9,18 +9,24 @@ use crate::net::dns::{self, Families};
 use crate::net::resolv::ResolverConfig;
 use crate::net::tls::TlsClient;
 
-/// With what one asks.
+/// What these requests have in common.
 #[derive(Debug)]
 pub struct NetworkClients {
+    /// Name servers and hosts file.
     pub resolver: ResolverConfig,
+    /// The address families in use.
     pub families: Families,
+    /// With the trusted roots.
     pub tls: TlsClient,
-    /// The longest that any single wait may last.
+    /// Timeout of each single step.
     pub wait: Duration,
 }
 
 impl NetworkClients {
-    /// The addresses of a host, or why there are none.
+    /// The addresses of a host.
+    ///
+    /// # Errors
+    /// If it does not resolve.
     pub(super) async fn resolve(&self, host: &Host) -> Result<Vec<IpAddr>, String> {
         let resolve = dns::resolve(host, &self.resolver, &[], self.families, self.wait).await;
         match resolve.outcome {

@@ -1,5 +1,4 @@
-//! The address that our packets come from, as other hosts see it. Only hosts that the operator named
-//! are asked.
+//! Observes the source address that other hosts see. Requests are sent only to the HTTP echos in the configuration.
 
 use std::net::{IpAddr, SocketAddr};
 use std::time::Instant;
@@ -17,10 +16,11 @@ use crate::model::step::Step;
 use crate::model::units::Bytes;
 use crate::net::api::{ApiClient, ApiFault};
 
-/// An answer is one address, or a small page of JSON.
+/// Upper bound of an answer: it is one address, or a small JSON document.
 const MAX_ANSWER: Bytes = Bytes(16 << 10);
 
-/// Asks all of them at the same time, each over a new connection: of both families, where it has them.
+/// Sends requests to all echos at the same time, each over a new connection, and over both address families if the host
+/// has both.
 pub(super) async fn ask(egress: &Egress, means: &NetworkClients) -> Vec<EgressTrial> {
     let samples = egress
         .echo
@@ -29,7 +29,10 @@ pub(super) async fn ask(egress: &Egress, means: &NetworkClients) -> Vec<EgressTr
     join_all(samples).await.into_iter().flatten().collect()
 }
 
-/// The first address of each family; or why there is none.
+/// The first address of each family.
+///
+/// # Errors
+/// If the host does not resolve.
 async fn addresses(host: &Host, means: &NetworkClients) -> Result<Vec<IpAddr>, String> {
     let found = means.resolve(host).await?;
     let first = |family| found.iter().copied().find(|a| Family::of(*a) == family);
@@ -71,7 +74,7 @@ async fn echo_at(
     means: &NetworkClients,
 ) -> Result<ObservedEgress, String> {
     let words = |fault: ApiFault| fault.to_string();
-    // A client of its own, and so a connection of its own.
+    // A new client, so that the connection is new.
     let client = ApiClient::new(host, at, &means.tls, means.wait).map_err(words)?;
     let limit = means.wait * 2;
     let sent = client.send(
@@ -86,7 +89,7 @@ async fn echo_at(
         return Err(format!("HTTP {}", answer.status.as_u16()));
     }
     let (address, port) = read_echo(&String::from_utf8_lossy(&answer.body))
-        .ok_or_else(|| "the answer holds no address".to_owned())?;
+        .ok_or_else(|| "the answer contains no IP address".to_owned())?;
     Ok(ObservedEgress {
         address,
         port,
@@ -94,8 +97,8 @@ async fn echo_at(
     })
 }
 
-/// The address in an answer: alone, with a port behind a colon or a blank, or in one of the fields
-/// that such servers have.
+/// The address in an answer: alone, with a port after a colon or a blank, or in one of the JSON fields that echo
+/// servers use. `None`: there is none.
 fn read_echo(text: &str) -> Option<(IpAddr, Option<u16>)> {
     let text = text.trim();
     if let Ok(address) = text.parse::<IpAddr>() {

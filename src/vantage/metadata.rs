@@ -1,5 +1,5 @@
-//! The metadata services of clouds. Only the harmless paths listed here are asked, never one with
-//! credentials; without a proxy, without following redirects, and for a second in all.
+//! Reads the metadata services of clouds. Only the paths listed here are requested, never one with credentials; without
+//! a proxy, without following redirects, and for at most one second in total.
 
 use std::net::IpAddr;
 use std::time::Duration;
@@ -19,19 +19,19 @@ use crate::net::api::{ApiClient, ApiFault};
 use crate::net::tls::TlsClient;
 use crate::trust::Pool;
 
-/// Link-local: it answers at once or not at all.
+/// Timeout of all requests. The address is link-local, so the service answers at once or not at all.
 const LIMIT: Duration = Duration::from_secs(1);
 
-/// Shorter, so that a port that is silent differs from a service that is.
+/// Shorter than [`LIMIT`], so that a port that does not answer is distinguished from a service that does not.
 const CONNECT_LIMIT: Duration = Duration::from_millis(900);
 
-/// A `network_data.json` of many interfaces is some KiB.
+/// Upper bound of an answer; a `network_data.json` with many interfaces has some KiB.
 const MAX_ANSWER: Bytes = Bytes(256 << 10);
 
-/// Interfaces whose VPC is asked for.
+/// Upper bound of the interfaces whose VPC is read.
 const MAX_INTERFACES: usize = 4;
 
-/// Asks the provider's service. `None`: it has none that is read here.
+/// Reads the provider's metadata service. `None`: that provider is not supported.
 pub(super) async fn ask(provider: Provider) -> Option<Metadata> {
     let hosts = addresses(provider)?;
     let start = Instant::now();
@@ -55,7 +55,7 @@ pub(super) async fn ask(provider: Provider) -> Option<Metadata> {
     })
 }
 
-/// Where a provider's service is.
+/// The addresses of a provider's service; `None`: it is not supported.
 fn addresses(provider: Provider) -> Option<&'static [IpAddr]> {
     const COMMON: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(169, 254, 169, 254));
     const EC2_V6: IpAddr = IpAddr::V6(std::net::Ipv6Addr::new(0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x254));
@@ -72,11 +72,11 @@ struct Service {
     client: ApiClient,
     address: Host,
     deadline: Instant,
-    /// The token of a session (IMDSv2 and its like).
+    /// The header with a session's token (IMDSv2 and similar); empty without one.
     token: HeaderMap,
 }
 
-/// Addresses, one a line. Absent when nothing was said.
+/// Addresses, separated by white space. `None`: there was no answer, or an invalid one.
 fn addresses_in(text: Option<String>) -> Option<Vec<IpAddr>> {
     let text = text?;
     let words = text.split_whitespace();
@@ -90,7 +90,7 @@ fn networks_in(text: Option<String>) -> Vec<IpNet> {
 }
 
 impl Service {
-    /// That address of it which answers first: a node without IPv4 has the other one.
+    /// Connects to the address that answers first; a node without IPv4 reaches only the IPv6 one.
     async fn first_of(
         hosts: &[IpAddr],
         provider: Provider,
@@ -102,7 +102,7 @@ impl Service {
         while let Some((host, opened)) = opening.next().await {
             match opened {
                 Ok(service) => return Ok(service),
-                // Of several, what the first address met.
+                // The fault of the first address is reported.
                 Err(met) if host == hosts[0] => fault = met,
                 Err(_) => {}
             }
@@ -110,10 +110,10 @@ impl Service {
         Err(fault)
     }
 
-    /// With a token, where the provider gives one.
+    /// Opens a session, with a token if the provider issues one.
     async fn open(host: IpAddr, provider: Provider, deadline: Instant) -> Result<Self, String> {
         let address = Host::Address(host);
-        // No roots: all of them speak plain HTTP.
+        // No roots: all services use plain HTTP.
         let tls = TlsClient::new(Pool::default(), &[]);
         let client = ApiClient::new(&address, host, &tls, CONNECT_LIMIT);
         let mut service = Self {
@@ -134,11 +134,11 @@ impl Service {
             _ => return Ok(service),
         };
         match service.begin_session(ttl, token).await {
-            // The hardened mode wants one; the other has none.
+            // The hardened mode requires a token; the normal mode has none.
             Ok(_) | Err(ApiFault::Http(_)) if provider == Provider::Alibaba => Ok(service),
             Ok(_) if !service.token.is_empty() => Ok(service),
             Ok(status) => Err(format!(
-                "the session's token is answered HTTP {}",
+                "the request for a session token returns HTTP {}",
                 status.as_u16()
             )),
             Err(fault) => Err(fault.to_string()),
@@ -163,19 +163,19 @@ impl Service {
         self.send(Method::GET, path, self.token.clone()).await
     }
 
-    /// The answer to a path by which the service is known.
+    /// Requests the path that identifies the service.
     async fn first(&self, path: &str) -> Result<String, String> {
         match self.ask(path).await.map_err(|fault| fault.to_string())? {
             (StatusCode::OK, text) => Ok(text),
             (status, _) if status.is_redirection() => Err(format!(
-                "{path} is redirected (HTTP {}), which is not followed",
+                "{path} redirects (HTTP {}), which is not followed",
                 status.as_u16()
             )),
-            (status, _) => Err(format!("{path} is answered HTTP {}", status.as_u16())),
+            (status, _) => Err(format!("{path} returns HTTP {}", status.as_u16())),
         }
     }
 
-    /// What a path answers: nothing where it has none (404); `None`: no word on it.
+    /// The answer of a path; empty on 404. `None`: any other status, or no answer.
     async fn get(&self, path: &str) -> Option<String> {
         match self.ask(path).await {
             Ok((StatusCode::OK, text)) => Some(text),
@@ -184,7 +184,7 @@ impl Service {
         }
     }
 
-    /// Asks for a token to send with all that follows; the service may know none.
+    /// Requests a token to send with all later requests; the service may issue none.
     async fn begin_session(
         &mut self,
         ttl: &'static str,
@@ -202,18 +202,18 @@ impl Service {
         Ok(status)
     }
 
-    /// This machine's addresses, of the paths that have the private and the public ones.
+    /// Reads this machine's addresses from the paths of the private and the public ones.
     async fn add_addresses(&self, facts: &mut MetadataFacts, (private, public): (&str, &str)) {
         facts.private = addresses_in(self.get(private).await).unwrap_or_default();
         facts.public = addresses_in(self.get(public).await);
     }
 
-    /// Huawei Cloud, Open Telekom Cloud, and OpenStack, whose form they have.
+    /// Huawei Cloud, Open Telekom Cloud and OpenStack, which share one format.
     async fn openstack(&self, provider: Provider) -> Result<MetadataFacts, String> {
         let path = "/openstack/latest/meta_data.json";
         let text = self.first(path).await?;
         let mut facts = read_openstack(&text, provider)
-            .ok_or_else(|| format!("{path} is no metadata of OpenStack"))?;
+            .ok_or_else(|| format!("{path} is not OpenStack metadata"))?;
         if let Some(text) = self.get("/openstack/latest/network_data.json").await {
             facts.max_bandwidth_mbit = max_bandwidth(&text);
         }
@@ -227,13 +227,13 @@ impl Service {
 
     /// Amazon EC2, version 2 of its protocol.
     async fn aws(&self) -> Result<MetadataFacts, String> {
-        let mut facts = none_yet(Provider::Aws);
+        let mut facts = no_facts(Provider::Aws);
         let interfaces = "/latest/meta-data/network/interfaces/macs/";
         let list = self.first(interfaces).await?;
         for mac in list.split_whitespace().take(MAX_INTERFACES) {
             let mac = mac.trim_end_matches('/');
             if !mac.chars().all(|c| c.is_ascii_hexdigit() || c == ':') {
-                return Err(format!("'{}' is no interface", printable(mac)));
+                return Err(format!("'{}' is not a MAC address", printable(mac)));
             }
             for leaf in ["vpc-ipv4-cidr-blocks", "vpc-ipv6-cidr-blocks"] {
                 let found = self.get(&format!("{interfaces}{mac}/{leaf}")).await;
@@ -252,9 +252,9 @@ impl Service {
         Ok(facts)
     }
 
-    /// Alibaba Cloud ECS, with a session's token where it gives one.
+    /// Alibaba Cloud ECS, with a session token if it issues one.
     async fn alibaba(&self) -> Result<MetadataFacts, String> {
-        let mut facts = none_yet(Provider::Alibaba);
+        let mut facts = no_facts(Provider::Alibaba);
         let vpc = self.first("/latest/meta-data/vpc-cidr-block").await?;
         facts.vpc_cidrs = networks_in(Some(vpc));
         facts.subnet_cidrs = networks_in(self.get("/latest/meta-data/vswitch-cidr-block").await);
@@ -264,7 +264,7 @@ impl Service {
     }
 }
 
-fn none_yet(provider: Provider) -> MetadataFacts {
+fn no_facts(provider: Provider) -> MetadataFacts {
     MetadataFacts {
         provider,
         vpc_id: None,
@@ -284,25 +284,25 @@ fn add(to: &mut Vec<IpNet>, found: Vec<IpNet>) {
     }
 }
 
-/// `meta_data.json`: Huawei Cloud and its like have the VPC's id in it, plain OpenStack has none.
-fn read_openstack(text: &str, asked: Provider) -> Option<MetadataFacts> {
+/// Parses `meta_data.json`. Huawei Cloud and clouds like it include the VPC's ID; plain OpenStack does not.
+fn read_openstack(text: &str, queried: Provider) -> Option<MetadataFacts> {
     let value: Value = serde_json::from_str(text).ok()?;
     value.get("uuid")?.as_str()?;
     let vpc_id = value
         .pointer("/meta/vpc_id")
         .and_then(Value::as_str)
         .map(printable);
-    let provider = match (&vpc_id, asked) {
+    let provider = match (&vpc_id, queried) {
         (Some(_), Provider::Openstack) => Provider::Huawei,
-        (_, asked) => asked,
+        (_, queried) => queried,
     };
     Some(MetadataFacts {
         vpc_id,
-        ..none_yet(provider)
+        ..no_facts(provider)
     })
 }
 
-/// `qos.instance_max_bandwidth` of `network_data.json`, in Mbit/s; -1 is no limit.
+/// `qos.instance_max_bandwidth` of `network_data.json`, in Mbit/s. `None`: absent, or no limit (-1).
 fn max_bandwidth(text: &str) -> Option<u64> {
     let value: Value = serde_json::from_str(text).ok()?;
     value.pointer("/qos/instance_max_bandwidth")?.as_u64()

@@ -1,5 +1,5 @@
-//! Looks around, once for a run: what the kernel, the cloud and the world say of this place. What
-//! can't be seen is on record with its reason; it is never taken for absent.
+//! Observes the vantage point: the kernel's routes, the cloud's metadata service, the API server, and the egress
+//! address. What can't be observed is recorded with its reason; it is never treated as absent.
 
 pub mod clients;
 mod egress;
@@ -30,41 +30,47 @@ use crate::net::host_root::read_whole;
 use crate::net::netlink::Netlink;
 use crate::net::tcp;
 
-/// What the cluster says of this node.
+/// What the API server reports about this node.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum NodeInput {
-    /// Nobody asks it.
+    /// No request is sent.
     NotAsked,
-    /// It does not tell, and why.
+    /// The Node is unknown, with the reason.
     Nothing(String),
+    /// The Node was read.
     Facts(Arc<NodeFacts>),
 }
 
-/// What the cluster says of this place.
+/// What the API server reports about this vantage point.
 #[derive(Clone, Debug)]
 pub struct ClusterInput {
+    /// This node.
     pub node: NodeInput,
+    /// Our own pod.
     pub pod: PodInput,
 }
 
 impl ClusterInput {
-    /// Nobody asks it.
+    /// No request is sent.
     pub const NOT_ASKED: Self = Self {
         node: NodeInput::NotAsked,
         pod: PodInput::NotAsked,
     };
 }
 
-/// What the cluster says of our own pod's annotations. It is asked where no file has them.
+/// The annotations of our own pod, as the API server has them. They are requested if no file has them.
 #[derive(Clone, Debug)]
 pub enum PodInput {
+    /// No request is sent.
     NotAsked,
-    /// It does not tell, and why.
+    /// They are unknown, with the reason.
     Nothing(String),
+    /// They were read; empty if the pod has none.
     Annotations(BTreeMap<String, String>),
 }
 
 impl NodeInput {
+    /// The Node, if it was read.
     pub fn facts(&self) -> Option<&NodeFacts> {
         match self {
             Self::Facts(facts) => Some(facts),
@@ -73,29 +79,29 @@ impl NodeInput {
     }
 }
 
-/// What nobody asked for may not be waited for longer.
-const UNASKED_WAIT: Duration = Duration::from_secs(1);
+/// Timeout of a measurement that the configuration does not request.
+const IMPLICIT_WAIT: Duration = Duration::from_secs(1);
 
-/// Where a pod finds its annotations unless `network.pod_annotations` says otherwise.
+/// The file with the pod's annotations if `network.pod_annotations` is not set.
 const POD_ANNOTATIONS: &str = "/etc/podinfo/annotations";
 
-/// An annotations file; etcd bounds an object's annotations to 256 KiB.
+/// Upper bound of an annotations file, in bytes. Kubernetes limits an object's annotations to 256 KiB.
 const MAX_ANNOTATIONS: u64 = 512 << 10;
 
-/// Completes a vantage of which network view and resolver are known.
-async fn look_around(
+/// Completes a vantage whose network view and resolver are known.
+async fn observe(
     mut vantage: Vantage,
-    wish: &Network,
-    told: &ClusterInput,
+    config: &Network,
+    cluster: &ClusterInput,
     netlink: Option<&Netlink>,
     means: &NetworkClients,
     environment: impl Fn(&str) -> Option<String>,
 ) -> Vantage {
     let start = Instant::now();
-    let node = &told.node;
-    vantage.declared = wish.declared();
+    let node = &cluster.node;
+    vantage.declared = config.declared();
     vantage.node = node.facts().cloned();
-    vantage.node_external_ips = wish.node_external_ips();
+    vantage.node_external_ips = config.node_external_ips();
     if let Some(node) = &vantage.node
         && vantage.node_external_ips.is_empty()
     {
@@ -103,8 +109,8 @@ async fn look_around(
     }
     vantage.service_host =
         environment("KUBERNETES_SERVICE_HOST").and_then(|host| host.parse().ok());
-    vantage.provider = sign(wish, node.facts(), &vantage.nameservers);
-    vantage.pod_eip = pod_eip(wish, vantage.network).or_else(|| match &told.pod {
+    vantage.provider = sign(config, node.facts(), &vantage.nameservers);
+    vantage.pod_eip = pod_eip(config, vantage.network).or_else(|| match &cluster.pod {
         PodInput::Annotations(of_pod) => {
             let mut eip = pod::of_annotations(of_pod, "the API server");
             eip.container_age = container_age(vantage.network);
@@ -113,14 +119,14 @@ async fn look_around(
         PodInput::NotAsked | PodInput::Nothing(_) => None,
     });
     let service_port = environment("KUBERNETES_SERVICE_PORT").and_then(|port| port.parse().ok());
-    let near = baseline_of(wish, &vantage, service_port);
-    let (metadata, baseline, controls, seen) = tokio::join!(
-        metadata(wish, vantage.provider.as_ref()),
+    let near = baseline_of(config, &vantage, service_port);
+    let (metadata, baseline, controls, egress) = tokio::join!(
+        metadata(config, vantage.provider.as_ref()),
         measure(near, means.wait),
-        controls(&wish.controls, means),
-        egress::ask(&wish.egress, means),
+        controls(&config.controls, means),
+        egress::ask(&config.egress, means),
     );
-    // OpenStack's firmware, and the metadata of a cloud that is built with it.
+    // Firmware may name OpenStack while the metadata service names the cloud that is built with it.
     if let (Some(facts), Some(sign)) = (metadata.facts(), &mut vantage.provider)
         && sign.by != ProviderBy::Declared
     {
@@ -129,7 +135,7 @@ async fn look_around(
     vantage.metadata = metadata;
     vantage.baseline = baseline;
     vantage.controls = controls;
-    vantage.egress = seen;
+    vantage.egress = egress;
     let mut kernel_fault = Some("the kernel's routes can't be read here".to_owned());
     if let Some(netlink) = netlink {
         vantage.links = netlink.links();
@@ -141,18 +147,18 @@ async fn look_around(
             Err(error) => Some(format!("the kernel's routes can't be read: {error}")),
         };
     }
-    vantage.missing = missing(&vantage, wish, told, kernel_fault);
+    vantage.missing = missing(&vantage, config, cluster, kernel_fault);
     vantage.took = Some(start.elapsed());
     vantage
 }
 
-/// Who runs the network, by the surest sign there is.
+/// The cloud that runs the network, from the most reliable sign there is.
 fn sign(
-    wish: &Network,
+    config: &Network,
     node: Option<&NodeFacts>,
     nameservers: &[SocketAddr],
 ) -> Option<ProviderSign> {
-    let declared = wish.provider.map(|provider| ProviderSign {
+    let declared = config.provider.map(|provider| ProviderSign {
         provider,
         by: ProviderBy::Declared,
     });
@@ -166,8 +172,8 @@ fn sign(
             .collect();
         provider::by_dmi(&fields)
     };
-    let told = node.and_then(|node| node.provider_id.as_deref());
-    let id = wish.node_provider_id.as_deref().or(told);
+    let of_node = node.and_then(|node| node.provider_id.as_deref());
+    let id = config.node_provider_id.as_deref().or(of_node);
     let by_id = || provider::by_provider_id(id?);
     declared
         .or_else(by_firmware)
@@ -175,16 +181,16 @@ fn sign(
         .or_else(|| provider::by_nameservers(nameservers))
 }
 
-async fn metadata(wish: &Network, sign: Option<&ProviderSign>) -> Metadata {
+async fn metadata(config: &Network, sign: Option<&ProviderSign>) -> Metadata {
     let skip = |reason| Metadata::NotRequested { reason };
-    let provider = match wish.metadata {
+    let provider = match config.metadata {
         MetadataMode::Off => return skip(MetadataSkip::Off),
         MetadataMode::Huawei => Provider::Huawei,
         MetadataMode::Otc => Provider::Otc,
         MetadataMode::Aws => Provider::Aws,
         MetadataMode::Alibaba => Provider::Alibaba,
         MetadataMode::Openstack => Provider::Openstack,
-        // A name server's address is too weak a sign for asking; somebody's word is no sign at all.
+        // A name server's address is too weak a sign to send requests; a declared provider is no sign at all.
         MetadataMode::Auto => match sign {
             Some(sign) if matches!(sign.by, ProviderBy::Dmi { .. } | ProviderBy::ProviderId) => {
                 sign.provider
@@ -197,10 +203,10 @@ async fn metadata(wish: &Network, sign: Option<&ProviderSign>) -> Metadata {
         .unwrap_or_else(|| skip(MetadataSkip::ProviderUnread))
 }
 
-/// What the annotations of our own pod say of its EIP; `None` where there is no such file and none was
-/// named.
-pub fn pod_eip(wish: &Network, network: NetworkView) -> Option<PodEip> {
-    let named = wish.pod_annotations.as_deref();
+/// Reads our own pod's EIP from the annotations file. `None`: the default file does not exist and none is configured.
+/// A configured file that can't be read is the result's `problem`.
+pub fn pod_eip(config: &Network, network: NetworkView) -> Option<PodEip> {
+    let named = config.pod_annotations.as_deref();
     let path = named.unwrap_or(Path::new(POD_ANNOTATIONS));
     let shown = printable(&path.to_string_lossy());
     match std::fs::File::open(path).and_then(|file| read_whole(file, MAX_ANNOTATIONS)) {
@@ -218,13 +224,13 @@ pub fn pod_eip(wish: &Network, network: NetworkView) -> Option<PodEip> {
     }
 }
 
-/// Whether the API server would tell what no file does.
-pub fn wants_pod_told(wish: &Network, network: NetworkView) -> bool {
+/// Whether to request the pod's annotations from the API server: this is or may be a pod, and no file has them.
+pub fn wants_pod_told(config: &Network, network: NetworkView) -> bool {
     let is_pod = matches!(network, NetworkView::Pod | NetworkView::PodOrNode);
-    is_pod && pod_eip(wish, network).is_none()
+    is_pod && pod_eip(config, network).is_none()
 }
 
-/// How long process 1 of a container runs.
+/// How long process 1 of the container has been running; `None` on a machine.
 fn container_age(network: NetworkView) -> Option<Duration> {
     if network == NetworkView::Machine {
         return None;
@@ -236,20 +242,20 @@ fn container_age(network: NetworkView) -> Option<Duration> {
 /// USER_HZ: 100 on every architecture that Linux runs containers on (proc(5)).
 const TICKS: u64 = 100;
 
-/// A near destination that every cluster has.
+/// A nearby destination, as the baseline: the configured one, the API server's Service, or a near name server.
 fn baseline_of(
-    wish: &Network,
+    config: &Network,
     vantage: &Vantage,
     service_port: Option<u16>,
 ) -> Option<(SocketAddr, BaselineKind)> {
-    if let Some(declared) = wish.baseline() {
+    if let Some(declared) = config.baseline() {
         return Some((declared, BaselineKind::Declared));
     }
     if let Some(host) = vantage.service_host {
         let to = SocketAddr::new(host, service_port.unwrap_or(443));
         return Some((to, BaselineKind::ApiServer));
     }
-    // Not this machine's own cache, nor one out on the public network.
+    // Neither a cache on this machine nor a public server.
     let is_near = |address: IpAddr| match address {
         IpAddr::V4(a) => a.is_private() || (a.octets()[0] == 100 && a.octets()[1] & 0xc0 == 64),
         IpAddr::V6(a) => a.is_unique_local(),
@@ -265,7 +271,7 @@ async fn measure(near: Option<(SocketAddr, BaselineKind)>, wait: Duration) -> Op
     let (to, what) = near?;
     let limit = match what {
         BaselineKind::Declared => wait,
-        _ => wait.min(UNASKED_WAIT),
+        _ => wait.min(IMPLICIT_WAIT),
     };
     let mut dialed = tcp::connect(&[to.ip()], to.port(), limit).await;
     let outcome = dialed.connect.attempts.pop()?.outcome;
@@ -277,7 +283,7 @@ async fn controls(hosts: &[HostPort], means: &NetworkClients) -> Vec<Control> {
     join_all(hosts.map(|host| control(host, means))).await
 }
 
-/// Other hosts that are tried.
+/// Upper bound of the control hosts.
 const MAX_CONTROLS: usize = 8;
 
 async fn control(host: &HostPort, means: &NetworkClients) -> Control {
@@ -297,28 +303,28 @@ async fn control(host: &HostPort, means: &NetworkClients) -> Control {
     control
 }
 
-/// Why it is not known what this place says of an EIP of its own, and what that would tell.
-fn claim_missing(vantage: &Vantage, told: &ClusterInput) -> Option<(String, &'static str)> {
+/// Why it is unknown whether this pod or node has its own EIP, and what that would show. `None`: it is known.
+fn claim_missing(vantage: &Vantage, cluster: &ClusterInput) -> Option<(String, &'static str)> {
     let is_pod = matches!(vantage.network, NetworkView::Pod | NetworkView::PodOrNode);
     if is_pod && vantage.pod_eip.is_none() {
-        let reason = match &told.pod {
+        let reason = match &cluster.pod {
             PodInput::Nothing(reason) => format!(
-                "there is no {POD_ANNOTATIONS}, network.pod_annotations names no file, and the cluster does not tell of this pod: {reason}"
+                "{POD_ANNOTATIONS} does not exist, network.pod_annotations is not set, and the API server does not return this pod: {reason}"
             ),
             PodInput::NotAsked | PodInput::Annotations(_) => {
-                format!("there is no {POD_ANNOTATIONS}, and network.pod_annotations names no file")
+                format!("{POD_ANNOTATIONS} does not exist, and network.pod_annotations is not set")
             }
         };
         return Some((reason, "whether this pod has an EIP of its own"));
     }
     if !is_pod && vantage.node_external_ips.is_empty() {
-        let reason = match &told.node {
+        let reason = match &cluster.node {
             NodeInput::NotAsked => "network.node_external_ips is empty".to_owned(),
             NodeInput::Nothing(reason) => format!(
-                "network.node_external_ips is empty, and the cluster does not tell of this Node: {reason}"
+                "network.node_external_ips is empty, and the API server does not return this Node: {reason}"
             ),
             NodeInput::Facts(_) => {
-                "network.node_external_ips is empty, and the Node has no ExternalIP, which not every cloud writes there".to_owned()
+                "network.node_external_ips is empty, and the Node has no ExternalIP (not every cloud sets one)".to_owned()
             }
         };
         return Some((reason, "whether this node has an EIP of its own"));
@@ -326,44 +332,44 @@ fn claim_missing(vantage: &Vantage, told: &ClusterInput) -> Option<(String, &'st
     None
 }
 
-/// What there is no evidence of, why, and what it would have told.
+/// The signals without evidence, each with the reason and what it would have shown.
 fn missing(
     vantage: &Vantage,
-    wish: &Network,
-    told: &ClusterInput,
+    config: &Network,
+    cluster: &ClusterInput,
     kernel_fault: Option<String>,
 ) -> Vec<Missing> {
     let mut missing = Vec::new();
-    let mut note = |signal, reason: String, would_tell: &str| {
+    let mut note = |signal, reason: String, would_show: &str| {
         missing.push(Missing {
             signal,
             reason,
-            would_show: would_tell.to_owned(),
+            would_show: would_show.to_owned(),
         });
     };
     if let Some(fault) = kernel_fault {
         note(
             Signal::Route,
             fault,
-            "whether a tunnel of this host carries a path, and whether there is a route at all",
+            "whether a path goes through a tunnel of this host, and whether there is a route at all",
         );
     }
-    let would_tell = "the VPC's ranges and whether this machine has a public address";
+    let would_show = "the VPC's ranges and whether this machine has a public address";
     match &vantage.metadata {
         Metadata::NotRequested { reason } => {
             let reason = match reason {
                 MetadataSkip::Off => "network.metadata is off".to_owned(),
                 MetadataSkip::ProviderUnknown => {
-                    "no firmware and no providerID names a cloud; set network.metadata to have one asked".to_owned()
+                    "neither the firmware nor the providerID names a cloud; set network.metadata to query one".to_owned()
                 }
-                MetadataSkip::ProviderUnread => "this cloud's service is not read".to_owned(),
+                MetadataSkip::ProviderUnread => "the metadata service of this cloud is not supported".to_owned(),
             };
-            note(Signal::Metadata, reason, would_tell);
+            note(Signal::Metadata, reason, would_show);
         }
         Metadata::NoAnswer { fault, .. } => note(
             Signal::Metadata,
-            format!("no answer: {fault} (pods are often kept from it)"),
-            would_tell,
+            format!("no answer: {fault} (pods often have no access)"),
+            would_show,
         ),
         Metadata::Answered { .. } => {}
     }
@@ -376,41 +382,41 @@ fn missing(
     }
     let is_seen = vantage.egress.iter().any(|t| t.seen().is_some());
     if !is_seen {
-        let reason = if wish.egress.echo.is_empty() {
+        let reason = if config.egress.echo.is_empty() {
             "no request is sent unless network.egress.echo names an HTTP echo"
         } else {
-            "none of the hosts in network.egress.echo gave an answer"
+            "none of the hosts in network.egress.echo answered"
         };
         note(
             Signal::Egress,
             reason.to_owned(),
-            "the public address that our packets come from: it tells SNAT from an EIP",
+            "the public source address of our packets, which distinguishes SNAT from an EIP",
         );
     }
-    if let Some((reason, would_tell)) = claim_missing(vantage, told) {
-        note(Signal::Claim, reason, would_tell);
+    if let Some((reason, would_show)) = claim_missing(vantage, cluster) {
+        note(Signal::Claim, reason, would_show);
     }
     let baseline = vantage.baseline.as_ref();
     if baseline.is_none_or(|b| b.outcome.done().is_none()) {
         let reason = match baseline {
             Some(baseline) => format!(
-                "{} {} gave no connection; network.baseline names another",
+                "no connection to {} {}; set network.baseline to another destination",
                 baseline.what.describe(),
                 baseline.to
             ),
-            None => "no near destination is known; network.baseline names one".to_owned(),
+            None => "no nearby destination is known; set network.baseline to one".to_owned(),
         };
         note(
             Signal::SegmentSize,
             reason,
-            "whether segments are smaller on a path than they are nearby, as in a tunnel",
+            "whether segments on a path are smaller than nearby, as in a tunnel",
         );
     }
     if vantage.controls.is_empty() {
         note(
             Signal::Control,
             "network.controls is empty".to_owned(),
-            "whether other public hosts answer when a registry does not: it tells a missing way out from a firewall",
+            "whether other public hosts answer when a registry does not, which distinguishes missing internet egress from a firewall",
         );
     }
     missing

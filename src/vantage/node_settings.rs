@@ -1,4 +1,5 @@
-//! Where we stand: how the network is used from here, and what is seen of it.
+//! Reads the node's settings (resolver, hosts file, trusted roots, kubelet's credentials) and builds the vantage point
+//! from them.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -7,7 +8,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use super::clients::NetworkClients;
-use super::{ClusterInput, look_around};
+use super::{ClusterInput, observe};
 use crate::config::Network;
 use crate::containerd::{self, BaseTrust, Settings};
 use crate::credentials::node::NodeCredentials;
@@ -16,7 +17,7 @@ use crate::net::netlink::Netlink;
 use crate::net::resolv::{ResolverConfig, ResolverConfigError};
 use crate::net::roots::{self, NodeBundle, RootsError, RootsPlace};
 
-/// containerd's files, as a configuration names them.
+/// The paths of containerd's files, from the configuration.
 pub fn containerd_files(network: &Network) -> containerd::Request {
     containerd::Request {
         hosts_dir: network.hosts_dir.clone(),
@@ -33,32 +34,37 @@ pub fn containerd_files(network: &Network) -> containerd::Request {
 const RESOLV_CONF: &str = "/etc/resolv.conf";
 const HOSTS_FILE: &str = "/etc/hosts";
 
-/// What was named and can't be used.
+/// Why a configured file can't be used.
 #[derive(Debug, thiserror::Error)]
 pub enum NodeSettingsError {
+    /// The resolver's configuration or the hosts file.
     #[error(transparent)]
     Resolver(#[from] ResolverConfigError),
+    /// A file of trusted roots.
     #[error(transparent)]
     Roots(#[from] RootsError),
 }
 
-/// What the wishes come to.
+/// The node's settings, read from the configured files.
 #[derive(Debug)]
 pub struct NodeSettings {
+    /// For requests that observe the vantage point.
     pub means: NetworkClients,
+    /// The trusted roots for registries without settings of their own.
     pub trust: BaseTrust,
+    /// Where the node's own credentials are.
     pub node_credentials: NodeCredentials,
-    /// Why the node's roots are not those in use; `None`: they are, or nobody has named them.
-    roots_unseen: Option<String>,
+    /// Why the node's roots are not in use. `None`: they are, or none are configured.
+    roots_not_observed: Option<String>,
     has_node_roots: bool,
 }
 
 impl NodeSettings {
-    /// Reads the files that a configuration names. `wait` is the longest for any single answer; `settings` say
-    /// where containerd has its roots.
+    /// Reads the configured files. `wait` is the timeout of each single step; `settings` has the location of
+    /// containerd's roots.
     ///
     /// # Errors
-    /// When one that was named can't be used.
+    /// If a configured file can't be used.
     pub fn load(
         network: &Network,
         wait: Duration,
@@ -75,7 +81,7 @@ impl NodeSettings {
         }
         let of_unit = &settings.roots;
         let root = network.host_root.as_deref();
-        // Of a node that is mounted, the one or the other.
+        // If the node's root is mounted: the path from containerd's unit, else the configured bundle.
         let named = of_unit.named();
         let bundle = named
             .filter(|_| root.is_some())
@@ -104,35 +110,36 @@ impl NodeSettings {
                 root: network.host_root.clone(),
             },
             has_node_roots: loaded.node == Some(Ok(())),
-            roots_unseen: loaded.node.and_then(Result::err),
+            roots_not_observed: loaded.node.and_then(Result::err),
         })
     }
 
-    /// The kernel's view; `None` where it can't be asked, which is told as missing evidence.
+    /// A netlink socket to the kernel. `None`: it can't be opened; the report then lists routes as missing evidence.
     pub async fn netlink() -> Option<Arc<Netlink>> {
         match Netlink::open().await {
             Ok(netlink) => Some(Arc::new(netlink)),
             Err(error) => {
-                tracing::debug!(%error, "the kernel's routes can't be asked for");
+                tracing::debug!(%error, "can't open a netlink socket to read the kernel's routes");
                 None
             }
         }
     }
 
-    /// Looks around.
+    /// Completes the vantage: routes, metadata service, baseline, controls and egress address. Sends the requests in
+    /// parallel.
     pub async fn look(
         &self,
         base: Vantage,
         network: &Network,
-        told: &ClusterInput,
+        cluster: &ClusterInput,
         netlink: Option<Arc<Netlink>>,
     ) -> Vantage {
         let environment = |name: &str| std::env::var(name).ok();
         let (netlink, means) = (netlink.as_deref(), &self.means);
-        look_around(base, network, told, netlink, means, environment).await
+        observe(base, network, cluster, netlink, means, environment).await
     }
 
-    /// What can be told without asking anybody.
+    /// The vantage as far as it is known without a request.
     pub fn vantage(&self, settings: &Settings) -> Vantage {
         let mut vantage = vantage(&self.means.resolver, settings, &|name| {
             std::env::var(name).ok()
@@ -142,14 +149,14 @@ impl NodeSettings {
                 .not_observed_because
                 .push(NotObservedReason { what, reason });
         };
-        let of_credentials = self.node_credentials.unseen();
+        let of_credentials = self.node_credentials.not_observed();
         let are_known = of_credentials.is_empty();
         if self.node_credentials != NodeCredentials::default() {
             for reason in of_credentials {
                 because(NotObserved::NodeCredentials, reason);
             }
         }
-        if let Some(reason) = &self.roots_unseen {
+        if let Some(reason) = &self.roots_not_observed {
             because(NotObserved::NodeRoots, reason.clone());
         }
         vantage
@@ -164,8 +171,8 @@ impl NodeSettings {
     }
 }
 
-/// Where we stand, as far as the environment tells: Kubernetes sets KUBERNETES_SERVICE_HOST in
-/// every pod; HOST_IP and POD_IP are what a manifest sets from the downward API.
+/// The vantage as far as the environment shows it. Kubernetes sets KUBERNETES_SERVICE_HOST in every pod; our manifests
+/// set HOST_IP and POD_IP from the downward API.
 fn vantage(
     resolver: &ResolverConfig,
     settings: &Settings,
@@ -181,29 +188,29 @@ fn vantage(
         (Some(_), Some(_), Some(_)) => NetworkView::Pod,
         (Some(_), _, _) => NetworkView::PodOrNode,
     };
-    let mut unseen = vec![NotObserved::NodeCredentials];
+    let mut not_observed = vec![NotObserved::NodeCredentials];
     if !settings.knows_mirrors() {
-        unseen.push(NotObserved::Mirrors);
+        not_observed.push(NotObserved::Mirrors);
     }
     if !settings.proxies.settings().is_containerds {
-        unseen.push(NotObserved::Proxy);
+        not_observed.push(NotObserved::Proxy);
     }
-    // Where containerd runs beside us, its roots and its resolver are those that are here.
+    // If containerd runs on this machine, its roots and its resolver are those of this machine.
     let is_beside = network == NetworkView::Machine && containerd::start::started_here().is_some();
     if !is_beside {
-        unseen.push(NotObserved::NodeRoots);
+        not_observed.push(NotObserved::NodeRoots);
     }
     let has_its_resolver = is_beside && resolver.source == RESOLV_CONF;
     if network != NetworkView::Node && !has_its_resolver {
-        unseen.push(NotObserved::NodeResolver);
+        not_observed.push(NotObserved::NodeResolver);
     }
-    unseen.push(NotObserved::ImageStore);
+    not_observed.push(NotObserved::ImageStore);
     Vantage {
         network,
         nameservers: resolver.nameservers.clone(),
         resolver_source: resolver.source.clone(),
         resolver_emulated: "go".to_owned(),
-        not_observed: unseen,
+        not_observed,
         ..Vantage::default()
     }
 }

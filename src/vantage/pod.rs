@@ -1,35 +1,37 @@
-//! What the annotations of our own pod say of its EIP, from a downward API volume: a file of all
-//! annotations (`metadata.annotations`), or of the allocated address alone
-//! (`metadata.annotations['yangtse.io/allocated-ipv4-eip']`). Nothing else of it is kept.
+//! Reads our own pod's EIP (Elastic IP) from its annotations, from a downward API volume: a file with all annotations
+//! (`metadata.annotations`), or with the allocated address only
+//! (`metadata.annotations['yangtse.io/allocated-ipv4-eip']`). Other annotations are not kept.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
 use crate::model::network::PodEip;
 
-/// The keys of Huawei Cloud's and Alibaba Cloud's network plugins.
+/// Keys that request an EIP, of the network plugins of Huawei Cloud and Alibaba Cloud.
 const WANTED: &[&str] = &[
     "yangtse.io/pod-with-eip",
     "network.alibabacloud.com/pod-with-eip",
     "k8s.aliyun.com/pod-with-eip",
     "k8s.aliyun.com/eci-with-eip",
 ];
-/// An EIP that is there already is asked for by its id.
+/// Keys that request an existing EIP by its ID.
 const BY_ID: &[&str] = &["yangtse.io/eip-id", "k8s.aliyun.com/pod-eip-instanceid"];
+/// Keys with the allocated address, written by the plugins.
 const ALLOCATED: &[&str] = &[
     "yangtse.io/allocated-ipv4-eip",
     "network.alibabacloud.com/allocated-eipAddress",
     "k8s.aliyun.com/allocated-eipAddress",
 ];
+/// Keys with the EIP's bandwidth in Mbit/s.
 const BANDWIDTH: &[&str] = &[
     "yangtse.io/eip-bandwidth-size",
     "network.alibabacloud.com/eip-bandwidth",
     "k8s.aliyun.com/eip-bandwidth",
 ];
 
-/// Reads the file.
+/// Reads the content of a file. `source` names it in reports.
 pub fn read(text: &str, source: &str) -> PodEip {
-    // A file of one annotation is empty until that is there.
+    // A file with one annotation only is empty until the annotation is set.
     if !text.contains('=') {
         let allocated = Some(text.trim()).filter(|value| !value.is_empty());
         return PodEip {
@@ -39,13 +41,13 @@ pub fn read(text: &str, source: &str) -> PodEip {
     }
     let annotations = text.lines().filter_map(|line| {
         let (key, quoted) = line.split_once('=')?;
-        // The kubelet writes values with Go's %q, which JSON reads but for rare escapes.
+        // The kubelet writes values with Go's %q, which is valid JSON except for rare escapes.
         Some((key.to_owned(), serde_json::from_str(quoted).ok()?))
     });
     of_annotations(&annotations.collect(), source)
 }
 
-/// Of all annotations of the pod.
+/// Reads all annotations of the pod. `source` names their origin in reports.
 pub fn of_annotations(annotations: &BTreeMap<String, String>, source: &str) -> PodEip {
     let of = |keys: &[&str]| {
         let value = keys.iter().find_map(|key| annotations.get(*key))?.trim();
@@ -63,15 +65,16 @@ fn eip_at(allocated: Option<&str>) -> PodEip {
     let address = allocated.map(str::parse);
     PodEip {
         allocated: address.clone().and_then(Result::ok),
-        // Not repeated: who names another file by mistake may have named a secret one.
+        // The value is not repeated: the configured path may be that of a secret by mistake.
         problem: address
             .and_then(Result::err)
-            .map(|_| "what it holds for the EIP is no address".to_owned()),
+            .map(|_| "the value for the EIP is not an IP address".to_owned()),
         ..PodEip::default()
     }
 }
 
-/// How long process 1 runs, by proc_pid_stat(5) and proc_uptime(5).
+/// How long process 1 has been running, from the content of `/proc/1/stat` and `/proc/uptime` (proc_pid_stat(5),
+/// proc_uptime(5)). `None`: they can't be parsed, or contradict each other.
 pub fn age(stat: &str, uptime: &str, ticks_per_second: u64) -> Option<Duration> {
     // The command's name is in parentheses, and may hold any character.
     let after_name = stat.rsplit_once(')')?.1;

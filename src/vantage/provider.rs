@@ -1,11 +1,11 @@
-//! Who runs the network: pure looks at what names a cloud.
+//! Detects the cloud that runs the network, from firmware, the node's providerID or the name servers. Pure.
 
 use std::net::{IpAddr, SocketAddr};
 
 use crate::model::network::{Provider, ProviderBy, ProviderSign};
 use crate::model::text::printable;
 
-/// The files of /sys/class/dmi/id that everybody may read.
+/// Files of /sys/class/dmi/id that any user may read.
 pub(super) const DMI_FIELDS: &[&str] = &[
     "chassis_asset_tag",
     "sys_vendor",
@@ -13,9 +13,9 @@ pub(super) const DMI_FIELDS: &[&str] = &[
     "bios_vendor",
 ];
 
-/// What firmware says of a machine in each cloud (cloud-init's ds-identify goes by the same).
+/// The firmware's values in each cloud (cloud-init's ds-identify uses the same).
 const DMI: &[(&str, &str, Provider)] = &[
-    // Before OpenStack's own, which these have in their other fields.
+    // These precede OpenStack's values, which such machines have in other fields.
     ("chassis_asset_tag", "HUAWEICLOUD", Provider::Huawei),
     ("chassis_asset_tag", "OpenTelekomCloud", Provider::Otc),
     (
@@ -39,23 +39,23 @@ const DMI: &[(&str, &str, Provider)] = &[
     ("sys_vendor", "OpenStack Foundation", Provider::Openstack),
 ];
 
-/// By firmware; each field with its value.
+/// Detects the cloud from firmware fields and their values.
 pub(super) fn by_dmi(fields: &[(&str, String)]) -> Option<ProviderSign> {
     DMI.iter().find_map(|(field, value, provider)| {
-        let (_, said) = fields
+        let (_, found) = fields
             .iter()
-            .find(|(name, said)| name == field && said.trim() == *value)?;
+            .find(|(name, found)| name == field && found.trim() == *value)?;
         Some(ProviderSign {
             provider: *provider,
             by: ProviderBy::Dmi {
                 field: (*field).to_owned(),
-                value: printable(said.trim()),
+                value: printable(found.trim()),
             },
         })
     })
 }
 
-/// By `spec.providerID` of the node.
+/// Detects the cloud from the node's `spec.providerID`.
 pub(super) fn by_provider_id(id: &str) -> Option<ProviderSign> {
     let provider = match id.split_once("://") {
         Some(("aws", _)) => Provider::Aws,
@@ -65,7 +65,7 @@ pub(super) fn by_provider_id(id: &str) -> Option<ProviderSign> {
         Some(("huaweicloud", _)) => Provider::Huawei,
         Some(("alicloud", _)) => Provider::Alibaba,
         Some(_) => return None,
-        // Alibaba's is REGION.INSTANCE: cn-hangzhou.i-bp1….
+        // Alibaba Cloud's form is REGION.INSTANCE: cn-hangzhou.i-bp1….
         None => {
             let (region, instance) = id.split_once('.')?;
             (region.contains('-') && instance.starts_with("i-")).then_some(Provider::Alibaba)?
@@ -77,7 +77,7 @@ pub(super) fn by_provider_id(id: &str) -> Option<ProviderSign> {
     })
 }
 
-/// By the name servers that a subnet of Huawei Cloud has by default, in 100.125.0.0/16: a hint.
+/// A weak sign of Huawei Cloud: the default name servers of its subnets, in 100.125.0.0/16.
 pub(super) fn by_nameservers(servers: &[SocketAddr]) -> Option<ProviderSign> {
     let is_huaweis = |server: &SocketAddr| match server.ip() {
         IpAddr::V4(address) => address.octets()[..2] == [100, 125],

@@ -1,5 +1,5 @@
-//! What the pods of a node pull: from their specs and statuses the set of images to be checked, one
-//! for each registry, repository and credential. Pure.
+//! Selects the images to check from the specs and statuses of a node's pods: one for each registry, repository and
+//! credential. Pure.
 
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
@@ -13,23 +13,27 @@ use crate::model::reference::Reference;
 use crate::model::text::printable;
 use crate::model::workload::{ContainerKind, PullPolicy, SecretRefs};
 
-/// Which pods and images count, as the operator wishes.
+/// Which pods and images are checked, from the configuration.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Scope {
-    /// By the domain of an image: `docker.io`, `*.example.com`.
+    /// Matched against the domain of an image, for instance `docker.io` or `*.example.com`.
     pub registries: Patterns,
+    /// Matched against the pod's namespace.
     pub namespaces: Patterns,
-    /// Those whose pods belong to the platform: told apart, and not checked.
+    /// Namespaces of the platform's own pods: their images are listed separately and not checked.
     pub platform_namespaces: Vec<String>,
+    /// Upper bound of the images to check (`kubernetes.max_targets`).
     pub most: usize,
 }
 
-/// Names that count: of those that match `include`, all that do not match `exclude`. `*` stands for any
-/// characters, also none.
+/// Selects names that match a pattern of `include` and none of `exclude`. `*` matches any number of characters,
+/// including none.
 #[derive(Clone, Debug, Deserialize, Eq, JsonSchema, PartialEq)]
 #[serde(default, deny_unknown_fields)]
 pub struct Patterns {
+    /// Default: `*`, all names.
     pub include: Vec<String>,
+    /// Default: empty. Has precedence over `include`.
     pub exclude: Vec<String>,
 }
 
@@ -43,6 +47,7 @@ impl Default for Patterns {
 }
 
 impl Patterns {
+    /// Whether the name is selected.
     pub fn admit(&self, name: &str) -> bool {
         let any = |patterns: &[String]| patterns.iter().any(|pattern| matches(pattern, name));
         any(&self.include) && !any(&self.exclude)
@@ -58,7 +63,7 @@ fn matches(pattern: &str, name: &str) -> bool {
     };
     let (between, last) = rest.rsplit_once('*').unwrap_or(("", rest));
     for part in between.split('*') {
-        // The first one leaves most for the rest.
+        // The first match leaves the most for the remaining parts.
         let Some((_, after)) = left.split_once(part) else {
             return false;
         };
@@ -67,48 +72,57 @@ fn matches(pattern: &str, name: &str) -> bool {
     left.ends_with(last)
 }
 
-/// What a node's pods come to.
+/// The images that a node's pods use.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Discovered {
-    /// To be checked, those first that pods wait for.
+    /// To be checked; those that pods wait for are first, then those that most containers use.
     pub wanted: Vec<Wanted>,
-    /// Of the platform's own pods, and of no other.
+    /// Used only by the platform's own pods; not checked.
     pub platform: Vec<Wanted>,
-    /// Beyond the most that are checked, by name.
+    /// Names of those that exceed [`Scope::most`]; not checked.
     pub over: Vec<String>,
-    /// Images whose registry or namespace does not count.
+    /// Number of containers whose registry or namespace is not selected.
     pub out_of_scope: usize,
-    /// What is no image name, with the place where it stands.
+    /// Invalid image references: namespace, pod, container and the error.
     pub malformed: Vec<String>,
 }
 
-/// Images of one repository with one credential; one of them stands for all.
+/// The images of one repository with one credential. One of them is checked for all.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Wanted {
-    /// The same as long as anybody wants it.
+    /// `registry/repository`, with pull secrets followed by `@namespace/secret+secret`. Stable while any pod uses it.
     pub name: String,
+    /// The image that is checked.
     pub witness: Reference,
-    /// `None`: nobody's Secret.
+    /// The pull secrets of the pods. `None`: they have none.
     pub secrets: Option<SecretRefs>,
+    /// The containers that use these images, sorted.
     pub uses: Vec<Use>,
 }
 
-/// Who wants it.
+/// A container or image volume that uses an image. Texts are printable.
 #[derive(Clone, Debug, Eq, Ord, PartialEq, PartialOrd)]
 pub struct Use {
+    /// Namespace of the pod.
     pub namespace: String,
+    /// Name of the pod.
     pub pod: String,
+    /// Name of the container or the volume.
     pub container: String,
+    /// Which list of the pod's `spec` it is in.
     pub kind: ContainerKind,
+    /// The pull policy; if not set, the default for the tag.
     pub policy: PullPolicy,
+    /// The normalized reference.
     pub image: String,
+    /// It waits for the image after a failed pull.
     pub waits: bool,
     /// The image is on the node.
     pub is_present: bool,
 }
 
 impl Use {
-    /// That of a container that has this image.
+    /// The use of `image` by a container of `pod`.
     pub fn of(pod: &Pod, container: &Container, image: &Reference) -> Self {
         let policy = policy(container, image);
         let rank = Rank::of(container, policy);
@@ -124,8 +138,8 @@ impl Use {
         }
     }
 
-    /// Whether it would be started without a request to a registry. `None`: the kubelet of this version may
-    /// verify by a pull that the pod may use an image which is there, or the version is not known.
+    /// Whether the container would start without a request to a registry. `None`: unknown, because the kubelet of this
+    /// version may verify by a pull that the pod may use an image that is present, or because the version is unknown.
     pub fn needs_no_pull(&self, kubelet: Option<&KubeletVersion>) -> Option<bool> {
         match self.policy {
             PullPolicy::Never => Some(true),
@@ -143,13 +157,13 @@ fn policy(container: &Container, image: &Reference) -> PullPolicy {
 }
 
 impl Wanted {
-    /// A pod waits for it.
+    /// Whether a container waits for it after a failed pull.
     pub fn is_waited_for(&self) -> bool {
         self.uses.iter().any(|one| one.waits)
     }
 }
 
-/// What the pods of a node pull.
+/// Groups the images of a node's pods; pods that have ended are skipped.
 pub fn discover<'a>(pods: impl IntoIterator<Item = &'a Pod>, scope: &Scope) -> Discovered {
     let mut found = Discovered::default();
     let mut groups: BTreeMap<String, RepositoryUse> = BTreeMap::new();
@@ -163,8 +177,8 @@ pub fn discover<'a>(pods: impl IntoIterator<Item = &'a Pod>, scope: &Scope) -> D
                 Err(error) => {
                     let (namespace, pod) = (printable(&pod.namespace), printable(&pod.name));
                     let container = printable(&container.name);
-                    let place = format!("{namespace}/{pod}, container {container}: {error}");
-                    found.malformed.push(place);
+                    let problem = format!("{namespace}/{pod}, container {container}: {error}");
+                    found.malformed.push(problem);
                     continue;
                 }
             };
@@ -174,7 +188,7 @@ pub fn discover<'a>(pods: impl IntoIterator<Item = &'a Pod>, scope: &Scope) -> D
                 found.out_of_scope += 1;
                 continue;
             }
-            // Nobody asks a registry for it, here or on another node.
+            // It is never pulled, on this node or another.
             if policy(container, &reference) == PullPolicy::Never {
                 continue;
             }
@@ -198,7 +212,7 @@ pub fn discover<'a>(pods: impl IntoIterator<Item = &'a Pod>, scope: &Scope) -> D
             wanted.extend(group.wanted(name));
         }
     }
-    // Those that somebody waits for, then those that most pods want.
+    // First those that a container waits for, then those with the most uses.
     wanted.sort_by_key(|one: &Wanted| (!one.is_waited_for(), Reverse(one.uses.len())));
     let over = wanted.split_off(wanted.len().min(scope.most));
     found.over = over.into_iter().map(|one| one.name).collect();
@@ -224,12 +238,13 @@ fn name(reference: &Reference, secrets: Option<&SecretRefs>) -> String {
 struct RepositoryUse {
     secrets: Option<SecretRefs>,
     is_platform: bool,
-    /// By what makes one a better witness.
+    /// The first one is checked.
     images: BTreeMap<(Reverse<Rank>, String), Reference>,
     uses: Vec<Use>,
 }
 
-/// A pull that is waited for tells most; then one that the registry is asked for at each start.
+/// Which image of a repository is checked: preferably one that a container waits for, then one that is pulled at each
+/// start.
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
 enum Rank {
     Present,
@@ -367,7 +382,7 @@ mod tests {
         assert_eq!(found.wanted[0].witness.to_string(), "r.test/app:3");
         let older: KubeletVersion = "v1.34.1".parse().unwrap();
         let newer: KubeletVersion = "v1.35.0".parse().unwrap();
-        // What one of each needs, with a kubelet of a version.
+        // `needs_no_pull` of one use of each, for a version of the kubelet.
         let needs = |kubelet: Option<&KubeletVersion>| -> Vec<Option<bool>> {
             let of = |wanted: &Wanted| {
                 let mut uses = wanted.uses.iter();
@@ -378,7 +393,7 @@ mod tests {
         assert!(found.wanted[0].is_waited_for() && !found.wanted[2].is_waited_for());
         let (no, yes) = (Some(false), Some(true));
         assert_eq!(needs(Some(&older)), [yes, yes, no]);
-        // It may be verified by a pull that the pod may use what is there.
+        // The kubelet may verify by a pull that the pod may use an image that is present.
         assert_eq!(needs(Some(&newer)), [None, None, no]);
         assert_eq!(needs(None), [None, None, no]);
         let waiting = &found.wanted[0].uses[0];

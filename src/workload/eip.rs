@@ -1,5 +1,5 @@
-//! The annotations by which a pod of CCE Turbo or Autopilot asks for a public address of its own
-//! (Huawei Cloud, CCE user guide, "Configuring an EIP for a Pod": cce_10_0734, cce_11_0734).
+//! Checks the annotations by which a pod in CCE Turbo or Autopilot requests an EIP of its own (Huawei Cloud, CCE user
+//! guide, "Configuring an EIP for a Pod": cce_10_0734, cce_11_0734).
 
 use serde_json::{Map, Value};
 use strsim::levenshtein;
@@ -9,10 +9,10 @@ use crate::model::workload::{EipFault, EipProblem};
 
 const PREFIX: &str = "yangtse.io/";
 
-/// `true` or `false`; without `true` the others do nothing.
+/// `true` or `false`; unless it is `true`, the others have no effect.
 const POD_WITH_EIP: &str = "yangtse.io/pod-with-eip";
 
-/// Every key of the plugin, without its prefix.
+/// All keys of the network plugin, without the prefix.
 const KEYS: &[&str] = &[
     "pod-with-eip",
     "eip-bandwidth-size",
@@ -31,10 +31,10 @@ const KEYS: &[&str] = &[
     "enable-pod-network-status",
 ];
 
-/// Those that a shared bandwidth takes beside it.
+/// Keys that are allowed together with a shared bandwidth.
 const WITH_SHARED: &[&str] = &["pod-with-eip", "eip-network-type", "eip-bandwidth-id"];
 
-/// Looks over the annotations of a pod, or of a template of pods.
+/// Checks the annotations of a pod or of a pod template.
 pub fn check(annotations: &Map<String, Value>) -> Vec<EipProblem> {
     let mut problems = Vec::new();
     let mut note = |key: &str, fault| {
@@ -56,7 +56,7 @@ pub fn check(annotations: &Map<String, Value>) -> Vec<EipProblem> {
             Some(text) => judge(name, text, by_traffic),
             None => Some(EipFault::InvalidValue {
                 value: shown(value),
-                wanted: "it in quotes: annotations are strings, and the API server refuses others"
+                wanted: "it in quotes: the API server accepts only strings as annotations"
                     .to_owned(),
             }),
         };
@@ -72,14 +72,14 @@ pub fn check(annotations: &Map<String, Value>) -> Vec<EipProblem> {
             }
         }
     }
-    // Those that shape an EIP which only `pod-with-eip` asks for; these two name one that is there.
+    // Keys that configure an EIP which only `pod-with-eip` requests; these two name an existing EIP.
     let shapes = |name: &&&str| {
         let is_own = name.starts_with("eip-") || name.starts_with("static-eip");
         is_own && !["eip-id", "eip-pool"].contains(*name)
     };
     let shaping = KEYS.iter().filter(shapes).filter(|name| has(name));
     let keys: Vec<String> = shaping.map(|name| format!("{PREFIX}{name}")).collect();
-    // One that is no string has been told already.
+    // A value that is not a string was reported above.
     let switch = annotations.get(POD_WITH_EIP);
     let is_off = switch.is_none_or(|value| matches!(value.as_str(), Some("false" | "")));
     if is_off && !keys.is_empty() && !has("eip-id") && !has("eip-pool") {
@@ -88,7 +88,7 @@ pub fn check(annotations: &Map<String, Value>) -> Vec<EipProblem> {
     problems
 }
 
-/// The keys of the plugin among these.
+/// The plugin's keys on a workload itself, where they have no effect. `None`: there are none.
 pub fn misplaced(kind: &str, annotations: &Map<String, Value>) -> Option<EipProblem> {
     let is_ours = |key: &&String| key.strip_prefix(PREFIX).is_some_and(|n| KEYS.contains(&n));
     let keys: Vec<String> = annotations.keys().filter(is_ours).cloned().collect();
@@ -98,7 +98,7 @@ pub fn misplaced(kind: &str, annotations: &Map<String, Value>) -> Option<EipProb
     })
 }
 
-/// One value by the table of the documentation.
+/// Checks one value against the table of the documentation.
 fn judge(name: &str, value: &str, by_traffic: bool) -> Option<EipFault> {
     let invalid = |wanted: &str| {
         Some(EipFault::InvalidValue {
@@ -146,7 +146,7 @@ fn judge(name: &str, value: &str, by_traffic: bool) -> Option<EipFault> {
             if (1..=64).contains(&value.chars().count()) && value.chars().all(fits) {
                 None
             } else {
-                invalid("1 to 64 of letters, digits, '-', '_' and '.'")
+                invalid("1 to 64 letters, digits, '-', '_' or '.'")
             }
         }
         "static-eip-expire-duration" => match value.parse::<jiff::SignedDuration>() {
@@ -166,7 +166,7 @@ fn is_word(value: &str) -> bool {
     !value.is_empty() && value.chars().all(fits)
 }
 
-/// The key that a mistyped one may stand for.
+/// The key that was probably meant by a mistyped one.
 fn typo(key: &str) -> Option<String> {
     let (prefix, name) = key.split_once('/')?;
     let is_ours = prefix == "yangtse.io";
@@ -186,11 +186,11 @@ fn shown(value: &Value) -> String {
     match value {
         Value::Bool(_) | Value::Number(_) => value.to_string(),
         Value::Null => "empty".to_owned(),
-        _ => "no string".to_owned(),
+        _ => "not a string".to_owned(),
     }
 }
 
-/// Kubernetes allows 256 KiB of annotations in all.
+/// Upper bound of the keys that are checked. Kubernetes allows 256 KiB of annotations in total.
 const MAX_KEYS: usize = 1000;
 
 #[cfg(test)]

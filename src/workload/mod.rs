@@ -1,4 +1,5 @@
-//! Kubernetes workloads: which images their pods pull, with which Secrets and by which policy.
+//! Reads Kubernetes workloads from manifests and from the API's objects: which images their pods pull, with which pull
+//! secrets and which pull policy. Pure.
 
 pub mod discovery;
 pub mod eip;
@@ -20,11 +21,12 @@ use crate::model::reference::Reference;
 use crate::model::text::{joined, printable};
 use crate::model::workload::{ContainerKind, PodUse, PullPolicy};
 
-/// Each container and image volume of a file's workloads with the image it wants, in order. Secrets and other
-/// objects beside them are passed over.
+/// Reads the workloads of a file (YAML or JSON): each container and image volume with its image, in order. Secrets and
+/// other objects are skipped. `path` is used in messages only.
 ///
 /// # Errors
-/// Which key of which document is wrong, and what to write there.
+/// If the file can't be parsed, has no workload, or has an invalid value. The message names the document and the key,
+/// and what to write there.
 pub fn read(bytes: &[u8], path: &str) -> Result<Vec<(Reference, PodUse)>, String> {
     let path = printable(path);
     let documents = documents::read(bytes).map_err(|reason| format!("{path}: {reason}"))?;
@@ -45,18 +47,18 @@ pub fn read(bytes: &[u8], path: &str) -> Result<Vec<(Reference, PodUse)>, String
             joined(others)
         };
         return Err(format!(
-            "{path} holds nothing that makes pods (it holds {found}); give a Pod, Deployment, StatefulSet, \
+            "{path} has no workload (it holds {found}); use a file with a Pod, Deployment, StatefulSet, \
              DaemonSet, Job, CronJob or another manifest with spec.template.spec.containers"
         ));
     }
     Ok(uses)
 }
 
-/// What documents hold.
+/// The content of all documents.
 #[derive(Default)]
 struct Found {
     uses: Vec<(Reference, PodUse)>,
-    /// The kinds of what makes no pods.
+    /// Kinds of objects that are not workloads.
     others: BTreeSet<String>,
 }
 
@@ -94,7 +96,7 @@ impl Found {
                 };
                 self.uses.extend(manifest.read(path)?);
             }
-            None if MAKERS.contains(&kind) => {
+            None if WORKLOADS.contains(&kind) => {
                 let key = if kind == "Pod" {
                     "spec"
                 } else {
@@ -112,7 +114,7 @@ impl Found {
     }
 }
 
-/// Where an object has its pods, and the path of keys to there.
+/// The pod template in an object, with the key path to it.
 fn pod_of<'a>(object: &'a Map<String, Value>, kind: &str) -> Option<(&'a Value, &'static str)> {
     let has_containers = |pod: &Value| pod.pointer("/spec/containers").is_some();
     let spec = object.get("spec");
@@ -126,11 +128,11 @@ fn pod_of<'a>(object: &'a Map<String, Value>, kind: &str) -> Option<(&'a Value, 
         _ => {}
     }
     let template = spec?.get("template")?;
-    let is_pods = MAKERS.contains(&kind) || has_containers(template);
+    let is_pods = WORKLOADS.contains(&kind) || has_containers(template);
     is_pods.then_some((template, "spec.template."))
 }
 
-/// A document that makes pods.
+/// A workload, or an item of a list.
 struct Manifest<'a> {
     object: &'a Map<String, Value>,
     kind: &'a str,
@@ -148,7 +150,7 @@ impl Manifest<'_> {
             (self.pod.get("metadata"), self.pod.get("spec"))
         };
         let spec = spec.and_then(Value::as_object).ok_or_else(|| {
-            self.wrong("spec", "is missing; a pod has a list of containers there")
+            self.wrong("spec", "is missing; it holds the pod's list of containers")
         })?;
         let own = |name: &str| {
             let metadata = self.object.get("metadata")?;
@@ -166,7 +168,7 @@ impl Manifest<'_> {
         let service_account = ["serviceAccountName", "serviceAccount"]
             .iter()
             .find_map(|name| spec.get(*name)?.as_str().filter(|n| !n.is_empty()));
-        // What its containers have in common; each has its own policy.
+        // The fields that all containers share; image and policy are set later.
         let pod = PodUse {
             path: path.to_owned(),
             kind: printable(self.kind),
@@ -200,13 +202,13 @@ impl Manifest<'_> {
             }
         }
         if uses.is_empty() {
-            return Err(self.wrong("spec.containers", "is empty; name at least one container"));
+            return Err(self.wrong("spec.containers", "is empty; add at least one container"));
         }
         uses.extend(self.image_volumes(spec, &pod)?);
         Ok(uses)
     }
 
-    /// How long a rollout may take: of a Deployment only.
+    /// How long a rollout may take; only a Deployment has this limit.
     fn progress_deadline(&self) -> Option<Duration> {
         let spec = self
             .object
@@ -216,7 +218,7 @@ impl Manifest<'_> {
         Some(Duration::from_secs(given.unwrap_or(PROGRESS_DEADLINE)))
     }
 
-    /// A list of the pod's `spec`; empty where there is none. `entry`: how one of it begins.
+    /// A list of the pod's `spec`; empty if absent. `entry` is an example of an entry for the message.
     fn list<'a>(
         &self,
         spec: &'a Map<String, Value>,
@@ -227,14 +229,14 @@ impl Manifest<'_> {
         match spec.get(list) {
             None | Some(Value::Null) => Ok(&[]),
             Some(Value::Array(items)) if items.len() > MAX_ITEMS => {
-                wrong("is longer than any pod's")
+                wrong(&format!("has more than {MAX_ITEMS} entries"))
             }
             Some(Value::Array(items)) => Ok(items),
-            Some(_) => wrong(&format!("is no list; write `{entry}` below it")),
+            Some(_) => wrong(&format!("is not a list; write `{entry}` below it")),
         }
     }
 
-    /// Images that are mounted (`volumes[].image`).
+    /// The images of `volumes[].image`.
     fn image_volumes(
         &self,
         spec: &Map<String, Value>,
@@ -247,7 +249,7 @@ impl Manifest<'_> {
                 None | Some(Value::Null) => continue,
                 Some(image @ Value::Object(_)) => image,
                 Some(_) => {
-                    let what = "is no object; write `image: {reference: …}`";
+                    let what = "is not an object; write `image: {reference: …}`";
                     return Err(self.wrong(&format!("{at}.image"), what));
                 }
             };
@@ -258,7 +260,7 @@ impl Manifest<'_> {
         Ok(volumes)
     }
 
-    /// An image with its policy, under these keys of an object.
+    /// Reads an image and its pull policy from the given keys of an object.
     fn image(
         &self,
         item: &Value,
@@ -270,7 +272,7 @@ impl Manifest<'_> {
     ) -> Result<(Reference, PodUse), String> {
         let image = self.text(item, at, image_key)?;
         let image = image.filter(|image| !image.is_empty()).ok_or_else(|| {
-            let what = "is missing; write for instance registry.example.com/team/app:1.0";
+            let what = "is missing; write, for instance, registry.example.com/team/app:1.0";
             self.wrong(&format!("{at}.{image_key}"), what)
         })?;
         let policy = match self.text(item, at, policy_key)? {
@@ -298,7 +300,9 @@ impl Manifest<'_> {
         match item.get(name) {
             None | Some(Value::Null) => Ok(None),
             Some(Value::String(text)) => Ok(Some(text.as_str())),
-            Some(_) => Err(self.wrong(&format!("{at}.{name}"), "is no string; put it in quotes")),
+            Some(_) => {
+                Err(self.wrong(&format!("{at}.{name}"), "is not a string; put it in quotes"))
+            }
         }
     }
 
@@ -324,11 +328,11 @@ impl Manifest<'_> {
     }
 }
 
-/// `progressDeadlineSeconds` of a Deployment that names none.
+/// Default of a Deployment's `progressDeadlineSeconds`.
 const PROGRESS_DEADLINE: u64 = 600;
 
-/// Kinds that make nothing but pods; others are looked at for a template.
-const MAKERS: &[&str] = &[
+/// Kinds of workloads. Objects of other kinds count if they have `spec.template.spec.containers`.
+const WORKLOADS: &[&str] = &[
     "Pod",
     "PodTemplate",
     "Deployment",
@@ -340,8 +344,10 @@ const MAKERS: &[&str] = &[
     "ReplicationController",
 ];
 
-/// A list in a list is odd enough.
+/// Upper bound for lists within lists.
 const MAX_DEPTH: usize = 3;
+
+/// Upper bound for the entries of a list in a pod's `spec`.
 const MAX_ITEMS: usize = 500;
 
 #[cfg(test)]
@@ -492,7 +498,7 @@ mod tests {
             ),
             (
                 "kind: Deployment\nspec: {template: {spec: {containers: {}}}}\n",
-                "spec.template.spec.containers is no list",
+                "spec.template.spec.containers is not a list",
             ),
             (
                 "kind: Pod\nspec: {containers: [{name: a}]}\n",
@@ -500,7 +506,7 @@ mod tests {
             ),
             (
                 "kind: Pod\nspec: {containers: [{image: 5}]}\n",
-                "spec.containers[0].image is no string",
+                "spec.containers[0].image is not a string",
             ),
             (
                 "kind: Pod\nspec: {containers: [{image: a, imagePullPolicy: always}]}\n",
@@ -512,7 +518,7 @@ mod tests {
             ),
             (
                 "kind: Pod\nspec: {containers: [{image: a}], volumes: [{image: b}]}\n",
-                "spec.volumes[0].image is no object",
+                "spec.volumes[0].image is not an object",
             ),
             (
                 "kind: Pod\nspec: {containers: [{image: a}], volumes: [{image: {reference: b, pullPolicy: x}}]}\n",
@@ -524,7 +530,7 @@ mod tests {
             ),
             (
                 "kind: Pod\nspec: {containers: [{image: a}], imagePullSecrets: x}\n",
-                "imagePullSecrets is no list",
+                "imagePullSecrets is not a list",
             ),
             (
                 "kind: Pod\nspec: {containers: [{image: 'https://a/b'}]}\n",

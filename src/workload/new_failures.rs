@@ -1,5 +1,5 @@
-//! Which pulls have begun to fail, or fail in another way than before: what a node looks at out of turn.
-//! Pure.
+//! Finds the pulls that have started to fail, or fail for another reason than before. A node checks them at once, ahead
+//! of its schedule. Pure.
 
 use std::collections::BTreeMap;
 
@@ -7,10 +7,10 @@ use super::pod::{Container, Pod, ReasonMessage};
 use super::reasons::STARTING;
 use crate::model::workload::ContainerKind;
 
-/// A pod's UID, and of it a container or image volume: one of each kind may have the same name.
+/// Identifies a container or image volume: the pod's UID, the kind and the name. A name is unique only within its kind.
 pub type ContainerKey = (String, ContainerKind, String);
 
-/// Containers that wait for their image, and how their pull failed last. As many as wait on this node.
+/// The containers of this node that wait for their image, each with its last failure.
 #[derive(Debug, Default)]
 pub struct Waiting {
     known: BTreeMap<ContainerKey, Failure>,
@@ -19,16 +19,18 @@ pub struct Waiting {
 #[derive(Debug, PartialEq)]
 struct Failure {
     image: String,
-    /// `None`: only that it waits for the next try is known.
+    /// `None`: it has only been observed in back-off.
     reason: Option<String>,
-    said: Option<u64>,
+    /// Hash of the message ([`ReasonMessage::of_try`]).
+    message: Option<u64>,
 }
 
-/// The state between two tries.
+/// The reason between two attempts.
 const BACK_OFF: &str = "ImagePullBackOff";
 
 impl Waiting {
-    /// Takes the pods of now, by UID; those containers whose pull has begun to fail, or fails otherwise.
+    /// Takes the current pods, by UID. Returns the containers whose pull has started to fail or fails for another
+    /// reason than before.
     pub fn news<'a>(
         &mut self,
         pods: impl IntoIterator<Item = (&'a String, &'a Pod)>,
@@ -57,36 +59,37 @@ impl Waiting {
     }
 }
 
-/// What is known of a container's pull now, and whether that is worth a look.
+/// The failure to remember for a container, and whether it is new.
 fn next(known: Option<Failure>, container: &Container) -> (Option<Failure>, bool) {
-    let said = container.waits();
-    let reason = said.map(|said| said.reason.as_str());
+    let why = container.waits();
+    let reason = why.map(|why| why.reason.as_str());
     if !container.waits_for_image() {
-        // It is tried again, or it is there.
-        let goes_on = !container.is_present && reason.is_some_and(|one| STARTING.contains(&one));
-        return (known.filter(|_| goes_on), false);
+        // The next attempt is running, or the image is present.
+        let is_retry = !container.is_present && reason.is_some_and(|one| STARTING.contains(&one));
+        return (known.filter(|_| is_retry), false);
     }
     let now = Failure {
         image: container.image.clone(),
         reason: reason
             .filter(|reason| *reason != BACK_OFF)
             .map(str::to_owned),
-        said: said.and_then(ReasonMessage::of_try),
+        message: why.and_then(ReasonMessage::of_try),
     };
     let Some(known) = known else {
         return (Some(now), true);
     };
-    // Between two tries, nothing is new.
+    // In back-off there is nothing new.
     if now.reason.is_none() {
         return (Some(known), false);
     }
     let is_same = known.reason.is_none() || known.reason == now.reason;
-    let says_same = known.said.is_none() || now.said.is_none() || known.said == now.said;
+    let has_same_message =
+        known.message.is_none() || now.message.is_none() || known.message == now.message;
     let merged = Failure {
-        said: now.said.or(known.said.filter(|_| is_same)),
+        message: now.message.or(known.message.filter(|_| is_same)),
         ..now
     };
-    (Some(merged), !(is_same && says_same))
+    (Some(merged), !(is_same && has_same_message))
 }
 
 #[cfg(test)]
@@ -115,7 +118,7 @@ mod tests {
         }
     }
 
-    /// One pod through these states: in which of them a look is worth while.
+    /// One pod in these states, one after the other: in which of them its failure is new.
     fn looks(states: &[(Option<&str>, Option<u64>)]) -> Vec<bool> {
         let mut waiting = Waiting::default();
         let uid = "u1".to_owned();
@@ -143,7 +146,7 @@ mod tests {
             ]),
             [false, true, false, false, false, false, false]
         );
-        // Seen from its middle on.
+        // Observed from the middle on.
         assert_eq!(
             looks(&[(backs_off, None), (tried, Some(1)), (backs_off, None)]),
             [true, false, false]
@@ -164,7 +167,7 @@ mod tests {
             ]),
             [true, false, true, true, false, false]
         );
-        // It was there in between: it fails anew.
+        // The image was present in between, so this is a new failure.
         assert_eq!(
             looks(&[(tried, Some(1)), (None, None), (tried, Some(1))]),
             [true, false, true]

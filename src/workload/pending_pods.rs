@@ -1,4 +1,4 @@
-//! What a pod waits for: an image, or something else that no registry has a part in. Pure.
+//! What a pending pod waits for: an image, or something that has nothing to do with a registry. Pure.
 
 use std::cmp::Reverse;
 
@@ -10,45 +10,60 @@ use super::reasons::{
 };
 use crate::model::workload::{ContainerKind, PullPolicy};
 
-/// What keeps a pod.
+/// What keeps a pod from starting.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum Wait {
     /// The image of a container.
     Image(ImageWait),
-    /// The image of the pod's sandbox ("pause"), which is the node's own affair.
-    Sandbox { message: String },
-    /// No image; `container` is `None` where it is the pod as a whole.
+    /// The image of the pod's sandbox ("pause"), which the node's runtime pulls for itself.
+    Sandbox {
+        /// Message of the Event `FailedCreatePodSandBox`.
+        message: String,
+    },
+    /// Something other than an image.
     Other {
+        /// Name of the waiting container; `None`: the whole pod waits.
         container: Option<String>,
+        /// Reason and message of the kubelet or the scheduler, or our own if there is none.
         said: ReasonMessage,
     },
 }
 
+/// A container or image volume that waits for its image.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct ImageWait {
+    /// Name of the container or the volume.
     pub container: String,
+    /// Which list of the pod's `spec` it is in.
     pub kind: ContainerKind,
+    /// The image as written in the `spec`.
     pub image: String,
+    /// The pull policy. `None`: not set, so the default for the tag applies.
     pub policy: Option<PullPolicy>,
+    /// How far the pull is.
     pub why: ImageWhy,
 }
 
+/// Why an image is not there yet.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum ImageWhy {
-    /// At least one pull has failed; the kubelet's reason and words.
+    /// At least one pull has failed; with the kubelet's reason and message.
     Failed(ReasonMessage),
-    /// It is being pulled, since then where that is known.
-    Pulling { since: Option<Timestamp> },
-    /// It may be; Events would tell, and can't be read.
+    /// It is being pulled.
+    Pulling {
+        /// Time of the Event `Pulling`, if known.
+        since: Option<Timestamp>,
+    },
+    /// It may be being pulled: Events would show it, but can't be read.
     MaybePulling,
-    /// The policy is Never, and the node has no such image, or (from Kubernetes 1.35 on) the pod may not use it.
+    /// The policy is `Never`, and the node has no such image or (since Kubernetes 1.35) the pod may not use it.
     NeverPulled,
-    /// It is no image's name.
+    /// The image is not a valid reference; with the kubelet's reason and message.
     Invalid(ReasonMessage),
 }
 
 impl ImageWhy {
-    /// To ask a registry tells more.
+    /// Whether a check of the registry can show more.
     pub fn is_to_be_checked(&self) -> bool {
         matches!(
             self,
@@ -57,25 +72,25 @@ impl ImageWhy {
     }
 }
 
-/// Events that tell how far a container's image has come.
+/// Events that show how far the pull of a container's image is.
 const OF_IMAGES: &[&str] = &[
     "Pulling", "Pulled", "Failed", "BackOff", "Created", "Started",
 ];
 
-/// What keeps a pod, in the order of its containers; empty where nothing does. `events` is `None` where
-/// they can't be read.
+/// What keeps a pod from starting, in the order of its containers; empty if nothing does. `events` is `None` if they
+/// can't be read.
 pub fn waits(pod: &Pod, events: Option<&[Event]>) -> Vec<Wait> {
     if pod.is_over {
         return Vec::new();
     }
     if pod.node.is_none() {
-        let pending = || ReasonMessage::new("Pending", "the scheduler has given it no node yet");
+        let pending = || ReasonMessage::new("Pending", "the scheduler has not assigned a node yet");
         let said = pod.unscheduled.clone().unwrap_or_else(pending);
         return vec![other(None, said)];
     }
     let mut found = Vec::new();
     let mut starting = None;
-    // Main containers' images are pulled only after the init containers have ended.
+    // The images of main containers are pulled only after the init containers have ended.
     let mut is_initializing = false;
     for container in &pod.containers {
         if container.kind == ContainerKind::Container && is_initializing {
@@ -99,24 +114,24 @@ pub fn waits(pod: &Pod, events: Option<&[Event]>) -> Vec<Wait> {
         is_initializing |= is_init && !is_done;
         match &container.state {
             ContainerState::Running if is_init && !container.is_sidecar => {
-                let message = "this init container runs; images of main containers are pulled when all of them have ended";
+                let message = "this init container is running; the images of main containers are pulled after all init containers have ended";
                 found.push(other(
                     Some(container),
                     ReasonMessage::new("Running", message),
                 ));
             }
             ContainerState::Ended | ContainerState::Running | ContainerState::BehindVolume => {}
-            ContainerState::Waiting(said) if IMAGE_REASONS.contains(&said.reason.as_str()) => {
-                found.push(image(ImageWhy::Failed(said.clone())));
+            ContainerState::Waiting(why) if IMAGE_REASONS.contains(&why.reason.as_str()) => {
+                found.push(image(ImageWhy::Failed(why.clone())));
             }
-            ContainerState::Waiting(said) if said.reason == ERR_IMAGE_NEVER_PULL => {
+            ContainerState::Waiting(why) if why.reason == ERR_IMAGE_NEVER_PULL => {
                 found.push(image(ImageWhy::NeverPulled));
             }
-            ContainerState::Waiting(said) if said.reason == INVALID_IMAGE_NAME => {
-                found.push(image(ImageWhy::Invalid(said.clone())));
+            ContainerState::Waiting(why) if why.reason == INVALID_IMAGE_NAME => {
+                found.push(image(ImageWhy::Invalid(why.clone())));
             }
-            ContainerState::Waiting(said) if !STARTING.contains(&said.reason.as_str()) => {
-                found.push(other(Some(container), said.clone()));
+            ContainerState::Waiting(why) if !STARTING.contains(&why.reason.as_str()) => {
+                found.push(other(Some(container), why.clone()));
             }
             ContainerState::Untold | ContainerState::Waiting(_) => {
                 match events.map(|events| progress(events, container)) {
@@ -146,9 +161,9 @@ fn other(container: Option<&Container>, said: ReasonMessage) -> Wait {
     }
 }
 
-/// No pull has begun: the pod waits for its volumes, network or sandbox.
+/// No pull has started: the pod waits for its volumes, network or sandbox.
 fn not_begun(container: &Container, events: &[Event]) -> Wait {
-    // What was in the way before a container of the pod began is so no more.
+    // Warnings from before a container of the pod was created no longer apply.
     let is_begun = |event: &&Event| ["Pulled", "Created", "Started"].contains(&&*event.reason);
     let begun = events
         .iter()
@@ -162,41 +177,41 @@ fn not_begun(container: &Container, events: &[Event]) -> Wait {
         Some(event) if is_of_sandbox_image(event) => Wait::Sandbox {
             message: event.message.clone(),
         },
-        Some(event) => other(None, event.said()),
+        Some(event) => other(None, event.reason_message()),
         None => {
-            let reason = container.waits().map_or("Pending", |said| &said.reason);
-            let message = "no Event of the last hour tells of a pull; the kubelet has not begun one, or the node does not report";
+            let reason = container.waits().map_or("Pending", |why| &why.reason);
+            let message = "no Event of the last hour shows a pull; the kubelet has not started one, or the node does not report";
             other(None, ReasonMessage::new(reason, message))
         }
     }
 }
 
-/// containerd's and docker's words where the pause image can't be had.
+/// Matches the messages of containerd and docker when the pause image can't be pulled.
 fn is_of_sandbox_image(event: &Event) -> bool {
     event.reason == "FailedCreatePodSandBox"
         && (event.message.contains("sandbox image") || event.message.contains("pulling image"))
 }
 
-/// How far the image of a container has come, by its newest Event; `None`: that is not about its pull.
+/// How far the pull of a container's image is, from its newest Event. `None`: that Event is not about its pull.
 fn progress(events: &[Event], container: &Container) -> Option<ImageWhy> {
     let of_it = events
         .iter()
         .filter(|event| OF_IMAGES.contains(&event.reason.as_str()))
         .filter(|event| is_about(event, container.kind, &container.name, &container.image));
-    // Of two in the same second the later in the list is the newer.
+    // For two in the same second, the later one in the list counts as newer.
     let newest = of_it.max_by_key(|event| event.last)?;
     match newest.reason.as_str() {
         "Pulling" => Some(ImageWhy::Pulling { since: newest.last }),
-        // "Failed" is also said of containers that can't be started.
+        // "Failed" is also the reason of a container that can't be started.
         "Failed" | "BackOff" if is_of_pull(&newest.message) => {
-            Some(ImageWhy::Failed(newest.said()))
+            Some(ImageWhy::Failed(newest.reason_message()))
         }
         _ => None,
     }
 }
 
-/// Whether an Event is about the image of a container, or of a volume: the kubelet tells of those as of the
-/// pod, and names the image.
+/// Whether an Event is about the image of a container or of a volume. The kubelet reports the image of a volume on the
+/// pod, with the image in the message.
 fn is_about(event: &Event, kind: ContainerKind, name: &str, image: &str) -> bool {
     if kind == ContainerKind::ImageVolume {
         event.container.is_empty() && stands_in(&event.message, image)
@@ -205,7 +220,7 @@ fn is_about(event: &Event, kind: ContainerKind, name: &str, image: &str) -> bool
     }
 }
 
-/// Whether an Event may have to do with this wait: it is about its image, or about the pod.
+/// Whether an Event may explain this wait: it is about its image, or about the pod.
 pub fn concerns(event: &Event, wait: &ImageWait) -> bool {
     let names_an_image = OF_IMAGES.contains(&event.reason.as_str())
         || [ERR_IMAGE_NEVER_PULL, "InspectFailed"].contains(&event.reason.as_str());
@@ -214,8 +229,8 @@ pub fn concerns(event: &Event, wait: &ImageWait) -> bool {
             && (!names_an_image || stands_in(&event.message, &wait.image)))
 }
 
-/// kubernetes `pkg/kubelet/images/image_manager.go`. A pod's own name is in other messages of the same
-/// reasons, so a single word is not enough.
+/// Whether a message is about a pull (kubernetes `pkg/kubelet/images/image_manager.go`). Other messages with the same
+/// reasons contain the pod's name, which may include one of the words, so phrases are matched.
 fn is_of_pull(message: &str) -> bool {
     [
         "pull image",
@@ -228,9 +243,9 @@ fn is_of_pull(message: &str) -> bool {
     .any(|words| message.contains(words))
 }
 
-/// What the kubelet said of pulls in its Events, the newest first: those that a person reads, each once.
+/// The Events about pulls to show to a user, newest first, at most six; without those that only repeat others.
 pub fn told(events: &[Event]) -> Vec<&Event> {
-    let mut told: Vec<&Event> = events
+    let mut shown: Vec<&Event> = events
         .iter()
         .filter(|event| match event.reason.as_str() {
             "Pulling"
@@ -238,20 +253,20 @@ pub fn told(events: &[Event]) -> Vec<&Event> {
             | "InspectFailed"
             | "ErrImageNeverPull" => true,
             "Failed" | "BackOff" => {
-                // `Error: ErrImagePull` says nothing that the others don't.
+                // `Error: ErrImagePull` adds nothing to the others.
                 is_of_pull(&event.message) && !event.message.starts_with("Error: ")
             }
             "FailedCreatePodSandBox" => is_of_sandbox_image(event),
             _ => false,
         })
         .collect();
-    told.sort_by_key(|event| Reverse(event.last));
-    told.truncate(MAX_TOLD);
-    told
+    shown.sort_by_key(|event| Reverse(event.last));
+    shown.truncate(MAX_SHOWN);
+    shown
 }
 
-/// Events of one pod that a person reads.
-const MAX_TOLD: usize = 6;
+/// Upper bound of [`told`].
+const MAX_SHOWN: usize = 6;
 
 #[cfg(test)]
 mod tests {
@@ -302,7 +317,7 @@ mod tests {
         }
     }
 
-    /// In a word each.
+    /// One word for each wait.
     fn words(pod: &Pod, events: Option<&[Event]>) -> Vec<String> {
         waits(pod, events)
             .iter()
@@ -409,13 +424,13 @@ mod tests {
             words(&of(waiting("ImagePullBackOff")), Some(&[])),
             ["image of init: ImagePullBackOff"]
         );
-        // Where all have ended, `PodInitializing` is what is said of a main container's pull.
+        // After all have ended, a main container that is pulling still has the reason `PodInitializing`.
         let pulling = event(10, Some("app"), "Pulling", "Pulling image");
         assert_eq!(
             words(&of(ContainerState::Ended), Some(&[pulling])),
             ["image of app: pulling"]
         );
-        // One that runs, as `pullpath wait` does: nobody pulls the main container's image yet.
+        // An init container that is running, such as `pullpath wait`: the main container's image is not pulled yet.
         for events in [None, Some(&[][..])] {
             assert_eq!(
                 words(&of(ContainerState::Running), events),
@@ -427,8 +442,8 @@ mod tests {
         assert_eq!(words(&beside, None), ["image of app: maybe"]);
     }
 
-    /// Before Kubernetes 1.33 a volume's image that fails leaves all containers at `ContainerCreating`; then as
-    /// now its Events are the pod's.
+    /// Before Kubernetes 1.33, an image volume that fails leaves all containers at `ContainerCreating`. In all releases
+    /// its Events are on the pod.
     #[test]
     fn of_a_volume_s_image_the_pod_s_events_tell() {
         let volume = container("m", ContainerKind::ImageVolume, ContainerState::Untold);
@@ -459,7 +474,7 @@ mod tests {
             words(&of(&there), Some(std::slice::from_ref(&failed))),
             ["pod: Failed"]
         );
-        // What is told beside a wait is of its own image, or of the pod.
+        // The Events shown with a wait are about its own image, or about the pod.
         let Some(Wait::Image(wait)) = waits(&of(&volume), Some(&[pulling])).pop() else {
             panic!("it waits for the volume's image");
         };

@@ -1,4 +1,4 @@
-//! A pod as the API server tells of it, and of it what its pulls depend on and what keeps it. Pure.
+//! A pod, its containers and its Events, reduced to what its pulls depend on and what keeps it from starting. Pure.
 
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 
@@ -8,27 +8,32 @@ use super::reasons::IMAGE_REASONS;
 use super::spec::ContainerSpec;
 use crate::model::workload::{ContainerKind, PullPolicy, SecretRefs};
 
-/// A pod: of the API server's object, which is ten times as large, what is asked for here.
+/// A Pod of core/v1; only the fields in use, about a tenth of the object.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Pod {
+    /// `metadata.namespace`.
     pub namespace: String,
+    /// `metadata.name`.
     pub name: String,
+    /// `metadata.uid`.
     pub uid: String,
+    /// `spec.nodeName`; `None`: it is not scheduled yet.
     pub node: Option<String>,
-    /// `imagePullSecrets`, in order. Those of its service account are among them: the API server
-    /// writes them into a pod that names none (kubernetes `plugin/pkg/admission/serviceaccount`).
+    /// Names in `imagePullSecrets`, in order. They include those of its service account: the API server copies them
+    /// into a pod that has none (kubernetes `plugin/pkg/admission/serviceaccount`).
     pub pull_secrets: Vec<String>,
+    /// `spec.serviceAccountName`.
     pub service_account: Option<String>,
-    /// It has ended, or is being deleted: its images are not pulled again.
+    /// It has ended or is being deleted: its images are not pulled again.
     pub is_over: bool,
-    /// Why no node was found for it, in the scheduler's words.
+    /// The scheduler's message (condition `PodScheduled` is `False`). `None`: it is scheduled, or not yet considered.
     pub unscheduled: Option<ReasonMessage>,
     /// Image volumes first, then init containers.
     pub containers: Vec<Container>,
 }
 
 impl Pod {
-    /// `None`: it names none.
+    /// Its pull secrets. `None`: it has none.
     pub fn secrets(&self) -> Option<SecretRefs> {
         (!self.pull_secrets.is_empty()).then(|| SecretRefs {
             namespace: self.namespace.clone(),
@@ -37,10 +42,12 @@ impl Pod {
     }
 }
 
-/// A reason, and what is said of it.
+/// A reason with its message, from a container's state, a condition or an Event.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct ReasonMessage {
+    /// One word, for instance `ErrImagePull`.
     pub reason: String,
+    /// A sentence; may be empty.
     pub message: String,
 }
 
@@ -52,8 +59,8 @@ impl ReasonMessage {
         }
     }
 
-    /// A number for the text of a failed try, without what differs from one try to the next: ports, times,
-    /// ids of requests, which are digits of some kind. `None`: it says nothing of a try.
+    /// A hash of the message of a failed attempt. Hexadecimal digits are left out, because ports, times and request IDs
+    /// differ from one attempt to the next. `None`: the reason is not that of an attempt.
     pub(super) fn of_try(&self) -> Option<u64> {
         if self.reason != "ErrImagePull" {
             return None;
@@ -66,35 +73,43 @@ impl ReasonMessage {
     }
 }
 
-/// A container of a pod, or an image that it mounts.
+/// A container of a pod, or an image volume.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Container {
+    /// Name of the container or the volume.
     pub name: String,
+    /// Which list of the pod's `spec` it is in.
     pub kind: ContainerKind,
+    /// The image as written in the `spec`.
     pub image: String,
-    /// `None`: the API server told none, and the tag's default counts.
+    /// The pull policy. `None`: not set, so the default for the tag applies.
     pub policy: Option<PullPolicy>,
-    /// An init container with `restartPolicy: Always`: it runs on, and the others do not wait for its end.
+    /// An init container with `restartPolicy: Always`: it keeps running, and the others don't wait for its end.
     pub is_sidecar: bool,
-    /// It has an image ID: the image is there.
+    /// The image is on the node: the kubelet reports an image ID.
     pub is_present: bool,
+    /// What the kubelet reports.
     pub state: ContainerState,
 }
 
+/// The state of a container (`status.containerStatuses[].state`). That of an image volume is inferred from the
+/// containers that mount it.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum ContainerState {
-    /// The kubelet has told nothing of it yet.
+    /// The kubelet has not reported a state yet.
     Untold,
+    /// `waiting`, with the kubelet's reason and message.
     Waiting(ReasonMessage),
-    /// It waits for the image of a volume that it mounts; its own is not asked for before that is there.
+    /// It waits for the image of a volume that it mounts; its own image is pulled only after that.
     BehindVolume,
+    /// `running`.
     Running,
-    /// Of an image volume: the image is there, or its failure holds up nobody.
+    /// `terminated`. For an image volume: the image is present, or no container mounts it.
     Ended,
 }
 
 impl Container {
-    /// As its spec has it; the kubelet has told nothing of it.
+    /// From its spec, without a state.
     pub(super) fn of(kind: ContainerKind, spec: &ContainerSpec) -> Self {
         let is_init = kind == ContainerKind::InitContainer;
         Self {
@@ -108,44 +123,51 @@ impl Container {
         }
     }
 
-    /// Why it waits: `ErrImagePull`, `ContainerCreating`, …
+    /// Why it waits, for instance `ErrImagePull` or `ContainerCreating`. `None`: it does not wait.
     pub fn waits(&self) -> Option<&ReasonMessage> {
         match &self.state {
-            ContainerState::Waiting(said) => Some(said),
+            ContainerState::Waiting(why) => Some(why),
             _ => None,
         }
     }
 
-    /// It waits for its image, after at least one pull that failed (kubernetes
-    /// `pkg/kubelet/images/types.go`).
+    /// Whether it waits for its image after at least one failed pull (kubernetes `pkg/kubelet/images/types.go`).
     pub fn waits_for_image(&self) -> bool {
-        let said = self.waits();
-        said.is_some_and(|said| IMAGE_REASONS.contains(&said.reason.as_str()))
+        let why = self.waits();
+        why.is_some_and(|why| IMAGE_REASONS.contains(&why.reason.as_str()))
     }
 }
 
-/// An Event of core/v1 or events.k8s.io/v1 about a pod, as far as it is read: the API server shows either
-/// in the other's form.
+/// An Event of core/v1 or events.k8s.io/v1 about a pod; only the fields in use. The API server serves either form as
+/// the other.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct Event {
+    /// UID of the Event itself.
     pub uid: String,
+    /// Namespace of the pod.
     pub namespace: String,
+    /// Name of the pod.
     pub pod: String,
-    /// From `spec.containers{NAME}`; empty where the pod as a whole is meant.
+    /// From the field path `spec.containers{NAME}`; empty if the Event is about the whole pod.
     pub container: String,
-    /// The node whose kubelet says it; empty where it does not say.
+    /// The node whose kubelet reported it; empty if the Event does not name one.
     pub node: String,
+    /// One word, for instance `Failed`.
     pub reason: String,
+    /// The message as sent.
     pub message: String,
+    /// `type` is `Warning`.
     pub is_warning: bool,
-    /// How often it happened, this once included.
+    /// How often it occurred, at least 1.
     pub count: u64,
+    /// First occurrence, if known.
     pub first: Option<Timestamp>,
+    /// Last occurrence; the Event's creation if no other time is known.
     pub last: Option<Timestamp>,
 }
 
 impl Event {
-    pub(super) fn said(&self) -> ReasonMessage {
+    pub(super) fn reason_message(&self) -> ReasonMessage {
         ReasonMessage::new(&self.reason, &self.message)
     }
 }

@@ -1,6 +1,6 @@
-//! The kubelet's words for a container that waits, and how a text names one thing and not another.
+//! The kubelet's reasons for a waiting container, and the search for a name in a message.
 
-/// The reasons with which a kubelet waits for an image (kubernetes `pkg/kubelet/images/types.go`).
+/// Reasons of a container that waits for its image after a failed pull (kubernetes `pkg/kubelet/images/types.go`).
 pub(super) const IMAGE_REASONS: &[&str] = &[
     "ErrImagePull",
     "ImagePullBackOff",
@@ -9,22 +9,23 @@ pub(super) const IMAGE_REASONS: &[&str] = &[
     "SignatureValidationFailed",
 ];
 
-/// The policy is Never, and the image is not there (or the pod may not use it).
+/// The pull policy is `Never`, and the image is not on the node (or the pod may not use it).
 pub(super) const ERR_IMAGE_NEVER_PULL: &str = "ErrImageNeverPull";
 
+/// The image is not a valid reference.
 pub(super) const INVALID_IMAGE_NAME: &str = "InvalidImageName";
 
-/// Reasons that say no more than that something goes on.
+/// Reasons of a container that is still starting; they don't say for what it waits.
 pub(super) const STARTING: &[&str] = &["ContainerCreating", "PodInitializing"];
 
-/// Whether a text has this name, and not a longer one that begins or ends with it.
+/// Whether a text contains this name, and not only as part of a longer one.
 pub(super) fn stands_in(text: &str, name: &str) -> bool {
     let is_part = |c: char| c.is_ascii_alphanumeric() || "._-/@".contains(c);
     !name.is_empty()
         && text.match_indices(name).any(|(at, _)| {
             let mut behind = text[at + name.len()..].chars();
             let goes_on = match behind.next() {
-                // A tag; behind a name alone, a colon and a blank begin what is said of it.
+                // A tag follows. A colon and a blank end the name; what follows is the message.
                 Some(':') => behind.next().is_some_and(is_part),
                 Some(c) => is_part(c),
                 None => false,

@@ -1,4 +1,4 @@
-//! What makes pods in a cluster, and of it the little that its pods' pulls depend on. Pure.
+//! The workloads, service accounts and pull secrets of a cluster, reduced to what the lint reads. Pure.
 
 use super::spec::ContainerSpec;
 use schemars::JsonSchema;
@@ -10,39 +10,50 @@ use crate::model::reference::Reference;
 use crate::model::text::printable;
 use crate::model::workload::{ContainerKind, EipFault, EipProblem, PullPolicy};
 
-/// A workload, or a pod that none of them has made.
+/// A workload, or a pod that belongs to none of the workloads that are read.
 #[derive(Clone, Debug, PartialEq)]
 pub struct WorkloadResource {
+    /// Kind of the object that was read.
     pub kind: WorkloadKind,
-    /// Who it is, where a pod stands for a workload of a kind that is not read: `CloneSet`, `web`.
+    /// Kind and name of a pod's owner if owners of that kind are not read, for instance `CloneSet`, `web`.
     pub owner: Option<(Box<str>, Box<str>)>,
+    /// `metadata.namespace`.
     pub namespace: Box<str>,
+    /// `metadata.name`.
     pub name: Box<str>,
-    /// `imagePullSecrets` as it has them, in order.
+    /// Names in the `imagePullSecrets` of its pods, in order, without duplicates.
     pub pull_secrets: Box<[Box<str>]>,
-    /// As it has it; `default` otherwise.
+    /// `serviceAccountName` of its pods. `None`: `default`.
     pub service_account: Option<Box<str>>,
+    /// Containers and image volumes whose images are pulled.
     pub containers: Box<[Image]>,
-    /// What is wrong with its pods' EIP annotations.
+    /// Problems of its pods' EIP annotations.
     pub eip: Box<[EipProblem]>,
-    /// It makes no pods at present: `replicas` is 0, or it is suspended.
+    /// It creates no pods at present: `replicas` is 0, or it is suspended.
     pub is_idle: bool,
 }
 
-/// The kinds that are read.
+/// The kinds of workloads that are read.
 #[derive(
     Clone, Copy, Debug, Deserialize, Eq, JsonSchema, Ord, PartialEq, PartialOrd, Serialize,
 )]
 pub enum WorkloadKind {
+    /// `apps/v1`.
     Deployment,
+    /// `apps/v1`.
     StatefulSet,
+    /// `apps/v1`.
     DaemonSet,
+    /// `batch/v1`.
     Job,
+    /// `batch/v1`.
     CronJob,
+    /// `v1`, for pods without an owner that is read.
     Pod,
 }
 
 impl WorkloadKind {
+    /// All kinds, in the order in which they are read.
     pub const ALL: &[Self] = &[
         Self::Deployment,
         Self::StatefulSet,
@@ -52,7 +63,7 @@ impl WorkloadKind {
         Self::Pod,
     ];
 
-    /// As `kind` has it.
+    /// The value of the object's `kind`.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Deployment => "Deployment",
@@ -65,20 +76,21 @@ impl WorkloadKind {
     }
 }
 
-/// A container or an image volume that pulls; one of policy Never is none.
+/// A container or image volume whose image is pulled; never one with the policy `Never`.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Image {
     /// The name of the container, or the volume.
     pub container: Box<str>,
+    /// Which list of the pod's `spec` it is in.
     pub kind: ContainerKind,
-    /// As written.
+    /// The reference as written, printable.
     pub image: Box<str>,
-    /// Domain and repository, by which server keys are matched; `None`: it is no image's name.
+    /// Domain and repository, which the keys of a pull secret are matched with. `None`: the reference is not valid.
     pub name: Option<Box<str>>,
 }
 
 impl Image {
-    /// `None`: nobody is asked for it.
+    /// `None`: it is never pulled (policy `Never`, or no image).
     pub fn of(kind: ContainerKind, container: &ContainerSpec) -> Option<Self> {
         let image = &container.image;
         if container.policy() == Some(PullPolicy::Never) || image.is_empty() {
@@ -94,8 +106,8 @@ impl Image {
     }
 }
 
-/// What is wrong with the EIP annotations of what makes pods. `template`: those of its pods; `own`: those
-/// of the workload itself, where the network plugin does not look.
+/// The problems of a workload's EIP annotations. `template` are those of its pods; `own` are those of the workload
+/// itself, which the network plugin does not read.
 pub fn eip_problems(
     kind: WorkloadKind,
     template: &Map<String, Value>,
@@ -103,7 +115,7 @@ pub fn eip_problems(
 ) -> Box<[EipProblem]> {
     let mut problems = eip::check(template);
     if kind == WorkloadKind::Pod {
-        // A pod that runs has been written to by the controller.
+        // The controller writes this annotation into running pods.
         problems.retain(|problem| problem.fault != EipFault::WrittenBack);
     } else {
         problems.extend(eip::misplaced(kind.as_str(), own));
@@ -117,7 +129,7 @@ impl WorkloadResource {
         self.service_account.as_deref().unwrap_or("default")
     }
 
-    /// Kind and name of who has to be mended.
+    /// Kind and name of the object to fix: the owner if there is one.
     pub fn who(&self) -> (&str, &str) {
         match &self.owner {
             Some((kind, name)) => (kind, name),
@@ -125,29 +137,34 @@ impl WorkloadResource {
         }
     }
 
-    /// The same in one: `Deployment web`.
+    /// Kind and name as one text: `Deployment web`.
     pub fn shown(&self) -> String {
         let (kind, name) = self.who();
         format!("{kind} {name}")
     }
 }
 
-/// A `ServiceAccount`, and of it what pods get that name no Secret.
+/// A ServiceAccount with the pull secrets that its pods get if they have none themselves.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Account {
+    /// `metadata.namespace`.
     pub namespace: Box<str>,
+    /// `metadata.name`.
     pub name: Box<str>,
+    /// Names in `imagePullSecrets`, in order, without duplicates.
     pub pull_secrets: Box<[Box<str>]>,
 }
 
-/// A Secret of a pull secret's type, known by its metadata.
+/// The metadata of a Secret of a pull secret's type.
 #[derive(Clone, Debug, PartialEq)]
 pub struct SecretMetadata {
+    /// `metadata.namespace`.
     pub namespace: Box<str>,
+    /// `metadata.name`.
     pub name: Box<str>,
-    /// `metadata.resourceVersion`: another one, another content.
+    /// `metadata.resourceVersion`: changes whenever the Secret changes.
     pub version: Box<str>,
-    /// It has the annotation of CCE's own.
+    /// It has the annotation of the Secrets that CCE (Cloud Container Engine) creates and renews itself.
     pub is_renewed: bool,
 }
 

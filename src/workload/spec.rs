@@ -1,20 +1,21 @@
-//! The fields of a Pod's spec that pulling depends on, as the API server has them.
+//! The fields of a Pod's `spec` that pulls depend on, as the API server serves them.
 
 use serde::Deserialize;
 
 use crate::model::workload::PullPolicy;
 
-/// A volume as the API server has it; of those of other kinds no more than the name is read.
+/// An entry of `spec.volumes`; for a volume that is not an image, only the name is read.
 #[derive(Clone, Debug, Default, Deserialize)]
 pub struct VolumeSpec {
+    /// The name that mounts refer to.
     #[serde(default)]
     pub name: String,
     image: Option<ImageSource>,
 }
 
 impl VolumeSpec {
-    /// Its image, which is pulled as a container's is. `None`: the volume is of another kind, or names no image
-    /// (which the API server takes in templates).
+    /// Its image, which is pulled like that of a container. `None`: the volume is of another kind, or has no reference
+    /// (which the API server accepts in templates).
     pub fn image(self) -> Option<ContainerSpec> {
         let image = self.image.filter(|image| !image.reference.is_empty())?;
         Some(ContainerSpec {
@@ -34,30 +35,35 @@ struct ImageSource {
     pull_policy: Option<String>,
 }
 
-/// A volume's mount in a container.
+/// An entry of a container's `volumeMounts`.
 #[derive(Clone, Debug, Default, Deserialize)]
 pub struct VolumeMount {
+    /// Name of the volume.
     #[serde(default)]
     pub name: String,
 }
 
-/// A container as the API server has it.
+/// A container of a Pod's `spec`.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct ContainerSpec {
+    /// Name of the container, or of the volume that this stands for.
     #[serde(default)]
     pub name: String,
+    /// The image reference as written.
     #[serde(default)]
     pub image: String,
+    /// `Always`, `IfNotPresent` or `Never`. `None`: not set.
     pub image_pull_policy: Option<String>,
-    /// Of an init container that runs on beside the others: `Always`.
+    /// `Always` for an init container that keeps running beside the others (a sidecar).
     pub restart_policy: Option<String>,
+    /// The volumes that it mounts.
     #[serde(default)]
     pub volume_mounts: Vec<VolumeMount>,
 }
 
 impl ContainerSpec {
-    /// `None`: nothing is said, and the tag's default counts.
+    /// The pull policy. `None`: not set or not known, so the default for the tag applies.
     pub fn policy(&self) -> Option<PullPolicy> {
         PullPolicy::of(self.image_pull_policy.as_deref()?)
     }

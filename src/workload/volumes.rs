@@ -1,9 +1,9 @@
-//! Image volumes (`volumes[].image`): images that a pod mounts. The kubelet ensures them with the pod's pull
-//! Secrets, before it creates a container that mounts them. Pure.
+//! Image volumes (`volumes[].image`): images that a pod mounts. The kubelet pulls them with the pod's pull secrets
+//! before it creates a container that mounts them. Pure.
 //!
-//! A Pod has no status of its own for them. Where such an image can't be had, the containers that mount the
-//! volume wait with the reasons of an image (`ErrImagePull`, `ImagePullBackOff`), and only the message says
-//! whose image it is (kubernetes `pkg/kubelet/kuberuntime/kuberuntime_manager.go`, `getImageVolumes`).
+//! A Pod has no status for them. If such an image can't be pulled, the containers that mount the volume wait with the
+//! same reasons as for their own image (`ErrImagePull`, `ImagePullBackOff`), and only the message shows which image it
+//! is (kubernetes `pkg/kubelet/kuberuntime/kuberuntime_manager.go`, `getImageVolumes`).
 
 use super::pod::{Container, ContainerState};
 use super::reasons::{self, ERR_IMAGE_NEVER_PULL, INVALID_IMAGE_NAME, stands_in};
@@ -11,7 +11,7 @@ use super::spec::{ContainerSpec, VolumeSpec};
 use crate::model::reference::Reference;
 use crate::model::workload::ContainerKind;
 
-/// The image volumes of a pod, beside its containers.
+/// The image volumes of a pod; their states are inferred from its containers.
 #[derive(Debug)]
 pub struct Volumes(Vec<Entry>);
 
@@ -22,6 +22,7 @@ struct Entry {
 }
 
 impl Volumes {
+    /// Keeps the volumes that have an image.
     pub fn new(specs: impl IntoIterator<Item = VolumeSpec>) -> Self {
         let images = specs.into_iter().filter_map(VolumeSpec::image);
         let entry = |image: ContainerSpec| Entry {
@@ -31,9 +32,9 @@ impl Volumes {
         Self(images.map(entry).collect())
     }
 
-    /// A container with what the kubelet says of it. What that says of a volume's image is kept with the volume:
-    /// where it waits for that, its own is not asked for before that is there. Where the message names neither,
-    /// both may be what it waits for.
+    /// Converts a container with the state that the kubelet reports. If that state is about the image of a volume, the
+    /// volume gets it, and the container is [`ContainerState::BehindVolume`]: its own image is pulled only after that.
+    /// If the message names neither image, it may wait for either, and both get the state.
     pub fn container(
         &mut self,
         kind: ContainerKind,
@@ -70,7 +71,7 @@ impl Volumes {
                 waits_for_its_own = meant[0] || mounted.is_empty();
             }
             ContainerState::Untold | ContainerState::BehindVolume => {}
-            // It runs, or did, or waits for something that comes after its images.
+            // It runs, has run, or waits for something that follows after its images.
             ContainerState::Running | ContainerState::Ended => is_created = true,
             ContainerState::Waiting(said) => {
                 is_created |= !reasons::STARTING.contains(&said.reason.as_str());
@@ -87,7 +88,7 @@ impl Volumes {
         container
     }
 
-    /// The volumes, with what the containers that mount them show. One that no container mounts holds up nobody.
+    /// The volumes with their inferred states. A volume that no container mounts delays nothing, so it has ended.
     pub fn finish(self) -> impl Iterator<Item = Container> {
         self.0.into_iter().map(|entry| {
             let mut volume = entry.volume;
@@ -106,14 +107,14 @@ fn is_of_an_image(reason: &str) -> bool {
         || [ERR_IMAGE_NEVER_PULL, INVALID_IMAGE_NAME].contains(&reason)
 }
 
-/// Which of these images a message is about; all of them where it names none.
+/// Which of these images a message is about; all of them if it names none.
 fn meant(message: &str, images: &[&str]) -> Vec<bool> {
     let named = |is_named: &dyn Fn(&str) -> bool| -> Option<Vec<bool>> {
         let named: Vec<bool> = images.iter().map(|image| is_named(image)).collect();
         named.contains(&true).then_some(named)
     };
     let reference = |image: &str| image.parse::<Reference>().ok();
-    // As it is written, and as containerd writes it; or, as CRI-O does, without the tag.
+    // As written, or normalized as containerd does; else without the tag, as CRI-O does.
     named(&|image| {
         let whole = reference(image).map(|reference| reference.to_string());
         stands_in(message, image) || whole.is_some_and(|whole| stands_in(message, &whole))
@@ -137,7 +138,7 @@ mod tests {
         Volumes::new(specs)
     }
 
-    /// What becomes of the state of a container.
+    /// The resulting state of a container.
     fn take(
         all: &mut Volumes,
         image: &str,
@@ -221,7 +222,7 @@ mod tests {
                 false,
                 true,
             ),
-            // It names neither.
+            // The message names neither image.
             ("ErrImagePull", "pull QPS exceeded", true, true),
         ] {
             let mut all = volumes(json!([{"name": "m", "image": {"reference": MODEL}}]));
@@ -263,7 +264,7 @@ mod tests {
             let unmounted = (ContainerState::Ended, false);
             assert_eq!(states, [(want, is_present), unmounted]);
         }
-        // One waits for it though another has it: it was removed since.
+        // One container waits for it although another has it: it was removed in between.
         let mut all = volumes(specs);
         take(&mut all, "a", &["m"], ContainerState::Running);
         take(&mut all, "b", &["m"], waits("ErrImagePull", MODEL));

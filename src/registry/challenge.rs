@@ -352,22 +352,26 @@ mod tests {
     #[test]
     fn a_challenge_that_leads_nowhere_says_why() {
         for (line, part, keeps) in [
-            ("Negotiate", "asks for 'negotiate'", false),
+            ("Negotiate", "requires 'negotiate'", false),
             ("Digest realm=\"x\", nonce=\"y\"", "'digest'", false),
-            ("", "asks for ''", false),
-            ("Bearer", "names no realm", false),
-            ("Bearer realm=\"\"", "names no realm", true),
-            ("Bearer realm=\"https://a/t", "names no realm", true),
-            ("Bearer realm=\"/token\"", "no http or https URL", true),
+            ("", "requires ''", false),
+            ("Bearer", "has no realm", false),
+            ("Bearer realm=\"\"", "has no realm", true),
+            ("Bearer realm=\"https://a/t", "has no realm", true),
+            ("Bearer realm=\"/token\"", "not an http or https URL", true),
             (
                 "Bearer realm=\"ftp://a/token\"",
-                "no http or https URL",
+                "not an http or https URL",
                 true,
             ),
-            ("Bearer realm=https://a/token", "no http or https URL", true),
+            (
+                "Bearer realm=https://a/token",
+                "not an http or https URL",
+                true,
+            ),
             (
                 "Bearer realm=\"https://[a/token\"",
-                "no http or https URL",
+                "not an http or https URL",
                 false,
             ),
         ] {

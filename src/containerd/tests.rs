@@ -420,7 +420,7 @@ fn a_host_with_a_header_that_cannot_be_sent_is_left_out() {
         (&[OWN.to_owned()][..], &[HostsEffect::Ignored][..])
     );
     assert!(
-        one.reasons.contains("asks the next host"),
+        one.reasons.contains("tries the next host"),
         "{}",
         one.reasons
     );

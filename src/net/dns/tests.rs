@@ -453,17 +453,17 @@ async fn the_trouble_of_tcp_is_told_when_udp_was_truncated() {
         (
             None,
             LONG,
-            malformed("the server closed the TCP connection before a whole answer"),
+            malformed("the server closed the TCP connection before the response was complete"),
         ),
         (
             noise(true, &[0x80]),
             LONG,
-            malformed("what came is no DNS message"),
+            malformed("the response is not a DNS message"),
         ),
         (
             noise(false, &[0; 12]),
             LONG,
-            malformed("what came is no DNS answer"),
+            malformed("the packet is a DNS query, not a response"),
         ),
     ] {
         let server = peer(move |request, is_tcp| match &packets {
@@ -711,8 +711,8 @@ async fn an_answer_that_can_not_be_read_is_malformed() {
     };
     let with = |tail: &[u8]| [&head([0x81, 0x80])[..], tail].concat();
     let start = u8::try_from(2 + head([0, 0]).len()).unwrap();
-    let id = "the answer has another id than the question";
-    let cut = "the answer is cut off";
+    let id = "the response has a different ID than the query";
+    let cut = "the response is cut off";
     for (what, with_id, packet, reason) in [
         ("no record", true, with(&[]), cut),
         // Owner: a pointer to itself (RFC 1035, 4.1.4, allows only prior occurrences).

@@ -83,9 +83,9 @@ pub async fn resolve(
     limit: Duration,
 ) -> Resolve {
     let started = Instant::now();
-    let (queries, result) = match without_asking(host, config, overrides, families) {
+    let (queries, result) = match without_query(host, config, overrides, families) {
         Known::Result(result) => (Vec::new(), result),
-        Known::Ask(name) => ask_servers(name, config, families, started, limit).await,
+        Known::Lookup(name) => query_servers(name, config, families, started, limit).await,
     };
     Resolve {
         queries,
@@ -106,17 +106,17 @@ pub async fn ask_beside_hosts_file(
     }
     // With a final dot: the search list would make other names of it.
     let name = format!("{}.", name.trim_end_matches('.'));
-    let (queries, _) = ask_servers(&name, config, families, Instant::now(), limit).await;
+    let (queries, _) = query_servers(&name, config, families, Instant::now(), limit).await;
     queries
 }
 
 enum Known<'a> {
     Result(Result<Resolution, DnsFault>),
-    Ask(&'a str),
+    Lookup(&'a str),
 }
 
 /// The result that needs no server.
-fn without_asking<'a>(
+fn without_query<'a>(
     host: &'a Host,
     config: &ResolverConfig,
     overrides: &[IpAddr],
@@ -147,14 +147,14 @@ fn without_asking<'a>(
         return found(order::order(in_file.to_vec()), ResolutionSource::HostsFile);
     }
     if is_domain_name(name) {
-        Known::Ask(name)
+        Known::Lookup(name)
     } else {
         // Go queries no server for text that can't be a name, and reports "no such host".
         Known::Result(Err(DnsFault::NxDomain))
     }
 }
 
-async fn ask_servers(
+async fn query_servers(
     host: &str,
     config: &ResolverConfig,
     families: Families,
@@ -218,7 +218,7 @@ impl Survey<'_> {
         loop {
             while begun < self.names.len()
                 && self.has_time()
-                && (0..begun).all(|name| self.goes_on_after(name, &record))
+                && (0..begun).all(|name| self.continues_after(name, &record))
             {
                 for server in 0..self.config.nameservers.len() {
                     for family in 0..self.families.len() {
@@ -229,7 +229,7 @@ impl Survey<'_> {
                             family,
                         };
                         record.insert(place, None);
-                        tasks.push(self.ask(place));
+                        tasks.push(self.query(place));
                     }
                 }
                 begun += 1;
@@ -238,9 +238,9 @@ impl Survey<'_> {
                 break;
             };
             record.insert(place, Some(query));
-            for place in self.again(place, &record) {
+            for place in self.to_repeat(place, &record) {
                 record.insert(place, None);
-                tasks.push(self.ask(place));
+                tasks.push(self.query(place));
             }
             if let Some(last) = self.answering(begun, &record) {
                 // Go would not have queried the names after it.
@@ -256,27 +256,27 @@ impl Survey<'_> {
         self.deadline.saturating_duration_since(Instant::now()) * 2 >= self.bound
     }
 
-    async fn ask(&self, place: QueryIndex) -> (QueryIndex, Query) {
+    async fn query(&self, place: QueryIndex) -> (QueryIndex, Query) {
         let server = self.config.nameservers[place.server];
         let family = self.families[place.family];
         let name = self.names[place.name].clone();
         let (bound, deadline, use_tcp) = (self.bound, self.deadline, self.config.use_tcp);
-        let query = ask(server, name, family, bound, deadline, use_tcp).await;
+        let query = query_server(server, name, family, bound, deadline, use_tcp).await;
         (place, query)
     }
 
     /// Whether Go would continue with the next name after this one. Decided as soon as it is likely: a server that does
     /// not answer must not use up the time of the remaining names.
-    fn goes_on_after(&self, name: usize, record: &QueryLog) -> bool {
-        let asked = || asked_for(name, record);
-        if asked().all(|(_, query)| query.is_some()) {
+    fn continues_after(&self, name: usize, record: &QueryLog) -> bool {
+        let queries = || queries_for(name, record);
+        if queries().all(|(_, query)| query.is_some()) {
             return !self.has_addresses(name, record);
         }
         let has_fault = |family: usize, fault: &DnsFault| {
-            asked().any(|(at, query)| at.family == family && fault_of(query) == Some(fault))
+            queries().any(|(at, query)| at.family == family && fault_of(query) == Some(fault))
         };
         let families = || 0..self.families.len();
-        asked().all(|(_, query)| query.is_none_or(|q| q.outcome.done().is_none()))
+        queries().all(|(_, query)| query.is_none_or(|q| q.outcome.done().is_none()))
             && (families().any(|family| has_fault(family, &DnsFault::NxDomain))
                 || families().all(|family| has_fault(family, &DnsFault::NoData)))
     }
@@ -284,7 +284,7 @@ impl Survey<'_> {
     /// The name that Go would take its addresses from, once no answer can change that.
     fn answering(&self, begun: usize, record: &QueryLog) -> Option<usize> {
         (0..begun)
-            .take_while(|name| asked_for(*name, record).all(|(_, query)| query.is_some()))
+            .take_while(|name| queries_for(*name, record).all(|(_, query)| query.is_some()))
             .find(|name| self.has_addresses(*name, record))
     }
 
@@ -296,9 +296,9 @@ impl Survey<'_> {
     /// The queries to repeat after the one at `place`: those of its attempt that were not answered, if no server has
     /// given a final answer for Go. Go would also repeat those that were answered with an error; the same error a
     /// moment later is not informative.
-    fn again(&self, place: QueryIndex, record: &QueryLog) -> Vec<QueryIndex> {
+    fn to_repeat(&self, place: QueryIndex, record: &QueryLog) -> Vec<QueryIndex> {
         let attempt = || {
-            asked_for(place.name, record)
+            queries_for(place.name, record)
                 .filter(|(p, _)| p.family == place.family && p.attempt == place.attempt)
         };
         if place.attempt + 1 >= self.config.attempts
@@ -323,13 +323,13 @@ impl Survey<'_> {
 
 fn walk_of(name: usize, family: usize, record: &QueryLog) -> Walk<'_> {
     walk(
-        asked_for(name, record)
+        queries_for(name, record)
             .filter(|(place, _)| place.family == family)
             .filter_map(|(_, query)| query),
     )
 }
 
-fn asked_for(
+fn queries_for(
     name: usize,
     record: &QueryLog,
 ) -> impl Iterator<Item = (&QueryIndex, Option<&Query>)> {
@@ -358,13 +358,13 @@ enum Ending<'q> {
     Negative(&'q DnsFault),
     /// No server gave an answer; the fault of the last one.
     Failed(&'q DnsFault),
-    NotAsked,
+    NotQueried,
 }
 
 /// Goes through the queries of one name and family in the order of attempts and servers.
 fn walk<'q>(queries: impl Iterator<Item = &'q Query>) -> Walk<'q> {
     let mut walk = Walk {
-        ending: Ending::NotAsked,
+        ending: Ending::NotQueried,
         took: Duration::ZERO,
     };
     for query in queries {
@@ -403,7 +403,7 @@ pub fn conclude(
 ) -> Result<Resolution, DnsFault> {
     let as_written = format!("{host}.");
     let mut reported: Option<&DnsFault> = None;
-    let mut all_asked = true;
+    let mut all_queried = true;
     for name in names {
         let mut walks: Vec<Walk<'_>> = families
             .list()
@@ -448,13 +448,13 @@ pub fn conclude(
                         reported = Some(fault);
                     }
                 }
-                Ending::NotAsked => all_asked = false,
+                Ending::NotQueried => all_queried = false,
                 Ending::Answer(..) => {}
             }
         }
     }
     // The end of this check's time is not a server's answer.
-    if !all_asked {
+    if !all_queried {
         return Err(DnsFault::Timeout);
     }
     // There is no name to query: it is .onion, or too long. Go reports "no such host".
@@ -463,7 +463,7 @@ pub fn conclude(
 
 // ---- one query to one server --------------------------------------------------------------------
 
-async fn ask(
+async fn query_server(
     server: SocketAddr,
     name: String,
     family: Family,

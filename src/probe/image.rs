@@ -638,7 +638,7 @@ fn no_manifest(
         match fault {
             ManifestFault::Http {
                 fault: HttpFault::NotRequested,
-            } => visit.spare_manifest(),
+            } => visit.reserve_quota(),
             fault => visit.fail_manifest(fault, start.elapsed()),
         }
     }

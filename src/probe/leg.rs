@@ -642,7 +642,7 @@ impl<'a> Connections<'a> {
         }
         if self.edges.trace {
             let own = &self.client.headers;
-            let exchange = trace::write_down(role, phase, to, seen, own, &self.scrub);
+            let exchange = trace::record(role, phase, to, seen, own, &self.scrub);
             self.trace.push(exchange);
         }
     }

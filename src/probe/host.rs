@@ -171,7 +171,9 @@ impl<'a> HostWalk<'a> {
             return Resolution::Next;
         }
         let start = Instant::now();
-        let asked = self.ask_head(line, content, version, is_last_host).await;
+        let resolved = self
+            .resolve_by_head(line, content, version, is_last_host)
+            .await;
         let took = start.elapsed();
         let otherwise = |is_final: bool| {
             if is_final {
@@ -180,7 +182,7 @@ impl<'a> HostWalk<'a> {
                 Resolution::Next
             }
         };
-        let (head, resolution) = match asked {
+        let (head, resolution) = match resolved {
             Ok((value, descriptor)) => (Step::Done { value, took }, Resolution::Found(descriptor)),
             Err((Stop::Http(fault), is_final)) => {
                 let resolution = otherwise(is_final || ends_pull(&fault));
@@ -222,7 +224,7 @@ impl<'a> HostWalk<'a> {
 
     /// Sends `HEAD`, and reads from the response what containerd does; if that is not enough, sends `GET`. An error has
     /// a flag: it ends the pull.
-    async fn ask_head(
+    async fn resolve_by_head(
         &mut self,
         line: ConnectionId,
         content: Content,

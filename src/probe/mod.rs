@@ -130,8 +130,8 @@ async fn pull_by(
         direct: false,
         requests: &requests,
     };
-    let mut asked = Box::pin(round.run()).await;
-    let used_proxy = asked
+    let mut outcome = Box::pin(round.run()).await;
+    let used_proxy = outcome
         .walks
         .iter()
         .flat_map(|(_, walk)| &walk.legs)
@@ -147,7 +147,7 @@ async fn pull_by(
         let mut other = Box::pin(compared.run()).await;
         direct = Some(Box::new(other.walks.swap_remove(other.deciding).1));
     }
-    let (_, walk) = asked.walks.remove(asked.deciding);
+    let (_, walk) = outcome.walks.remove(outcome.deciding);
     let beyond = clients.len().min(MAX_HOSTS)..clients.len();
     Evidence {
         reference: check.reference.clone(),
@@ -161,20 +161,20 @@ async fn pull_by(
         kubelet: check.kubelet.clone(),
         assumed_release: None,
         by_release: Vec::new(),
-        pulled: Some(asked.pulled),
+        pulled: Some(outcome.pulled),
         hosts,
         proxies: edges.settings.proxies.settings().clone(),
         walk,
-        others: asked.walks.into_iter().map(|(_, walk)| walk).collect(),
-        not_contacted: asked
+        others: outcome.walks.into_iter().map(|(_, walk)| walk).collect(),
+        not_contacted: outcome
             .not_contacted
             .into_iter()
             .chain(beyond)
             .map(|index| clients[index].host.clone())
             .collect(),
-        upstream: asked.upstream.map(Box::new),
+        upstream: outcome.upstream.map(Box::new),
         direct,
-        trace: asked.trace,
+        trace: outcome.trace,
     }
 }
 
@@ -264,7 +264,7 @@ impl<'a> HostsWalk<'a> {
                 break;
             }
         }
-        let mut asked = HostsOutcome {
+        let mut outcome = HostsOutcome {
             walks: Vec::new(),
             deciding: 0,
             not_contacted: Vec::new(),
@@ -280,23 +280,23 @@ impl<'a> HostsWalk<'a> {
         };
         for (index, visit) in visits.into_iter().enumerate() {
             let Some(visit) = visit else {
-                asked.not_contacted.push(index);
+                outcome.not_contacted.push(index);
                 continue;
             };
             let (walk, trace) = visit.end().await;
-            asked.walks.push((index, walk));
-            asked.trace.extend(trace);
+            outcome.walks.push((index, walk));
+            outcome.trace.extend(trace);
         }
         if let Some((walk, trace)) = upstream {
-            asked.upstream = Some(walk);
-            asked.trace.extend(trace);
+            outcome.upstream = Some(walk);
+            outcome.trace.extend(trace);
         }
         // The one that decided; otherwise the last, whose result containerd would report.
-        let at = |index| asked.walks.iter().position(|(i, _)| *i == index);
-        asked.deciding = deciding
+        let at = |index| outcome.walks.iter().position(|(i, _)| *i == index);
+        outcome.deciding = deciding
             .and_then(at)
-            .unwrap_or(asked.walks.len().saturating_sub(1));
-        asked
+            .unwrap_or(outcome.walks.len().saturating_sub(1));
+        outcome
     }
 
     /// Queries the last host for the manifest, once, if a mirror serves the image.
@@ -384,18 +384,22 @@ impl<'a> HostsWalk<'a> {
         let is_queried = |client: &HostClient| client.host.resolves || by_digest;
         // If no host may resolve, `note_no_resolver` reports that every pull fails; the last host is still queried.
         let last = self.clients.len().saturating_sub(1);
-        let asked: Vec<usize> = (0..self.clients.len())
+        let queried: Vec<usize> = (0..self.clients.len())
             .filter(|index| is_queried(&self.clients[*index]))
             .collect();
-        let asked = if asked.is_empty() { vec![last] } else { asked };
+        let queried = if queried.is_empty() {
+            vec![last]
+        } else {
+            queried
+        };
         let mut host = None;
         for content in contents {
-            for index in &asked {
+            for index in &queried {
                 self.visit(visits, *index).await;
                 let Some(visit) = visits[*index].as_mut() else {
                     continue;
                 };
-                let is_last_host = Some(index) == asked.last();
+                let is_last_host = Some(index) == queried.last();
                 host = Some(*index);
                 match visit.resolve(*content, version, is_last_host).await {
                     Resolution::Found(descriptor) => return Ok((descriptor, *index)),

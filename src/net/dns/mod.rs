@@ -95,7 +95,7 @@ pub async fn resolve(
 
 /// What the servers answer for a name that is in the hosts file. No pull queries them, but the answer shows whether the
 /// entry is outdated.
-pub async fn ask_beside_hosts_file(
+pub async fn query_despite_hosts_file(
     name: &str,
     config: &ResolverConfig,
     families: Families,

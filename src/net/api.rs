@@ -48,16 +48,16 @@ pub enum ApiFault {
     /// No connection within the limit, TLS included.
     #[error("no connection in time")]
     ConnectTimeout,
-    // The library does not report whether by RST or by ICMP.
+    /// The connection was refused. The library does not report whether by RST or by ICMP.
     #[error("connection refused")]
-    /// The connection failed otherwise.
     Refused,
+    /// The connection failed otherwise.
     #[error("{0}")]
-    /// The TLS handshake failed.
     Tcp(TcpFault),
+    /// The TLS handshake failed.
     #[error("{0}")]
-    /// The request was sent, but no valid response arrived.
     Tls(TlsFault),
+    /// The request was sent, but no valid response arrived.
     #[error("{0}")]
     Http(HttpFault),
 }

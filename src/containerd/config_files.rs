@@ -289,7 +289,7 @@ mod tests {
         let missing = at("conf.d/none.toml");
         let unread = Unusable::Unread(ErrorKind::NotFound);
         assert_eq!(files.files[&missing].as_ref().unwrap_err(), &unread);
-        // On the node itself it is nowhere; before its folder was changed it may have been there.
+        // On the node itself, a missing file exists nowhere; but before its folder was changed, it may have existed.
         let hour = std::time::Duration::from_hours(1);
         files.are_of_this_node(SystemTime::now() - hour);
         assert_eq!(files.files[&missing].as_ref().unwrap_err(), &unread);

@@ -878,7 +878,7 @@ mod tests {
             ("server = 5\n", "'server' at the top is not a string"),
             ("host = \"https://m\"\n", "'host' is not a table"),
             ("[host.a]\n[host.a]\n", "not valid TOML"),
-            // What Go takes for no URL.
+            // Texts that Go does not parse as a URL.
             ("[host.\"https://m \"]\n", "host 'https://m ' is not a URL"),
             ("[host.\"https://m:50a0\"]\n", "its port is no number"),
             (
@@ -906,12 +906,12 @@ mod tests {
         let plain = "http://m:5000/v2 ns=registry.example.com";
         let by_tls = "https://m:5000/v2 ns=registry.example.com";
         for (text, versions) in [
-            // A file with a server alone.
+            // A file with `server` only.
             (
                 "server = \"https://m\"\n",
                 &[("1.7.24", Err(())), ("2.0.0", Ok(vec![m]))][..],
             ),
-            // Dotted keys, and a table within one that stands apart.
+            // Dotted keys, and a nested table that is separated from its host.
             (
                 "host.\"https://m\".capabilities = [\"pull\", \"resolve\"]\n",
                 &[("1.6.20", Ok(vec![m, own])), ("2.1.9", Ok(vec![own]))],
@@ -923,7 +923,7 @@ mod tests {
                     ("2.1.9", Ok(vec![m, n, m, own])),
                 ],
             ),
-            // Words that came later.
+            // Keys of later releases.
             (
                 "[host.\"https://m\"]\ncapabilities = [\"pull\", \"resolve\", \"referrers\"]\n",
                 &[("2.1.9", Err(())), ("2.2.0", Ok(vec![m, own]))],

@@ -600,7 +600,7 @@ mod tests {
             assert_eq!(shown.as_deref(), want, "{value}");
             assert_eq!(got.settings().problems.len(), usize::from(want.is_none()));
         }
-        // Read once more, behind http://.
+        // Parsed again, with http:// in front.
         for (value, want) in [
             ("http://[10.0.0.8:3128", "http://http:80"),
             ("http://me:hun/ter22@10.0.0.8:3128", "http://http:80"),
@@ -611,7 +611,7 @@ mod tests {
             assert_eq!(shown.as_deref(), Some(want), "{value}");
             assert!(got.settings().problems[0].contains(want), "{value}");
         }
-        // With a blank behind it, a port is none, and what is before it a scheme.
+        // With a trailing blank, the port is invalid, and the text before it becomes the scheme.
         let shown = proxies("proxy.corp:3128 ", "").settings().https.clone();
         assert_eq!(shown.unwrap().to_string(), "http://127.0.0.1:0");
         let hidden = proxies("http://me:22#hunter@10.0.0.8:3128", "");

@@ -231,7 +231,7 @@ mod tests {
         stream.write_all(text.as_bytes()).await.unwrap();
     }
 
-    /// One answer, then an end.
+    /// Sends one response, then closes.
     async fn once(text: &'static str) -> SocketAddr {
         peer(move |stream| async move { answer(stream, text).await }).await
     }
@@ -325,7 +325,7 @@ mod tests {
         let refused = ask(at, LONG).await.unwrap_err();
         assert_eq!(refused, ApiFault::Refused);
         assert_eq!(refused.to_string(), "connection refused");
-        // The handshake of TLS is a part of it.
+        // The TLS handshake is a part of connecting.
         let silent = peer(|stream| async move {
             tokio::time::sleep(LONG).await;
             drop(stream);

@@ -391,7 +391,7 @@ mod tests {
         TraceRun::new(TO.parse().unwrap(), &bounds)
     }
 
-    /// The trace of a way that answers so, one TTL after the other; beyond the end all is silent.
+    /// The trace of a path with these answers, one TTL after the other; beyond the end, all is silent.
     fn walk(mut course: TraceRun, way: &[Answer]) -> Trace {
         while let Some(ttl) = course.next() {
             course.sent(ttl);
@@ -443,7 +443,7 @@ mod tests {
         let way = [s.clone(), s.clone(), router(3), s.clone(), s, reached()];
         assert_eq!(walk(course(16, 3), &way).reached, Some(6));
         assert_eq!(walk(course(16, 2), &way).ended, TraceEnd::Silent);
-        // No bound at all is taken for the smallest.
+        // A bound of zero is treated as one.
         assert_eq!(walk(course(16, 0), &way).hops.len(), 1);
     }
 
@@ -522,7 +522,7 @@ mod tests {
             of(SynOutcome::Errno(libc::EMFILE), 1).end,
             Some(TraceEnd::Local { .. })
         ));
-        // Code 1 speaks of fragments that are missing (RFC 792, page 6).
+        // Code 1 means missing fragments (RFC 792, page 6).
         for (icmp, is_hop) in [
             (icmp("10.0.0.1", 11, 0), true),
             (icmp("10.0.0.1", 11, 1), false),
@@ -547,8 +547,8 @@ mod tests {
     }
 
     proptest! {
-        /// Whatever answers and in whatever order, bounds are kept, and the trace is that of one TTL
-        /// after the other as far as it got.
+        /// Whatever answers, and in whatever order, the bounds hold, and the trace equals that of one TTL after the
+        /// other, as far as it got.
         #[test]
         fn a_course_keeps_its_bounds(
             way in prop::collection::vec(any_answer(), 0..24),
@@ -591,8 +591,8 @@ mod tests {
         }
     }
 
-    /// How many SYNs get to a server `far` hops away that takes so long to answer, behind routers
-    /// that answer at once or never.
+    /// How many SYNs reach a server `far` hops away that takes this long to answer, behind routers that answer at once
+    /// or never.
     async fn arrivals(far: u8, ms: u64, routers_answer: bool, bounds: &Bounds) -> usize {
         let arrived = Arc::new(AtomicUsize::new(0));
         let trace = follow(TO.parse().unwrap(), bounds, |ttl| {
@@ -628,7 +628,7 @@ mod tests {
         };
         for routers_answer in [true, false] {
             assert_eq!(arrivals(3, 20, routers_answer, &bounds).await, 1);
-            // At 0, 250 and 500 ms; routers that are silent still take one of four places.
+            // At 0, 250 and 500 ms; silent routers still occupy one of the four slots.
             let slow = arrivals(3, 600, routers_answer, &bounds).await;
             assert!((2..=3).contains(&slow), "{slow}");
         }
@@ -655,7 +655,7 @@ mod tests {
             assert_eq!(open.hops[0].from, Some(to.ip()));
             assert!(open.hops[0].rtt.is_some());
 
-            // One connection, closed without a byte.
+            // One connection, closed without sending a byte.
             listener.set_nonblocking(true).unwrap();
             let (mut stream, _) = listener.accept().unwrap();
             stream.set_nonblocking(false).unwrap();

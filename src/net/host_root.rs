@@ -230,7 +230,7 @@ mod tests {
             let found = resolve(Some(host.path()), &at(path)).unwrap();
             assert_eq!(found, bundle, "{path}");
         }
-        // With our own `/`, that link leads out of the mount.
+        // With this machine's `/`, the link leads out of the mount.
         let error = resolve(None, &at("etc/ssl/certs/bundle.crt")).unwrap_err();
         let said = error.to_string();
         assert!(

@@ -527,7 +527,7 @@ mod tests {
         Some(String::from_utf8(head).unwrap())
     }
 
-    /// A server that answers each request with the next of `answers`, then does `then`.
+    /// A server that answers each request with the next of `answers`, and finally does `then`.
     async fn server(answers: &[&[u8]], then: Then) -> SocketAddr {
         let answers: Vec<Vec<u8>> = answers.iter().map(|a| a.to_vec()).collect();
         peer(move |mut stream| async move {
@@ -617,7 +617,7 @@ mod tests {
             assert_eq!(response.status, status);
             assert_eq!(response.read(MAX, LONG).await.unwrap(), content);
         }
-        assert!(!connection.is_reusable(), "the server said close");
+        assert!(!connection.is_reusable(), "the server sent close");
     }
 
     #[tokio::test]
@@ -665,7 +665,7 @@ mod tests {
                 );
             }
         }
-        // A banner that comes before our request.
+        // A banner before the client's request.
         let at = peer(|mut stream| async move {
             stream.write_all(b"SSH-2.0-OpenSSH_9.2\r\n").await.unwrap();
             let _ = stream.read(&mut [0; 1]).await;
@@ -818,7 +818,7 @@ mod tests {
             (&[OK][..], Then::Close, true),
             (&[OK, b""][..], Then::Close, true),
             (&[OK, b""][..], Then::Reset, true),
-            // It had begun to answer, or it may still do.
+            // The server had started to answer, or may still do so.
             (&[OK, b"HTTP/1.1 200"][..], Then::Close, false),
             (&[OK, b""][..], Then::Hang, false),
         ] {

@@ -355,7 +355,7 @@ mod tests {
             matches!(&to.outcome, RouteOutcome::Local { device } if device == "lo"),
             "{to:?}"
         );
-        // ::ffff:127.0.0.1 is dialled as the IPv4 address.
+        // ::ffff:127.0.0.1 is dialed as the IPv4 address.
         let to = netlink.route_to("::ffff:127.0.0.9".parse().unwrap()).await;
         assert!(matches!(to.outcome, RouteOutcome::Local { .. }), "{to:?}");
         netlink.routes().await.unwrap();

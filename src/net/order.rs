@@ -123,7 +123,7 @@ mod tests {
 
     #[test]
     fn destinations_come_in_the_order_of_the_rfc() {
-        // (destination, source) in the order wanted. The first five are of RFC 6724, 10.2.
+        // (destination, source) in the expected order. The first five are from RFC 6724, 10.2.
         let cases: [(&str, &[(&str, &str)]); 10] = [
             (
                 "prefer matching scope",
@@ -192,7 +192,7 @@ mod tests {
 
     #[test]
     fn equals_keep_the_order_of_the_answer() {
-        // No longest prefix between IPv4 addresses: 10/8 says nothing of 23/8.
+        // No longest prefix between IPv4 addresses: 10/8 is not compared with 23/8.
         let answer = [
             "54.83.193.112",
             "184.72.238.214",

@@ -558,7 +558,7 @@ mod tests {
             assert_eq!(roots.problems.len(), problems, "{roots:?}");
             assert!(roots.sources[0].starts_with("the node's "), "{roots:?}");
         }
-        // Nobody names them: this image's.
+        // None are named: the image's own roots are used.
         let own = super::load(None, &places, &[], Timestamp::now()).unwrap();
         assert_eq!((own.node, own.store.len()), (None, 2));
     }

@@ -631,7 +631,7 @@ mod tests {
         assert_eq!(dialed.connect.outcome.took(), dials[0].outcome.took());
         let first = dials[0].outcome.done().unwrap().local;
         let stream = dialed.stream.unwrap();
-        assert_ne!(stream.local_addr().unwrap(), first, "opened anew");
+        assert_ne!(stream.local_addr().unwrap(), first, "opened again");
     }
 
     #[tokio::test]

@@ -552,7 +552,7 @@ mod tests {
             .await
     }
 
-    /// Shakes hands with a TLS server that does nothing after it.
+    /// Makes a handshake with a TLS server that does nothing afterwards.
     async fn with_server(roots: Pool, host: &str, config: rustls::ServerConfig) -> Secured {
         let at = peer(|stream| async move {
             let mut stream = testing::accept(stream, config).await;
@@ -564,14 +564,14 @@ mod tests {
         handshake(roots, host, at, LONG).await
     }
 
-    /// Reads something of the ClientHello, then does as told.
+    /// Reads a part of the ClientHello, then does what the test needs.
     async fn with_peer<F, Fut>(limit: Duration, serve: F) -> TlsFault
     where
         F: FnOnce(TcpStream) -> Fut + Send + 'static,
         Fut: Future<Output = ()> + Send,
     {
         let at = peer(|mut stream| async move {
-            // All of it: what is left unread would turn FIN into RST.
+            // All of it: unread data would turn FIN into RST.
             let mut header = [0; 5];
             stream.read_exact(&mut header).await.unwrap();
             let length = u16::from_be_bytes([header[3], header[4]]).into();
@@ -829,7 +829,7 @@ mod tests {
             "{:?}",
             secured.tls
         );
-        // Signed by a trusted CA, and marked as one itself: nothing to Go.
+        // Signed by a trusted CA, and marked as a CA itself, which Go ignores.
         let ca = Ca::new("Test CA");
         let marked = ca.leaf_with(&["registry.test"], |p| p.is_ca = is_ca());
         let secured = with_server(ca.roots(), "registry.test", marked.server(&[])).await;

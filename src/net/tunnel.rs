@@ -140,7 +140,7 @@ mod tests {
             (407, ("server", "corp"), true),
             (403, ("server", "nginx"), false),
             (404, ("via", "1.1 proxy (squid/5.7)"), false),
-            // Passed on by a proxy that leaves its mark on what is good.
+            // Forwarded by a proxy that adds its header to successful responses.
             (200, ("server", "tinyproxy/1.11.1"), false),
         ] {
             let mut headers = HeaderMap::new();

@@ -250,7 +250,7 @@ mod tests {
         ] {
             assert!(text.contains(kept), "{kept}: {text}");
         }
-        // A body of success is never shown.
+        // The body of a success is never shown.
         let none = HeaderMap::new();
         let traced = written(&ExchangeRecord {
             head: Some((StatusCode::OK, &none)),

@@ -226,7 +226,7 @@ mod tests {
             .into_bytes()
     }
 
-    /// How many layers each release fetches; `None`: it fails.
+    /// How many layers each release downloads; `None`: it fails.
     fn fetched(image: &Image, config: &[u8]) -> [Option<usize>; 4] {
         ALL.map(|release| {
             plan(image, config, release)
@@ -252,14 +252,14 @@ mod tests {
             "application/vnd.cncf.helm.config.v1+json",
             &["application/vnd.cncf.helm.chart.content.v1.tar+gzip"],
         );
-        // All that it has was fetched beside the configuration.
+        // All that it has was downloaded beside the configuration.
         assert_eq!(fetched(&helm, b"{}"), [None, Some(0), Some(0), Some(0)]);
         let signature = image(
             OCI_CONFIG,
             &["application/vnd.dev.cosign.simplesigning.v1+json"],
         );
         assert_eq!(fetched(&signature, &config(1)), [None, None, None, Some(0)]);
-        // Layers beside a configuration that is none are never fetched.
+        // Layers beside a document that is not an image configuration are never downloaded.
         let odd = image("application/octet-stream", &[OCI_LAYER]);
         assert_eq!(fetched(&odd, &config(1)), [None, None, None, Some(0)]);
         for artifact in [&helm, &signature, &odd] {
@@ -294,7 +294,7 @@ mod tests {
         let docker = "application/vnd.docker.image.rootfs.diff.tar.gzip";
         for (media_type, body, good) in [
             (OCI_LAYER, packed.as_slice(), true),
-            // containerd looks at the content, but not for OCI's plain type.
+            // containerd detects compression from the content, but not for OCI's plain type.
             (OCI_LAYER, &archive, true),
             (docker, &packed, true),
             (docker, &archive, true),
@@ -306,11 +306,11 @@ mod tests {
             let result = check(media_type, body, Some(&id), true);
             assert_eq!(result.is_ok(), good, "{media_type}: {result:?}");
         }
-        // Another archive than the configuration names; and what was not read whole is not judged.
+        // Another archive than the configuration names; and partial content is not judged.
         assert!(check(OCI_LAYER, &packed, Some("sha256:0"), true).is_err());
         assert!(check(OCI_LAYER, b"part", Some(&id), false).is_ok());
         assert!(check(OCI_LAYER, b"of an artifact", None, true).is_ok());
-        // Nothing is a layer, too.
+        // An empty layer is valid too.
         assert!(check(OCI_LAYER, &gzip(b""), Some(&diff_id(b"")), true).is_ok());
     }
 

@@ -334,7 +334,7 @@ mod tests {
             ]),
             ("https://a/t?x=1".into(), None, Some("a b\"c".into()))
         );
-        // Only the first challenge of a field line counts, and what follows a slip is dropped.
+        // Only the first challenge of a field line counts, and the rest after an error is dropped.
         assert_eq!(
             of(&[r#"Basic realm="x", Bearer realm="https://a/t""#]),
             Wanted::Basic {
@@ -479,7 +479,7 @@ mod tests {
             }
         }
 
-        /// What is well-formed by RFC 9110 means the same to a strict reader.
+        /// A well-formed field (RFC 9110) has the same meaning for a strict parser.
         #[test]
         fn a_strict_reader_agrees(
             scheme in "(Bearer|Basic|Digest)",

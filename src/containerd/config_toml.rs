@@ -422,7 +422,7 @@ fn merge(files: &ConfigFiles, behaviour: Behaviour) -> Result<Merged, Stop> {
             }
             Some(Err(Unusable::TooMany)) | None => {
                 return Err(Stop::Unseen(
-                    "config.toml imports more files than are read".to_owned(),
+                    "config.toml imports more files than this program reads".to_owned(),
                 ));
             }
         };

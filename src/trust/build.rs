@@ -10,7 +10,7 @@ pub struct GoBuild {
     pub of: &'static str,
     /// Minor and patch of Go: 24 and 4 of Go 1.24.4.
     pub release: (u8, u8),
-    /// Minor of the `go` line; 20 for older ones and for builds without modules, as Go takes it.
+    /// Minor of the `go` line; 20 for older lines and for builds without modules, which is Go's rule.
     pub language: u8,
 }
 

@@ -261,7 +261,8 @@ impl AlternativeNames {
                     names.has_others = true;
                 }
                 0x87 => {
-                    let address = address(name.content).ok_or("an address of odd length")?;
+                    let address =
+                        address(name.content).ok_or("an IP address has an invalid length")?;
                     if address.to_canonical() != address {
                         quirks.push(Quirk::MappedAddress);
                     }

@@ -219,8 +219,8 @@ impl ResolverConfig {
             _ => {
                 return match option {
                     "rotate" => Some(
-                        "option 'rotate': each lookup starts with another server, but this check always starts with the \
-                         first"
+                        "option 'rotate': each lookup starts with another server, but this check always starts with \
+                         the first"
                             .to_owned(),
                     ),
                     "single-request" | "single-request-reopen" => Some(format!(

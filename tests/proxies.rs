@@ -352,7 +352,7 @@ fn a_proxy_is_spoken_to_over_tls_and_its_certificate_is_judged() {
     let outcome = probe_stack(&stack, &[("HTTPS_PROXY", &url)], &[]);
     outcome.is_missed("registry", &["the proxy's own name http:80"]);
     let settings = &outcome.report().evidence.proxies;
-    assert!(settings.problems[0].contains("Go takes it for http://http:80"));
+    assert!(settings.problems[0].contains("Go treats it as http://http:80"));
 }
 
 #[test]

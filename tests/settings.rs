@@ -799,7 +799,7 @@ async fn what_a_configuration_names_and_this_node_lacks_is_told_as_not_seen() {
     };
     for (key, named, why) in [
         ("hosts_dir", "HOST/certs.d", "No such file"),
-        ("hosts_dir", "HOST/config.toml", "is no folder"),
+        ("hosts_dir", "HOST/config.toml", "is not a folder"),
         ("containerd_config", "HOST/gone.toml", "No such file"),
         ("containerd_config", "HOST/config.toml", "at line 1"),
     ] {

@@ -149,9 +149,9 @@ fn where_builds_differ_nothing_is_decided_and_each_is_told() {
     else {
         panic!("decided");
     };
-    assert!(reason.contains("taken by the one (Go 1.19)"), "{reason}");
+    assert!(reason.contains("trusted by the one (Go 1.19)"), "{reason}");
     assert!(
-        reason.contains("refused (negative serial number) by the other (Go 1.27)"),
+        reason.contains("rejected (negative serial number) by the other (Go 1.27)"),
         "{reason}"
     );
 }

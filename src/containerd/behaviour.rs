@@ -1,57 +1,62 @@
-//! What releases of containerd do differently, as far as a pull's outcome hangs on it.
+//! Differences between containerd releases that affect the outcome of a pull.
 //!
-//! Measured beside 1.6.20, 1.7.24 and 2.1.9 (`tests/oracle`); what other releases do differently was read in their sources
-//! (1.6.20 to 2.3.4). Not told: that 2.3.2 and later ask the last host again after a timeout or an early end.
+//! Measured with 1.6.20, 1.7.24 and 2.1.9 (`tests/oracle`); differences of other releases were read in their sources
+//! (1.6.20 to 2.3.4). Not modeled: 2.3.2 and later query the last host again after a timeout or a premature end.
 
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use crate::model::runtime::Runtime;
 
-/// The rules of one line of releases.
+/// The rules of one release line.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 #[expect(
     clippy::struct_excessive_bools,
     reason = "each came with a release of its own"
 )]
 pub struct Behaviour {
+    /// The release line.
     pub release: Release,
-    /// Authorization goes along on a redirect to the same host name at another port: Go 1.21.8 and
-    /// 1.22.1 compare host names without their ports, older releases with them.
+    /// Authorization is kept on a redirect to the same host name at another port: Go 1.21.8 and 1.22.1 compare host
+    /// names without their ports, older releases with them.
     pub keeps_authorization_across_ports: bool,
-    /// A challenge that carries `error=` makes it ask for a new token, once.
+    /// A challenge with `error=` makes it request a new token, once.
     pub renews_token_on_error: bool,
-    /// A token is asked for anew when its `expires_in` has passed.
+    /// A new token is requested when `expires_in` has passed.
     pub heeds_token_expiry: bool,
-    /// Of hosts for which http and TLS are both possible, TLS is tried first and plain http after it.
+    /// For hosts that may be plain http or TLS, TLS is tried first, then plain http.
     pub tries_tls_first: bool,
-    /// A relative pattern in `imports` is resolved against the folder of the file, older releases take it
-    /// as relative to containerd's own working directory.
+    /// A relative pattern in `imports` is resolved against the folder of the file; older releases resolve it against
+    /// containerd's working directory.
     pub resolves_globs_beside_file: bool,
-    /// A `config.toml` with a version above the newest known one is refused, older releases read on.
+    /// A `config.toml` with a version above the newest supported one is rejected; older releases continue.
     pub refuses_newer_config: bool,
-    /// 2.1 and later by their settings: the CRI plugin pulls by itself, as 2.0 does, and not the transfer service.
+    /// 2.1 and later, depending on settings: the CRI plugin pulls by itself, as in 2.0, instead of the transfer
+    /// service.
     pub pulls_locally: bool,
+    /// The settings that may be in force.
     pub settings: SettingsInForce,
 }
 
-/// By which settings a release pulls, where those in its file may not be the ones.
+/// Which settings are in force, if they may differ from those in the file.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub enum SettingsInForce {
-    /// As they were read; its defaults, where none were.
+    /// As they were read; the defaults if there were none.
     #[default]
     AsRead,
     /// The file was not read, and may set `config_path`.
     WithConfigPath,
-    /// The file was changed after containerd started: without what stands in it now.
+    /// The file was changed after containerd started: without its present content.
     BeforeChange,
 }
 
-/// Lines of releases that differ.
+/// Release lines with different behavior.
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
 pub enum Release {
     /// 1.6 and older.
     V1_6,
+    /// 1.7, and later 1.x.
     V1_7,
+    /// 2.0: `hosts.toml` needs no `[host]` table.
     V2_0,
     /// 2.1: the transfer service pulls.
     V2_1,
@@ -62,7 +67,7 @@ pub enum Release {
 }
 
 impl Release {
-    /// For people.
+    /// For messages: `containerd 1.7`.
     pub fn name(self) -> &'static str {
         match self {
             Self::V1_6 => "containerd 1.6",
@@ -114,7 +119,7 @@ impl Behaviour {
         ..Self::V2_1
     };
 
-    /// The release by whose rules it picks, fetches and unpacks what a manifest lists.
+    /// The release whose rules apply to selecting, downloading and unpacking the content of a manifest.
     pub fn unpacks_as(&self) -> Release {
         if self.pulls_locally {
             self.release.min(Release::V2_0)
@@ -123,37 +128,37 @@ impl Behaviour {
         }
     }
 
-    /// The last host is asked once more after 500, 503 or 504.
+    /// The last host is queried once more after 500, 503 or 504.
     pub fn retries_server_errors(&self) -> bool {
         self.release >= Release::V2_1
     }
 
-    /// It asks for encodings itself, and decodes them; older ones leave that to Go, which knows gzip.
+    /// It requests content encodings itself, and decodes them; older releases leave that to Go, which supports gzip.
     pub fn decodes_encodings(&self) -> bool {
         self.release >= Release::V2_0
     }
 
-    /// Whether 206 is taken for the part that was asked for, whatever `Content-Range` says.
+    /// Whether 206 is taken as the requested part, whatever `Content-Range` states.
     pub fn trusts_partial_content(&self) -> bool {
         self.release >= Release::V2_1
     }
 
-    /// `[2001:db8::1]:5000/image` is a reference; older ones refuse it before anything is asked.
+    /// `[2001:db8::1]:5000/image` is a reference; older releases reject it before any request.
     pub fn takes_ipv6_references(&self) -> bool {
         self.release >= Release::V1_7
     }
 
-    /// A `hosts.toml` without a single `[host]` is read; older ones drop it ("invalid `host` tree").
+    /// A `hosts.toml` without a single `[host]` is read; older releases ignore it ("invalid `host` tree").
     pub fn reads_server_alone(&self) -> bool {
         self.release >= Release::V2_0
     }
 
-    /// Without `config_path`, `/etc/containerd/certs.d:/etc/docker/certs.d` stands in its place.
+    /// Without `config_path`, `/etc/containerd/certs.d:/etc/docker/certs.d` is used.
     pub fn has_default_config_path(&self) -> bool {
         self.release >= Release::V2_2
     }
 
-    /// The same, by other settings.
+    /// The same release with other settings.
     #[must_use]
     pub fn with(self, settings: SettingsInForce) -> Self {
         Self { settings, ..self }
@@ -164,17 +169,17 @@ impl Behaviour {
         self.release >= Release::V2_3
     }
 
-    /// For people.
+    /// For messages: the release, and which settings it has if they are not the file's.
     pub fn name(&self) -> String {
         let settings = match self.settings {
             SettingsInForce::AsRead => "",
             SettingsInForce::WithConfigPath => " with config_path set",
-            SettingsInForce::BeforeChange => " without what was changed since it started",
+            SettingsInForce::BeforeChange => " without the changes since it started",
         };
         format!("{}{settings}", self.release.name())
     }
 
-    /// The candidates for a runtime, the likeliest first: one where the version is known.
+    /// The candidates for a runtime, the likeliest first: a single one if the version is known.
     pub fn candidates(runtime: Option<&Runtime>) -> Vec<Self> {
         let Some(version) = runtime.and_then(Runtime::containerd) else {
             return vec![
@@ -186,7 +191,7 @@ impl Behaviour {
                 Self::V2_3,
             ];
         };
-        // The Go releases with which the project itself builds them; others may have rebuilt them.
+        // The Go releases of the project's own builds; other builds may differ.
         vec![match version {
             (0 | 1, 0..=6, patch) => Self {
                 keeps_authorization_across_ports: version.1 == 6 && patch >= 29,
@@ -212,16 +217,17 @@ impl Behaviour {
     }
 }
 
-/// The rules in force in one walk, and whether others would have led it elsewhere.
+/// The rules of one check, and which other candidates would have led it to another decision.
 #[derive(Debug)]
 pub struct Rules {
     behaviour: Behaviour,
     candidates: Vec<Behaviour>,
-    /// One bit for each candidate that would have decided otherwise somewhere.
+    /// One bit for each candidate that would have decided differently somewhere.
     forked: AtomicU32,
 }
 
 impl Rules {
+    /// Rules for a check as `behaviour`, among `candidates` (at most 32 are compared).
     pub fn new(behaviour: Behaviour, candidates: &[Behaviour]) -> Self {
         Self {
             behaviour,
@@ -230,17 +236,17 @@ impl Rules {
         }
     }
 
-    /// The rules in force, where nothing hangs on it what others would do.
+    /// The rules of this check. For decisions in which candidates differ, use [`Rules::decide`].
     pub fn in_force(&self) -> &Behaviour {
         &self.behaviour
     }
 
-    /// All that may be in force.
+    /// All behaviors that may be in force.
     pub fn candidates(&self) -> &[Behaviour] {
         &self.candidates
     }
 
-    /// What the release in force does; a candidate that does otherwise is remembered.
+    /// The decision of the rules in force. Candidates that decide differently are remembered.
     pub fn decide<T: PartialEq>(&self, by: impl Fn(&Behaviour) -> T) -> T {
         let decision = by(&self.behaviour);
         for (index, other) in (0..u32::BITS).zip(&self.candidates) {
@@ -251,7 +257,7 @@ impl Rules {
         decision
     }
 
-    /// A candidate decided as the release in force in everything: its walk would be the same.
+    /// Whether a candidate made every decision as the rules in force: its check would be the same.
     pub fn agrees(&self, candidate: usize) -> bool {
         let bit = u32::try_from(candidate)
             .ok()

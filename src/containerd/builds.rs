@@ -1,7 +1,7 @@
-//! Which builds of Go the node's containerd may be of: TLS and certificates are judged by those.
+//! The Go builds that the node's containerd may have: TLS and certificates are judged by their rules.
 //!
-//! A version does not tell it. What the project builds was read in its release workflow and go.mod
-//! (1.6.0 to 2.3.4), what Debian builds in its binaries. Clouds build their own.
+//! A version does not identify the build. The project's builds were read from its release workflow and go.mod (1.6.0 to
+//! 2.3.4), Debian's from its binaries. Clouds make their own builds.
 
 use crate::model::runtime::Runtime;
 use crate::trust::GoBuild;
@@ -12,7 +12,7 @@ const OF_DEBIAN: [(u16, u16, GoBuild); 3] = [
     (2, 1, debian("Debian's containerd 2.1", (27, 1))),
 ];
 
-/// Debian builds without modules, so with the defaults of Go 1.20.
+/// Debian builds without modules, and so with the defaults of Go 1.20.
 const fn debian(of: &'static str, release: (u8, u8)) -> GoBuild {
     GoBuild {
         of,
@@ -21,7 +21,7 @@ const fn debian(of: &'static str, release: (u8, u8)) -> GoBuild {
     }
 }
 
-/// The candidates for a runtime, the likeliest first; all where it is not known.
+/// The candidates for a runtime, the likeliest first; all builds if the runtime is unknown.
 pub fn candidates(runtime: Option<&Runtime>) -> Vec<GoBuild> {
     let debians = OF_DEBIAN.iter();
     let Some(version @ (major, minor, _)) = runtime.and_then(Runtime::containerd) else {
@@ -46,8 +46,8 @@ pub fn candidates(runtime: Option<&Runtime>) -> Vec<GoBuild> {
 
 type Version = (u16, u16, u16);
 
-/// What the project itself builds with: up to which version, with which release of Go, and the `go` line of its
-/// go.mod. 1.6 stands for those before it.
+/// The project's own builds: up to which version, with which release of Go, and the `go` line of its go.mod. The
+/// entries for 1.6 also cover older versions.
 const OF_PROJECT: [(Version, (u8, u8), u8); 30] = [
     ((1, 6, 8), (17, 13), 20),
     ((1, 6, 17), (18, 10), 20),
@@ -81,7 +81,7 @@ const OF_PROJECT: [(Version, (u8, u8), u8); 30] = [
     ((2, 2, u16::MAX), (25, 12), 25),
 ];
 
-/// As the project itself builds it.
+/// The project's own build of a version.
 fn of_project(version: Version) -> GoBuild {
     let known = OF_PROJECT.iter().find(|(last, ..)| version <= *last);
     let (last, release, language) = known.unwrap_or(&((2, 3, u16::MAX), (26, 5), 26));

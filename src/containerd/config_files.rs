@@ -1,4 +1,5 @@
-//! containerd's own file, `config.toml`, and the files that it imports: found and read, not yet judged.
+//! Finds and reads containerd's configuration file, `config.toml`, and the files that it imports.
+//! [`super::config_toml`] decides what they mean.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::io::ErrorKind;
@@ -14,19 +15,25 @@ use crate::model::text::printable;
 use crate::pull_secret::key::glob;
 use crate::redact::Secret;
 
-/// A value of a TOML file, as far as containerd's decoders tell values apart. Texts may be passwords.
+/// A value of a TOML file, with the types that containerd's decoders distinguish. Texts may be passwords.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Node {
+    /// A table, inline or not.
     Table(BTreeMap<String, Node>),
+    /// A list, or an array of tables.
     Array(Vec<Node>),
+    /// A string.
     Text(Secret),
+    /// An integer.
     Integer(i64),
+    /// A boolean.
     Bool(bool),
     /// A float or a date.
     Other,
 }
 
 impl Node {
+    /// The entries of a table; `None` for another type.
     pub fn table(&self) -> Option<&BTreeMap<String, Self>> {
         match self {
             Self::Table(table) => Some(table),
@@ -57,54 +64,61 @@ impl Node {
     }
 }
 
-/// One file that was read.
+/// One parsed file.
 #[derive(Clone, Debug)]
 pub struct ConfigFile {
+    /// The whole document.
     pub root: Node,
+    /// What its `imports` match, in order.
     pub imports: Vec<Import>,
-    /// The line of a header that containerd 1 can't read.
+    /// The line, counted from 1, of a table header that containerd 1 can't parse.
     pub bracket_in_header: Option<usize>,
 }
 
-/// What one entry of `imports` leads to.
+/// The files that one entry of `imports` matches.
 #[derive(Clone, Debug)]
 pub struct Import {
-    /// Where a relative pattern is resolved against the folder of the file.
+    /// With a relative pattern resolved against the folder of the file.
     pub beside: Vec<PathBuf>,
-    /// Where it is resolved against containerd's working directory, which is `/` under systemd.
+    /// With it resolved against containerd's working directory, which is `/` under systemd.
     pub from_root: Vec<PathBuf>,
 }
 
-/// Why a file that is imported can't be used.
+/// Why an imported file can't be used.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum Unusable {
-    /// Not here; on the node it may be.
+    /// It can't be read on this machine; the node may have it.
     Unread(ErrorKind),
-    /// Not on the node: containerd runs where we are.
+    /// It does not exist on the node: containerd runs on this machine.
     Absent,
-    /// containerd does not start with it.
-    Malformed { line: usize },
-    /// More files than are read.
+    /// It is not valid TOML, so containerd does not start.
+    Malformed {
+        /// The first invalid line, counted from 1.
+        line: usize,
+    },
+    /// The bound for imported files was reached.
     TooMany,
 }
 
-/// `config.toml` and what it imports, by path.
+/// `config.toml` and its imports, by path.
 #[derive(Clone, Debug)]
 pub struct ConfigFiles {
+    /// The path of `config.toml`.
     pub main: PathBuf,
+    /// Every file, `config.toml` included, or why it can't be used.
     pub files: BTreeMap<PathBuf, Result<ConfigFile, Unusable>>,
-    /// The containerd that runs here was started with them.
+    /// The containerd on this machine was started with them.
     pub in_force: bool,
 }
 
-/// Files of one configuration that are read.
+/// Bound for the files of one configuration.
 const MAX_FILES: usize = 64;
 
 impl ConfigFiles {
-    /// The file itself, and all files that it leads to.
+    /// Reads all files that `text`, the content of `main`, imports directly or indirectly.
     ///
     /// # Errors
-    /// The line at which `text` is no TOML.
+    /// The first line of `text`, counted from 1, that is not valid TOML.
     pub fn load(main: &Path, text: &[u8]) -> Result<Self, usize> {
         let first = parse(main, text)?;
         let mut pending: VecDeque<PathBuf> = targets(&first).collect();
@@ -133,8 +147,8 @@ impl ConfigFiles {
         })
     }
 
-    /// This is the node whose files these are: what is not here is nowhere, and what it was when containerd
-    /// started is told by the age of its folder.
+    /// States that the files belong to this machine: a file that is missing here is missing on the node. The age of its
+    /// folder shows whether it was missing when containerd started.
     pub fn are_of_this_node(&mut self, started: SystemTime) {
         for (path, file) in &mut self.files {
             let is_missing = matches!(file, Err(Unusable::Unread(ErrorKind::NotFound)));
@@ -144,12 +158,12 @@ impl ConfigFiles {
         }
     }
 
-    /// The top of the main file, where it can be used.
+    /// The top table of the main file; `None` if the file can't be used.
     pub fn top(&self) -> Option<&BTreeMap<String, Node>> {
         self.files.get(&self.main)?.as_ref().ok()?.root.table()
     }
 
-    /// For people.
+    /// The path for messages.
     pub fn shown(&self) -> String {
         printable(&self.main.to_string_lossy())
     }
@@ -184,7 +198,7 @@ fn parse(path: &Path, bytes: &[u8]) -> Result<ConfigFile, usize> {
     })
 }
 
-/// `resolveImports`: of older releases, too.
+/// `resolveImports`, with the rules of older releases as well.
 fn import(parent: &Path, entry: &str) -> Import {
     let folder = parent.parent().unwrap_or(Path::new("/"));
     let beside = go::clean(&folder.join(entry));
@@ -202,7 +216,7 @@ fn import(parent: &Path, entry: &str) -> Import {
     }
 }
 
-/// Go's `filepath.Glob`: what is there, in the order of names.
+/// Go's `filepath.Glob`: existing files, sorted by name.
 fn matches(pattern: &Path) -> Vec<PathBuf> {
     let mut found = vec![PathBuf::new()];
     for part in pattern.components() {
@@ -275,7 +289,7 @@ mod tests {
         let missing = at("conf.d/none.toml");
         let unread = Unusable::Unread(ErrorKind::NotFound);
         assert_eq!(files.files[&missing].as_ref().unwrap_err(), &unread);
-        // On the node itself it is nowhere; before its folder was changed it may have been there.
+        // On the node itself, a missing file exists nowhere; but before its folder was changed, it may have existed.
         let hour = std::time::Duration::from_hours(1);
         files.are_of_this_node(SystemTime::now() - hour);
         assert_eq!(files.files[&missing].as_ref().unwrap_err(), &unread);

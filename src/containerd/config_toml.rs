@@ -1,7 +1,7 @@
-//! What containerd makes of `config.toml`, by release: how its files are merged, under which names the
-//! CRI plugin's settings stand, and with which of them that plugin does not load. Pure.
+//! How each containerd release interprets `config.toml`: how it merges files, which sections hold the CRI plugin's
+//! settings, and which settings prevent that plugin from loading. Pure.
 //!
-//! `tests/config_dump.rs` compares this to `containerd config dump` of three releases.
+//! `tests/config_dump.rs` compares this with `containerd config dump` of three releases.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::path::PathBuf;
@@ -14,26 +14,31 @@ use crate::model::hosts::{HostsEffect, HostsProblem};
 use crate::model::text::printable;
 use crate::redact::Secret;
 
-/// The settings of the CRI plugin and of the transfer service that decide a pull, as decoded.
+/// The settings of the CRI plugin and of the transfer service that affect pulls, as decoded.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct CriSettings {
+    /// `registry.config_path`; empty if unset.
     pub config_path: String,
-    /// `endpoint` of each namespace.
+    /// `registry.mirrors`: the `endpoint` list of each registry.
     pub mirrors: BTreeMap<String, Vec<String>>,
+    /// `registry.configs`, by host.
     pub configs: BTreeMap<String, HostSettings>,
+    /// `registry.auths`, by URL or host.
     pub auths: BTreeMap<String, Auth>,
+    /// `registry.headers`, by name.
     pub headers: BTreeMap<String, Vec<Secret>>,
-    /// `None`: not set.
+    /// `None`: unset.
     pub image_pull_progress_timeout: Option<String>,
+    /// `use_local_image_pull` (containerd 2.1 and later).
     pub use_local_image_pull: bool,
-    /// A setting that the transfer service does not know: the CRI plugin pulls locally then.
+    /// A setting that the transfer service does not support: the CRI plugin then pulls locally.
     pub needs_local_pull: bool,
-    /// `disabled_plugins` names the CRI plugin.
+    /// `disabled_plugins` includes the CRI plugin.
     pub is_disabled: bool,
 }
 
 impl CriSettings {
-    /// The CRI plugin pulls by itself, where there is a transfer service for it.
+    /// Whether the CRI plugin pulls by itself, in releases that have the transfer service for it.
     fn pulls_locally(&self) -> bool {
         self.use_local_image_pull || self.needs_local_pull
     }
@@ -42,59 +47,70 @@ impl CriSettings {
 /// `registry.configs.HOST`.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct HostSettings {
+    /// `auth`; `None` if absent.
     pub auth: Option<Auth>,
-    /// Read by containerd 1.
+    /// `tls`; only containerd 1 reads it, so `None` for containerd 2.
     pub tls: Option<Tls>,
-    /// It is there, to be read or not.
+    /// Whether `tls` is present, even if it is not read.
     pub has_tls: bool,
 }
 
-/// A login.
+/// A login: `registry.configs.HOST.auth` or an entry of `registry.auths`. Missing keys are empty.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Auth {
+    /// `username`.
     pub username: String,
+    /// `password`.
     pub password: Secret,
+    /// `auth`: base64 of USER:PASSWORD.
     pub auth: Secret,
+    /// `identitytoken`.
     pub identity_token: Secret,
 }
 
-/// `registry.configs.HOST.tls`; containerd 2 has none.
+/// `registry.configs.HOST.tls`, which containerd 2 does not have. Missing keys are empty.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct Tls {
+    /// Certificates are not verified.
     pub insecure_skip_verify: bool,
+    /// Path of additional roots.
     pub ca_file: String,
+    /// Path of the client certificate.
     pub cert_file: String,
+    /// Path of its key.
     pub key_file: String,
 }
 
-/// Why there are no settings.
+/// Why the settings can't be determined.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum Stop {
     /// containerd does not start, or its CRI plugin does not load.
     Refused(String),
-    /// What decides is not to be seen from here.
+    /// It depends on something that can't be observed from here.
     Unseen(String),
 }
 
-/// What holds for pulls.
+/// The settings that apply to pulls.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Registry {
-    /// `config_path` as it is taken; empty: none.
+    /// The folders of `config_path`; empty if there are none.
     pub folders: Vec<PathBuf>,
-    /// Without `config_path`, and where the CRI plugin pulls itself, the hosts are those of
-    /// `registry.mirrors`.
+    /// The hosts are those of `registry.mirrors`: there is no `config_path`, and the CRI plugin pulls itself.
     pub by_mirrors: bool,
+    /// `registry.mirrors`: the `endpoint` list of each registry.
     pub mirrors: BTreeMap<String, Vec<String>>,
+    /// `registry.configs`, by host, with the logins of `registry.auths`.
     pub configs: BTreeMap<String, HostSettings>,
+    /// `registry.headers`: name and value, sent to every host.
     pub headers: Vec<(String, Secret)>,
 }
 
-/// The section of the CRI plugin by the version of the file.
+/// The section of the CRI plugin, by the version of the file.
 const CRI_V1: &str = "cri";
 const CRI_V2: &str = "io.containerd.grpc.v1.cri";
 const CRI_V3: &str = "io.containerd.cri.v1.images";
 const RUNTIME_V3: &str = "io.containerd.cri.v1.runtime";
-/// Plugins that every containerd of a node has loaded.
+/// Plugins that the containerd of every node has loaded.
 const USUAL: [&str; 7] = [
     CRI_V1,
     CRI_V2,
@@ -106,7 +122,7 @@ const USUAL: [&str; 7] = [
 ];
 const TRANSFER: &str = "io.containerd.transfer.v1.local";
 
-/// All files as one.
+/// All files, merged.
 struct Merged {
     version: i64,
     plugins: BTreeMap<String, Node>,
@@ -114,10 +130,10 @@ struct Merged {
     required: Vec<String>,
 }
 
-/// The settings as `containerd config dump` prints them.
+/// Decodes the settings as `containerd config dump` prints them.
 ///
 /// # Errors
-/// Why containerd does not start, or what was not to be read.
+/// If containerd does not start with the files, or a file could not be read.
 pub fn decode(files: &ConfigFiles, behaviour: Behaviour) -> Result<CriSettings, Stop> {
     let mut merged = merge(files, behaviour)?;
     check_version(&merged, behaviour)?;
@@ -142,14 +158,14 @@ pub fn decode(files: &ConfigFiles, behaviour: Behaviour) -> Result<CriSettings, 
     Ok(settings)
 }
 
-/// What the settings come to, and whether the CRI plugin loads with them.
+/// Checks the settings, and returns those that apply to pulls.
 ///
 /// # Errors
 /// Why no image is pulled on this node.
 pub fn validate(settings: CriSettings, behaviour: Behaviour) -> Result<Registry, String> {
     if settings.is_disabled {
         return Err(
-            "'disabled_plugins' names the CRI plugin, so the kubelet has no runtime; take it out"
+            "'disabled_plugins' includes the CRI plugin, so the kubelet has no runtime; remove it from the list"
                 .to_owned(),
         );
     }
@@ -157,23 +173,23 @@ pub fn validate(settings: CriSettings, behaviour: Behaviour) -> Result<Registry,
     let has_folders = !settings.config_path.is_empty();
     if has_folders && !settings.mirrors.is_empty() {
         return Err(format!(
-            "'registry.mirrors' stands beside 'registry.config_path' (`mirrors` cannot be set when \
-             `config_path` is provided): {NOT_LOADED}; write the endpoints into hosts.toml below \
-             config_path and take registry.mirrors out"
+            "'registry.mirrors' and 'registry.config_path' are both set (`mirrors` cannot be set when \
+             `config_path` is provided): {NOT_LOADED}; move the endpoints to hosts.toml below \
+             config_path and remove registry.mirrors"
         ));
     }
     let has_tls = settings.configs.values().any(|host| host.tls.is_some());
     if has_folders && has_tls && !is_2 {
         return Err(format!(
-            "'registry.configs.HOST.tls' stands beside 'registry.config_path' (`configs.tls` cannot be \
-             set when `config_path` is provided): {NOT_LOADED}; write its files into hosts.toml below \
-             config_path and take the table out"
+            "'registry.configs.HOST.tls' and 'registry.config_path' are both set (`configs.tls` cannot be \
+             set when `config_path` is provided): {NOT_LOADED}; move its files to hosts.toml below \
+             config_path and remove the table"
         ));
     }
     let mut configs = settings.configs.clone();
     for (endpoint, auth) in &settings.auths {
         let url = go_url::parse_url(endpoint, behaviour.parses_strict_colons()).map_err(|reason| {
-            format!("a key of 'registry.auths' is no URL ({reason}): {NOT_LOADED}; write https://HOST:PORT")
+            format!("a key of 'registry.auths' is not a URL ({reason}): {NOT_LOADED}; write https://HOST:PORT")
         })?;
         let host = if url.scheme.is_empty() {
             endpoint.clone()
@@ -186,11 +202,14 @@ pub fn validate(settings: CriSettings, behaviour: Behaviour) -> Result<Registry,
         && let Some(text) = &settings.image_pull_progress_timeout
     {
         if text.is_empty() {
-            return Err("'image_pull_progress_timeout' is empty, and every pull fails to parse it; write \"5m0s\"".to_owned());
+            return Err(
+                "'image_pull_progress_timeout' is empty, so every pull fails to parse it; write \"5m0s\""
+                    .to_owned(),
+            );
         }
         if go::duration(text).is_none() {
             return Err(format!(
-                "'image_pull_progress_timeout' is no duration of Go: {NOT_LOADED}; write for instance \"5m0s\""
+                "'image_pull_progress_timeout' is not a Go duration: {NOT_LOADED}; write for example \"5m0s\""
             ));
         }
     }
@@ -221,22 +240,22 @@ pub fn validate(settings: CriSettings, behaviour: Behaviour) -> Result<Registry,
 const NOT_LOADED: &str = "the CRI plugin does not load, and the node pulls nothing";
 const DEFAULT_CONFIG_PATH: &str = "/etc/containerd/certs.d:/etc/docker/certs.d";
 
-/// A plugin without which containerd does not start, and of which it is not known whether it is there.
+/// A required plugin that the node may not have, as a message: containerd does not start without it.
 fn required(files: &ConfigFiles, merged: &Merged) -> Option<String> {
     let is_usual = |name: &&String| USUAL.contains(&name.as_str());
     let name = merged.required.iter().find(|name| !is_usual(name))?;
-    // The containerd that runs has what it was started with.
+    // The running containerd has the plugins that it was started with.
     (!files.in_force).then(|| {
         format!(
-            "'required_plugins' of {} names '{}': containerd does not start where that plugin is missing or does not \
-             load, which is not seen from here",
+            "'required_plugins' of {} includes '{}': containerd does not start if that plugin is missing or does not \
+             load, which can't be observed from here",
             files.shown(),
             printable(name)
         )
     })
 }
 
-/// What in the files is not what it seems to be, for one release.
+/// Settings that have no effect for one release, although they look as if they did.
 pub fn notes(files: &ConfigFiles, behaviour: Behaviour) -> Vec<HostsProblem> {
     let Ok(merged) = merge(files, behaviour) else {
         return Vec::new();
@@ -259,8 +278,8 @@ pub fn notes(files: &ConfigFiles, behaviour: Behaviour) -> Vec<HostsProblem> {
         notes.push(HostsProblem::of_config(effect, reason));
     }
     let version = match written {
-        0 => "which names no version and so is of version 1".to_owned(),
-        version => format!("which is of version {version}"),
+        0 => "which has no 'version' and so is version 1".to_owned(),
+        version => format!("which is version {version}"),
     };
     for other in [CRI_V1, CRI_V2, CRI_V3] {
         let has_registry = merged
@@ -269,7 +288,7 @@ pub fn notes(files: &ConfigFiles, behaviour: Behaviour) -> Vec<HostsProblem> {
             .and_then(Node::table)
             .is_some_and(|table| table.contains_key("registry"));
         if has_registry && !sections.contains(&other) {
-            // containerd 2 has renamed it.
+            // containerd 2 has renamed the section.
             let other = if is_2 && other == CRI_V2 && names_plugin(files, CRI_V1) {
                 CRI_V1
             } else {
@@ -292,13 +311,13 @@ pub fn notes(files: &ConfigFiles, behaviour: Behaviour) -> Vec<HostsProblem> {
     let is_list = std::env::split_paths(&settings.config_path).count() > 1;
     if transfers && is_list {
         notes.push(ignored(format!(
-                "'config_path' of {shown} is a list with a colon, which the transfer service takes for one \
-                 folder: no hosts.toml is read and no mirror is asked; name one folder, and restart containerd"
+                "'config_path' of {shown} is a list with a colon, which the transfer service treats as one \
+                 folder: no hosts.toml is read and no mirror is used; set one folder, and restart containerd"
         )));
     }
     if is_2 && settings.configs.values().any(|host| host.has_tls) {
         notes.push(ignored(format!(
-                "'registry.configs.HOST.tls' of {shown} is no setting of containerd 2: write its files into \
+                "'registry.configs.HOST.tls' of {shown} is not a setting of containerd 2: move its files to \
                  hosts.toml below config_path"
         )));
     }
@@ -306,7 +325,7 @@ pub fn notes(files: &ConfigFiles, behaviour: Behaviour) -> Vec<HostsProblem> {
     let has_own_path = transfer.is_some_and(|table| table.contains_key("config_path"));
     if transfers && has_own_path && settings.config_path.is_empty() {
         notes.push(ignored(format!(
-                "'config_path' of [plugins.'{TRANSFER}'] in {shown} does not count for pods: write it into \
+            "'config_path' of [plugins.'{TRANSFER}'] in {shown} does not apply to pods: move it to \
                  [plugins.'{CRI_V3}'.registry], and restart containerd"
         )));
     }
@@ -317,24 +336,24 @@ fn ignored(reason: String) -> HostsProblem {
     HostsProblem::of_config(HostsEffect::Ignored, reason)
 }
 
-/// The CRI plugin pulls by itself, in a release that has the transfer service for it.
+/// Whether the CRI plugin pulls by itself, in a release that has the transfer service for it.
 pub fn pulls_locally(files: &ConfigFiles, behaviour: Behaviour) -> bool {
     behaviour.release >= Release::V2_1
         && decode(files, behaviour).is_ok_and(|settings| settings.pulls_locally())
 }
 
-/// The file is of a version that is newer than the release: it was written for another.
+/// Whether the file's version is newer than the release supports: it was written for another release.
 pub fn is_too_new(files: &ConfigFiles, behaviour: Behaviour) -> bool {
     written_version(files) > newest_version(behaviour.release)
 }
 
-/// The main file has a section of this name.
+/// Whether the main file has a section of this name.
 fn names_plugin(files: &ConfigFiles, name: &str) -> bool {
     let plugins = files.top().and_then(|top| top.get("plugins")?.table());
     plugins.is_some_and(|plugins| plugins.contains_key(name))
 }
 
-/// The `version` of the main file, 0 where it names none.
+/// The `version` of the main file; 0 if it has none.
 fn written_version(files: &ConfigFiles) -> i64 {
     match files.top().and_then(|top| top.get("version")) {
         Some(Node::Integer(version)) => *version,
@@ -344,14 +363,14 @@ fn written_version(files: &ConfigFiles) -> i64 {
 
 fn used_section(behaviour: Behaviour, version: i64) -> &'static str {
     match behaviour.release {
-        // One below zero is not that of version 1 to it.
+        // A version below zero does not count as version 1.
         Release::V1_6 | Release::V1_7 if matches!(version, 0 | 1) => CRI_V1,
         Release::V1_6 | Release::V1_7 => CRI_V2,
         _ => CRI_V3,
     }
 }
 
-/// The newest version of the file that a release knows.
+/// The newest version of the file that a release supports.
 fn newest_version(release: Release) -> i64 {
     match release {
         Release::V1_6 | Release::V1_7 => 2,
@@ -386,31 +405,31 @@ fn merge(files: &ConfigFiles, behaviour: Behaviour) -> Result<Merged, Stop> {
             Some(Ok(file)) => file,
             Some(Err(Unusable::Malformed { line })) => {
                 return Err(refused(format!(
-                    "line {line} is no TOML, and containerd does not start with it"
+                    "line {line} is not valid TOML, so containerd does not start"
                 )));
             }
             Some(Err(Unusable::Unread(reason))) => {
                 return Err(Stop::Unseen(format!(
-                    "{shown}, imported by config.toml, can't be read from here ({reason}); where the node \
-                     lacks it as well, containerd does not start"
+                    "{shown}, imported by config.toml, can't be read from here ({reason}); if the node \
+                     lacks it too, containerd does not start"
                 )));
             }
             Some(Err(Unusable::Absent)) => {
                 return Err(refused(
-                    "it is imported by config.toml and is not there, and containerd does not start without it"
+                    "config.toml imports it, but it does not exist, so containerd does not start"
                         .to_owned(),
                 ));
             }
             Some(Err(Unusable::TooMany)) | None => {
                 return Err(Stop::Unseen(
-                    "config.toml imports more files than are read".to_owned(),
+                    "config.toml imports more files than this program reads".to_owned(),
                 ));
             }
         };
         if let Some(line) = file.bracket_in_header.filter(|_| !is_2) {
             return Err(refused(format!(
-                "the header in line {line} has a bracket in a name, which containerd 1 can't read even in quotes: it \
-                 does not start; use a name in place of the IPv6 address, or containerd 2"
+                "the header in line {line} has a bracket in a name, which containerd 1 can't parse even in quotes: it \
+                 does not start; use a DNS name instead of the IPv6 address, or containerd 2"
             )));
         }
         let mut one = top(&file.root).map_err(refused)?;
@@ -420,7 +439,7 @@ fn merge(files: &ConfigFiles, behaviour: Behaviour) -> Result<Merged, Stop> {
             }
             if one.version > root_version {
                 return Err(refused(format!(
-                    "its version {} is above that of the file that imports it, and containerd does not start",
+                    "its version {} is higher than that of the file that imports it, so containerd does not start",
                     one.version
                 )));
             }
@@ -459,18 +478,18 @@ fn merge(files: &ConfigFiles, behaviour: Behaviour) -> Result<Merged, Stop> {
     Ok(merged)
 }
 
-/// What containerd decodes of one file, whatever its version.
+/// The keys of one file that containerd decodes for any version.
 fn top(root: &Node) -> Result<Merged, String> {
-    let table = root.table().ok_or("it is no table")?;
+    let table = root.table().ok_or("it is not a table")?;
     let version = match table.get("version") {
         None => 0,
         Some(Node::Integer(version)) => *version,
-        Some(_) => return Err("'version' is no number, and containerd does not start".to_owned()),
+        Some(_) => return Err("'version' is not a number, so containerd does not start".to_owned()),
     };
     let plugins = match table.get("plugins") {
         None => BTreeMap::new(),
         Some(Node::Table(plugins)) => plugins.clone(),
-        Some(_) => return Err("'plugins' is no table, and containerd does not start".to_owned()),
+        Some(_) => return Err("'plugins' is not a table, so containerd does not start".to_owned()),
     };
     if let Some(imports) = table.get("imports") {
         texts(imports, "imports")?;
@@ -484,7 +503,7 @@ fn top(root: &Node) -> Result<Merged, String> {
     })
 }
 
-/// containerd 2.3 takes each file by itself to the newest version.
+/// containerd 2.3 upgrades each file to the newest version separately.
 fn upgrade(one: &mut Merged, to: i64) {
     if one.version >= to {
         return;
@@ -496,7 +515,7 @@ fn upgrade(one: &mut Merged, to: i64) {
     one.version = to;
 }
 
-/// `v1Migrate`, as far as it concerns the CRI plugin.
+/// `v1Migrate`, the part that affects the CRI plugin.
 fn rename(one: &mut Merged) {
     if let Some(section) = one.plugins.remove(CRI_V1) {
         one.plugins.insert(CRI_V2.to_owned(), section);
@@ -508,7 +527,7 @@ fn rename(one: &mut Merged) {
     }
 }
 
-/// `migrateConfig` of the CRI plugin's part for images.
+/// `migrateConfig` of the CRI plugin, the part for images.
 fn migrate(plugins: &mut BTreeMap<String, Node>) {
     let Some(Node::Table(from)) = plugins.get(CRI_V2).cloned() else {
         return;
@@ -545,7 +564,7 @@ fn migrate(plugins: &mut BTreeMap<String, Node>) {
     }
 }
 
-/// `mergo`, as containerd 2 has it: tables are joined, all else is replaced.
+/// `mergo` as containerd 2 uses it: tables are merged, everything else is replaced.
 fn overlay(old: &mut Node, new: Node) {
     match (old, new) {
         (Node::Table(old), Node::Table(new)) => {
@@ -568,8 +587,8 @@ fn check_version(merged: &Merged, behaviour: Behaviour) -> Result<(), Stop> {
     let newest = newest_version(behaviour.release);
     if merged.version > newest && behaviour.refuses_newer_config {
         return Err(Stop::Refused(format!(
-            "{release} knows config.toml up to version {newest}, this is version {}, and containerd does not \
-             start with it",
+            "{release} supports config.toml up to version {newest}, but this is version {}, so containerd does not \
+             start",
             merged.version
         )));
     }
@@ -587,15 +606,15 @@ fn check_version(merged: &Merged, behaviour: Behaviour) -> Result<(), Stop> {
     match names.chain(keys).find(|name| !is_uri(name)) {
         None => Ok(()),
         Some(name) => Err(Stop::Refused(format!(
-            "config.toml is of version {} and names the plugin '{}' as version 1 does (`invalid plugin key \
-             URI`), with which {release} does not start; write [plugins.'{CRI_V2}'] for [plugins.cri]",
+            "config.toml is version {} but names the plugin '{}' as in version 1 (`invalid plugin key \
+             URI`), so {release} does not start; write [plugins.'{CRI_V2}'] instead of [plugins.cri]",
             merged.version,
             printable(name)
         ))),
     }
 }
 
-/// The section of the CRI plugin.
+/// Decodes the CRI plugin's section.
 fn plugin(section: &Node, behaviour: Behaviour) -> Result<CriSettings, String> {
     let table = table_of(section, "the CRI plugin's section")?;
     let is_2 = behaviour.release >= Release::V2_0;
@@ -618,7 +637,7 @@ fn plugin(section: &Node, behaviour: Behaviour) -> Result<CriSettings, String> {
     let downloads = match table.get("max_concurrent_downloads") {
         None => 3,
         Some(Node::Integer(number)) => *number,
-        Some(_) => return Err("'max_concurrent_downloads' is no number".to_owned()),
+        Some(_) => return Err("'max_concurrent_downloads' is not a number".to_owned()),
     };
     // `CheckLocalImagePullConfigs`.
     settings.needs_local_pull = [
@@ -666,7 +685,7 @@ fn read_registry(
     }
     for (name, values) in tables("headers")? {
         let Node::Array(values) = values else {
-            return Err("an entry of 'registry.headers' is no list".to_owned());
+            return Err("an entry of 'registry.headers' is not a list".to_owned());
         };
         let values: Result<_, String> = values
             .iter()
@@ -699,7 +718,7 @@ fn read_tls(node: &Node) -> Result<Tls, String> {
     })
 }
 
-/// What a key of a table holds; nothing where it is not there.
+/// The value of a key; the default if it is absent.
 fn field<'a, T: Default>(
     table: &'a BTreeMap<String, Node>,
     key: &str,
@@ -710,26 +729,27 @@ fn field<'a, T: Default>(
 }
 
 fn table_of<'a>(node: &'a Node, key: &str) -> Result<&'a BTreeMap<String, Node>, String> {
-    node.table().ok_or_else(|| format!("'{key}' is no table"))
+    node.table()
+        .ok_or_else(|| format!("'{key}' is not a table"))
 }
 
 fn text<'a>(node: &'a Node, key: &str) -> Result<&'a str, String> {
     match node {
         Node::Text(text) => Ok(text.expose()),
-        _ => Err(format!("'{key}' is no text; write it in quotes")),
+        _ => Err(format!("'{key}' is not a string; write it in quotes")),
     }
 }
 
 fn flag(node: &Node, key: &str) -> Result<bool, String> {
     match node {
         Node::Bool(flag) => Ok(*flag),
-        _ => Err(format!("'{key}' is neither true nor false (no quotes)")),
+        _ => Err(format!("'{key}' must be true or false (without quotes)")),
     }
 }
 
 fn texts(node: &Node, key: &str) -> Result<Vec<String>, String> {
     let Node::Array(values) = node else {
-        return Err(format!("'{key}' is no list; write [\"…\"]"));
+        return Err(format!("'{key}' is not a list; write [\"…\"]"));
     };
     let values = values.iter().map(|value| Ok(text(value, key)?.to_owned()));
     values.collect()

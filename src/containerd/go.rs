@@ -1,5 +1,5 @@
-//! What Go makes of texts in containerd's files: paths and `time.ParseDuration` of its standard library, and the
-//! TOML parser of containerd 1.
+//! Functions of Go that decide what text in containerd's files means: paths and `time.ParseDuration` of its standard
+//! library, and the TOML parser of containerd 1.
 
 use std::path::{Component, Path, PathBuf};
 
@@ -18,13 +18,13 @@ pub fn clean(path: &Path) -> PathBuf {
     parts
 }
 
-/// `path.Clean` of the same in a URL.
+/// `path.Clean` for the path of a URL.
 pub fn clean_path(path: &str) -> String {
     clean(Path::new(path)).to_string_lossy().into_owned()
 }
 
-/// The line, from 1, of a table header with a bracket in a quoted name, as of an IPv6 address: go-toml 1, of
-/// containerd 1, looks for the header's end without regard to quotes, and refuses the file.
+/// The line, counted from 1, of a table header with a bracket in a quoted name, such as an IPv6 address. go-toml 1,
+/// which containerd 1 uses, ignores quotes when it looks for the header's end, and rejects the file.
 pub fn bracket_in_header(text: &str) -> Option<usize> {
     let mut lines = text.lines();
     lines.position(has_bracket).map(|index| index + 1)
@@ -48,7 +48,7 @@ fn has_bracket(line: &str) -> bool {
     false
 }
 
-/// `time.ParseDuration`, in seconds: `1.5h`, `2m30s`, `-500ms`.
+/// `time.ParseDuration`, in seconds: `1.5h`, `2m30s`, `-500ms`. `None` if Go rejects the text.
 pub fn duration(text: &str) -> Option<f64> {
     let (sign, mut rest) = match text.as_bytes().first()? {
         b'-' => (-1.0, &text[1..]),
@@ -83,7 +83,7 @@ pub fn duration(text: &str) -> Option<f64> {
         rest = &rest[end..];
         total += number * unit;
     }
-    // An int64 of nanoseconds.
+    // The range of an int64 of nanoseconds.
     (total < MAX_SECONDS).then_some(sign * total)
 }
 

@@ -1,8 +1,8 @@
-//! containerd's `hosts.toml`: which hosts a pull asks, in which order, with which settings.
+//! containerd's `hosts.toml`: which hosts a pull queries, in which order, with which settings.
 //!
-//! Read as containerd reads it (`core/remotes/docker/config/hosts.go`), quirks included: a file it
-//! can't decode is passed over as if it were not there, `[host]` tables count in the order of their
-//! headers, and what stands in a table of another form is not seen at all.
+//! It is parsed as containerd does (`core/remotes/docker/config/hosts.go`), quirks included: a file that containerd
+//! can't decode is ignored as if it did not exist, `[host]` tables count in the order of their headers, and tables
+//! written in another form are ignored.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -21,33 +21,36 @@ use crate::pull_secret::entry::Credential;
 use crate::pull_secret::key::mask_key;
 use crate::redact::Secret;
 
-/// One host as containerd's settings describe it: a [`RegistryHost`], and the files and secrets that go
-/// with it.
+/// One host as containerd's settings describe it: a [`RegistryHost`], and its files and secrets.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ConfiguredHost {
+    /// The host as evidence.
     pub host: RegistryHost,
-    /// As Go's `url.Host` has it: the port only where it is written.
+    /// As in Go's `url.Host`: with a port only if one is written.
     pub authority: String,
+    /// Files with additional roots, as absolute paths.
     pub ca: Vec<PathBuf>,
-    /// A file of them without a certificate adds nothing, and fails nothing.
+    /// A `ca` file without a certificate is ignored instead of failing the pull.
     pub ca_may_be_empty: bool,
-    /// A file with certificate and key, or one of each.
+    /// A file with certificate and key, or one file for each.
     pub client: Vec<(PathBuf, Option<PathBuf>)>,
     /// Sent with every request to the host.
     pub headers: Vec<(String, Secret)>,
-    /// Of `config.toml`; counts where the kubelet sends none.
+    /// From `config.toml`; used if the kubelet sends no credential.
     pub login: Option<Credential>,
 }
 
-/// The hosts of a file, and what there is to say of it.
+/// The hosts of a file, and its problems.
 #[derive(Clone, Debug, Default)]
 pub struct HostsFile {
+    /// In containerd's order; the last is `server` or the registry itself.
     pub hosts: Vec<ConfiguredHost>,
+    /// Settings that have no effect or an unexpected one.
     pub problems: Vec<HostsProblem>,
 }
 
-/// The folders below `config_path` that may speak of a registry, in containerd's order; the first
-/// that is there counts (`hostPaths`).
+/// The folders below `config_path` that may configure a registry, in containerd's order; the first that exists is used
+/// (`hostPaths`).
 pub fn folder_names(domain: &str) -> Vec<String> {
     let mut names = Vec::new();
     if let Some((host, port)) = domain.rsplit_once(':')
@@ -60,7 +63,7 @@ pub fn folder_names(domain: &str) -> Vec<String> {
     names
 }
 
-/// A line has a key, and no value.
+/// Whether a line has a key without a value.
 pub fn lacks_value(bytes: &[u8]) -> bool {
     let text = String::from_utf8_lossy(bytes);
     text.lines().any(|line| {
@@ -70,43 +73,43 @@ pub fn lacks_value(bytes: &[u8]) -> bool {
     })
 }
 
-/// Reads a `hosts.toml` that lies in `folder`, for images of the registry `domain`.
+/// Parses the `hosts.toml` in `folder`, for images of the registry `domain`.
 ///
 /// # Errors
-/// Why this release can't decode it. It then goes by the certificates that lie beside it
-/// ([`from_certificates`]), and only its log says so.
+/// Why this release can't decode it. containerd then uses the certificates beside it ([`from_certificates`]), and only
+/// its log shows that.
 pub fn parse(
     bytes: &[u8],
     domain: &str,
     folder: &Path,
     behaviour: Behaviour,
 ) -> Result<HostsFile, String> {
-    let text = std::str::from_utf8(bytes).map_err(|_| "it is no UTF-8".to_owned())?;
+    let text = std::str::from_utf8(bytes).map_err(|_| "it is not UTF-8".to_owned())?;
     if text.starts_with('\u{feff}') && behaviour.release >= Release::V2_0 {
-        return Err("it begins with a byte order mark, which containerd 2 can't read".to_owned());
+        return Err("it starts with a byte order mark, which containerd 2 can't parse".to_owned());
     }
     let document = Document::parse(text).map_err(|error| {
-        // The parser's own words may quote a header's value.
+        // The parser's own message may quote a header's value.
         let at = error.span().map_or(0, |span| span.start);
-        format!("it is no TOML, at line {}", line_at(bytes, at))
+        format!("it is not valid TOML, at line {}", line_at(bytes, at))
     })?;
     if let Some(line) = go::bracket_in_header(text).filter(|_| behaviour.release < Release::V2_0) {
         return Err(format!(
-            "the header in line {line} has a bracket in a name, which containerd 1 can't read even in quotes"
+            "the header in line {line} has a bracket in a name, which containerd 1 can't parse even in quotes"
         ));
     }
     let root = document.as_table();
     let mut file = HostsFile::default();
     let tables = find(root, "host").map(|item| {
         item.as_table_like()
-            .ok_or("'host' is no table; write [host.\"https://mirror.example.com\"]")
+            .ok_or("'host' is not a table; write [host.\"https://mirror.example.com\"]")
     });
     let tables = tables.transpose()?;
     unknown_keys(root, "", &mut file.problems);
     if tables.is_none() && !behaviour.reads_server_alone() {
         return Err(
-            "it has no [host.\"…\"] table (\"invalid `host` tree\"); an empty [host] below the other \
-             lines fixes that"
+            "it has no [host.\"…\"] table (\"invalid `host` tree\"); add an empty [host] below the other \
+             lines"
                 .to_owned(),
         );
     }
@@ -132,13 +135,13 @@ pub fn parse(
         let settings = reader.settings(table, &format!("of host '{shown}'"))?;
         let host = reader
             .configured(HostKind::Mirror, name, settings)
-            .map_err(|reason| format!("host '{shown}' is no URL: {reason}"))?;
+            .map_err(|reason| format!("host '{shown}' is not a URL: {reason}"))?;
         match host {
             Some(host) => file.hosts.push(host),
             None => file.problems.push(HostsProblem::of_hosts(
                 HostsEffect::Doubtful,
                 format!(
-                    "host '{shown}' is no http or https URL with a host; each pull tries it in vain"
+                    "host '{shown}' is not an http or https URL with a host; each pull tries it without success"
                 ),
             )),
         }
@@ -148,27 +151,27 @@ pub fn parse(
     Ok(file)
 }
 
-/// What is read as it is written, and is hardly meant.
+/// Settings that are valid, but probably not intended.
 fn odd_hosts(order: &[String], hosts: &[ConfiguredHost]) -> Vec<HostsProblem> {
     let mut reasons = Vec::new();
     if (1..order.len()).any(|at| order[..at].contains(&order[at])) {
         reasons.push(
-            "the table of a host stands apart from its [host.\"…\".header], with that of another between \
-             them: containerd 2 asks the host once for each; put them together"
+            "the table of a host and its [host.\"…\".header] are separated by another host's \
+             table: containerd 2 queries the host once for each; put them together"
                 .to_owned(),
         );
     }
     let is_hub = |host: &&ConfiguredHost| host.authority == "docker.io";
     reasons.extend(hosts.iter().filter(is_hub).map(|host| {
         format!(
-            "{} 'https://docker.io' is no registry; Docker Hub's is https://registry-1.docker.io",
+            "{} 'https://docker.io' is not a registry; Docker Hub's is https://registry-1.docker.io",
             host.host.kind.as_str()
         )
     }));
     let is_over = |host: &&ConfiguredHost| host.host.dial_timeout == Some(Duration::ZERO);
     reasons.extend(hosts.iter().filter(is_over).map(|host| {
         format!(
-            "'dial_timeout' of {} is below zero: every connection to it fails at once",
+            "'dial_timeout' of {} is negative: every connection to it fails at once",
             host.host.endpoint
         )
     }));
@@ -176,7 +179,7 @@ fn odd_hosts(order: &[String], hosts: &[ConfiguredHost]) -> Vec<HostsProblem> {
     reasons.into_iter().map(problem).collect()
 }
 
-/// Reads the tables of one file.
+/// Parses the tables of one file.
 struct Reader<'a> {
     domain: &'a str,
     folder: &'a Path,
@@ -184,8 +187,8 @@ struct Reader<'a> {
 }
 
 impl Reader<'_> {
-    /// Decodes every host, asked or not, since one wrong type spoils the file; and says what in them is
-    /// not seen.
+    /// Decodes every host, even one that is never queried, since a wrong type invalidates the file. Reports keys and
+    /// tables that are ignored.
     fn look_over(
         &self,
         tables: Option<&dyn TableLike>,
@@ -196,19 +199,19 @@ impl Reader<'_> {
             let shown = mask_key(name);
             if !order.iter().any(|known| known == name) {
                 problems.push(HostsProblem::of_hosts(HostsEffect::Ignored, format!(
-                    "host '{shown}' is not written as a table header; containerd 2 sees only those: write \
+                    "host '{shown}' is not written as a table header; containerd 2 reads only those: write \
                      [host.\"{shown}\"]"
                 )));
             }
-            // Decoded as a whole: a wrong type spoils the file, also in a table that is not asked.
+            // Decoded as a whole: a wrong type invalidates the file, even in a table that is never used.
             let table = item
                 .as_table_like()
-                .ok_or_else(|| format!("host '{shown}' is no table"))?;
+                .ok_or_else(|| format!("host '{shown}' is not a table"))?;
             self.settings(table, &format!("of host '{shown}'"))?;
             unknown_keys(table, &format!(" of host '{shown}'"), problems);
             if find(table, "server").is_some() {
                 problems.push(HostsProblem::of_hosts(HostsEffect::Ignored, format!(
-                    "'server' stands in the table of host '{shown}', where it says nothing: write it above \
+                    "'server' is in the table of host '{shown}', where it has no effect: move it above \
                      the first [host]"
                 )));
             }
@@ -216,26 +219,26 @@ impl Reader<'_> {
         Ok(())
     }
 
-    /// The host that is asked last: `server`, or the registry itself.
+    /// Adds the host that is queried last: `server`, or the registry itself.
     fn last(&self, root: &dyn TableLike, file: &mut HostsFile) -> Result<(), String> {
         let settings = self.settings(root, "at the top")?;
         let server = string(root, "server", "at the top")?.unwrap_or_default();
         let shown = mask_key(server);
         let host = self
             .configured(HostKind::Server, server, settings.clone())
-            .map_err(|reason| format!("'server' {shown} is no URL: {reason}"))?;
+            .map_err(|reason| format!("'server' {shown} is not a URL: {reason}"))?;
         let is_lost = host.is_none() && !server.is_empty();
         let own = || default_host(self.domain, settings, self.behaviour);
         file.hosts.push(host.unwrap_or_else(own));
         if is_lost {
             file.problems.push(HostsProblem::of_hosts(HostsEffect::Doubtful, format!(
-                "server '{shown}' is no http or https URL with a host, and the registry itself is asked"
+                "server '{shown}' is not an http or https URL with a host, so the registry itself is used"
             )));
         }
         Ok(())
     }
 
-    /// The keys of a table.
+    /// Decodes the keys of a table.
     fn settings(&self, table: &dyn TableLike, of: &str) -> Result<Settings, String> {
         let folder = self.folder;
         let mut settings = Settings::default();
@@ -253,13 +256,14 @@ impl Reader<'_> {
                     "referrers" if self.behaviour.release >= Release::V2_2 => {}
                     _ => {
                         return Err(format!(
-                            "'capabilities' {of} has '{}'; containerd knows pull, resolve, push (and referrers since 2.2)",
+                            "'capabilities' {of} has '{}'; containerd supports pull, resolve, push \
+                             (and referrers since 2.2)",
                             printable(capability)
                         ));
                     }
                 }
             }
-            // Asked what a tag stands for only with both (`filterHosts`); asked for content anyway.
+            // A host resolves tags only with both (`filterHosts`); content is requested from it anyway.
             settings.is_for_content_only = !(pulls && resolves);
         }
         if let Some(item) = find(table, "ca") {
@@ -269,7 +273,7 @@ impl Reader<'_> {
         settings.client = client(table, of, folder)?;
         settings.skip_verify = boolean(table, "skip_verify", of)?;
         settings.override_path = boolean(table, "override_path", of)?.unwrap_or(false);
-        let headers = typed(table, "header", of, Item::as_table_like, "no table")?;
+        let headers = typed(table, "header", of, Item::as_table_like, "not a table")?;
         for (name, item) in headers.iter().flat_map(|headers| headers.iter()) {
             let values = one_or_more(item, &printable(name), of)?.into_iter();
             let headers = values.map(|value| (name.to_owned(), Secret::new(value)));
@@ -280,12 +284,12 @@ impl Reader<'_> {
         {
             let seconds = go::duration(text).ok_or_else(|| {
                 format!(
-                    "'dial_timeout' {of} is '{}', no duration of Go; write for instance \"2s\"",
+                    "'dial_timeout' {of} is '{}', which is not a Go duration; write for example \"2s\"",
                     printable(text)
                 )
             })?;
             settings.sets_dial_timeout = true;
-            // None at all by 0; and below it, all dials are over before they begin.
+            // 0 means no timeout; a negative value makes every dial fail at once.
             settings.dial_timeout = match seconds {
                 0.0 => None,
                 seconds => Some(Duration::try_from_secs_f64(seconds).unwrap_or(Duration::ZERO)),
@@ -294,10 +298,10 @@ impl Reader<'_> {
         Ok(settings)
     }
 
-    /// A host of the file (`parseHostConfig`, `ConfigureHosts`); `None`: none that can be asked.
+    /// A host of the file (`parseHostConfig`, `ConfigureHosts`); `None` if it can't be queried.
     ///
     /// # Errors
-    /// Why Go takes its address for no URL, with which the whole file is dropped.
+    /// Why Go does not parse its address as a URL, which invalidates the whole file.
     fn configured(
         &self,
         kind: HostKind,
@@ -322,7 +326,7 @@ impl Reader<'_> {
         } else {
             let clean = go::clean_path(&url.path);
             if clean == "/" && override_path {
-                // Joined to what follows, as `path.Join` does.
+                // It is joined to what follows, as with `path.Join`.
                 String::new()
             } else if clean.ends_with("/v2") || override_path {
                 clean
@@ -339,7 +343,7 @@ impl Reader<'_> {
             && self.behaviour.tries_tls_first
             && !url.host.ends_with(":80");
         if falls_back_to_http {
-            // The port stays what http's is where none is written.
+            // Without a written port, it is still http's.
             endpoint.scheme = Scheme::Https;
             if url.host == endpoint.host.to_string() {
                 endpoint.port = Scheme::Https.default_port();
@@ -356,7 +360,7 @@ impl Reader<'_> {
     }
 }
 
-/// Where the API of a registry is, with its port where that is written (`DefaultHost`).
+/// The API host of a registry, with the port if one is written (`DefaultHost`).
 pub fn api_host(domain: &str) -> &str {
     match domain {
         "docker.io" => "registry-1.docker.io",
@@ -364,14 +368,14 @@ pub fn api_host(domain: &str) -> &str {
     }
 }
 
-/// What is sent as `?ns=` to a host: the registry, where the host is another.
+/// The value of `?ns=` for a host: the registry, if the host is another; otherwise `None`.
 pub fn namespace(authority: &str, domain: &str) -> Option<String> {
     let is_own = authority == domain || authority == api_host(domain);
     (!is_own).then(|| domain.to_owned())
 }
 
-/// A folder without a `hosts.toml` that can be used: the certificates in it count for the registry
-/// itself, by Docker's pattern (`loadCertFiles`). `files` are the names of the files in it.
+/// A folder without a usable `hosts.toml`: its certificates apply to the registry itself, with Docker's naming
+/// (`loadCertFiles`). `files` are the names of the files in it.
 pub fn from_certificates(
     files: &[String],
     domain: &str,
@@ -391,15 +395,15 @@ pub fn from_certificates(
     default_host(domain, settings, behaviour)
 }
 
-/// The registry itself, of which no file speaks.
+/// The registry itself, without any file about it.
 pub fn without_file(domain: &str, behaviour: Behaviour) -> ConfiguredHost {
     default_host(domain, Settings::default(), behaviour)
 }
 
-/// The keys of a table, as containerd takes them.
+/// The keys of a table, as containerd decodes them.
 #[derive(Clone, Debug, Default)]
 struct Settings {
-    /// It is not asked what a tag stands for.
+    /// It does not resolve tags.
     is_for_content_only: bool,
     ca: Vec<PathBuf>,
     client: Vec<(PathBuf, Option<PathBuf>)>,
@@ -410,7 +414,7 @@ struct Settings {
     sets_dial_timeout: bool,
 }
 
-/// At the top and in the table of a host, where `server` has a problem of its own: it is a common slip.
+/// The keys at the top and in a host's table. `server` in a host's table is a common mistake with a problem of its own.
 const KEYS: &[&str] = &[
     "server",
     "host",
@@ -451,13 +455,13 @@ fn client(
                 "'client' {of} has an entry that is neither a file nor a pair of files"
             ));
         };
-        // containerd makes an empty name absolute, too, and then can't read the folder.
+        // containerd makes even an empty name absolute, and then can't read the folder.
         pairs.push((folder.join(certificate), Some(folder.join(key))));
     }
     Ok(pairs)
 }
 
-/// Where a URL leads, if it is of http or https.
+/// The endpoint of an http or https URL; `None` for another scheme, or without a host.
 pub fn endpoint(url: &GoUrl) -> Option<Endpoint> {
     let scheme = match url.scheme.as_str() {
         "http" => Scheme::Http,
@@ -476,15 +480,15 @@ pub fn endpoint(url: &GoUrl) -> Option<Endpoint> {
     })
 }
 
-/// The registry itself, with the settings at the top of the file or of the certificates beside it.
+/// The registry itself, with the settings at the top of the file or the certificates beside it.
 fn default_host(domain: &str, settings: Settings, behaviour: Behaviour) -> ConfiguredHost {
     let server = api_host(domain);
     let (name, port) = split_port(server);
     let port = port.and_then(|port| port.parse().ok());
     let host = Host::new(name);
     let is_loopback = host.is_loopback();
-    // TLS first on loopback, as for other hosts, and plain http where that fails; before that rule came,
-    // plain http alone.
+    // On loopback, TLS is tried first and plain http if that fails, as for other hosts; older releases use plain http
+    // only.
     let plain = is_loopback && (port == Some(80) || !behaviour.tries_tls_first);
     let scheme = if plain { Scheme::Http } else { Scheme::Https };
     let endpoint = Endpoint {
@@ -501,7 +505,7 @@ fn default_host(domain: &str, settings: Settings, behaviour: Behaviour) -> Confi
         },
     );
     host.host.falls_back_to_http = is_loopback && !plain && !matches!(port, None | Some(443));
-    // Go's own word for it is that certificates of loopback are not verified.
+    // As in containerd: certificates on loopback are not verified.
     host.host.skip_verify |= is_loopback && !plain;
     host
 }
@@ -535,10 +539,10 @@ fn finish(mut host: RegistryHost, authority: String, settings: Settings) -> Conf
     }
 }
 
-/// The hosts in the order of their table headers (`getSortedHosts`). The header of a table within
-/// one counts for it; directly behind it, it says nothing new.
+/// The hosts in the order of their table headers (`getSortedHosts`). The header of a nested table counts for its host
+/// too; directly after the host's own it changes nothing.
 fn order(root: &dyn TableLike) -> Vec<String> {
-    // Exactly `host`, whatever the case of it that the decoder takes.
+    // Exactly `host`, although the decoder accepts it in any case.
     let Some(hosts) = root.get("host").and_then(Item::as_table) else {
         return Vec::new();
     };
@@ -552,7 +556,7 @@ fn order(root: &dyn TableLike) -> Vec<String> {
     order
 }
 
-/// The hosts by where their first table or key stands (`getSortedHosts` of containerd 1), each once.
+/// The hosts in the order of their first table or key (`getSortedHosts` of containerd 1), each once.
 fn order_by_first(tables: Option<&dyn TableLike>, root: &dyn TableLike) -> Vec<String> {
     let headers = order(root);
     let mut order: Vec<String> = Vec::new();
@@ -560,7 +564,7 @@ fn order_by_first(tables: Option<&dyn TableLike>, root: &dyn TableLike) -> Vec<S
         .into_iter()
         .flat_map(|tables| tables.iter())
         .map(|(name, _)| name.to_owned());
-    // Keys without a header stand where the table does that they are in, before all headers below it.
+    // Keys without a header count at the position of their table, before all headers below it.
     let without_header = written.filter(|name| !headers.contains(name));
     for name in without_header.chain(headers.iter().cloned()) {
         if !order.contains(&name) {
@@ -587,7 +591,7 @@ fn collect_headers<'a>(item: &Item, name: &'a str, headers: &mut Vec<(isize, &'a
     }
 }
 
-/// `[host."x".header]` is as deep as it goes; what is deeper says nothing.
+/// `[host."x".header]` is the deepest table with a meaning.
 const MAX_DEPTH: u8 = 4;
 
 fn unknown_keys(table: &dyn TableLike, of: &str, problems: &mut Vec<HostsProblem>) {
@@ -599,18 +603,18 @@ fn unknown_keys(table: &dyn TableLike, of: &str, problems: &mut Vec<HostsProblem
             let bare = |text: &str| text.to_ascii_lowercase().replace(['-', '_'], "");
             bare(k) == bare(key) || levenshtein(k, key) <= 2
         });
-        let advice = nearest.map_or_else(String::new, |k| format!("; '{k}' may be meant"));
+        let advice = nearest.map_or_else(String::new, |k| format!("; did you mean '{k}'?"));
         problems.push(HostsProblem::of_hosts(
             HostsEffect::Ignored,
             format!(
-                "'{}'{of} is no setting of hosts.toml{advice}",
+                "'{}'{of} is not a setting of hosts.toml{advice}",
                 printable(key)
             ),
         ));
     }
 }
 
-/// A key as go-toml finds it: by its name, whatever the case.
+/// Finds a key as go-toml does: in any case.
 fn find<'a>(table: &'a dyn TableLike, key: &str) -> Option<&'a Item> {
     let mut found = table.iter().filter(|(k, _)| k.eq_ignore_ascii_case(key));
     found
@@ -619,7 +623,7 @@ fn find<'a>(table: &'a dyn TableLike, key: &str) -> Option<&'a Item> {
         .filter(|item| !item.is_none())
 }
 
-/// What a key holds, which is to be of one type.
+/// The value of a key, which must have one type.
 fn typed<'a, T>(
     table: &'a dyn TableLike,
     key: &str,
@@ -633,27 +637,27 @@ fn typed<'a, T>(
 }
 
 fn string<'a>(table: &'a dyn TableLike, key: &str, of: &str) -> Result<Option<&'a str>, String> {
-    typed(table, key, of, Item::as_str, "no string")
+    typed(table, key, of, Item::as_str, "not a string")
 }
 
 fn boolean(table: &dyn TableLike, key: &str, of: &str) -> Result<Option<bool>, String> {
-    let otherwise = "neither true nor false (no quotes)";
+    let otherwise = "neither true nor false (without quotes)";
     typed(table, key, of, Item::as_bool, otherwise)
 }
 
 fn list<'a>(item: &'a Item, key: &str, of: &str) -> Result<&'a Array, String> {
     item.as_array()
-        .ok_or_else(|| format!("'{key}' {of} is no list; write [\"…\"]"))
+        .ok_or_else(|| format!("'{key}' {of} is not a list; write [\"…\"]"))
 }
 
 /// The strings of a list.
 fn strings<'a>(item: &'a Item, key: &str, of: &str) -> Result<Vec<&'a str>, String> {
-    let wrong = || format!("'{key}' {of} has an entry that is no string");
+    let wrong = || format!("'{key}' {of} has an entry that is not a string");
     let values = list(item, key, of)?.iter();
     values.map(|v| v.as_str().ok_or_else(wrong)).collect()
 }
 
-/// A string, or those of a list.
+/// A string, or the strings of a list.
 fn one_or_more<'a>(item: &'a Item, key: &str, of: &str) -> Result<Vec<&'a str>, String> {
     item.as_str()
         .map_or_else(|| strings(item, key, of), |one| Ok(vec![one]))
@@ -695,191 +699,15 @@ mod tests {
             ("  ca = # later\n", true),
             ("server = \"https://a\"\n", false),
             ("=======\n", false),
-            ("<<<<<<< mine\n=\n", false),
-        ] {
-            assert_eq!(lacks_value(text.as_bytes()), lacks, "{text}");
-        }
-    }
-
-    #[test]
-    fn folders_are_looked_for_as_containerd_does() {
-        assert_eq!(
-            folder_names("reg.example.com:5000"),
-            ["reg.example.com_5000_", "reg.example.com:5000", "_default"]
-        );
-        assert_eq!(folder_names("docker.io"), ["docker.io", "_default"]);
-    }
-
-    #[test]
-    fn hosts_come_in_the_order_of_their_headers_and_the_server_last() {
-        let file = read(
-            "server = \"https://upstream.example.com\"\n\
-             [host.\"https://b.example.com\"]\n\
-             capabilities = [\"pull\"]\n\
-             [host.\"http://a.example.com:5000/cache\"]\n\
-             [host.\"https://c.example.com/v2/dockerhub\"]\n\
-             override_path = true\n",
-        );
-        assert_eq!(
-            shown(&file),
-            [
-                "https://b.example.com/v2 ns=registry.example.com by digest",
-                "http://a.example.com:5000/cache/v2 ns=registry.example.com",
-                "https://c.example.com/v2/dockerhub ns=registry.example.com",
-                "https://upstream.example.com/v2 ns=registry.example.com",
-            ]
-        );
-        assert_eq!(file.hosts[3].host.kind, HostKind::Server);
-        assert!(file.problems.is_empty(), "{:?}", file.problems);
-    }
-
-    #[test]
-    fn a_bare_slash_is_no_path() {
-        for (text, want) in [
-            ("[host.\"https://m/\"]\noverride_path = true\n", "https://m"),
-            ("[host.\"https://m/\"]\n", "https://m/v2"),
-        ] {
-            let want = format!("{want} ns={DOMAIN}");
-            assert_eq!(shown(&read(text))[0], want);
-        }
-    }
-
-    #[test]
-    fn without_a_server_the_registry_itself_comes_last() {
-        for (domain, last) in [
-            ("docker.io", "https://registry-1.docker.io/v2"),
-            ("reg.example.com:5000", "https://reg.example.com:5000/v2"),
-            ("[fd00::1]:5000", "https://[fd00::1]:5000/v2"),
-            ("localhost:80", "http://localhost/v2"),
-        ] {
-            let text = "[host.\"https://m.example.com\"]\n";
-            let file = parse(text.as_bytes(), domain, Path::new("/c"), by("2.1.9")).unwrap();
-            assert_eq!(shown(&file)[1], last);
-        }
-        let fallback = parse(
-            b"[host.x]\n",
-            "localhost:5000",
-            Path::new("/c"),
-            by("2.1.9"),
-        )
-        .unwrap();
-        assert!(fallback.hosts[1].host.falls_back_to_http);
-    }
-
-    #[test]
-    fn settings_are_those_of_their_table() {
-        let file = read(
-            "ca = \"up.pem\"\n\
-             [host.\"https://m.example.com\"]\n\
-             ca = [\"/abs/ca.pem\", \"ca2.pem\"]\n\
-             client = [[\"c.cert\", \"c.key\"], \"both.pem\"]\n\
-             skip_verify = true\n\
-             dial_timeout = \"1m1.5s\"\n\
-             [host.\"https://m.example.com\".header]\n\
-             x-token = [\"s3cret\", \"two\"]\n\
-             [host.\"https://n.example.com\"]\n",
-        );
-        let m = &file.hosts[0];
-        assert_eq!(m.host.ca_files, ["/abs/ca.pem", "/certs/ca2.pem"]);
-        assert_eq!(
-            m.client,
-            [
-                ("/certs/c.cert".into(), Some("/certs/c.key".into())),
-                (PathBuf::from("/certs/both.pem"), None)
-            ]
-        );
-        assert!(m.host.skip_verify);
-        assert_eq!(m.host.dial_timeout, Some(Duration::from_millis(61_500)));
-        assert_eq!(m.host.headers, ["x-token"]);
-        assert_eq!(m.headers.len(), 2);
-        assert!(!format!("{file:?}").contains("s3cret"));
-        assert!(!file.hosts[1].host.skip_verify);
-        assert_eq!(file.hosts[2].host.ca_files, ["/certs/up.pem"]);
-        assert_eq!(file.hosts.len(), 3, "the table within a table is no host");
-    }
-
-    #[test]
-    fn a_host_written_http_with_tls_settings_is_tried_by_tls_first() {
-        for (host, want) in [
-            (
-                "http://m.example.com:5000",
-                (
-                    "https://m.example.com:5000/v2 ns=registry.example.com",
-                    true,
-                ),
-            ),
-            (
-                "http://m.example.com",
-                ("https://m.example.com/v2 ns=registry.example.com", true),
-            ),
-            (
-                "http://m.example.com:80",
-                ("http://m.example.com/v2 ns=registry.example.com", false),
-            ),
-        ] {
-            let file = read(&format!("[host.\"{host}\"]\nskip_verify = false\n"));
-            let got = (
-                shown(&file)[0].clone(),
-                file.hosts[0].host.falls_back_to_http,
-            );
-            assert_eq!((got.0.as_str(), got.1), want);
-        }
-    }
-
-    #[test]
-    fn the_registrys_own_host_gets_no_ns() {
-        let text = "[host.\"https://registry-1.docker.io\"]\n";
-        let hub = parse(text.as_bytes(), "docker.io", Path::new("/c"), by("2.1.9")).unwrap();
-        assert_eq!(shown(&hub)[0], "https://registry-1.docker.io/v2");
-        let own = parse(
-            b"server = \"reg:5000\"\n[host]\n",
-            "reg:5000",
-            Path::new("/c"),
-            by("2.1.9"),
-        )
-        .unwrap();
-        assert_eq!(shown(&own), ["https://reg:5000/v2"]);
-        // Go compares the text: a default port that is written makes it another host.
-        let port = read("server = \"https://registry.example.com:443\"\n[host]\n");
-        assert_eq!(port.hosts[0].host.namespace.as_deref(), Some(DOMAIN));
-    }
-
-    #[test]
-    fn what_containerd_cannot_decode_is_an_error_with_its_place() {
-        for (text, want) in [
-            ("server = ", "at line 1"),
-            ("a = 1\n[host\n", "at line 2"),
-            (
-                "[host.\"https://m\"]\ncapabilities = \"pull\"\n",
-                "'capabilities' of host 'https://m' is no list",
-            ),
-            (
-                "[host.\"https://m\"]\ncapabilities = [\"fetch\"]\n",
-                "'fetch'",
-            ),
-            (
-                "[host.\"https://m\"]\nskip_verify = \"true\"\n",
-                "neither true nor false",
-            ),
-            (
-                "[host.\"https://m\"]\nca = 5\n",
-                "'ca' of host 'https://m' is no list",
-            ),
-            ("[host.\"https://m\"]\nclient = [[\"a\"]]\n", "'client'"),
-            (
-                "[host.\"https://m\"]\ndial_timeout = \"3\"\n",
-                "no duration of Go",
-            ),
-            ("[host.\"https://m\"]\nheader = \"x\"\n", "'header'"),
-            ("server = 5\n", "'server' at the top is no string"),
-            ("host = \"https://m\"\n", "'host' is no table"),
-            ("[host.a]\n[host.a]\n", "no TOML"),
-            // What Go takes for no URL.
-            ("[host.\"https://m \"]\n", "host 'https://m ' is no URL"),
-            ("[host.\"https://m:50a0\"]\n", "its port is not a number"),
+            ("            ("server = 5\n", "'server' at the top is not a string"),
+            ("host = \"https://m\"\n", "'host' is not a table"),
+            ("[host.a]\n[host.a]\n", "not valid TOML"),
+            // Texts that Go does not parse as a URL.
+            ("[host.\"https://m \"]\n", "host 'https://m ' is not a URL"),
+            ("[host.\"https://m:50a0\"]\n", "its port is no number"),
             (
                 "server = \"https://${MIRROR}\"\n",
-                "'server' https://${MIRROR} is no URL",
+                "'server' https://${MIRROR} is not a URL",
             ),
             ("server = \"https://m\\n\"\n[host]\n", "a control character"),
         ] {
@@ -902,12 +730,12 @@ mod tests {
         let plain = "http://m:5000/v2 ns=registry.example.com";
         let by_tls = "https://m:5000/v2 ns=registry.example.com";
         for (text, versions) in [
-            // A file with a server alone.
+            // A file with `server` only.
             (
                 "server = \"https://m\"\n",
                 &[("1.7.24", Err(())), ("2.0.0", Ok(vec![m]))][..],
             ),
-            // Dotted keys, and a table within one that stands apart.
+            // Dotted keys, and a nested table that is separated from its host.
             (
                 "host.\"https://m\".capabilities = [\"pull\", \"resolve\"]\n",
                 &[("1.6.20", Ok(vec![m, own])), ("2.1.9", Ok(vec![own]))],
@@ -919,7 +747,7 @@ mod tests {
                     ("2.1.9", Ok(vec![m, n, m, own])),
                 ],
             ),
-            // Words that came later.
+            // Keys of later releases.
             (
                 "[host.\"https://m\"]\ncapabilities = [\"pull\", \"resolve\", \"referrers\"]\n",
                 &[("2.1.9", Err(())), ("2.2.0", Ok(vec![m, own]))],
@@ -1003,7 +831,7 @@ mod tests {
             (
                 "[host.\"https://m\"]\nskip_verfiy = true\n",
                 HostsEffect::Ignored,
-                "'skip_verify' may be meant",
+                "did you mean 'skip_verify'",
             ),
             (
                 "host.\"https://m\".capabilities = [\"pull\"]\n",
@@ -1013,7 +841,7 @@ mod tests {
             (
                 "[host.\"httpbin\"]\n[host.\"http:m\"]\n",
                 HostsEffect::Doubtful,
-                "in vain",
+                "without success",
             ),
             (
                 "server = \"https://docker.io\"\n[host]\n",
@@ -1023,12 +851,12 @@ mod tests {
             (
                 "[host.\"https://m\"]\ndial_timeout = \"-1s\"\n",
                 HostsEffect::Doubtful,
-                "below zero",
+                "is negative",
             ),
             (
                 "[host.\"https://m\"]\n[host.\"https://n\"]\n[host.\"https://m\".header]\n",
                 HostsEffect::Doubtful,
-                "asks the host once for each",
+                "queries the host once for each",
             ),
         ] {
             let file = read(text);

@@ -1,7 +1,6 @@
-//! What the node's containerd is set to: mirrors and per-host settings, logins, and its proxies.
+//! The settings of the node's containerd: mirrors and per-host settings, logins, and proxies.
 //!
-//! What the files mean is judged in [`config_toml`], [`hosts`], [`plan`] and [`proxy`]; here they are found
-//! and read.
+//! This module finds and reads the files. [`config_toml`], [`hosts`], [`plan`] and [`proxy`] decide what they mean.
 
 use files::{MAX_FILES, read};
 pub mod behaviour;
@@ -39,50 +38,73 @@ use config_toml::{CriSettings, Registry, Stop};
 use hosts::ConfiguredHost;
 use proxy::{Environment, Proxies, ProxyServer};
 
-/// Which files are to be read.
+/// The files to read.
 #[derive(Clone, Debug, Default)]
 pub struct Request {
-    /// `--hosts-dir`: as `config_path`, folders with a colon between.
+    /// `--hosts-dir` or `network.hosts_dir`: like `config_path`, folders separated by colons.
     pub hosts_dir: Option<PathBuf>,
-    /// `--containerd-config`, or the usual place.
+    /// `--containerd-config` or `network.containerd_config`; `None`: the default path.
     pub config: Option<PathBuf>,
-    /// `--proxy-from`, in order.
+    /// `--proxy-from` or `network.proxy_from`, in order.
     pub proxy_from: Vec<PathBuf>,
-    /// Where the node's `/` is, if it is not here.
+    /// Where the node's `/` is mounted; `None` if it is this machine's own.
     pub root: Option<PathBuf>,
+    /// Which of these files may be missing.
     pub may_lack: MayLack,
 }
 
-/// What a configuration names is named for many nodes: where one of them lacks it, that is told as not
-/// seen. What an option names is meant, and an error.
+/// A configuration is written for many nodes: a file that one of them lacks is reported as not observed. A file that an
+/// option names must exist.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct MayLack {
     /// `hosts_dir` and `config`.
     pub hosts: bool,
+    /// `proxy_from`.
     pub proxies: bool,
 }
 
-/// What was named and can't be used.
+/// A file that was named can't be used.
 #[derive(Debug, thiserror::Error)]
 pub enum SettingsError {
+    /// A file or folder can't be read.
     #[error("cannot read {path}, given with {by}: {source}")]
     Read {
-        /// An option, or a configuration's key.
+        /// The option or configuration key that names it.
         by: &'static str,
+        /// Printable.
         path: String,
+        /// What the operating system reports.
         #[source]
         source: io::Error,
     },
-    #[error("{path}, given with {by}, is no folder; name the one that holds REGISTRY/hosts.toml")]
-    NoFolder { by: &'static str, path: String },
     #[error(
-        "{path} can't be read as TOML, at line {line}: correct it, or name certs.d with --hosts-dir"
+        "{path}, given with {by}, is not a folder; name the folder that contains REGISTRY/hosts.toml"
     )]
-    Config { path: String, line: usize },
-    #[error("{path}, named by {of}, can't be read: {source}")]
-    Include {
+    /// A file is given where a folder is required.
+    NoFolder {
+        /// The option or configuration key that names it.
+        by: &'static str,
+        /// Printable.
         path: String,
+    },
+    #[error(
+        "{path} is not valid TOML, at line {line}: correct it, or name certs.d with --hosts-dir"
+    )]
+    /// `config.toml` is not valid TOML.
+    Config {
+        /// Printable.
+        path: String,
+        /// The first invalid line, counted from 1.
+        line: usize,
+    },
+    #[error("{path}, named by {of}, can't be read: {source}")]
+    /// An environment file can't be read.
+    Include {
+        /// Printable.
+        path: String,
+        /// The unit file that names it (`EnvironmentFile=`).
         of: String,
+        /// What the operating system reports.
         #[source]
         source: io::Error,
     },
@@ -92,62 +114,69 @@ pub enum SettingsError {
 #[derive(Clone, Debug, Default)]
 pub struct Settings {
     source: Source,
-    /// Files that were changed after containerd started, and when that was.
+    /// Messages about files that changed after containerd started, with both times.
     newer: Vec<String>,
+    /// The proxies in force.
     pub proxies: Proxies,
-    /// `SSL_CERT_FILE` and `SSL_CERT_DIR` of its unit.
+    /// `SSL_CERT_FILE` and `SSL_CERT_DIR` of containerd's unit.
     pub roots: RootsPlace,
-    /// What a configuration names and this node lacks.
+    /// What a configuration names but this node lacks.
     pub unseen: Vec<NotObservedReason>,
 }
 
-/// Where the settings of registries are from.
+/// The source of the registry settings.
 #[derive(Clone, Debug, Default)]
 enum Source {
-    /// Nothing was named or found.
+    /// No source was named or found.
     #[default]
     Unread,
-    /// This stands for `config_path`.
+    /// The folders used as `config_path`.
     Folder(PathBuf),
     Config(ConfigFiles),
 }
 
-/// What a pull of one registry goes by, for one release.
+/// The settings for pulls from one registry, for one release.
 #[derive(Clone, Debug)]
 struct Plan {
     config: HostsConfig,
     hosts: Vec<ConfiguredHost>,
-    /// Every pull fails; `None`: what decides is not to be seen.
+    /// Whether every pull fails; `None` if that depends on something not observed.
     fails: Option<bool>,
     problems: Vec<HostsProblem>,
 }
 
-/// One host to be asked, ready to be spoken to.
+/// One host to query, with everything needed to connect.
 #[derive(Clone, Debug)]
 pub struct HostClient {
+    /// The host as evidence.
     pub host: RegistryHost,
+    /// TLS with the host's own roots and client certificates.
     pub tls: TlsClient,
-    /// Of Go's own client, which fetches what a descriptor says is elsewhere.
+    /// TLS of Go's default client, which downloads content from the URLs in a descriptor.
     pub default_tls: TlsClient,
+    /// The roots of `tls`, as evidence.
     pub roots: Roots,
-    /// Go with every request; their values may be secret.
+    /// Sent with every request; the values may be secret.
     pub headers: Vec<(HeaderName, HeaderValue)>,
-    /// Of `config.toml`; counts where the kubelet sends none.
+    /// From `config.toml`; used if the kubelet sends no credential.
     pub login: Option<Credential>,
 }
 
-/// The trust that every host has before its own `ca`.
+/// The trust that applies to every host before its own `ca`.
 #[derive(Clone, Debug)]
 pub struct BaseTrust {
+    /// The trusted roots.
     pub store: Pool,
+    /// Their sources, as evidence.
     pub roots: Roots,
+    /// TLS with these roots.
     pub tls: TlsClient,
-    /// Of the runtime whose pull is walked.
+    /// The Go builds that the runtime may have.
     builds: Vec<GoBuild>,
 }
 
 impl BaseTrust {
-    /// Of a runtime that is not known.
+    /// For an unknown runtime: all Go builds are candidates.
     pub fn new(store: Pool, roots: Roots) -> Self {
         let builds = builds::candidates(None);
         let tls = TlsClient::new(store.clone(), &builds);
@@ -159,7 +188,7 @@ impl BaseTrust {
         }
     }
 
-    /// The same by the rules of this runtime.
+    /// The same for this runtime's Go builds.
     #[must_use]
     pub fn of_runtime(&self, runtime: Option<&Runtime>) -> Self {
         let mut trust = self.clone();
@@ -181,15 +210,15 @@ impl BaseTrust {
     }
 }
 
-/// Where containerd's own file is, unless it is started with another.
+/// The default path of containerd's configuration file.
 const CONFIG: &str = "/etc/containerd/config.toml";
 
 impl Settings {
-    /// Reads what the request names. `environment` is that of this process: its proxies are taken
-    /// where no file names containerd's.
+    /// Reads the files in the request. `environment` is that of this process: its proxies are used if no file has
+    /// containerd's.
     ///
     /// # Errors
-    /// When something that was named can't be read.
+    /// If a file that was named can't be read, unless the request says that it may be missing.
     pub fn load(
         request: &Request,
         environment: impl Fn(&str) -> Option<String>,
@@ -222,7 +251,7 @@ impl Settings {
             }),
             result => result?,
         }
-        // Of a file that an option names, nobody knows whether it is this node's.
+        // A file named by an option may be from another node.
         let is_nodes = request.may_lack.hosts || request.config.as_deref().is_none_or(is_usual);
         if let Source::Config(files) = &mut settings.source
             && is_nodes
@@ -273,18 +302,18 @@ impl Settings {
         };
         match files {
             Ok(files) => self.source = Source::Config(files),
-            // The usual one stops nobody; that it can't be read is told as not seen.
+            // The default file is optional; an unreadable one is reported as not observed.
             Err(_) if request.config.is_none() => {}
             Err(error) => return Err(error),
         }
         Ok(())
     }
 
-    /// Which of the releases that the node's may be can be it, and how each may be set up.
+    /// The releases that the node's containerd may be, and the settings that each may have in force.
     pub fn candidates(&self, runtime: Option<&Runtime>) -> Vec<Behaviour> {
         let mut candidates = Behaviour::candidates(runtime);
         match &self.source {
-            // The node runs by its file, so it is none for which the file is too new.
+            // The node's containerd runs with this file, so releases for which the file is too new are excluded.
             Source::Config(files) if candidates.len() > 1 => {
                 let is_fit = |one: &Behaviour| !config_toml::is_too_new(files, *one);
                 if candidates.iter().any(is_fit) {
@@ -293,10 +322,10 @@ impl Settings {
             }
             Source::Config(_) | Source::Folder(_) | Source::Unread => {}
         }
-        // A file that was changed may have had more than its config_path, or not even that.
+        // A changed file may have had more settings than config_path before, or not even that one.
         let may_have_path = matches!(self.source, Source::Unread) || !self.newer.is_empty();
         let is_changed = !self.newer.is_empty() || self.proxies.are_changed();
-        // What makes a release pull by the CRI plugin stands in the file as well.
+        // The file also decides whether a release pulls with the CRI plugin.
         let mut before = candidates.clone();
         if let Source::Config(files) = &self.source {
             for one in &mut candidates {
@@ -323,26 +352,26 @@ impl Settings {
         candidates
     }
 
-    /// How a server is reached, and through which proxy.
+    /// The route to a server, and the proxy on it, if any.
     pub fn route(&self, endpoint: &Endpoint, rules: &Rules) -> (ProxyRoute, Option<&ProxyServer>) {
         let by = |behaviour: &Behaviour| {
             if behaviour.settings == SettingsInForce::BeforeChange && self.proxies.are_changed() {
                 (ProxyRoute::Direct, None)
             } else {
-                self.proxies.way(endpoint)
+                self.proxies.route(endpoint)
             }
         };
         rules.decide(|behaviour| by(behaviour).0);
         by(rules.in_force())
     }
 
-    /// The mirrors are known, be there any or none.
+    /// Whether the mirrors are known, even if there are none.
     pub fn knows_mirrors(&self) -> bool {
         !matches!(self.source, Source::Unread)
     }
 
-    /// The hosts that containerd would ask for an image of this registry, in its order; `own` is the
-    /// registry itself. Never empty.
+    /// The hosts that containerd would query for an image of this registry, in its order; `own` is the registry itself.
+    /// Never empty.
     pub fn hosts(
         &self,
         domain: &str,
@@ -350,7 +379,7 @@ impl Settings {
         base: &BaseTrust,
         rules: &Rules,
     ) -> (HostsConfig, Vec<HostClient>) {
-        // Which folder it is that names no host makes no difference.
+        // Which folder it is makes no difference if it names no host.
         rules.decide(|behaviour| {
             let plan = self.plan(domain, own, *behaviour);
             (plan.hosts, plan.fails)
@@ -361,8 +390,8 @@ impl Settings {
             .hosts
             .drain(..)
             .enumerate()
-            .map(|(place, mut host)| {
-                host.host.position = place;
+            .map(|(position, mut host)| {
+                host.host.position = position;
                 client(host, base, &mut problems)
             })
             .collect();
@@ -375,7 +404,7 @@ impl Settings {
         (plan.config, clients)
     }
 
-    /// What there is to say of the files; of what not all releases do, with those that do.
+    /// Problems in the files; a problem of some releases only names them.
     fn problems(&self, domain: &str, own: &RegistryHost, rules: &Rules) -> Vec<HostsProblem> {
         let settings = rules.in_force().settings;
         let candidates: Vec<Behaviour> = rules
@@ -397,7 +426,7 @@ impl Settings {
             }
         }
         let all: BTreeSet<&str> = candidates.iter().map(|one| one.release.name()).collect();
-        let here = rules.in_force().release.name();
+        let current = rules.in_force().release.name();
         found
             .into_iter()
             .map(|(mut problem, releases)| {
@@ -409,7 +438,7 @@ impl Settings {
                     problem.reason =
                         format!("containerd {}: {}", numbers.join(", "), problem.reason);
                 }
-                if !releases.contains(&here) {
+                if !releases.contains(&current) {
                     problem.effect = HostsEffect::Doubtful;
                 }
                 problem
@@ -417,12 +446,12 @@ impl Settings {
             .collect()
     }
 
-    /// What one release makes of the settings, for one registry.
+    /// The effect of the settings for one release and one registry.
     fn plan(&self, domain: &str, own: &RegistryHost, behaviour: Behaviour) -> Plan {
         let mut problems = Vec::new();
         if domain.starts_with('[') && !behaviour.takes_ipv6_references() {
             let reason = format!(
-                "{} takes no IPv6 address in an image's name",
+                "{} does not accept an IPv6 address in an image's name",
                 behaviour.name()
             );
             problems.push(HostsProblem::of_config(HostsEffect::NameRefused, reason));
@@ -500,7 +529,7 @@ impl Settings {
         config_toml::validate(settings, behaviour).map_err(Stop::Refused)
     }
 
-    /// The hosts of the folder that speaks of the registry, or of `registry.mirrors`.
+    /// The hosts from the registry's folder, or from `registry.mirrors`.
     fn looked_up(
         &self,
         domain: &str,
@@ -543,13 +572,13 @@ impl Settings {
     }
 }
 
-/// A place where the files of units and their environment are on nodes.
+/// Whether the path is where nodes have unit files and their environment.
 fn is_unit(path: &Path) -> bool {
-    const PLACES: [&str; 4] = ["/etc", "/run/systemd", "/usr/lib/systemd", "/lib/systemd"];
-    PLACES.iter().any(|place| path.starts_with(place))
+    const FOLDERS: [&str; 4] = ["/etc", "/run/systemd", "/usr/lib/systemd", "/lib/systemd"];
+    FOLDERS.iter().any(|folder| path.starts_with(folder))
 }
 
-/// A place where containerd's file is on nodes.
+/// Whether the path is where nodes have containerd's configuration file.
 fn is_usual(path: &Path) -> bool {
     path == Path::new(CONFIG) || path.ends_with("rancher/k3s/agent/etc/containerd/config.toml")
 }
@@ -573,7 +602,7 @@ fn find_folder(roots: &[PathBuf], domain: &str) -> Option<PathBuf> {
     });
     folders.find(|folder| match folder.metadata() {
         Ok(_) => true,
-        // One that is there and can't be looked into decides as well.
+        // A folder that exists but can't be read counts as well.
         Err(error) => !matches!(
             error.kind(),
             io::ErrorKind::NotFound | io::ErrorKind::NotADirectory
@@ -595,15 +624,15 @@ fn read_folder(
                 Some((
                     HostsEffect::PullFails,
                     format!(
-                        "hosts.toml: {reason}: a key has no value, and containerd 1.6 crashes when it reads that"
+                        "hosts.toml: {reason}: a key has no value, which makes containerd 1.6 crash"
                     ),
                 ))
             }
             Err(reason) => Some((
                 HostsEffect::Ignored,
                 format!(
-                    "hosts.toml: {reason}; containerd logs that and goes on as if the file were not there: no \
-                     mirror in it is asked, certificates beside it count"
+                    "hosts.toml: {reason}; containerd logs this and ignores the file: none of its \
+                     mirrors is used, but certificates beside it are"
                 ),
             )),
         },
@@ -612,12 +641,12 @@ fn read_folder(
             io::ErrorKind::NotFound => None,
             io::ErrorKind::IsADirectory => Some((
                 HostsEffect::PullFails,
-                "hosts.toml is a folder, which containerd can't read".to_owned(),
+                "hosts.toml is a folder, so containerd can't read it".to_owned(),
             )),
             kind => Some((
                 HostsEffect::Undecided,
                 format!(
-                    "hosts.toml can't be read from here ({kind}), so the registry itself was asked; where containerd \
+                    "hosts.toml can't be read from here ({kind}), so the registry itself was queried; if containerd \
                      can't read it either, every pull fails"
                 ),
             )),
@@ -639,8 +668,8 @@ fn read_folder(
     (vec![host], Vec::from_iter(problem))
 }
 
-/// Makes a host ready. What can't be read of its files spoils the pull as a whole in containerd, and
-/// is a problem here; the walk goes on without it.
+/// Prepares a host. If one of its files can't be read, containerd fails the whole pull; here that is a problem, and the
+/// check continues without the file.
 fn client(
     configured: ConfiguredHost,
     base: &BaseTrust,
@@ -696,7 +725,7 @@ fn client(
         made.tls.pardons = true;
     }
     for (name, value) in configured.headers {
-        // No request gets as far as a host with one that can't be sent.
+        // A host with a header that can't be sent gets no request.
         if let (Ok(name), Some(header)) = (HeaderName::try_from(&name), value.header()) {
             made.headers.push((name, header));
         }
@@ -704,7 +733,7 @@ fn client(
     made
 }
 
-/// What the unit of containerd sets, and what could not be read of it.
+/// The settings of containerd's unit, and errors for what could not be read.
 fn read_unit(request: &Request) -> Result<(Unit, Vec<SettingsError>), SettingsError> {
     let mut unread = Vec::new();
     let mut unit = Unit::default();
@@ -721,7 +750,7 @@ fn read_unit(request: &Request) -> Result<(Unit, Vec<SettingsError>), SettingsEr
     Ok((unit, unread))
 }
 
-/// What systemd would make of a service's environment.
+/// A service's environment, as systemd would set it.
 #[derive(Debug, Default)]
 struct Unit {
     environment: Environment,
@@ -744,7 +773,7 @@ impl Unit {
         };
         let mut parts = vec![path.to_path_buf()];
         if path.is_dir() {
-            // A `containerd.service.d`: drop-ins apply in the order of their names (systemd.unit(5)).
+            // A folder such as `containerd.service.d`: drop-ins apply in the order of their names (systemd.unit(5)).
             parts = std::fs::read_dir(path)
                 .map_err(unreadable)?
                 .take(MAX_FILES)
@@ -763,7 +792,7 @@ impl Unit {
         Ok(())
     }
 
-    /// Files count before `Environment=`, whatever their order (systemd.exec(5)).
+    /// Environment files take precedence over `Environment=`, whatever their order (systemd.exec(5)).
     fn read_includes(&mut self) -> Result<(), SettingsError> {
         for include in std::mem::take(&mut self.environment.includes) {
             match read(Path::new(&include.path)) {

@@ -1,4 +1,5 @@
-//! Which hosts containerd asks for an image of one registry, and with what, by its settings and release.
+//! Which hosts containerd queries for an image of one registry, and with which settings, according to its configuration
+//! and release.
 
 use std::path::{Path, PathBuf};
 
@@ -18,10 +19,10 @@ use crate::pull_secret::entry::Credential;
 use crate::pull_secret::key::mask_key;
 use crate::redact::Secret;
 
-/// The hosts of a pull by `registry.mirrors`, without `config_path` (`registryEndpoints`).
+/// The hosts of a pull with `registry.mirrors`, without `config_path` (`registryEndpoints`).
 ///
 /// # Errors
-/// Why every pull of the registry fails.
+/// Why every pull from the registry fails.
 pub fn by_mirrors(
     domain: &str,
     registry: &Registry,
@@ -47,8 +48,8 @@ pub fn by_mirrors(
     Ok(hosts)
 }
 
-/// A host with a header that Go refuses to send gets no request: the next one is asked, and where there is none, the pull
-/// fails.
+/// Removes hosts that have a header that Go refuses to send: they get no request, and containerd continues with the
+/// next. If no host is left, the pull fails.
 pub fn drop_unsendable(hosts: &mut Vec<ConfiguredHost>) -> Vec<HostsProblem> {
     let is_bad = |(name, value): &&(String, Secret)| {
         HeaderName::try_from(name).is_err() || value.header().is_none()
@@ -56,7 +57,7 @@ pub fn drop_unsendable(hosts: &mut Vec<ConfiguredHost>) -> Vec<HostsProblem> {
     let bad = |host: &ConfiguredHost| {
         let (name, _) = host.headers.iter().find(is_bad)?;
         Some(format!(
-            "host {}: header '{}' can't be sent, since HTTP does not allow its name or value",
+            "host {}: header '{}' can't be sent because HTTP does not allow its name or value",
             host.host.endpoint,
             printable(name)
         ))
@@ -67,9 +68,9 @@ pub fn drop_unsendable(hosts: &mut Vec<ConfiguredHost>) -> Vec<HostsProblem> {
         hosts.retain(|host| bad(host).is_none());
     }
     let (effect, end) = if is_all {
-        (HostsEffect::PullFails, "no other host is asked")
+        (HostsEffect::PullFails, "there is no other host")
     } else {
-        (HostsEffect::Ignored, "containerd asks the next host")
+        (HostsEffect::Ignored, "containerd tries the next host")
     };
     reasons
         .into_iter()
@@ -80,7 +81,7 @@ pub fn drop_unsendable(hosts: &mut Vec<ConfiguredHost>) -> Vec<HostsProblem> {
 fn parse(endpoint: &str, behaviour: Behaviour) -> Result<GoUrl, String> {
     go_url::parse_url(endpoint, behaviour.parses_strict_colons()).map_err(|reason| {
         format!(
-            "endpoint '{}' of registry.mirrors is no URL ({reason}), and every pull by it fails",
+            "endpoint '{}' of registry.mirrors is not a URL ({reason}), so every pull through it fails",
             mask_key(endpoint)
         )
     })
@@ -95,7 +96,7 @@ fn with_scheme(endpoint: &str, behaviour: Behaviour) -> Result<String, String> {
     Ok(format!("{}://{endpoint}", default_scheme(&url.host)))
 }
 
-/// `defaultScheme`: registries on loopback are asked by plain http at once.
+/// `defaultScheme`: plain http is used at once for registries on loopback.
 fn default_scheme(authority: &str) -> &'static str {
     if is_loopback(authority) {
         "http"
@@ -106,14 +107,14 @@ fn default_scheme(authority: &str) -> &'static str {
 
 /// `IsLocalhost`.
 fn is_loopback(authority: &str) -> bool {
-    // An IPv6 address needs brackets, and a port behind them.
+    // An IPv6 address needs brackets, and a port after them.
     match split_port(authority) {
         (_, None) if authority.starts_with('[') => false,
         (name, _) => Host::new(name).is_loopback(),
     }
 }
 
-/// One of them; `None` where it is no host that could be asked.
+/// One host; `None` if the URL has no host that can be queried.
 fn host(
     kind: HostKind,
     url: &GoUrl,
@@ -152,7 +153,7 @@ fn add_tls(host: &mut ConfiguredHost, tls: &Tls) -> Result<(), String> {
         ("", "") => {}
         ("", _) | (_, "") => {
             return Err(format!(
-                "registry.configs.'{shown}'.tls has one of cert_file and key_file without the other, and every \
+                "registry.configs.'{shown}'.tls has only one of cert_file and key_file, so every \
                  pull fails"
             ));
         }
@@ -171,8 +172,8 @@ fn add_tls(host: &mut ConfiguredHost, tls: &Tls) -> Result<(), String> {
     Ok(())
 }
 
-/// Gives each host what the CRI plugin's settings have for it, whatever the file that names it: the login
-/// that counts where the kubelet sends none, and headers.
+/// Adds the CRI plugin's settings to each host, whichever file names the host: headers, and the login that is used if
+/// the kubelet sends no credential.
 pub fn add_settings(
     hosts: &mut [ConfiguredHost],
     registry: &Registry,
@@ -203,7 +204,7 @@ pub fn add_settings(
             Err(()) => problems.push(HostsProblem::of_config(
                 HostsEffect::Doubtful,
                 format!(
-                    "'auth' of registry.configs.'{}' is no base64 of USER:PASSWORD, and a pull that has to log \
+                    "'auth' of registry.configs.'{}' is not the base64 of USER:PASSWORD, so a pull that has to log \
                      in there fails",
                     mask_key(&host.authority)
                 ),
@@ -230,7 +231,7 @@ fn login(auth: &Auth) -> Result<Option<(String, Secret)>, ()> {
     Ok(Some((username.to_owned(), password)))
 }
 
-/// Logins that nothing uses, since the host of the registry's API has another name.
+/// Logins that are never used, because the API host of the registry has another name.
 pub fn unused_logins(domain: &str, registry: &Registry) -> Option<HostsProblem> {
     let has_login = |host: &str| {
         registry
@@ -243,12 +244,14 @@ pub fn unused_logins(domain: &str, registry: &Registry) -> Option<HostsProblem> 
         && ["docker.io", "index.docker.io"]
             .iter()
             .any(|host| has_login(host));
-    is_unused.then(|| HostsProblem::of_config(HostsEffect::Ignored, "config.toml has a login for docker.io, and containerd looks for one of registry-1.docker.io: \
-                 name that under registry.configs, and restart containerd"
-            .to_owned()))
+    is_unused.then(|| {
+        let reason = "config.toml has a login for docker.io, but containerd uses one for \
+                      registry-1.docker.io: use that name under registry.configs, and restart containerd";
+        HostsProblem::of_config(HostsEffect::Ignored, reason)
+    })
 }
 
-/// `--plain-http` speaks of the registry itself.
+/// Applies `--plain-http`, which concerns the registry itself.
 pub fn make_plain(hosts: &mut [ConfiguredHost], own: &RegistryHost) {
     for host in hosts {
         if host.host.kind == HostKind::Registry && own.endpoint.scheme == Scheme::Http {
@@ -325,7 +328,7 @@ mod tests {
         }
         let odd = with_mirrors(&[("a", &["https://m x"])]);
         let error = by_mirrors("a", &odd, by("1.7.24")).unwrap_err();
-        assert!(error.contains("no URL"), "{error}");
+        assert!(error.contains("not a URL"), "{error}");
     }
 
     #[test]

@@ -1,5 +1,5 @@
-//! Which legs go by a proxy, by the rules of Go's net/http (`golang.org/x/net/http/httpproxy`),
-//! since containerd is a Go program; and the files that set it up for containerd. Pure.
+//! Which legs use a proxy, with the rules of Go's net/http (`golang.org/x/net/http/httpproxy`), since containerd is a
+//! Go program; and the files that set containerd's proxies. Pure.
 
 use std::net::IpAddr;
 
@@ -23,17 +23,20 @@ pub struct Proxies {
     exceptions: Vec<Exception>,
 }
 
-/// Where a proxy is, and what it wants to know of us.
+/// A proxy server, and the credentials that it requires.
 #[derive(Clone, Debug)]
 pub struct ProxyServer {
+    /// The proxy as evidence.
     pub proxy: Proxy,
+    /// The host to connect to.
     pub host: Host,
+    /// The port to connect to; 0 if the URL's is invalid.
     pub port: u16,
     /// `Proxy-Authorization` (RFC 9110, 11.7.2), from the user and password of the URL.
     pub authorization: Option<Secret>,
-    /// The password alone, to be kept out of everything that is shown.
+    /// The password alone, to be removed from all output.
     pub password: Option<Secret>,
-    /// The user and password as Basic encodes them, for the same end.
+    /// The user and password in Basic encoding, for the same purpose.
     pub pair: Option<Secret>,
 }
 
@@ -49,24 +52,23 @@ struct Exception {
 enum Rule {
     /// `*`
     All,
-    /// `10.0.0.0/8`: for hosts that are written as addresses; names are not resolved for it.
+    /// `10.0.0.0/8`: matches hosts that are written as addresses; names are not resolved for it.
     Network(IpNet),
     Address {
         address: IpAddr,
         port: String,
     },
     Domain {
-        /// With a dot before it.
+        /// With a leading dot.
         suffix: String,
         port: String,
-        /// The domain itself counts too, not only what is below it.
+        /// The domain itself matches too, not only names below it.
         itself: bool,
     },
 }
 
 impl Proxies {
-    /// Takes `HTTPS_PROXY`, `HTTP_PROXY` and `NO_PROXY`, or their lower-case forms where those are
-    /// unset or empty.
+    /// Reads `HTTPS_PROXY`, `HTTP_PROXY` and `NO_PROXY`, or their lower-case forms if those are unset or empty.
     pub fn new(
         source: &str,
         is_containerds: bool,
@@ -81,14 +83,14 @@ impl Proxies {
         let mut server = |name: &str| {
             let (value, variable) = either(name)?;
             let server = parse_proxy(&value, &variable);
-            // The value may hold a password.
+            // The value may contain a password.
             let reading = match &server {
                 None => "so none is used".to_owned(),
-                Some((server, false)) => format!("and Go takes it for {}", server.proxy),
+                Some((server, false)) => format!("but Go treats it as {}", server.proxy),
                 Some((_, true)) => return server.map(|(server, _)| server),
             };
             problems.push(format!(
-                "{variable} is no URL of a proxy, {reading}; write http://HOST:PORT"
+                "{variable} is not a proxy URL, {reading}; write http://HOST:PORT"
             ));
             server.map(|(server, _)| server)
         };
@@ -112,22 +114,23 @@ impl Proxies {
         }
     }
 
-    /// Files that they are from were changed after containerd started, in words.
+    /// Records messages about source files that changed after containerd started.
     pub(super) fn note_changed(&mut self, changed: Vec<String>) {
         self.settings.changed = changed;
     }
 
-    /// containerd may go by others than these.
+    /// Whether containerd may have other proxies than these.
     pub fn are_changed(&self) -> bool {
         !self.settings.changed.is_empty()
     }
 
+    /// The settings as evidence.
     pub fn settings(&self) -> &ProxySettings {
         &self.settings
     }
 
-    /// How a server is got at, and the proxy to go by if it is one.
-    pub fn way(&self, endpoint: &Endpoint) -> (ProxyRoute, Option<&ProxyServer>) {
+    /// The route to a server, and the proxy on it, if any.
+    pub fn route(&self, endpoint: &Endpoint) -> (ProxyRoute, Option<&ProxyServer>) {
         let server = match endpoint.scheme {
             Scheme::Https => &self.https,
             Scheme::Http => &self.http,
@@ -143,7 +146,7 @@ impl Proxies {
             return (ProxyRoute::Loopback, None);
         }
         let port = endpoint.port.to_string();
-        // Go looks through the addresses first; which entry matched makes no other difference.
+        // Go checks the addresses first; which entry matched makes no other difference.
         let excepted = self
             .exceptions
             .iter()
@@ -187,9 +190,9 @@ impl Rule {
     }
 }
 
-/// A proxy as `parseProxy` has it, and whether its URL was used as it is written. What is no URL with a
-/// host Go reads once more behind `http://`: `host:3128` is meant so, `http://[host` becomes a proxy named
-/// `http`. `None`: Go uses none, or a part of a password would be shown.
+/// Parses a proxy as `parseProxy` does; the flag: its URL was used as written. Text that is not a URL with a host is
+/// parsed again with `http://` in front, as Go does: that is right for `host:3128`, but turns `http://[host` into a
+/// proxy named `http`. `None`: Go uses no proxy, or a part of a password would be shown.
 fn parse_proxy(value: &str, variable: &str) -> Option<(ProxyServer, bool)> {
     let again = format!("http://{value}");
     let is_known = |url: &GoUrl| ["http", "https", "socks5", "socks5h"].contains(&&*url.scheme);
@@ -203,7 +206,7 @@ fn parse_proxy(value: &str, variable: &str) -> Option<(ProxyServer, bool)> {
     let is_as_written = text == value || !value.contains("://");
     let rest = text.split_once("//").map_or("", |(_, rest)| rest);
     let (authority, rest) = rest.split_at(rest.find(['/', '?', '#']).unwrap_or(rest.len()));
-    // A password with a '/' or '#' that is not encoded ends the authority in its middle.
+    // An unencoded '/' or '#' in a password ends the authority in the middle of it.
     if rest.contains('@') && !authority.ends_with(':') {
         return None;
     }
@@ -231,7 +234,7 @@ fn parse_proxy(value: &str, variable: &str) -> Option<(ProxyServer, bool)> {
     Some((server, is_as_written))
 }
 
-/// What Go dials for a URL. A port that is none, and this machine where no host is named.
+/// The host and port that Go dials for a URL. Port 0 if the port is invalid; loopback if there is no host.
 fn host_and_port(url: &GoUrl) -> (Host, u16) {
     let (name, port) = split_port(&url.host);
     let port = match (port.unwrap_or_default(), url.scheme.as_str()) {
@@ -248,7 +251,7 @@ fn host_and_port(url: &GoUrl) -> (Host, u16) {
     (host, port)
 }
 
-/// The value of `Proxy-Authorization` for `user:password` of a URL; the password and the pair.
+/// The value of `Proxy-Authorization` for `user:password` of a URL; then the password and the pair.
 fn login(user: &str) -> (Secret, (Secret, Secret)) {
     let (user, password) = user.split_once(':').unwrap_or((user, ""));
     let password = Secret::new(go_url::decoded(password));
@@ -258,7 +261,7 @@ fn login(user: &str) -> (Secret, (Secret, Secret)) {
     (authorization, (password, pair))
 }
 
-/// `NO_PROXY` as `config.init` takes it apart; what it can't use it passes over in silence.
+/// Parses `NO_PROXY` as `config.init` does; entries that it can't use are ignored silently.
 fn exceptions(text: &str) -> Vec<Exception> {
     let mut exceptions = Vec::new();
     for entry in text.split(',') {
@@ -314,28 +317,30 @@ fn rule_of(entry: &str) -> Option<Rule> {
     })
 }
 
-/// What files set: variables in order, later ones win, and other files that they name.
+/// The variables that files set, in order (later ones win), and further files that they name.
 #[derive(Clone, Debug, Default)]
 pub struct Environment {
-    /// Their values may be passwords.
+    /// The values may be passwords.
     pub variables: Vec<(String, Secret)>,
+    /// The environment files that units name.
     pub includes: Vec<Include>,
-    /// `UnsetEnvironment=`, which counts last.
+    /// `UnsetEnvironment=`, which is applied last.
     pub unset: Vec<String>,
 }
 
 /// `EnvironmentFile=` of a unit.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Include {
+    /// The file.
     pub path: String,
-    /// `-`
+    /// The path has the prefix `-`: the file is optional.
     pub may_be_absent: bool,
-    /// Which file names it.
+    /// The file that names it.
     pub of: String,
 }
 
 impl Environment {
-    /// Reads one more file, a systemd unit or drop-in (systemd.exec(5), `Environment=`), or an environment file.
+    /// Reads a systemd unit or drop-in (systemd.exec(5), `Environment=`), or an environment file.
     pub fn read(&mut self, text: &str, of: &str) {
         let lines = logical_lines(text);
         let is_unit = lines.iter().any(|line| {
@@ -360,12 +365,12 @@ impl Environment {
                 continue;
             }
             match key {
-                // An empty one takes back what was set before, in other files as well.
+                // An empty value resets what was set before, in other files as well.
                 "Environment" if value.is_empty() => self.variables.clear(),
                 "Environment" => {
                     for word in words(value) {
                         if let Some((name, value)) = word.split_once('=') {
-                            // A unit writes a literal percent sign twice (systemd.unit(5), specifiers).
+                            // A unit writes a literal percent sign as two (systemd.unit(5), specifiers).
                             let value = Secret::new(value.replace("%%", "%"));
                             self.variables.push((name.to_owned(), value));
                         }
@@ -384,7 +389,7 @@ impl Environment {
     }
 }
 
-/// Lines, with those that end in a backslash joined to the next.
+/// Lines; a line that ends in a backslash is joined to the next.
 fn logical_lines(text: &str) -> Vec<String> {
     let mut lines: Vec<String> = Vec::new();
     let mut continued = false;
@@ -405,7 +410,7 @@ fn logical_lines(text: &str) -> Vec<String> {
     lines
 }
 
-/// Words with quotes taken off, as systemd and shells split them.
+/// Words without quotes, split as systemd and shells do.
 fn words(text: &str) -> Vec<String> {
     let mut words = Vec::new();
     let mut word: Option<String> = None;
@@ -430,7 +435,7 @@ fn words(text: &str) -> Vec<String> {
     words
 }
 
-/// `NO_PROXY` lists grow long; reports need not.
+/// Characters of a `NO_PROXY` list that are shown in reports.
 const MAX_SHOWN: usize = 2000;
 
 #[cfg(test)]
@@ -479,7 +484,7 @@ mod tests {
 
     fn way(no_proxy: &str, url: &str) -> ProxyRoute {
         let endpoint = Endpoint::of(&Url::parse(url).unwrap()).unwrap();
-        proxies("http://10.0.0.8:3128", no_proxy).way(&endpoint).0
+        proxies("http://10.0.0.8:3128", no_proxy).route(&endpoint).0
     }
 
     /// The rows of the tables in x/net/http/httpproxy, by their meaning.
@@ -595,7 +600,7 @@ mod tests {
             assert_eq!(shown.as_deref(), want, "{value}");
             assert_eq!(got.settings().problems.len(), usize::from(want.is_none()));
         }
-        // Read once more, behind http://.
+        // Parsed again, with http:// in front.
         for (value, want) in [
             ("http://[10.0.0.8:3128", "http://http:80"),
             ("http://me:hun/ter22@10.0.0.8:3128", "http://http:80"),
@@ -606,7 +611,7 @@ mod tests {
             assert_eq!(shown.as_deref(), Some(want), "{value}");
             assert!(got.settings().problems[0].contains(want), "{value}");
         }
-        // With a blank behind it, a port is none, and what is before it a scheme.
+        // With a trailing blank, the port is invalid, and the text before it becomes the scheme.
         let shown = proxies("proxy.corp:3128 ", "").settings().https.clone();
         assert_eq!(shown.unwrap().to_string(), "http://127.0.0.1:0");
         let hidden = proxies("http://me:22#hunter@10.0.0.8:3128", "");
@@ -685,7 +690,7 @@ mod tests {
             if let Ok(url) = Url::parse(&format!("https://{host}/"))
                 && let Some(endpoint) = Endpoint::of(&url)
             {
-                let _ = proxies.way(&endpoint);
+                let _ = proxies.route(&endpoint);
             }
         }
     }

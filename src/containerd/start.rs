@@ -1,5 +1,5 @@
-//! What containerd read when it started, and what was changed since: config.toml, its environment and the
-//! CA bundle hold from the start on.
+//! Detects files that changed after containerd started: it reads config.toml, its environment and the CA bundle only at
+//! the start.
 
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
@@ -8,26 +8,26 @@ use jiff::Timestamp;
 
 use crate::model::text::printable;
 
-/// containerd's sockets, which it makes anew when it starts: its own, and that of k3s and RKE2.
+/// containerd creates its socket at each start: its own, and that of k3s and RKE2.
 const SOCKETS: [&str; 2] = [
     "run/containerd/containerd.sock",
     "run/k3s/containerd/containerd.sock",
 ];
 
-/// When the containerd that runs where we are was started.
+/// When the containerd on this machine was started; `None` in a pod, and if no socket exists.
 pub fn started_here() -> Option<SystemTime> {
     let is_pod = std::env::var_os("KUBERNETES_SERVICE_HOST").is_some();
     started(Path::new("/")).filter(|_| !is_pod)
 }
 
-/// What is not there now was not there either when containerd started: its folder is as old.
+/// Whether a missing file was missing when containerd started as well: its folder has not changed since.
 pub fn was_absent(path: &Path, started: SystemTime) -> bool {
     let folder = path.ancestors().skip(1).find_map(modified);
     folder.is_some_and(|changed| changed < started)
 }
 
-/// The files that were changed since containerd made its socket, in words; none where that is not seen.
-/// `root` is where the node's `/` is mounted.
+/// Messages about the files that changed since containerd created its socket; none if the socket is not visible. `root`
+/// is where the node's `/` is mounted.
 pub fn changed_since<'a>(
     files: impl IntoIterator<Item = &'a PathBuf>,
     root: Option<&Path>,
@@ -42,8 +42,8 @@ pub fn changed_since<'a>(
         .filter(|(_, changed)| *changed > started)
         .map(|(path, changed)| {
             format!(
-                "{} was changed at {}, after containerd started at {}: it goes by what it read then, which is \
-                 not known",
+                "{} was changed at {}, after containerd started at {}: containerd uses what it read then, which is \
+                 unknown",
                 printable(&path.to_string_lossy()),
                 at(changed),
                 at(started)
@@ -52,7 +52,7 @@ pub fn changed_since<'a>(
         .collect()
 }
 
-/// When containerd made its socket.
+/// When containerd created its socket.
 fn started(root: &Path) -> Option<SystemTime> {
     SOCKETS
         .iter()

@@ -1,4 +1,4 @@
-//! What settings come to, from the files to the hosts that are asked.
+//! From the files to the hosts that are queried.
 
 use std::fs;
 use std::fs::File;
@@ -15,7 +15,7 @@ struct Node {
     folder: TempDir,
 }
 
-/// What one release makes of it.
+/// The result for one release.
 struct Read {
     hosts: Vec<String>,
     effects: Vec<HostsEffect>,
@@ -115,7 +115,7 @@ fn config_path_counts_in_the_section_of_the_files_version() {
         ),
         ("version = 2\n", v3, &["2.0.0", "2.1.9", "2.2.0", "2.3.0"]),
         ("version = 3\n", v3, &["2.0.0", "2.1.9", "2.2.0", "2.3.0"]),
-        // The first did not refuse a version that it does not know.
+        // 1.6.20 does not reject a version that it does not support.
         ("version = 3\n", v2, &["1.6.20", "2.3.0"]),
     ] {
         let node = Node::new();
@@ -126,7 +126,7 @@ fn config_path_counts_in_the_section_of_the_files_version() {
             let is_asked = read.hosts.iter().any(|host| host == MIRROR);
             let name = format!("{version}: {version_line}{section}{}", read.reasons);
             assert_eq!(is_asked, asked_by.contains(&version), "{name}");
-            // What is passed over is told; and where containerd does not start, that.
+            // Ignored settings are reported; so is a containerd that does not start.
             let want = if is_asked {
                 &[][..]
             } else if version == "1.7.24" && version_line == "version = 3\n" {
@@ -226,7 +226,7 @@ fn a_list_is_one_folder_to_the_transfer_service() {
         assert_eq!(read.hosts, want, "{version}");
         assert_eq!(read.effects.is_empty(), want.len() == 2, "{version}");
     }
-    // A login makes the CRI plugin pull by itself, which splits it.
+    // A login makes the CRI plugin pull by itself, and it splits the list.
     let login = "[plugins.'io.containerd.grpc.v1.cri'.registry.configs.x.auth]\nusername = 'u'\n";
     node.write("config.toml", &format!("{text}{login}"));
     assert_eq!(node.read("2.1.9").hosts, [MIRROR, OWN]);
@@ -294,7 +294,7 @@ fn loopback_without_config_path_is_plain_http_but_for_the_transfer_service() {
             "{version}"
         );
     }
-    // Where nobody knows whether config_path is set, either may be.
+    // If it is unknown whether config_path is set, either may be the case.
     let unread = Settings::default();
     let runtime: Runtime = "containerd://1.7.24".parse().unwrap();
     let candidates = unread.candidates(Some(&runtime));
@@ -351,7 +351,7 @@ fn a_file_that_is_newer_than_containerd_is_not_in_force() {
     assert_eq!(
         node.load().candidates(Some(&runtime)).len(),
         1,
-        "no socket is seen"
+        "no socket is visible"
     );
     node.write("run/containerd/containerd.sock", "");
     let touch = |name: &str, seconds: u64| {
@@ -387,8 +387,8 @@ fn a_file_that_is_newer_than_containerd_is_not_in_force() {
     );
     let own = &read.clients[1].host;
     let before = settings.plan(DOMAIN, own, candidates[2]);
-    assert_eq!(before.hosts.len(), 1, "the mirror was not asked before");
-    // What is broken now was not necessarily so then.
+    assert_eq!(before.hosts.len(), 1, "the mirror was not used before");
+    // The file may not have been broken before.
     let broken = "version = 2\n[plugins.'io.containerd.grpc.v1.cri'.registry]\nconfig_path = 'TMP/certs.d'\n[plugins.'io.containerd.grpc.v1.cri'.registry.mirrors.'a']\nendpoint = []\n";
     node.write("config.toml", broken);
     let settings = node.load();
@@ -420,7 +420,7 @@ fn a_host_with_a_header_that_cannot_be_sent_is_left_out() {
         (&[OWN.to_owned()][..], &[HostsEffect::Ignored][..])
     );
     assert!(
-        one.reasons.contains("asks the next host"),
+        one.reasons.contains("tries the next host"),
         "{}",
         one.reasons
     );

@@ -296,14 +296,14 @@ mod tests {
             (
                 Some("gone.json"),
                 Some("none"),
-                vec!["gone.json is not there"],
+                vec!["gone.json does not exist"],
                 0,
             ),
             (Some("folder"), Some("none"), vec!["can't be read"], 1),
             (
                 Some("none"),
                 Some("gone.yaml"),
-                vec!["gone.yaml is not there"],
+                vec!["gone.yaml does not exist"],
                 0,
             ),
             (

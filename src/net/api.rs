@@ -1,5 +1,5 @@
-//! Calls that are not measured: by reqwest, over a pool of connections to one host. By no proxy,
-//! without following a redirect, and without asking for a name.
+//! Calls that are not measured: made with reqwest, over a pool of connections to one host. No proxy is used, no
+//! redirect is followed, and no name is resolved.
 
 use std::error::Error;
 use std::io;
@@ -22,7 +22,7 @@ use crate::model::fault::{HttpFault, TcpFault, TlsFault};
 use crate::model::text::printable;
 use crate::model::units::Bytes;
 
-/// Calls one host, over TLS where a URL says so.
+/// Calls one host, over TLS if the URL is https.
 #[derive(Debug)]
 pub struct ApiClient {
     client: reqwest::Client,
@@ -31,34 +31,42 @@ pub struct ApiClient {
     presented: Presented,
 }
 
-/// An answer, read whole.
+/// A response with its whole body.
 #[derive(Debug)]
 pub struct ApiAnswer {
+    /// The HTTP status.
     pub status: StatusCode,
+    /// The whole body.
     pub body: Buffer,
-    /// The address and port that the connection was made from.
+    /// The source address and port of the connection; `None` if the library does not report it.
     pub local: Option<SocketAddr>,
 }
 
-/// Why a call has no answer.
+/// Why a call has no response.
 #[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
 pub enum ApiFault {
     /// No connection within the limit, TLS included.
     #[error("no connection in time")]
     ConnectTimeout,
-    // Whether by RST or by ICMP is not seen here.
+    /// The connection was refused. The library does not report whether by RST or by ICMP.
     #[error("connection refused")]
     Refused,
+    /// The connection failed otherwise.
     #[error("{0}")]
     Tcp(TcpFault),
+    /// The TLS handshake failed.
     #[error("{0}")]
     Tls(TlsFault),
+    /// The request was sent, but no valid response arrived.
     #[error("{0}")]
     Http(HttpFault),
 }
 
 impl ApiClient {
-    /// Of `host`, which is dialed at `at`. `connect` bounds the making of a connection.
+    /// A client for `host`, which is dialed at `at`. `connect` bounds the time to connect, TLS included.
+    ///
+    /// # Errors
+    /// If the TLS configuration can't be used.
     pub fn new(
         host: &Host,
         at: IpAddr,
@@ -69,7 +77,7 @@ impl ApiClient {
         let identity = HeaderValue::from_static("identity");
         let client = reqwest::Client::builder()
             .tls_backend_preconfigured(tls.config(host, &presented))
-            // Port 0 is that of the URL.
+            // Port 0 means the URL's port.
             .resolve(&host.to_string(), SocketAddr::new(at, 0))
             .no_proxy()
             .redirect(Policy::none())
@@ -87,8 +95,11 @@ impl ApiClient {
         })
     }
 
-    /// Sends a request without a body to `url`, and reads the answer: within `limit` in all, and no
-    /// more than `max` of it.
+    /// Sends a request without a body to `url`, and reads the response. `limit` bounds the whole call, `max` the size
+    /// of the body.
+    ///
+    /// # Errors
+    /// If no connection opens, the response is invalid or incomplete, or a bound is exceeded.
     pub async fn send(
         &self,
         method: Method,
@@ -132,7 +143,7 @@ impl ApiClient {
         })
     }
 
-    /// By kind, never by the words of a library, in which the URL is.
+    /// Classifies an error by its kind, never by its text, which contains the URL.
     fn fault(&self, error: &reqwest::Error) -> ApiFault {
         let io = causes(error).find_map(|cause| cause.downcast_ref().map(innermost));
         match (io, error.is_connect(), error.is_timeout()) {
@@ -157,7 +168,7 @@ fn causes<'a>(error: &'a reqwest::Error) -> impl Iterator<Item = &'a (dyn Error 
     std::iter::successors(error.source(), |&cause| cause.source())
 }
 
-/// hyper-rustls wraps the error of a handshake into another.
+/// hyper-rustls wraps the error of a handshake in another one.
 fn innermost(error: &io::Error) -> &io::Error {
     match error.get_ref().and_then(|inner| inner.downcast_ref()) {
         Some(inner) => innermost(inner),
@@ -168,7 +179,7 @@ fn innermost(error: &io::Error) -> &io::Error {
 fn other(error: &reqwest::Error) -> ApiFault {
     let reason = match causes(error).last() {
         Some(cause) => printable(&cause.to_string()),
-        None => "the call can't be made".to_owned(),
+        None => "the request can't be sent".to_owned(),
     };
     ApiFault::Http(HttpFault::Other { reason })
 }
@@ -220,7 +231,7 @@ mod tests {
         stream.write_all(text.as_bytes()).await.unwrap();
     }
 
-    /// One answer, then an end.
+    /// Sends one response, then closes.
     async fn once(text: &'static str) -> SocketAddr {
         peer(move |stream| async move { answer(stream, text).await }).await
     }
@@ -314,7 +325,7 @@ mod tests {
         let refused = ask(at, LONG).await.unwrap_err();
         assert_eq!(refused, ApiFault::Refused);
         assert_eq!(refused.to_string(), "connection refused");
-        // The handshake of TLS is a part of it.
+        // The TLS handshake is a part of connecting.
         let silent = peer(|stream| async move {
             tokio::time::sleep(LONG).await;
             drop(stream);

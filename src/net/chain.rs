@@ -1,4 +1,4 @@
-//! The certificates that a server sent, and the word on them in the report's terms.
+//! The certificates that a server sent, and whether they are trusted, in the report's terms.
 
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -13,21 +13,21 @@ use crate::model::text::{clean, hex, printable};
 use crate::trust::refusal::{ChainPosition, Fault, Refusal};
 use crate::trust::{self, GoBuild, Pool, Verdict};
 
-/// The certificates of one handshake, leaf first, in DER form, and what came of them.
+/// The certificates of one handshake, leaf first, in DER form, and the result of the check.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Presented(Arc<Mutex<Shown>>);
 
 #[derive(Clone, Debug, Default)]
 pub(super) struct Shown {
     pub(super) chain: Vec<Vec<u8>>,
-    /// Why they are not trusted.
+    /// Why they are not trusted; `None` if they are.
     pub(super) refused: Option<Refused>,
-    /// The handshake went on, trusted or not.
+    /// The handshake continued, trusted or not.
     pub(super) accepted: bool,
     pub(super) trusted_itself: Option<String>,
-    /// Other roots could have led to another outcome, and the runtime may have others.
+    /// Other roots could have given another result, and the runtime may have others.
     pub(super) depends_on_changed_roots: bool,
-    /// Why their owner's signature of the handshake could not be checked.
+    /// Why the handshake signature of their owner could not be checked.
     pub(super) unchecked: Option<String>,
 }
 
@@ -36,12 +36,12 @@ pub(super) struct Shown {
 pub(super) struct Refused {
     pub(super) fault: TlsFault,
     pub(super) bad_link: Option<BadLink>,
-    /// Go can't read it, and so can't go on without verifying it either.
+    /// Go can't parse it, and so can't continue without verification either.
     pub(super) is_unreadable: bool,
 }
 
 impl Refused {
-    /// For no one link of the chain.
+    /// A fault that belongs to no single certificate of the chain.
     fn by(fault: TlsFault) -> Self {
         Self {
             fault,
@@ -65,12 +65,12 @@ impl Presented {
     }
 
     fn lock(&self) -> MutexGuard<'_, Shown> {
-        // Whole values are put in, so a poisoned lock holds one too.
+        // Only whole values are stored, so a poisoned lock holds one too.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// Judges what was sent by `host` at `now`, in seconds since 1970.
+/// Checks the chain that `host` sent, at `now` in seconds since 1970.
 pub(super) fn judge(
     pool: &Pool,
     chain: &[&[u8]],
@@ -116,7 +116,7 @@ pub(super) fn judge(
 }
 
 impl Shown {
-    /// Whether it may end otherwise where only the roots of `unchanged` are certain.
+    /// Whether the result may differ if only the roots of `unchanged` are certain.
     pub(super) fn may_differ_by(&self, unchanged: impl FnOnce() -> Shown) -> bool {
         let Some(refused) = &self.refused else {
             return unchanged().refused.is_some();
@@ -186,7 +186,7 @@ fn bad_link(refusal: &Refusal, pool: &Pool, chain: &[Vec<u8>], now: i64) -> Opti
             LinkProblem::MayNotSign
         }
         Fault::OtherKey => LinkProblem::OtherKey,
-        // The finding says that by the names.
+        // The finding reports that with the names.
         Fault::Name => return None,
         _ => LinkProblem::Other,
     };
@@ -225,7 +225,7 @@ fn der<'a>(place: ChainPosition, pool: &'a Pool, chain: &'a [Vec<u8>]) -> Option
     }
 }
 
-/// What TLS is told of a refusal.
+/// The TLS error for a fault.
 pub(super) fn alert(fault: &TlsFault) -> CertificateError {
     match fault {
         TlsFault::UnknownIssuer { .. } | TlsFault::NoRoots => CertificateError::UnknownIssuer,
@@ -236,7 +236,7 @@ pub(super) fn alert(fault: &TlsFault) -> CertificateError {
     }
 }
 
-/// Those that can be read.
+/// The certificates that can be parsed.
 pub(super) fn certificates(chain: &[Vec<u8>]) -> Vec<Certificate> {
     chain.iter().filter_map(|der| read(der)).collect()
 }
@@ -258,8 +258,7 @@ fn read(der: &[u8]) -> Option<Certificate> {
     })
 }
 
-/// DNS names and addresses of the subjectAltName extension, the only ones that count (RFC 9525
-/// section 6.3, and Go).
+/// DNS names and addresses of the subjectAltName extension; Go ignores all others (RFC 9525 section 6.3).
 fn names(certificate: &X509Certificate<'_>) -> Vec<String> {
     let Ok(Some(extension)) = certificate.subject_alternative_name() else {
         return Vec::new();
@@ -281,12 +280,12 @@ fn names(certificate: &X509Certificate<'_>) -> Vec<String> {
         .collect()
 }
 
-/// The issuer that is not among the presented: where the chain ends on the server's side.
+/// The issuer for which no certificate was sent: where the server's chain ends.
 fn missing_issuer(chain: &[Certificate]) -> String {
     let Some(mut last) = chain.first() else {
         return "unreadable".to_owned();
     };
-    // Each step uses another certificate, so that a loop of two issuers ends too.
+    // Each step uses another certificate, so a loop of two issuers ends too.
     for _ in 0..chain.len() {
         let Some(next) = chain
             .iter()
@@ -299,7 +298,7 @@ fn missing_issuer(chain: &[Certificate]) -> String {
     last.issuer.clone()
 }
 
-/// RFC 5280 section 4.1.2.5 has 9999-12-31 for "never expires", a day more than `Timestamp` has.
+/// RFC 5280 section 4.1.2.5 uses 9999-12-31 for "never expires", which is a day beyond the range of `Timestamp`.
 fn from_seconds(seconds: i64) -> Timestamp {
     Timestamp::from_second(seconds).unwrap_or(if seconds < 0 {
         Timestamp::MIN
@@ -308,13 +307,13 @@ fn from_seconds(seconds: i64) -> Timestamp {
     })
 }
 
-/// Certificates of a chain that are kept; real ones have up to five.
+/// Bound for the stored certificates of a chain; real ones have up to five.
 const MAX_CHAIN: usize = 16;
 
-/// Names of a certificate that are kept. Public CAs issue up to 100, Google's CA up to 1000.
+/// Bound for the stored names of a certificate. Public CAs issue up to 100, Google's CA up to 1000.
 const MAX_NAMES: usize = 1000;
 
-/// What each of several builds says.
+/// Bytes; the reason lists the result of each of several builds.
 const MAX_REASON: usize = 1200;
 
 #[cfg(test)]

@@ -1,6 +1,5 @@
-//! What a ClientHello offers: the key exchange groups and cipher suites of containerd's own
-//! (captured from pulls by 1.6.20, 1.7.24 and 2.1.9; `tests/hello.rs` compares), as far as the
-//! provider has them.
+//! The contents of a ClientHello: the key exchange groups and cipher suites that containerd offers (captured from pulls
+//! with 1.6.20, 1.7.24 and 2.1.9; `tests/hello.rs` compares), as far as the provider has them.
 
 use aws_lc_rs::agreement::{
     ECDH_P521, EphemeralPrivateKey, PublicKey, UnparsedPublicKey, agree_ephemeral,
@@ -13,7 +12,7 @@ use rustls::crypto::{
 use rustls::ffdhe_groups::FfdheGroup;
 use rustls::{Error, NamedGroup, PeerMisbehaved, SupportedCipherSuite};
 
-/// The groups in Go's order. A share is sent for the first one only.
+/// The groups in Go's order. A key share is sent for the first one only.
 const GROUPS: [&dyn SupportedKxGroup; 4] = [
     kx_group::X25519,
     kx_group::SECP256R1,
@@ -21,8 +20,8 @@ const GROUPS: [&dyn SupportedKxGroup; 4] = [
     &Secp521r1,
 ];
 
-/// Go's order on a processor with AES instructions. Missing are the suites that the provider has
-/// not: AES in CBC mode, 3DES, and key exchange by RSA.
+/// Go's order on a processor with AES instructions. The provider lacks some of Go's suites: AES in CBC mode, 3DES, and
+/// RSA key exchange.
 const SUITES: [SupportedCipherSuite; 9] = [
     cipher_suite::TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256,
     cipher_suite::TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256,
@@ -44,15 +43,14 @@ pub(super) fn provider() -> CryptoProvider {
     }
 }
 
-/// The same with a post-quantum share before the others, as Go sends it by default since 1.24: a
-/// ClientHello of two packets.
+/// The same with a post-quantum share in front, as Go sends it by default since 1.24: a ClientHello of two packets.
 pub(super) fn post_quantum_provider() -> CryptoProvider {
     let mut provider = provider();
     provider.kx_groups.insert(0, kx_group::X25519MLKEM768);
     provider
 }
 
-/// ECDHE on P-521, which the provider of rustls lacks and Go offers.
+/// ECDHE on P-521, which Go offers but the provider of rustls lacks.
 #[derive(Clone, Copy, Debug)]
 struct Secp521r1;
 
@@ -80,7 +78,7 @@ struct Exchange {
 
 impl ActiveKeyExchange for Exchange {
     fn complete(self: Box<Self>, peer: &[u8]) -> Result<SharedSecret, Error> {
-        // TLS has no other form of a point (RFC 8446 section 4.2.8.2).
+        // TLS 1.3 allows no other form of a point (RFC 8446 section 4.2.8.2).
         if peer.first() != Some(&UNCOMPRESSED) {
             return Err(PeerMisbehaved::InvalidKeyShare.into());
         }
@@ -104,7 +102,7 @@ impl ActiveKeyExchange for Exchange {
     }
 }
 
-/// The first byte of a point in full (SEC 1, 2.3.3).
+/// The first byte of an uncompressed point (SEC 1, 2.3.3).
 const UNCOMPRESSED: u8 = 4;
 
 #[cfg(test)]

@@ -1,9 +1,9 @@
-//! The hops on the way to a server, by SYNs with a small TTL (IPv6: hop limit) and the ICMP errors
-//! that answer them.
+//! Traces the hops on the path to a server: SYNs with a small TTL (IPv6: hop limit), and the ICMP errors that answer
+//! them.
 //!
-//! No privilege is needed: `IP_RECVERR` and `IPV6_RECVERR` keep the errors for the socket that sent
-//! the packet (ip(7), ipv6(7)), where others read them from a raw socket. SYNs to the port in
-//! question go the way that the pull goes, and pass filters that UDP and ping don't.
+//! No privilege is needed: `IP_RECVERR` and `IPV6_RECVERR` keep the errors for the socket that sent the packet (ip(7),
+//! ipv6(7)), while other tools read them from a raw socket. SYNs to the port in question take the pull's path, and pass
+//! filters that drop UDP and ping.
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
@@ -25,17 +25,17 @@ use crate::model::fault::IcmpError;
 use crate::model::hops::{Hop, Trace, TraceEnd};
 use crate::model::resolve::Family;
 
-/// How far, how long and how eagerly to look.
+/// The bounds of a trace.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Bounds {
     /// The largest TTL that is sent.
     pub max_hops: u8,
-    /// For the answer to one SYN. The kernel sends a SYN again after 1 s: up to that, each hop gets
-    /// one packet.
+    /// How long to wait for the answer to one SYN. The kernel repeats a SYN after 1 s; with waits up to that, each hop
+    /// gets one packet.
     pub wait: Duration,
-    /// SYNs that may wait for their answer at the same time.
+    /// SYNs that may be unanswered at the same time.
     pub side_by_side: usize,
-    /// SYNs without an answer, beyond the last hop that did answer, after which no more are sent.
+    /// Stop after this many unanswered SYNs in a row beyond the last hop that answered.
     pub give_up_after_silent: u8,
 }
 
@@ -50,21 +50,20 @@ impl Default for Bounds {
     }
 }
 
-/// Traces the way to a server. It takes at most `max_hops / side_by_side + 1` waits, and when
-/// nothing at all answers less than two with the default bounds.
+/// Traces the path to a server. It takes at most `max_hops / side_by_side + 1` waits, and less than two with the
+/// default bounds if nothing answers.
 ///
-/// The next TTL is sent as soon as the one before it is answered; where that is silent, a
-/// `side_by_side`th part of `wait` later. So one connection opens at a server that answers sooner
-/// than that (250 ms with the default bounds), and is closed at once, without a byte sent. At a
-/// server that takes longer, one more opens for each such part of its time, and in no case more
-/// than `side_by_side` or `give_up_after_silent`, whichever is less. Once a TTL has got there no
-/// larger one is sent.
+/// The next TTL is sent as soon as the one before it is answered; if that one stays silent, a `side_by_side`th part of
+/// `wait` later. So one connection opens at a server that answers sooner than that (250 ms with the default bounds),
+/// and is closed at once, without sending a byte. At a slower server, one more opens for each such part of its time,
+/// but never more than the smaller one of `side_by_side` and `give_up_after_silent`. Once a TTL has reached the server,
+/// no larger one is sent.
 pub async fn trace(to: SocketAddr, bounds: &Bounds) -> Trace {
     let wait = bounds.wait.min(LONGEST_WAIT);
     follow(to, bounds, |ttl| probe(to, ttl, wait)).await
 }
 
-/// The same, whatever a probe of one TTL is.
+/// The same with any probe of one TTL.
 async fn follow<F>(to: SocketAddr, bounds: &Bounds, probe: impl Fn(u8) -> F) -> Trace
 where
     F: Future<Output = Answer> + Send + 'static,
@@ -72,16 +71,16 @@ where
     let started = Instant::now();
     let side_by_side = bounds.side_by_side.max(1);
     let pace = bounds.wait.min(LONGEST_WAIT) / u32::try_from(side_by_side).unwrap_or(u32::MAX);
-    let mut course = TraceRun::new(to, bounds);
+    let mut run = TraceRun::new(to, bounds);
     let mut probes: JoinSet<(u8, Answer)> = JoinSet::new();
     let mut handles: Vec<(u8, AbortHandle)> = Vec::new();
     let (mut due, mut is_due) = (started, true);
     loop {
-        let next = course.next().filter(|_| probes.len() < side_by_side);
+        let next = run.next().filter(|_| probes.len() < side_by_side);
         if let Some(ttl) = next
-            && (is_due || course.is_last_answered())
+            && (is_due || run.is_last_answered())
         {
-            course.sent(ttl);
+            run.sent(ttl);
             let probe = probe(ttl);
             let handle = probes.spawn(async move { (ttl, probe.await) });
             handles.push((ttl, handle));
@@ -95,7 +94,7 @@ where
             biased;
             joined = probes.join_next() => joined,
             () = sleep_until(due), if next.is_some() => {
-                // When this process was held up, an answer may be there that nobody has looked at.
+                // If this process was delayed, an answer may be waiting.
                 let late = timeout(LAST_CALL, probes.join_next()).await.ok().flatten();
                 is_due = late.is_none();
                 late
@@ -103,9 +102,9 @@ where
         };
         match joined {
             Some(Ok((ttl, answer))) => {
-                course.answered(ttl, answer);
-                // What is beyond the end is of no interest, and would only open connections.
-                if let Some(end) = course.end() {
+                run.answered(ttl, answer);
+                // Hops beyond the end are irrelevant, and would only open connections.
+                if let Some(end) = run.end() {
                     let beyond = handles.iter().filter(|(ttl, _)| *ttl > end);
                     beyond.for_each(|(_, handle)| handle.abort());
                 }
@@ -114,18 +113,18 @@ where
             Some(Err(_)) | None => {}
         }
     }
-    course.finish(started.elapsed())
+    run.finish(started.elapsed())
 }
 
-// ---- the course of a trace: which TTL is next, and what it all comes to -------------------------
+// ---- the run of a trace: which TTL is next, and the result -------------------------------------
 
-/// What one SYN came to; silence by default.
+/// The result of one SYN; silence by default.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 struct Answer {
     from: Option<IpAddr>,
     rtt: Option<Duration>,
     icmp: Option<IcmpError>,
-    /// Nothing is to be learnt from a larger TTL.
+    /// A larger TTL would give no more information.
     end: Option<TraceEnd>,
 }
 
@@ -133,7 +132,7 @@ struct Answer {
 struct TraceRun {
     to: SocketAddr,
     bounds: Bounds,
-    /// What TTL 1, 2, 3, … came to; `None` while the answer is out.
+    /// The results of TTL 1, 2, 3, …; `None` while there is no answer yet.
     answers: Vec<Option<Answer>>,
 }
 
@@ -146,7 +145,7 @@ impl TraceRun {
         }
     }
 
-    /// The TTL to be sent next, when there is one.
+    /// The TTL to send next, if there is one.
     fn next(&self) -> Option<u8> {
         let next = u8::try_from(self.answers.len() + 1).ok()?;
         (next <= self.bounds.max_hops && self.end().is_none() && !self.is_out_of_sight())
@@ -162,19 +161,19 @@ impl TraceRun {
         self.answers[usize::from(ttl) - 1] = Some(answer);
     }
 
-    /// Whether anything is known of the largest TTL sent, so that the next need not be held back.
+    /// Whether the largest TTL sent was answered, so that the next can be sent at once.
     fn is_last_answered(&self) -> bool {
         self.answers.last().is_none_or(Option::is_some)
     }
 
-    /// The smallest TTL known to lead to an end.
+    /// The smallest TTL that reached an end.
     fn end(&self) -> Option<u8> {
         let is_end = |answer: &Option<Answer>| answer.as_ref().is_some_and(|a| a.end.is_some());
         let index = self.answers.iter().position(is_end)?;
         u8::try_from(index + 1).ok()
     }
 
-    /// As many TTLs as may be silent in a row are without an answer, beyond all that have one.
+    /// Whether the allowed number of silent TTLs in a row has been reached, beyond all that answered.
     fn is_out_of_sight(&self) -> bool {
         let silence = Answer::default();
         let open = |answer: &&Option<Answer>| answer.as_ref().is_none_or(|a| *a == silence);
@@ -232,10 +231,10 @@ async fn probe(to: SocketAddr, ttl: u8, wait: Duration) -> Answer {
     let took = started.elapsed();
     let met = met.unwrap_or_else(|_| kernel::icmp_error(&socket).map(SynOutcome::Icmp));
     answer_of(met, to.ip(), took)
-    // Here the socket is closed: with FIN where a connection opened, else without a packet.
+    // The socket is closed here: with FIN if a connection opened, otherwise without a packet.
 }
 
-/// Sends a SYN. The socket is connecting then, or has failed to.
+/// Sends a SYN. Afterwards the socket is connecting, or has failed to.
 fn begin(to: SocketAddr, ttl: u8) -> io::Result<TcpStream> {
     let family = Family::of(to.ip());
     let domain = match family {
@@ -253,15 +252,15 @@ fn begin(to: SocketAddr, ttl: u8) -> io::Result<TcpStream> {
         Ok(()) | Err(Errno::EINPROGRESS) => {}
         Err(errno) => return Err(errno.into()),
     }
-    // Only now: to epoll(7) a socket that is not connecting yet is one that has hung up.
+    // Only now: epoll(7) reports a socket that is not connecting yet as hung up.
     TcpStream::from_std(socket.into())
 }
 
-/// What a SYN met.
+/// The result of a SYN at the socket.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 enum SynOutcome {
     Icmp(IcmpError),
-    /// As of connect(2); 0 when the trouble has none.
+    /// As of connect(2); 0 if the error has none.
     Errno(i32),
     Connection,
 }
@@ -272,12 +271,12 @@ impl SynOutcome {
     }
 }
 
-/// Waits until something came of the SYN. `None`: the runtime is shutting down.
+/// Waits for the result of the SYN. `None`: the runtime is shutting down.
 async fn meet(socket: &TcpStream) -> Option<SynOutcome> {
     loop {
         let wanted = Interest::WRITABLE | Interest::ERROR;
         socket.ready(wanted).await.ok()?;
-        // The queue first: to SO_ERROR, every ICMP error on the way is "no route to host".
+        // The queue first: SO_ERROR reports every ICMP error on the path as "no route to host".
         if let Some(icmp) = kernel::icmp_error(socket) {
             return Some(SynOutcome::Icmp(icmp));
         }
@@ -286,8 +285,8 @@ async fn meet(socket: &TcpStream) -> Option<SynOutcome> {
             Ok(None) => {}
             Ok(Some(error)) | Err(error) => return Some(SynOutcome::of(&error)),
         }
-        // Woken by an error that is neither in the queue nor the socket's: none is known that does
-        // so, and its readiness would stay.
+        // Woken by an error that is neither in the queue nor in the socket. No such case is known, but the socket would
+        // stay ready.
         sleep(LOOK_AGAIN).await;
     }
 }
@@ -316,21 +315,21 @@ fn answer_of(met: Option<SynOutcome>, to: IpAddr, took: Duration) -> Answer {
     }
 }
 
-/// RFC 792 type 11 and RFC 4443 type 3, code 0: the TTL was used up in transit.
+/// RFC 792 type 11 and RFC 4443 type 3, code 0: the TTL expired in transit.
 fn is_exceeded(icmp: &IcmpError) -> bool {
     matches!((icmp.version, icmp.kind, icmp.code), (4, 11, 0) | (6, 3, 0))
 }
 
-/// When the kernel sends a SYN again for the first time (RFC 6298, 2.1; `TCP_TIMEOUT_INIT`).
+/// When the kernel repeats a SYN for the first time (RFC 6298, 2.1; `TCP_TIMEOUT_INIT`).
 const SYN_AGAIN: Duration = Duration::from_secs(1);
 
-/// The kernel itself gives up after about two minutes (`net.ipv4.tcp_syn_retries`).
+/// The kernel gives up after about two minutes (`net.ipv4.tcp_syn_retries`).
 const LONGEST_WAIT: Duration = Duration::from_mins(2);
 
-/// For an answer that is on its way through this process.
+/// Wait for an answer that this process has received but not handled yet.
 const LAST_CALL: Duration = Duration::from_millis(5);
 
-/// How often a socket is looked at that was woken for nothing.
+/// Pause before a socket that was woken without a result is checked again.
 const LOOK_AGAIN: Duration = Duration::from_millis(10);
 
 #[cfg(test)]
@@ -392,7 +391,7 @@ mod tests {
         TraceRun::new(TO.parse().unwrap(), &bounds)
     }
 
-    /// The trace of a way that answers so, one TTL after the other; beyond the end all is silent.
+    /// The trace of a path with these answers, one TTL after the other; beyond the end, all is silent.
     fn walk(mut course: TraceRun, way: &[Answer]) -> Trace {
         while let Some(ttl) = course.next() {
             course.sent(ttl);
@@ -444,7 +443,7 @@ mod tests {
         let way = [s.clone(), s.clone(), router(3), s.clone(), s, reached()];
         assert_eq!(walk(course(16, 3), &way).reached, Some(6));
         assert_eq!(walk(course(16, 2), &way).ended, TraceEnd::Silent);
-        // No bound at all is taken for the smallest.
+        // A bound of zero is treated as one.
         assert_eq!(walk(course(16, 0), &way).hops.len(), 1);
     }
 
@@ -523,7 +522,7 @@ mod tests {
             of(SynOutcome::Errno(libc::EMFILE), 1).end,
             Some(TraceEnd::Local { .. })
         ));
-        // Code 1 speaks of fragments that are missing (RFC 792, page 6).
+        // Code 1 means missing fragments (RFC 792, page 6).
         for (icmp, is_hop) in [
             (icmp("10.0.0.1", 11, 0), true),
             (icmp("10.0.0.1", 11, 1), false),
@@ -548,8 +547,8 @@ mod tests {
     }
 
     proptest! {
-        /// Whatever answers and in whatever order, bounds are kept, and the trace is that of one TTL
-        /// after the other as far as it got.
+        /// Whatever answers, and in whatever order, the bounds hold, and the trace equals that of one TTL after the
+        /// other, as far as it got.
         #[test]
         fn a_course_keeps_its_bounds(
             way in prop::collection::vec(any_answer(), 0..24),
@@ -592,8 +591,8 @@ mod tests {
         }
     }
 
-    /// How many SYNs get to a server `far` hops away that takes so long to answer, behind routers
-    /// that answer at once or never.
+    /// How many SYNs reach a server `far` hops away that takes this long to answer, behind routers that answer at once
+    /// or never.
     async fn arrivals(far: u8, ms: u64, routers_answer: bool, bounds: &Bounds) -> usize {
         let arrived = Arc::new(AtomicUsize::new(0));
         let trace = follow(TO.parse().unwrap(), bounds, |ttl| {
@@ -629,7 +628,7 @@ mod tests {
         };
         for routers_answer in [true, false] {
             assert_eq!(arrivals(3, 20, routers_answer, &bounds).await, 1);
-            // At 0, 250 and 500 ms; routers that are silent still take one of four places.
+            // At 0, 250 and 500 ms; silent routers still occupy one of the four slots.
             let slow = arrivals(3, 600, routers_answer, &bounds).await;
             assert!((2..=3).contains(&slow), "{slow}");
         }
@@ -656,7 +655,7 @@ mod tests {
             assert_eq!(open.hops[0].from, Some(to.ip()));
             assert!(open.hops[0].rtt.is_some());
 
-            // One connection, closed without a byte.
+            // One connection, closed without sending a byte.
             listener.set_nonblocking(true).unwrap();
             let (mut stream, _) = listener.accept().unwrap();
             stream.set_nonblocking(false).unwrap();

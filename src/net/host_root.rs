@@ -1,4 +1,4 @@
-//! Files of the node that are mounted here: whoever made their links meant the node's `/`, not ours.
+//! Files of the node that are mounted in a container: their links refer to the node's `/`, not to the container's.
 
 use std::collections::VecDeque;
 use std::ffi::OsString;
@@ -10,12 +10,13 @@ use serde::{Deserialize, Deserializer};
 
 use crate::model::text::printable;
 
-/// A file that a node may have.
+/// A file that a node may have: a path, or `none`.
 #[derive(Clone, Debug, Eq, JsonSchema, PartialEq)]
 #[schemars(with = "String")]
 pub enum NodeFile {
-    /// Its operator says that it has none.
+    /// The operator states that the node has none.
     None,
+    /// Its path on this machine.
     At(PathBuf),
 }
 
@@ -29,54 +30,71 @@ impl<'de> Deserialize<'de> for NodeFile {
     }
 }
 
-/// Why a file can't be had.
+/// Why a file can't be read.
 #[derive(Debug, thiserror::Error)]
 pub enum Unresolved {
-    #[error("{} is not there", shown(path))]
-    Absent { path: PathBuf },
-    /// A link on the way to it leads to what is not there.
+    /// Neither the path nor a link exists.
+    #[error("{} does not exist", shown(path))]
+    Absent {
+        /// The first part of the path that does not exist.
+        path: PathBuf,
+    },
+    /// A link in the path has a target that does not exist.
     #[error(
-        "{} is a link to {}, which is not there{}",
+        "{} is a link to {}, which does not exist{}",
         shown(link),
         shown(target),
         advice(root)
     )]
     Dangles {
+        /// The link.
         link: PathBuf,
+        /// Its target, as the link has it.
         target: PathBuf,
-        /// Where the link's `/` was taken to be.
+        /// The folder that the link's `/` was resolved against.
         root: PathBuf,
     },
-    #[error("{} is a link that leads in a circle", shown(path))]
-    Circle { path: PathBuf },
+    /// More than 40 links in a row (`MAXSYMLINKS`).
+    #[error("{} can't be resolved: its links form a loop", shown(path))]
+    Circle {
+        /// The path that was to be resolved.
+        path: PathBuf,
+    },
+    /// It exists, but an operation failed.
     #[error("{} can't be read: {}", shown(path), source.kind())]
-    Unreadable { path: PathBuf, source: io::Error },
+    Unreadable {
+        /// The part of the path with the error.
+        path: PathBuf,
+        /// What the operating system reports.
+        source: io::Error,
+    },
 }
 
-/// A path, for people.
+/// A path for messages.
 pub(super) fn shown(path: &Path) -> String {
     printable(&path.to_string_lossy())
 }
 
 fn advice(root: &Path) -> String {
     if root == Path::new("/") {
-        return "; if that is a path of the node, mount it too, and name the folder that its / is mounted at in network.host_root".to_owned();
+        return "; if that is a path of the node, mount it too, and set network.host_root to the folder where \
+                the node's / is mounted".to_owned();
     }
     format!(" below {} (network.host_root); mount it too", shown(root))
 }
 
-/// The path without links, as a process whose `/` is `root` would find it. A path that is not below `root`
-/// is taken as it is here.
+/// Resolves all links of a path as a process whose `/` is `root` would. A path outside `root` is resolved on this
+/// machine.
 ///
 /// # Errors
-/// Where it ends before it is there.
+/// If a part of it does not exist or can't be read, or its links form a loop.
 pub fn resolve(root: Option<&Path>, path: &Path) -> Result<PathBuf, Unresolved> {
     let root = root
         .filter(|root| path.starts_with(root))
         .unwrap_or_else(|| Path::new("/"));
     let below = path.strip_prefix(root).unwrap_or(path);
     let mut done = root.to_owned();
-    // A relative path is one from where we are.
+    // A relative path starts at the working directory.
     if path.is_relative() {
         done = std::env::current_dir().map_err(|source| Unresolved::Unreadable {
             path: path.to_owned(),
@@ -88,7 +106,7 @@ pub fn resolve(root: Option<&Path>, path: &Path) -> Result<PathBuf, Unresolved> 
     let mut links = 0;
     while let Some(part) = rest.pop_front() {
         if part == ".." {
-            // There is nothing above a root.
+            // `..` of the root is the root.
             if done != root {
                 done.pop();
             }
@@ -142,6 +160,7 @@ fn parts(path: &Path) -> impl Iterator<Item = OsString> + use<'_> {
     })
 }
 
+/// Whether the error means that the file does not exist.
 pub fn is_absent(error: &io::Error) -> bool {
     matches!(
         error.kind(),
@@ -149,8 +168,10 @@ pub fn is_absent(error: &io::Error) -> bool {
     )
 }
 
-/// All that a file holds, which may be `limit` bytes (else `FileTooLarge`): a guard against
-/// `/dev/zero` and the like.
+/// Reads a whole file of at most `limit` bytes: a guard against `/dev/zero` and the like.
+///
+/// # Errors
+/// `FileTooLarge` if there are more bytes; otherwise the error of the read.
 pub fn read_whole(file: impl Read, limit: u64) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
     file.take(limit + 1).read_to_end(&mut bytes)?;
@@ -160,7 +181,7 @@ pub fn read_whole(file: impl Read, limit: u64) -> io::Result<Vec<u8>> {
     Ok(bytes)
 }
 
-/// As the kernel has it (`MAXSYMLINKS`).
+/// The kernel's limit (`MAXSYMLINKS`).
 const MOST_LINKS: usize = 40;
 
 #[cfg(test)]
@@ -209,7 +230,7 @@ mod tests {
             let found = resolve(Some(host.path()), &at(path)).unwrap();
             assert_eq!(found, bundle, "{path}");
         }
-        // With our own `/`, that link leads out of the mount.
+        // With this machine's `/`, the link leads out of the mount.
         let error = resolve(None, &at("etc/ssl/certs/bundle.crt")).unwrap_err();
         let said = error.to_string();
         assert!(
@@ -224,12 +245,12 @@ mod tests {
         for (path, part) in [
             (
                 "etc/ssl/gone.pem",
-                "is a link to /etc/gone/bundle.pem, which is not there below",
+                "is a link to /etc/gone/bundle.pem, which does not exist below",
             ),
             ("etc/ssl/relative", "is a link to ../pki/tls-of-node"),
-            ("etc/ssl/loop", "in a circle"),
-            ("etc/nowhere", "etc/nowhere is not there"),
-            ("etc/ssl/certs/bundle.crt/x", "is not there"),
+            ("etc/ssl/loop", "form a loop"),
+            ("etc/nowhere", "etc/nowhere does not exist"),
+            ("etc/ssl/certs/bundle.crt/x", "does not exist"),
         ] {
             let error = resolve(Some(host.path()), &host.path().join(path)).unwrap_err();
             assert!(error.to_string().contains(part), "{path}: {error}");

@@ -1,5 +1,5 @@
-//! One HTTP exchange at a time over a connection that is already there: no redirect, no retry, no
-//! pool. Whoever calls decides what to do with an answer or a fault.
+//! One HTTP exchange at a time over an open connection: no redirect, no retry, no pool. The caller decides how to
+//! handle a response or a fault.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -26,7 +26,7 @@ use crate::model::fault::HttpFault;
 use crate::model::text::{hex, printable};
 use crate::model::units::Bytes;
 
-/// A connection that requests can be sent on, one after the other.
+/// A connection for requests, one after the other.
 #[derive(Debug)]
 pub struct HttpConnection {
     sender: http1::SendRequest<Full<Buffer>>,
@@ -34,41 +34,44 @@ pub struct HttpConnection {
     shared: Arc<Shared>,
     requests: usize,
     may_reconnect: bool,
-    /// The peer is a proxy for plain http: requests name their server whole.
+    /// The peer is a proxy for plain http: requests have the full URL of their server.
     proxied: Option<ForProxy>,
 }
 
-/// What a request to a proxy has besides (RFC 9112, 3.2.2; RFC 9110, 11.7.2).
+/// What a request to a proxy has in addition (RFC 9112, 3.2.2; RFC 9110, 11.7.2).
 #[derive(Clone, Debug)]
 pub struct ForProxy {
-    /// `Proxy-Authorization`, marked as sensitive.
+    /// `Proxy-Authorization`, marked as sensitive; `None` if the proxy has no credentials.
     pub authorization: Option<HeaderValue>,
 }
 
-/// What a connection and its answers have in common.
+/// State that a connection and its responses share.
 #[derive(Debug)]
 struct Shared {
-    /// hyper's side of the connection; ends with the last of its users.
+    /// hyper's side of the connection; stopped with the last user.
     _task: AbortOnDropHandle<()>,
-    /// No further request should be sent.
+    /// The connection must not be used for another request.
     spoiled: AtomicBool,
 }
 
 impl HttpConnection {
-    /// Begins to speak HTTP/1.1, which is all that containerd's client speaks: its transport has a
-    /// dialler of its own, and Go then offers no HTTP/2.
+    /// Starts HTTP/1.1, the only version that containerd's client uses: its transport has a dialer of its own, and Go
+    /// then does not offer HTTP/2.
+    ///
+    /// # Errors
+    /// If hyper can't set up the connection.
     pub async fn open(stream: Stream) -> Result<Self, HttpFault> {
         let (watched, record) = RecordedStream::new(stream);
         let opened = http1::Builder::new()
-            // As Go writes them, for the middlebox that minds.
+            // The case that Go writes, for middleboxes that depend on it.
             .title_case_headers(true)
             .max_headers(MAX_HEADERS)
             .max_buf_size(HEAD_LIMIT)
             .handshake(TokioIo::new(watched))
             .await;
-        let (sender, connection) = opened.map_err(|error| fault(&error, &record.seen()))?;
+        let (sender, connection) = opened.map_err(|error| fault(&error, &record.recorded()))?;
         let task = tokio::spawn(async {
-            // The sender of a request gets its error too; this is for the idle connection.
+            // The sender of a request gets its error too; this is for an idle connection.
             if let Err(error) = connection.await {
                 tracing::debug!(%error, "connection ended");
             }
@@ -86,14 +89,17 @@ impl HttpConnection {
         })
     }
 
-    /// The same connection, as one to a proxy that passes requests of plain http on.
+    /// The same connection, to a proxy that forwards plain http requests.
     #[must_use]
     pub fn by_proxy(self, proxied: Option<ForProxy>) -> Self {
         Self { proxied, ..self }
     }
 
-    /// Sends `request`, whose URI is absolute, and waits for the head of the answer for at most
-    /// `limit`. Sets Host, and User-Agent and Accept-Encoding (identity) where they are missing.
+    /// Sends `request`, whose URI is absolute, and waits at most `limit` for the head of the response. Sets Host, and
+    /// User-Agent and Accept-Encoding (identity) if they are missing.
+    ///
+    /// # Errors
+    /// If the request can't be sent, the connection ends, the response is not HTTP/1, or `limit` passes.
     pub async fn send(
         &mut self,
         request: Request<Buffer>,
@@ -103,7 +109,7 @@ impl HttpConnection {
         let request = prepare(request, self.proxied.as_ref())?;
         let reused = self.requests > 0;
         if reused {
-            // On the first request, bytes that came unasked count: they tell what the peer speaks.
+            // Before the first request, bytes that arrived unrequested count: they show which protocol the peer speaks.
             self.record.restart();
         }
         self.requests += 1;
@@ -118,14 +124,14 @@ impl HttpConnection {
         let fault = match answered {
             Ok(Ok(answer)) => return Ok(self.response(answer, first_byte, is_head)),
             Ok(Err(error)) => {
-                let seen = self.record.seen();
-                let fault = fault(&error, &seen);
+                let recorded = self.record.recorded();
+                let fault = fault(&error, &recorded);
                 self.may_reconnect = reused
-                    && seen.received == 0
+                    && recorded.received == 0
                     && matches!(fault, HttpFault::Closed | HttpFault::Reset);
                 fault
             }
-            Err(_) => not_http(&self.record.seen().first).unwrap_or(HttpFault::Timeout),
+            Err(_) => not_http(&self.record.recorded().first).unwrap_or(HttpFault::Timeout),
         };
         self.shared.spoil();
         Err(fault)
@@ -156,25 +162,25 @@ impl HttpConnection {
         }
     }
 
-    /// A further request can be sent, as far as is known on this side.
+    /// Whether another request can be sent, as far as this side knows.
     pub fn is_reusable(&self) -> bool {
         !self.sender.is_closed() && !self.shared.spoiled.load(Ordering::Relaxed)
     }
 
-    /// The last request failed without a byte of an answer on a connection that had served before:
-    /// the server had closed it meanwhile. Go's transport connects anew then, and so may the caller,
-    /// once.
+    /// Whether the last request failed without a byte of a response on a connection that had served before: the server
+    /// had closed it. Go's transport then connects again, and the caller may do so too, once.
     pub fn may_reconnect(&self) -> bool {
         self.may_reconnect
     }
 }
 
-/// The head of an answer; the body is still on its way.
+/// The head of a response; the body has not been read.
 pub struct Response {
+    /// The HTTP status.
     pub status: StatusCode,
-    /// May hold secrets: a signed `Location`, a token.
+    /// May contain secrets: a signed `Location`, a token.
     pub headers: HeaderMap,
-    /// From the request being handed over to the head of the answer.
+    /// From sending the request to receiving the head of the response.
     pub first_byte: Duration,
     is_head: bool,
     body: Incoming,
@@ -183,8 +189,10 @@ pub struct Response {
 }
 
 impl Response {
-    /// Reads the whole body. `limit` bounds every wait for more of it, and [`WHOLE_BODY`] times
-    /// that the reading as a whole.
+    /// Reads the whole body. `limit` bounds every wait for more data, and [`WHOLE_BODY`] times `limit` the whole read.
+    ///
+    /// # Errors
+    /// If the body is larger than `max`, incomplete, encoded, or slower than the bounds.
     pub async fn read(&mut self, max: Bytes, limit: Duration) -> Result<Buffer, HttpFault> {
         if self.is_head {
             return Ok(Buffer::new());
@@ -195,7 +203,7 @@ impl Response {
             let encoding = printable(&String::from_utf8_lossy(encoding.as_bytes()));
             return Err(HttpFault::Other {
                 reason: format!(
-                    "the answer has content encoding {encoding:?}, which was not asked for and is not read here"
+                    "the response has content encoding {encoding:?}, which was not requested and can't be decoded"
                 ),
             });
         }
@@ -218,9 +226,12 @@ impl Response {
         }
     }
 
-    /// Reads the first `want` bytes of the body, or all of a shorter one, and leaves the rest, which
-    /// closes the connection. `limit` bounds every wait; after twice that, what has come is enough: slow is no stall. Returns how many bytes
-    /// came, and when the first of them did.
+    /// Reads the first `want` bytes of the body, or all of a shorter one, and drops the rest, which closes the
+    /// connection. `limit` bounds every wait; after twice `limit`, the bytes received so far are enough: slow is not
+    /// stalled. Returns the number of bytes, and when the first of them arrived.
+    ///
+    /// # Errors
+    /// If the connection ends early, or a wait exceeds `limit`.
     pub async fn read_first(
         mut self,
         want: Bytes,
@@ -242,7 +253,10 @@ impl Response {
         Ok((Bytes(got), first.unwrap_or_else(Instant::now)))
     }
 
-    /// The next bytes of the body, as they come; `None` at its end. `got` is how many came before.
+    /// The next bytes of the body, as they arrive; `None` at its end. `got` is the number of bytes before.
+    ///
+    /// # Errors
+    /// If the connection ends early, or nothing arrives within `limit`.
     pub async fn next(&mut self, got: u64, limit: Duration) -> Result<Option<Buffer>, HttpFault> {
         match timeout(limit, self.chunk()).await {
             Err(_) => Err(HttpFault::Stalled { after: Bytes(got) }),
@@ -251,7 +265,7 @@ impl Response {
                 Ok(None)
             }
             Ok(Some(Ok(data))) => {
-                // Nothing is left to read: the connection can serve again.
+                // Nothing is left to read: the connection can be used again.
                 self.end.spoils &= !self.body.is_end_stream();
                 Ok(Some(data))
             }
@@ -266,7 +280,7 @@ impl Response {
     async fn chunk(&mut self) -> Option<hyper::Result<Buffer>> {
         loop {
             match self.body.frame().await? {
-                // Trailers and empty frames are no progress; the deadline of the caller holds.
+                // Trailers and empty frames are no progress; the caller's deadline applies.
                 Ok(frame) => match frame.into_data() {
                     Ok(data) if !data.is_empty() => return Some(Ok(data)),
                     _ => {}
@@ -277,7 +291,7 @@ impl Response {
     }
 
     fn body_fault(&self, error: &hyper::Error, got: u64, want: Option<u64>) -> HttpFault {
-        match fault(error, &self.record.seen()) {
+        match fault(error, &self.record.recorded()) {
             HttpFault::Closed => HttpFault::Truncated {
                 got: Bytes(got),
                 want: want.map(Bytes),
@@ -289,7 +303,7 @@ impl Response {
 
 impl fmt::Debug for Response {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // Headers may hold secrets.
+        // Headers may contain secrets.
         f.debug_struct("Response")
             .field("status", &self.status)
             .field("first_byte", &self.first_byte)
@@ -297,7 +311,7 @@ impl fmt::Debug for Response {
     }
 }
 
-/// Knows, when a body is let go, whether its connection can serve again.
+/// Decides, when a body is dropped, whether its connection can be used again.
 struct BodyEnd {
     shared: Arc<Shared>,
     spoils: bool,
@@ -327,7 +341,7 @@ fn prepare(
     let authority = head
         .uri
         .authority()
-        .ok_or_else(|| other("the address of the request names no host"))?;
+        .ok_or_else(|| other("the request's URL has no host"))?;
     // Never userinfo (RFC 9110 section 7.2).
     let host = match authority.port() {
         Some(port) => format!("{}:{port}", authority.host()),
@@ -337,8 +351,8 @@ fn prepare(
         .uri
         .path_and_query()
         .map_or_else(|| "/".to_owned(), ToString::to_string);
-    let value =
-        HeaderValue::try_from(host.as_str()).map_err(|_| other("the host is no header value"))?;
+    let value = HeaderValue::try_from(host.as_str())
+        .map_err(|_| other("the host is not a valid header value"))?;
     head.headers.insert(HOST, value);
     let uri = Uri::builder().path_and_query(path);
     let uri = match proxied {
@@ -352,12 +366,12 @@ fn prepare(
     };
     head.uri = uri
         .build()
-        .map_err(|_| other("the address of the request can't be sent"))?;
+        .map_err(|_| other("the request's URL can't be sent"))?;
     head.version = Version::HTTP_11;
     head.headers
         .entry(USER_AGENT)
         .or_insert(HeaderValue::from_static(AGENT));
-    // Go names an encoding where a body may come, and none for a HEAD or a part.
+    // Go sets an encoding if a body may follow, but not for HEAD or a range.
     if head.method != Method::HEAD && !head.headers.contains_key(RANGE) {
         head.headers
             .entry(ACCEPT_ENCODING)
@@ -366,9 +380,9 @@ fn prepare(
     Ok(Request::from_parts(head, Full::new(body)))
 }
 
-/// The server ends an HTTP/1 connection after this answer (RFC 9112 section 9.3).
+/// Whether the server closes the HTTP/1 connection after this response (RFC 9112 section 9.3).
 fn closes(version: Version, headers: &HeaderMap) -> bool {
-    let says = |option: &str| {
+    let has = |option: &str| {
         headers.get_all(CONNECTION).iter().any(|value| {
             value.to_str().is_ok_and(|value| {
                 value
@@ -377,18 +391,18 @@ fn closes(version: Version, headers: &HeaderMap) -> bool {
             })
         })
     };
-    says("close") || (version < Version::HTTP_11 && !says("keep-alive"))
+    has("close") || (version < Version::HTTP_11 && !has("keep-alive"))
 }
 
 // ---- faults -------------------------------------------------------------------------------------
 
-/// The table from a failure before or in an answer to its fault. What the wire did goes first;
-/// what hyper makes of it is asked by kind, never by its words.
-fn fault(error: &hyper::Error, seen: &Recorded) -> HttpFault {
-    if let Some(End::Tls(error)) = &seen.end {
+/// Maps a failure before or during a response to its fault. What happened on the wire decides first; hyper's error is
+/// classified by its kind, never by its text.
+fn fault(error: &hyper::Error, recorded: &Recorded) -> HttpFault {
+    if let Some(End::Tls(error)) = &recorded.end {
         return tls_fault(error);
     }
-    if let Some(fault) = not_http(&seen.first) {
+    if let Some(fault) = not_http(&recorded.first) {
         return fault;
     }
     if error.is_parse() {
@@ -396,7 +410,7 @@ fn fault(error: &hyper::Error, seen: &Recorded) -> HttpFault {
             reason: printable(&error.to_string()),
         };
     }
-    match &seen.end {
+    match &recorded.end {
         Some(End::Reset) => return HttpFault::Reset,
         Some(End::Close) => return HttpFault::Closed,
         Some(End::Timeout) => return HttpFault::Timeout,
@@ -412,13 +426,13 @@ fn fault(error: &hyper::Error, seen: &Recorded) -> HttpFault {
     }
 }
 
-/// The same where the bytes were not watched, by the error below.
+/// The same without a record of the bytes, from the underlying error.
 pub(super) fn unwatched_fault(error: &hyper::Error, below: Option<&io::Error>) -> HttpFault {
-    let seen = Recorded {
+    let recorded = Recorded {
         end: below.map(End::of),
         ..Recorded::default()
     };
-    fault(error, &seen)
+    fault(error, &recorded)
 }
 
 fn other(reason: &str) -> HttpFault {
@@ -427,8 +441,8 @@ fn other(reason: &str) -> HttpFault {
     }
 }
 
-/// A server of TLS 1.3 says what it thinks of our certificate (that there is none) only when the
-/// handshake is over for us (RFC 8446 section 4.4.2.4).
+/// With TLS 1.3, a server rejects our certificate (or that there is none) only after the handshake is complete for us
+/// (RFC 8446 section 4.4.2.4).
 fn tls_fault(error: &rustls::Error) -> HttpFault {
     if let rustls::Error::AlertReceived(alert) = error {
         let (alert, name) = alert_name(*alert);
@@ -437,18 +451,16 @@ fn tls_fault(error: &rustls::Error) -> HttpFault {
     other(&format!("TLS after the handshake: {error}"))
 }
 
-/// The first bytes of an answer, when they are not those of HTTP/1.
+/// The fault if the first bytes of a response are not those of HTTP/1.
 fn not_http(first: &[u8]) -> Option<HttpFault> {
     let begin = &b"HTTP/"[..first.len().min(5)];
     if first.starts_with(begin) {
         return None;
     }
     let reason = match first {
-        [20..=24, 3, ..] => {
-            "a TLS record came where HTTP was spoken: the port wants TLS".to_owned()
-        }
+        [20..=24, 3, ..] => "a TLS record arrived instead of HTTP: the port expects TLS".to_owned(),
         _ => format!(
-            "what came is not HTTP, it begins with {:?} (hex {})",
+            "the response is not HTTP; it begins with {:?} (hex {})",
             printable(&String::from_utf8_lossy(first)),
             hex(first)
         ),
@@ -466,17 +478,17 @@ pub(crate) fn slow(within: Duration, got: u64, want: Option<u64>) -> HttpFault {
 
 // ---- bounds -------------------------------------------------------------------------------------
 
-/// How we name ourselves (RFC 9110, 10.1.5).
+/// Our User-Agent (RFC 9110, 10.1.5).
 pub const AGENT: &str = concat!("pullpath/", env!("CARGO_PKG_VERSION"));
 
-/// The reading of a body as a whole may take this many times the wait for a part of it: enough for
-/// a manifest of some MiB over a slow line, an end for one that comes byte by byte.
+/// Reading a whole body may take this many times the wait for a part of it: enough for a manifest of several MiB over a
+/// slow line, and a bound for one that arrives byte by byte.
 pub const WHOLE_BODY: u32 = 4;
 
-/// The head of an answer. Registries send some hundred bytes, signed locations up to 8 KiB.
+/// Bytes of a response's head. Registries send some hundred bytes, signed locations up to 8 KiB.
 const HEAD_LIMIT: usize = 256 << 10;
 
-/// More than any registry behind any number of proxies sends.
+/// Fields of a response's head: more than any registry behind any number of proxies sends.
 const MAX_HEADERS: usize = 256;
 
 #[cfg(test)]
@@ -515,7 +527,7 @@ mod tests {
         Some(String::from_utf8(head).unwrap())
     }
 
-    /// A server that answers each request with the next of `answers`, then does `then`.
+    /// A server that answers each request with the next of `answers`, and finally does `then`.
     async fn server(answers: &[&[u8]], then: Then) -> SocketAddr {
         let answers: Vec<Vec<u8>> = answers.iter().map(|a| a.to_vec()).collect();
         peer(move |mut stream| async move {
@@ -605,7 +617,7 @@ mod tests {
             assert_eq!(response.status, status);
             assert_eq!(response.read(MAX, LONG).await.unwrap(), content);
         }
-        assert!(!connection.is_reusable(), "the server said close");
+        assert!(!connection.is_reusable(), "the server sent close");
     }
 
     #[tokio::test]
@@ -653,7 +665,7 @@ mod tests {
                 );
             }
         }
-        // A banner that comes before our request.
+        // A banner before the client's request.
         let at = peer(|mut stream| async move {
             stream.write_all(b"SSH-2.0-OpenSSH_9.2\r\n").await.unwrap();
             let _ = stream.read(&mut [0; 1]).await;
@@ -806,7 +818,7 @@ mod tests {
             (&[OK][..], Then::Close, true),
             (&[OK, b""][..], Then::Close, true),
             (&[OK, b""][..], Then::Reset, true),
-            // It had begun to answer, or it may still do.
+            // The server had started to answer, or may still do so.
             (&[OK, b"HTTP/1.1 200"][..], Then::Close, false),
             (&[OK, b""][..], Then::Hang, false),
         ] {

@@ -1,5 +1,5 @@
-//! What the kernel knows of a connection and tells only through socket options: TCP_INFO and the
-//! error queue; and what is asked of it in no other safe way. The one module with unsafe code.
+//! What the kernel reports about a connection only through socket options: TCP_INFO and the error queue; and calls
+//! without another safe wrapper. The only module with unsafe code.
 
 #![expect(
     unsafe_code,
@@ -21,36 +21,40 @@ use nix::sys::socket::{
 use crate::model::fault::IcmpError;
 use crate::model::resolve::Family;
 
-/// The part of TCP_INFO (linux/tcp.h) in use here. `None`: this kernel does not tell, or has not
+/// The part of TCP_INFO (linux/tcp.h) that is used here. `None`: this kernel does not report the value, or has not
 /// measured it yet.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct TcpInfo {
     /// `tcpi_rtt`: smoothed; right after connect it is the handshake's round trip.
     pub rtt: Option<Duration>,
+    /// `tcpi_min_rtt`: the smallest round trip so far.
     pub min_rtt: Option<Duration>,
-    /// `tcpi_snd_mss`: payload bytes of the largest segment we may send.
+    /// `tcpi_snd_mss`: payload bytes of the largest segment that may be sent.
     pub send_mss: Option<u32>,
-    /// `tcpi_rcv_mss`: the kernel's estimate of the segments the peer sends; a guess until data came.
+    /// `tcpi_rcv_mss`: the kernel's estimate of the peer's segment size in bytes; a guess until data has arrived.
     pub receive_mss: Option<u32>,
-    /// `tcpi_pmtu`.
+    /// `tcpi_pmtu`, in bytes.
     pub path_mtu: Option<u32>,
-    /// `tcpi_total_retrans`: segments sent again since the connection began.
+    /// `tcpi_total_retrans`: segments retransmitted since the connection opened.
     pub retransmits: Option<u32>,
-    /// `tcpi_bytes_received`.
+    /// `tcpi_bytes_received`: payload bytes.
     pub bytes_received: Option<u64>,
-    /// `tcpi_data_segs_in`: segments that brought data.
+    /// `tcpi_data_segs_in`: received segments with data.
     pub data_segments_in: Option<u32>,
-    /// `tcpi_rcv_ooopack`: segments that came out of order (Linux 5.4).
+    /// `tcpi_rcv_ooopack`: segments that arrived out of order (Linux 5.4).
     pub out_of_order: Option<u32>,
-    /// `tcpi_rcv_rtt`: the round trip as a receiver estimates it, by how its window turns over.
+    /// `tcpi_rcv_rtt`: the round trip as a receiver estimates it from how its window is used.
     pub receive_rtt: Option<Duration>,
-    /// `tcpi_rcv_space`: bytes of the window that the kernel grows for this connection.
+    /// `tcpi_rcv_space`: bytes of the receive window that the kernel tunes for this connection.
     pub receive_space: Option<u32>,
-    /// `tcpi_rcv_ssthresh`: the window that is offered to the peer at most.
+    /// `tcpi_rcv_ssthresh`: the largest window offered to the peer, in bytes.
     pub receive_window: Option<u32>,
 }
 
 /// Reads TCP_INFO of a TCP socket.
+///
+/// # Errors
+/// If getsockopt(2) fails, for example because the socket is not TCP.
 pub fn tcp_info(socket: &impl AsFd) -> io::Result<TcpInfo> {
     // SAFETY: `tcp_info` is a plain C struct of integers, for which all zeroes is a value.
     let mut info: libc::tcp_info = unsafe { std::mem::zeroed() };
@@ -72,12 +76,11 @@ pub fn tcp_info(socket: &impl AsFd) -> io::Result<TcpInfo> {
     Ok(from_raw(&info, length as usize))
 }
 
-/// `length` bytes of `info` are the kernel's; an older kernel writes fewer.
+/// The kernel wrote `length` bytes of `info`; an older kernel writes fewer.
 fn from_raw(info: &libc::tcp_info, length: usize) -> TcpInfo {
-    // Zero in these fields means "not measured", or not written: no segment has size 0, no round trip
-    // takes 0 µs.
+    // In these fields, zero means "not measured" or not written: no segment has size 0, no round trip takes 0 µs.
     let field = |value: u32| (value != 0).then_some(value);
-    // Of these, zero is a count.
+    // In these fields, zero is a count.
     let count = |offset: usize, value: u32| (offset + size_of::<u32>() <= length).then_some(value);
     let received_at = offset_of!(libc::tcp_info, tcpi_bytes_received);
     let has_received = received_at + size_of::<u64>() <= length;
@@ -110,8 +113,11 @@ fn from_raw(info: &libc::tcp_info, length: usize) -> TcpInfo {
     }
 }
 
-/// Bytes that have come and that nobody has read yet (tcp(7), FIONREAD). Many of them mean that the
-/// reader is slow, and not the way.
+/// Received bytes that have not been read yet (tcp(7), FIONREAD). A large number means that the reader is slow, not the
+/// path.
+///
+/// # Errors
+/// If ioctl(2) fails.
 pub fn unread(socket: &impl AsFd) -> io::Result<u32> {
     let mut bytes: libc::c_int = 0;
     // SAFETY: the descriptor is borrowed and so open; FIONREAD stores one int, which outlives the call.
@@ -123,7 +129,10 @@ pub fn unread(socket: &impl AsFd) -> io::Result<u32> {
     Ok(u32::try_from(bytes).unwrap_or_default())
 }
 
-/// Asks the kernel to keep the ICMP errors that answer this socket (ip(7), ipv6(7)).
+/// Makes the kernel keep the ICMP errors for this socket (ip(7), ipv6(7)).
+///
+/// # Errors
+/// If setsockopt(2) fails.
 pub fn keep_icmp_errors(socket: &impl AsFd, family: Family) -> io::Result<()> {
     match family {
         Family::V4 => setsockopt(socket, sockopt::Ipv4RecvErr, &true)?,
@@ -132,7 +141,7 @@ pub fn keep_icmp_errors(socket: &impl AsFd, family: Family) -> io::Result<()> {
     Ok(())
 }
 
-/// The last ICMP error kept for this socket; never waits. `None` when there is none.
+/// The last ICMP error that was kept for this socket; never waits. `None` if there is none.
 pub fn icmp_error(socket: &impl AsFd) -> Option<IcmpError> {
     let mut found = None;
     for _ in 0..MAX_QUEUED {
@@ -147,13 +156,13 @@ pub fn icmp_error(socket: &impl AsFd) -> Option<IcmpError> {
 
 enum Queued {
     Icmp(IcmpError),
-    /// An error of this machine, which connect's own errno tells as well.
+    /// An error of this machine, which connect's errno reports as well.
     Other,
     Empty,
 }
 
 fn next_error(socket: &impl AsFd) -> Queued {
-    // The packet that the error is about; its content is of no interest.
+    // The packet that caused the error; its content is not used.
     let mut packet = [0u8; 64];
     let mut iov = [IoSliceMut::new(&mut packet)];
     let mut control = nix::cmsg_space!(libc::sock_extended_err, libc::sockaddr_in6);
@@ -207,11 +216,11 @@ fn icmp(version: u8, error: &libc::sock_extended_err, from: Option<IpAddr>) -> I
 )]
 const SIZE: libc::socklen_t = size_of::<libc::tcp_info>() as libc::socklen_t;
 
-/// A connection attempt sends some seven SYNs, each of which may be answered once or twice.
+/// A connection attempt sends about seven SYNs, each of which may be answered once or twice.
 const MAX_QUEUED: usize = 16;
 
-/// Takes code that was mapped from a file out of this process's memory (madvise(2), `MADV_DONTNEED`);
-/// whatever is used again is read from the file. The range is of pages that nobody may write.
+/// Removes code that is mapped from a file from this process's memory (madvise(2), `MADV_DONTNEED`); code that is used
+/// again is read from the file. The range must consist of pages that are never written.
 pub(super) fn give_back(code: Range<usize>) {
     // SAFETY: a private mapping that was never written holds what the file does, before and after; the
     // kernel checks that the range is mapped.

@@ -1,5 +1,5 @@
-//! What this machine did meanwhile: the bytes that its network devices received, and the processor
-//! time that this process had, or was denied.
+//! What this machine did during a measurement: the bytes that its network devices received, and the CPU time that this
+//! process used or was denied.
 
 use std::fs;
 use std::ops::Range;
@@ -12,12 +12,13 @@ use nix::sys::time::TimeVal;
 
 use super::kernel;
 
-/// Bytes that a network device of this network namespace has received (`/proc/net/dev`).
+/// Bytes that a network device of this network namespace has received (`/proc/net/dev`); `None` if there is no such
+/// device.
 pub fn device_received(device: &str) -> Option<u64> {
     received_of(&fs::read_to_string("/proc/net/dev").ok()?, device)
 }
 
-/// `  eth0: 1234 5 0 …`: bytes received come first.
+/// `  eth0: 1234 5 0 …`: received bytes are first.
 fn received_of(text: &str, device: &str) -> Option<u64> {
     text.lines().find_map(|line| {
         let (name, counts) = line.split_once(':')?;
@@ -26,9 +27,9 @@ fn received_of(text: &str, device: &str) -> Option<u64> {
     })
 }
 
-/// Takes this program's code out of this process's memory; what is used again comes back from the page
-/// cache, at the cost of a page fault. A daemon reads its arguments and configuration with a megabyte or
-/// two that are not needed again.
+/// Removes this program's code from this process's memory; code that is used again returns from the page cache, at the
+/// cost of a page fault. To read its arguments and configuration, a daemon runs a megabyte or two of code that it does
+/// not need again.
 pub fn give_code_back() {
     let (Ok(maps), Ok(program)) = (
         fs::read_to_string("/proc/self/maps"),
@@ -41,8 +42,8 @@ pub fn give_code_back() {
     }
 }
 
-/// Where a program's code is, in a process's maps (proc(5)): what is executed and never written.
-/// Constants are left: the linker has written into some of them.
+/// The address ranges of a program's code in a process's maps (proc(5)): executable and never written. Constants are
+/// excluded: the linker has written to some of them.
 fn code_of(maps: &str, program: &str) -> Vec<Range<usize>> {
     let own = maps.lines().filter_map(|line| {
         let (range, rest) = line.split_once(' ')?;
@@ -57,17 +58,18 @@ fn code_of(maps: &str, program: &str) -> Vec<Range<usize>> {
     own.collect()
 }
 
-/// Processor time since the beginning.
+/// CPU time since the start.
 #[derive(Clone, Copy, Debug)]
 pub struct Cpu {
-    /// Of this thread, in user and kernel mode: the one that reads. One at its limit reads no faster,
+    /// CPU time of this thread, in user and kernel mode. It is the thread that reads: one at its limit reads no faster,
     /// however idle the others are.
     pub used: Duration,
-    /// How long the limit of the cgroup held its processes back.
+    /// How long the CPU limit of the cgroup throttled its processes; `None` if it has no limit or the kernel does not
+    /// report it.
     pub throttled: Option<Duration>,
 }
 
-/// Reads both; `None` where the kernel does not tell.
+/// Reads both; `None` if the kernel does not report them.
 pub fn cpu() -> Option<Cpu> {
     let usage = getrusage(UsageWho::RUSAGE_THREAD).ok()?;
     Some(Cpu {
@@ -82,22 +84,24 @@ fn duration(time: TimeVal) -> Duration {
     Duration::from_secs(seconds) + Duration::from_micros(micros)
 }
 
-/// `cpu.stat` of this process's cgroup. In a container the path of the host may be told, while only
-/// the container's own part is mounted, as root.
+/// `cpu.stat` of this process's cgroup. In a container, the kernel may report the host's path, while only the
+/// container's own part is mounted, as root.
 fn throttled() -> Option<Duration> {
-    static PLACE: OnceLock<Option<PathBuf>> = OnceLock::new();
-    let place = PLACE.get_or_init(|| stat_among(&candidates()));
-    throttled_of(&fs::read_to_string(place.as_ref()?).ok()?)
+    static FILE: OnceLock<Option<PathBuf>> = OnceLock::new();
+    let file = FILE.get_or_init(|| stat_among(&candidates()));
+    throttled_of(&fs::read_to_string(file.as_ref()?).ok()?)
 }
 
-/// The first that tells of a limit, or else the first that is there: a limit may come later.
+/// The first file with a limit, or else the first that exists: a limit may be set later.
 fn stat_among(candidates: &[PathBuf]) -> Option<PathBuf> {
     let texts = candidates
         .iter()
         .filter_map(|path| Some((path, fs::read_to_string(path).ok()?)));
     let found: Vec<(&PathBuf, String)> = texts.collect();
-    let telling = found.iter().find(|(_, text)| throttled_of(text).is_some());
-    telling.or(found.first()).map(|(path, _)| (*path).clone())
+    let with_limit = found.iter().find(|(_, text)| throttled_of(text).is_some());
+    with_limit
+        .or(found.first())
+        .map(|(path, _)| (*path).clone())
 }
 
 fn candidates() -> Vec<PathBuf> {
@@ -116,7 +120,7 @@ fn candidates() -> Vec<PathBuf> {
         .collect()
 }
 
-/// Where the controller of processors may be mounted, from a line of `/proc/self/cgroup`
+/// The folders where the CPU controller may be mounted, and the path below, from a line of `/proc/self/cgroup`
 /// (cgroups(7)): `0::/path` is version 2, `4:cpu,cpuacct:/path` version 1.
 fn controller_and_path(line: &str) -> Option<(&'static [&'static str], &str)> {
     let mut parts = line.splitn(3, ':');
@@ -130,8 +134,8 @@ fn controller_and_path(line: &str) -> Option<(&'static [&'static str], &str)> {
     }
 }
 
-/// `throttled_usec` of version 2, `throttled_time` (in nanoseconds) of version 1. Without a limit the
-/// file may lack both.
+/// `throttled_usec` in version 2, `throttled_time` (nanoseconds) in version 1. Without a limit, the file may have
+/// neither.
 fn throttled_of(text: &str) -> Option<Duration> {
     text.lines().find_map(|line| {
         let (key, value) = line.split_once(' ')?;

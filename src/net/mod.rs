@@ -1,4 +1,4 @@
-//! Edges to the world: each function takes one input and returns an observation or a typed fault.
+//! Network and kernel I/O: each function takes one input and returns an observation or a typed fault.
 
 pub mod api;
 mod chain;

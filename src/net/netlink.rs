@@ -1,6 +1,6 @@
 //! The kernel's devices, addresses and routes (rtnetlink(7)). Reading them needs no privilege.
 //!
-//! The one module that knows the netlink crates, whose majors move often.
+//! The only module that uses the netlink crates, whose major versions change often.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -20,7 +20,7 @@ use tokio_util::task::AbortOnDropHandle;
 
 use crate::model::network::{Link, Route, RouteLookup, RouteOutcome};
 
-/// A conversation with the kernel, which ends when this is dropped.
+/// A netlink connection to the kernel, which closes when this is dropped.
 #[derive(Debug)]
 pub struct Netlink {
     handle: Handle,
@@ -28,14 +28,17 @@ pub struct Netlink {
     links: BTreeMap<u32, Link>,
 }
 
-/// The kernel answers at once; a sandbox that swallows the question must not hold a probe up.
+/// The kernel answers at once; a sandbox that drops the request must not delay a check.
 const WAIT: Duration = Duration::from_millis(500);
 
-/// Nodes with a route for each pod have thousands; the first ones tell how the place is built.
+/// Nodes with a route for each pod have thousands; the first ones show how the network is built.
 const MAX_ROUTES: usize = 64;
 
 impl Netlink {
-    /// Opens it, and reads the devices with their addresses.
+    /// Opens the connection, and reads the devices with their addresses.
+    ///
+    /// # Errors
+    /// If netlink is not available, or does not answer within 500 ms.
     pub async fn open() -> io::Result<Self> {
         let (connection, handle, _) = rtnetlink::new_connection()?;
         let mut netlink = Self {
@@ -47,6 +50,7 @@ impl Netlink {
         Ok(netlink)
     }
 
+    /// The network devices at the time of [`Self::open`], with their addresses.
     pub fn links(&self) -> Vec<Link> {
         self.links.values().cloned().collect()
     }
@@ -62,7 +66,7 @@ impl Netlink {
             let mut found = None;
             for attribute in &message.attributes {
                 match attribute {
-                    // Of a point-to-point device `Address` is the far end.
+                    // For a point-to-point device, `Address` is the remote end.
                     AddressAttribute::Local(address) => found = Some(*address),
                     AddressAttribute::Address(address) => {
                         found.get_or_insert(*address);
@@ -79,7 +83,10 @@ impl Netlink {
         Ok(links)
     }
 
-    /// The routes by which packets leave, of all tables.
+    /// The unicast routes of all tables except `local`, at most about 64 for both families.
+    ///
+    /// # Errors
+    /// If the kernel rejects the request, or does not answer within 500 ms.
     pub async fn routes(&self) -> io::Result<Vec<Route>> {
         let read = async {
             let mut routes = Vec::new();
@@ -120,7 +127,8 @@ impl Netlink {
         })
     }
 
-    /// Where a packet of ours to the address would go: the answer depends on our uid, and on no mark.
+    /// The route of a packet from this process to the address. The answer depends on this process's uid; firewall marks
+    /// are not considered.
     pub async fn route_to(&self, to: IpAddr) -> RouteLookup {
         let to = to.to_canonical();
         let outcome = match bounded(self.look_up(to, RouteFlags::empty())).await {
@@ -130,7 +138,7 @@ impl Netlink {
                 self.outcome(&message, matched)
             }
             Ok(None) => RouteOutcome::Unknown {
-                error: "the kernel gave no answer".to_owned(),
+                error: "the kernel did not answer".to_owned(),
             },
             Err(error) => denied(&error),
         };
@@ -159,7 +167,7 @@ impl Netlink {
         let device = link.map_or_else(String::new, |link| link.name.clone());
         match message.header.kind {
             RouteType::Local | RouteType::Anycast => {
-                // The kernel answers `lo`; the address itself may be on another device.
+                // The kernel reports `lo`; the address itself may be on another device.
                 let owner = matched.and_then(|own| {
                     let holder =
                         |link: &&Link| link.addresses.iter().any(|a| a.addr() == own.addr());
@@ -203,7 +211,7 @@ impl Netlink {
     fn device(&self, message: &RouteMessage) -> Option<&Link> {
         let index = message.attributes.iter().find_map(|a| match a {
             RouteAttribute::Oif(index) => Some(*index),
-            // Of several next hops the first stands for all.
+            // With several next hops, the first represents all.
             RouteAttribute::MultiPath(hops) => hops.first().map(|hop| hop.interface_index),
             _ => None,
         })?;
@@ -223,7 +231,7 @@ async fn bounded<T>(work: impl Future<Output = Result<T, rtnetlink::Error>>) -> 
     }
 }
 
-/// The kernel answers a route that says no with the errno that connect(2) would have.
+/// For a route that rejects packets, the kernel returns the errno that connect(2) would return.
 fn denied(error: &io::Error) -> RouteOutcome {
     match error.raw_os_error() {
         Some(libc::ENETUNREACH) => by("no_route"),
@@ -267,7 +275,7 @@ fn link(message: &LinkMessage) -> Link {
     link
 }
 
-/// Devices that tell no kind, by their link layer (linux/if_arp.h).
+/// Device kinds from the link layer (linux/if_arp.h), for devices that report no kind.
 fn layer(kind: LinkLayerType) -> Option<&'static str> {
     match kind {
         LinkLayerType::Ppp => Some("ppp"),
@@ -289,7 +297,7 @@ fn table(message: &RouteMessage) -> u32 {
     long.unwrap_or_else(|| message.header.table.into())
 }
 
-/// The destination of a route; that of a default route has no attribute of its own.
+/// The destination of a route; a default route has no attribute for it.
 fn destination(message: &RouteMessage) -> Option<IpNet> {
     let address = message.attributes.iter().find_map(|a| match a {
         RouteAttribute::Destination(address) => plain(address),
@@ -347,7 +355,7 @@ mod tests {
             matches!(&to.outcome, RouteOutcome::Local { device } if device == "lo"),
             "{to:?}"
         );
-        // ::ffff:127.0.0.1 is dialled as the IPv4 address.
+        // ::ffff:127.0.0.1 is dialed as the IPv4 address.
         let to = netlink.route_to("::ffff:127.0.0.9".parse().unwrap()).await;
         assert!(matches!(to.outcome, RouteOutcome::Local { .. }), "{to:?}");
         netlink.routes().await.unwrap();

@@ -6,7 +6,7 @@
 use std::cmp::Reverse;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, UdpSocket};
 
-/// Sorts by this machine's routes and source addresses. Sends nothing.
+/// Sorts addresses with this machine's routes and source addresses. Sends nothing.
 pub fn order(addresses: Vec<IpAddr>) -> Vec<IpAddr> {
     if addresses.len() < 2 {
         return addresses;
@@ -19,7 +19,7 @@ pub fn order(addresses: Vec<IpAddr>) -> Vec<IpAddr> {
     )
 }
 
-/// The source address that the kernel would use towards an address; `None` when there is no way.
+/// The source address that the kernel would use for a destination; `None` if there is no route.
 ///
 /// connect(2) on a UDP socket chooses the route and sends no packet; the port does not matter.
 pub fn source_for(destination: IpAddr) -> Option<IpAddr> {
@@ -28,8 +28,7 @@ pub fn source_for(destination: IpAddr) -> Option<IpAddr> {
     Some(socket.local_addr().ok()?.ip())
 }
 
-/// Sorts destinations, each with the source address towards it. Equals keep their order (rule 10).
-/// All addresses of the same family, to bind to.
+/// The unspecified address of the same family, to bind to.
 pub(super) fn unspecified(like: IpAddr) -> IpAddr {
     match like {
         IpAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
@@ -37,6 +36,7 @@ pub(super) fn unspecified(like: IpAddr) -> IpAddr {
     }
 }
 
+/// Sorts destinations, each with its source address. Equal ones keep their order (rule 10).
 fn sort(mut pairs: Vec<(IpAddr, Option<IpAddr>)>) -> Vec<IpAddr> {
     pairs.sort_by_key(|(destination, source)| rank(*destination, *source));
     pairs
@@ -45,12 +45,12 @@ fn sort(mut pairs: Vec<(IpAddr, Option<IpAddr>)>) -> Vec<IpAddr> {
         .collect()
 }
 
-/// Rules 1, 2, 5, 6, 8 and 9 as a key: the smaller is the better.
+/// Rules 1, 2, 5, 6, 8 and 9 as a key: smaller is better.
 type Rank = (bool, bool, bool, Reverse<u8>, u8, Reverse<u32>);
 
 fn rank(destination: IpAddr, source: Option<IpAddr>) -> Rank {
     let Some(source) = source else {
-        // Nothing more is asked of destinations that can't be reached.
+        // Unreachable destinations are not compared further.
         return (true, true, true, Reverse(0), 0, Reverse(0));
     };
     let (destination, source) = (destination.to_canonical(), source.to_canonical());
@@ -84,7 +84,7 @@ fn policy(address: IpAddr) -> (u8, u8) {
     }
 }
 
-/// RFC 6724, 3.1 and 3.2; the numbers are those of multicast scopes (RFC 4291, 2.7).
+/// Scopes of RFC 6724, 3.1 and 3.2; the numbers are those of multicast scopes (RFC 4291, 2.7).
 fn scope(address: IpAddr) -> u8 {
     match address {
         _ if address.is_loopback() => LINK_LOCAL,
@@ -99,7 +99,7 @@ fn scope(address: IpAddr) -> u8 {
     }
 }
 
-/// Leading bits that two IPv6 addresses share, of the first 64 (RFC 6724, 2.2); else 0.
+/// Leading bits that two IPv6 addresses share, out of the first 64 (RFC 6724, 2.2); 0 for other pairs.
 fn common_prefix(a: IpAddr, b: IpAddr) -> u32 {
     let (IpAddr::V6(a), IpAddr::V6(b)) = (a, b) else {
         return 0;
@@ -123,7 +123,7 @@ mod tests {
 
     #[test]
     fn destinations_come_in_the_order_of_the_rfc() {
-        // (destination, source) in the order wanted. The first five are of RFC 6724, 10.2.
+        // (destination, source) in the expected order. The first five are from RFC 6724, 10.2.
         let cases: [(&str, &[(&str, &str)]); 10] = [
             (
                 "prefer matching scope",
@@ -192,7 +192,7 @@ mod tests {
 
     #[test]
     fn equals_keep_the_order_of_the_answer() {
-        // No longest prefix between IPv4 addresses: 10/8 says nothing of 23/8.
+        // No longest prefix between IPv4 addresses: 10/8 is not compared with 23/8.
         let answer = [
             "54.83.193.112",
             "184.72.238.214",

@@ -1,5 +1,5 @@
-//! A stream that remembers what came through it, so that a failure further up can be told by what
-//! the wire did and not by the words of a library.
+//! A stream that records what passes through it, so that a later failure can be explained by what happened on the wire
+//! instead of by the text of a library.
 
 use std::io::{self, ErrorKind, IoSlice};
 use std::pin::Pin;
@@ -8,21 +8,21 @@ use std::task::{Context, Poll};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-/// Bytes kept of the beginning: enough for `HTTP/1.1 400 Bad`, `SSH-2.0-OpenSSH_` or a TLS record.
+/// The number of first bytes kept: enough for `HTTP/1.1 400 Bad`, `SSH-2.0-OpenSSH_` or a TLS record.
 const FIRST: usize = 16;
 
 /// How a stream ended.
 #[derive(Clone, Debug)]
 pub enum End {
-    /// The peer, or something that speaks in its name, sent RST. A write after it gives EPIPE.
+    /// The peer, or a device on its behalf, sent RST. A later write gives EPIPE.
     Reset,
-    /// The peer closed; over TLS with or without `close_notify`.
+    /// The peer closed the connection; over TLS with or without `close_notify`.
     Close,
-    /// What was sent stayed without acknowledgement until the kernel gave up.
+    /// Sent data was not acknowledged until the kernel gave up.
     Timeout,
-    /// Another error, in its words.
+    /// Another error, as text.
     Io(String),
-    /// The TLS layer below gave up.
+    /// The TLS layer below failed.
     Tls(rustls::Error),
 }
 
@@ -42,56 +42,60 @@ impl End {
     }
 }
 
-/// What was seen since the last [`Recording::restart`].
+/// What was recorded since the last [`Recording::restart`].
 #[derive(Clone, Debug, Default)]
 pub struct Recorded {
+    /// The number of bytes received.
     pub received: u64,
     /// The first of them, at most 16 bytes.
     pub first: Vec<u8>,
+    /// How the stream ended; `None` while it is open.
     pub end: Option<End>,
 }
 
-/// The memory of a [`RecordedStream`] stream, shared with whoever wants to know.
+/// The record of a [`RecordedStream`], shared with its users.
 #[derive(Clone, Debug, Default)]
 pub struct Recording(Arc<Mutex<Recorded>>);
 
 impl Recording {
-    pub fn seen(&self) -> Recorded {
+    /// A copy of the record so far.
+    pub fn recorded(&self) -> Recorded {
         self.lock().clone()
     }
 
-    /// Counts from here on, as for a further request.
+    /// Starts counting again, for another request. The end stays.
     pub fn restart(&self) {
-        let mut seen = self.lock();
-        seen.received = 0;
-        seen.first.clear();
+        let mut recorded = self.lock();
+        recorded.received = 0;
+        recorded.first.clear();
     }
 
     fn lock(&self) -> MutexGuard<'_, Recorded> {
-        // Nothing panics while the lock is held; a poisoned one would still hold whole values.
+        // Nothing panics while the lock is held; even a poisoned one would hold whole values.
         self.0
             .lock()
             .unwrap_or_else(std::sync::PoisonError::into_inner)
     }
 
     fn received(&self, bytes: &[u8]) {
-        let mut seen = self.lock();
-        let room = FIRST.saturating_sub(seen.first.len()).min(bytes.len());
-        seen.first.extend_from_slice(&bytes[..room]);
-        seen.received += bytes.len() as u64;
+        let mut recorded = self.lock();
+        let room = FIRST.saturating_sub(recorded.first.len()).min(bytes.len());
+        recorded.first.extend_from_slice(&bytes[..room]);
+        recorded.received += bytes.len() as u64;
     }
 
     fn ended(&self, end: End) {
-        let mut seen = self.lock();
-        // The first end is the cause, later ones follow from it; but an alert tells more than the
-        // RST that came with it.
-        let better = matches!(end, End::Tls(_)) && !matches!(seen.end, Some(End::Tls(_)));
-        if seen.end.is_none() || better {
-            seen.end = Some(end);
+        let mut recorded = self.lock();
+        // The first end is the cause, and later ones follow from it. But a TLS error explains more than the RST that
+        // came with it.
+        let better = matches!(end, End::Tls(_)) && !matches!(recorded.end, Some(End::Tls(_)));
+        if recorded.end.is_none() || better {
+            recorded.end = Some(end);
         }
     }
 }
 
+/// A stream that records what passes through it.
 #[derive(Debug)]
 pub struct RecordedStream<S> {
     inner: S,
@@ -99,6 +103,7 @@ pub struct RecordedStream<S> {
 }
 
 impl<S> RecordedStream<S> {
+    /// Wraps a stream; the record is shared with the returned [`Recording`].
     pub fn new(inner: S) -> (Self, Recording) {
         let record = Recording::default();
         let watched = Self {
@@ -181,15 +186,15 @@ mod tests {
         peer.write_all(b"0123456789abcdefXYZ").await.unwrap();
         let mut buffer = [0; 10];
         watched.read_exact(&mut buffer).await.unwrap();
-        assert_eq!(record.seen().received, 10);
+        assert_eq!(record.recorded().received, 10);
         drop(peer);
         watched.read_to_end(&mut Vec::new()).await.unwrap();
-        let seen = record.seen();
+        let recorded = record.recorded();
         assert_eq!(
-            (seen.received, seen.first.as_slice()),
+            (recorded.received, recorded.first.as_slice()),
             (19, &b"0123456789abcdef"[..])
         );
-        assert!(matches!(seen.end, Some(End::Close)));
+        assert!(matches!(recorded.end, Some(End::Close)));
     }
 
     #[test]
@@ -197,9 +202,9 @@ mod tests {
         let alert = rustls::Error::AlertReceived(rustls::AlertDescription::CertificateRequired);
         let record = Recording::default();
         record.ended(End::of(&io::ErrorKind::ConnectionReset.into()));
-        assert!(matches!(record.seen().end, Some(End::Reset)));
+        assert!(matches!(record.recorded().end, Some(End::Reset)));
         record.ended(End::of(&io::Error::new(io::ErrorKind::InvalidData, alert)));
         record.ended(End::Close);
-        assert!(matches!(record.seen().end, Some(End::Tls(_))));
+        assert!(matches!(record.recorded().end, Some(End::Tls(_))));
     }
 }

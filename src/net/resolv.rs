@@ -1,9 +1,8 @@
-//! The resolver's settings as a Go program reads them: `resolv.conf`, the hosts file, and the
-//! names that a host name stands for.
+//! The resolver settings as a Go program reads them: `resolv.conf`, the hosts file, and the search names for a host.
 //!
-//! containerd and the kubelet are Go programs, so the rules here are those of Go's own resolver
-//! (Go 1.25, `net/dnsconfig.go`, `net/dnsclient_unix.go`, `net/hosts.go`). A line it would pass over
-//! is passed over here too, and noted: a pull goes on without it, and so must we.
+//! containerd and the kubelet are Go programs, so the rules here are those of Go's own resolver (Go 1.25,
+//! `net/dnsconfig.go`, `net/dnsclient_unix.go`, `net/hosts.go`). A line that Go ignores is ignored and noted here: a
+//! pull continues without it, and so does a check.
 
 use std::collections::HashMap;
 use std::fs::File;
@@ -15,68 +14,90 @@ use std::time::Duration;
 use super::host_root::read_whole;
 use crate::model::text::clean;
 
-/// Of a word of a file, in a message.
+/// Bound for a word of a file in a message, in characters.
 const WORD_SHOWN: usize = 80;
 
-/// How names are looked up.
+/// The settings for DNS lookups.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct ResolverConfig {
-    /// Asked in this order; never more than three from a file.
+    /// Queried in this order; never more than three from a file.
     pub nameservers: Vec<SocketAddr>,
-    /// Suffixes, each with its final dot.
+    /// Search suffixes, each with its final dot.
     pub search: Vec<String>,
-    /// A name with at least this many dots is tried as it is before the search list.
+    /// A name with at least this many dots is tried as written before the search list.
     pub ndots: usize,
-    /// How long one question to one server may take.
+    /// Time limit for one query to one server.
     pub timeout: Duration,
-    /// How often the whole list of servers is gone through.
+    /// How often the whole list of servers is tried.
     pub attempts: usize,
-    /// `options use-vc`: questions go over TCP from the start.
+    /// `options use-vc`: queries use TCP from the start.
     pub use_tcp: bool,
+    /// The content of the hosts file.
     pub hosts: HostsFile,
-    /// Where the servers come from: a file's path, or `--nameserver`.
+    /// The source of the servers: a file's path, or `--nameserver`.
     pub source: String,
-    /// What is odd about the settings, one sentence each, with file and line.
+    /// Unusual settings, one sentence each, with file and line.
     pub notes: Vec<String>,
 }
 
 /// Why the settings can't be used.
 #[derive(Debug, thiserror::Error)]
 pub enum ResolverConfigError {
+    /// The file exists, but can't be read.
     #[error("can't read {}", path.display())]
     Read {
+        /// The file.
         path: PathBuf,
+        /// What the operating system reports.
         #[source]
         source: std::io::Error,
     },
-    #[error("{} is larger than {limit} bytes, which no resolver configuration is", path.display())]
-    TooLarge { path: PathBuf, limit: u64 },
+    /// The file exceeds a bound.
+    #[error("{} is larger than {limit} bytes and can't be a resolver configuration", path.display())]
+    TooLarge {
+        /// The file.
+        path: PathBuf,
+        /// The bound in bytes.
+        limit: u64,
+    },
 }
 
-/// Why a text names no server.
+/// Why text is not a name server's address.
 #[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
 pub enum NameserverError {
+    /// It is not an IP address with an optional port.
     #[error(
-        "'{0}' is no name server: give an address with or without a port, as 10.0.0.2, 10.0.0.2:5353, ::1 or [::1]:53"
+        "'{0}' is not a name server: give an address with or without a port, such as 10.0.0.2, 10.0.0.2:5353, \
+         ::1 or [::1]:53"
     )]
     NotAnAddress(String),
-    #[error("'{0}' has port 0: give a port from 1 to 65535, or none for 53")]
+    /// The port is 0.
+    #[error("'{0}' has port 0: give a port from 1 to 65535, or no port for 53")]
     Port(String),
-    #[error("'{text}' names the interface '{scope}', which is not there")]
-    NoInterface { text: String, scope: String },
+    /// The zone of an IPv6 address (RFC 4007) is not an interface of this machine.
+    #[error("'{text}' names the interface '{scope}', which does not exist")]
+    NoInterface {
+        /// The address as given.
+        text: String,
+        /// The zone.
+        scope: String,
+    },
 }
 
 impl ResolverConfig {
-    /// Reads both files. One that is not there is no error: Go then goes by its defaults.
+    /// Reads both files. If one does not exist, Go's defaults apply.
+    ///
+    /// # Errors
+    /// If `resolv_conf` exists but can't be read, or is too large. A hosts file that can't be read is only noted.
     pub fn load(resolv_conf: &Path, hosts: &Path) -> Result<Self, ResolverConfigError> {
         let host_name = std::fs::read_to_string(HOST_NAME_FILE).unwrap_or_default();
         let text = read(resolv_conf, RESOLV_CONF_LIMIT)?;
         let mut config = Self::parse(text.as_deref(), resolv_conf, host_name.trim());
         match read(hosts, HOSTS_LIMIT) {
             Ok(text) => config.hosts = HostsFile::parse(&text.unwrap_or_default()),
-            // Go goes on without it; but the node's containerd may be allowed to read it.
+            // Go continues without it; but the node's containerd may be able to read it.
             Err(error) => config.notes.push(format!(
-                "{error}: {}; the names in it were not seen",
+                "{error}: {}; its names are unknown",
                 std::error::Error::source(&error).map_or_else(String::new, ToString::to_string)
             )),
         }
@@ -91,7 +112,7 @@ impl ResolverConfig {
         self
     }
 
-    /// Reads the text of a `resolv.conf`; `None` stands for a file that is not there.
+    /// Parses the text of a `resolv.conf`; `None` if there is no file.
     fn parse(text: Option<&str>, path: &Path, host_name: &str) -> Self {
         let mut config = Self {
             nameservers: Vec::new(),
@@ -118,17 +139,17 @@ impl ResolverConfig {
                 (Ipv6Addr::LOCALHOST, DNS_PORT).into(),
             ];
             config.notes.push(format!(
-                "{} {}; Go's resolver then asks 127.0.0.1 and ::1",
+                "{} {}; Go's resolver then queries 127.0.0.1 and ::1",
                 path.display(),
                 if text.is_some() {
                     "names no server"
                 } else {
-                    "is not there"
+                    "does not exist"
                 }
             ));
         }
         if config.search.is_empty() {
-            // resolv.conf(5): the search list is by default the local domain.
+            // resolv.conf(5): by default, the search list is the local domain.
             config.search = host_name
                 .split_once('.')
                 .filter(|(_, domain)| !domain.is_empty())
@@ -139,7 +160,7 @@ impl ResolverConfig {
         config
     }
 
-    /// Takes one line in; returns what is odd about it.
+    /// Applies one line; returns notes about it.
     fn read_line(&mut self, line: &str) -> Vec<String> {
         let fields: Vec<&str> = line.split_ascii_whitespace().collect();
         let Some((&keyword, values)) = fields.split_first() else {
@@ -152,23 +173,23 @@ impl ResolverConfig {
             _ if keyword.starts_with(['#', ';']) => None,
             ("nameserver", [server, ..]) if self.nameservers.len() == SERVERS_READ => {
                 Some(format!(
-                    "server {} is not asked: at most {SERVERS_READ} are allowed",
+                    "server {} is not queried: at most {SERVERS_READ} are allowed",
                     clean(server, WORD_SHOWN)
                 ))
             }
             ("nameserver", [server, ..]) => match socket_address(server) {
-                // Go takes a bare address only, never one with a port.
+                // Go accepts only a bare address, never one with a port.
                 Ok((address, false)) => {
                     self.nameservers.push(address);
                     None
                 }
                 Err(error @ NameserverError::NoInterface { .. }) => Some(error.to_string()),
                 _ => Some(format!(
-                    "'{}' is passed over: only an IPv4 or IPv6 address without a port is allowed",
+                    "'{}' is ignored: only an IPv4 or IPv6 address without a port is allowed",
                     clean(server, WORD_SHOWN)
                 )),
             },
-            ("nameserver", []) => Some("'nameserver' without an address is passed over".to_owned()),
+            ("nameserver", []) => Some("'nameserver' without an address is ignored".to_owned()),
             ("domain", [domain, ..]) => {
                 self.search = vec![rooted(domain)];
                 None
@@ -185,12 +206,12 @@ impl ResolverConfig {
         note.into_iter().collect()
     }
 
-    /// Takes one option in; returns what is odd about it.
+    /// Applies one option; returns a note about it.
     fn option(&mut self, option: &str) -> Option<String> {
         match option.split_once(':') {
             Some(("ndots", number)) => self.ndots = leading_number(number).min(15),
             Some(("timeout", number)) => {
-                // A day is more than anyone waits, and keeps sums of times in range.
+                // More than a day is never useful, and the bound keeps sums of times in range.
                 let seconds = leading_number(number).clamp(1, 86_400);
                 self.timeout = Duration::from_secs(seconds as u64);
             }
@@ -198,10 +219,13 @@ impl ResolverConfig {
             _ => {
                 return match option {
                     "rotate" => Some(
-                        "option 'rotate': each lookup begins at another server; here the first is always first".to_owned(),
+                        "option 'rotate': each lookup starts with another server, but this check always starts with \
+                         the first"
+                            .to_owned(),
                     ),
                     "single-request" | "single-request-reopen" => Some(format!(
-                        "option '{option}': A and AAAA are asked for one after the other; here at the same time"
+                        "option '{option}': A and AAAA are queried one after the other, but this check queries \
+                         them at the same time"
                     )),
                     "use-vc" | "usevc" | "tcp" => {
                         self.use_tcp = true;
@@ -216,13 +240,16 @@ impl ResolverConfig {
     }
 }
 
-/// Reads `10.0.0.2`, `10.0.0.2:5353`, `::1`, `[::1]:53`, `fe80::1%eth0`.
+/// Parses `10.0.0.2`, `10.0.0.2:5353`, `::1`, `[::1]:53`, `fe80::1%eth0`. The port is 53 if none is given.
+///
+/// # Errors
+/// If the text is not an address, the port is 0, or the interface does not exist.
 pub fn parse_nameserver(text: &str) -> Result<SocketAddr, NameserverError> {
     let (address, _) = socket_address(text.trim())?;
     Ok(address)
 }
 
-/// The address, and whether a port was written.
+/// Parses an address; the flag: a port was written.
 fn socket_address(text: &str) -> Result<(SocketAddr, bool), NameserverError> {
     let wrong = || NameserverError::NotAnAddress(clean(text, WORD_SHOWN));
     let (plain, scope) = match text.split_once('%') {
@@ -265,10 +292,10 @@ fn scope_id(scope: &str) -> Option<u32> {
     }
 }
 
-/// The names to ask for, in order, each with its final dot (Go, `dnsConfig.nameList`).
+/// The names to query, in order, each with its final dot (Go, `dnsConfig.nameList`).
 ///
-/// Empty for a name longer than a domain name may be (RFC 1035, 2.3.4) and for one that is not to
-/// be asked for (`.onion`: RFC 7686, 2).
+/// Empty for a name that is longer than a domain name may be (RFC 1035, 2.3.4), and for one that must not be queried
+/// (`.onion`: RFC 7686, 2).
 pub fn name_list(host: &str, search: &[String], ndots: usize) -> Vec<String> {
     let is_rooted = host.ends_with('.');
     if host.is_empty()
@@ -295,8 +322,8 @@ pub fn name_list(host: &str, search: &[String], ndots: usize) -> Vec<String> {
     }
 }
 
-/// Would Go ask for it at all? Letters, digits, `-` and `_` in labels of 1 to 63, and not digits
-/// only (Go, `isDomainName`; RFC 1035, 2.3.1 with the underscore of RFC 2782).
+/// Whether Go queries the name at all: letters, digits, `-` and `_` in labels of 1 to 63, and not only digits (Go,
+/// `isDomainName`; RFC 1035, 2.3.1 with the underscore of RFC 2782).
 pub fn is_domain_name(name: &str) -> bool {
     let labels = name.strip_suffix('.').unwrap_or(name);
     name == "."
@@ -321,7 +348,7 @@ pub struct HostsFile {
 }
 
 impl HostsFile {
-    /// Reads hosts(5). Lines without an address and a name are passed over, as Go does.
+    /// Parses hosts(5). Lines without an address and a name are ignored, as Go does.
     pub fn parse(text: &str) -> Self {
         let mut hosts = Self::default();
         for line in text.lines() {
@@ -341,7 +368,7 @@ impl HostsFile {
         hosts
     }
 
-    /// The addresses of a name in the order of the file; empty when it is not in it.
+    /// The addresses of a name in the order of the file; empty if the file does not have it.
     pub fn lookup(&self, name: &str) -> &[IpAddr] {
         self.by_name
             .get(&hosts_key(name))
@@ -380,7 +407,7 @@ fn rooted(name: &str) -> String {
     }
 }
 
-/// The number that a text begins with; 0 when there is none (Go, `dtoi`).
+/// The number at the start of the text; 0 if there is none (Go, `dtoi`).
 fn leading_number(text: &str) -> usize {
     const LARGEST: usize = 0xFF_FFFF;
     text.bytes()
@@ -390,12 +417,12 @@ fn leading_number(text: &str) -> usize {
 
 fn unknown(word: &str) -> String {
     format!(
-        "'{}' is unknown to Go's resolver: a Go program that is linked with libc leaves the lookup to libc then",
+        "Go's resolver does not support '{}': a Go program that is linked with libc then uses libc's resolver",
         clean(word, WORD_SHOWN)
     )
 }
 
-/// The text of a file; `None` when there is none.
+/// The text of a file; `None` if it does not exist.
 fn read(path: &Path, limit: u64) -> Result<Option<String>, ResolverConfigError> {
     let read = File::open(path).and_then(|file| read_whole(file, limit));
     let path = path.to_owned();
@@ -411,19 +438,19 @@ fn read(path: &Path, limit: u64) -> Result<Option<String>, ResolverConfigError> 
 
 const DNS_PORT: u16 = 53;
 
-/// Go reads no more servers than glibc does (resolv.conf(5), MAXNS).
+/// Go reads as many servers as glibc does (resolv.conf(5), MAXNS).
 const SERVERS_READ: usize = 3;
 
-/// With the final dot: 255 octets on the wire (RFC 1035, 2.3.4) less the root's own.
+/// With the final dot: 255 octets on the wire (RFC 1035, 2.3.4) minus the root's.
 const LONGEST_NAME: usize = 254;
 
-/// A kubelet writes some hundred bytes (at most 32 search domains, 2048 characters).
+/// Bytes. A kubelet writes some hundred (at most 32 search domains, 2048 characters).
 const RESOLV_CONF_LIMIT: u64 = 1 << 20;
 
-/// Block lists make hosts files of several megabytes.
+/// Bytes. Block lists make hosts files of several megabytes.
 const HOSTS_LIMIT: u64 = 16 << 20;
 
-/// What gethostname(2) gives, in our UTS namespace.
+/// The host name as of gethostname(2), in this process's UTS namespace.
 const HOST_NAME_FILE: &str = "/proc/sys/kernel/hostname";
 
 #[cfg(test)]
@@ -502,27 +529,27 @@ mod tests {
             (
                 "nameserver dns.example.com\nnameserver 10.0.0.2\n",
                 vec!["10.0.0.2:53"],
-                "/etc/resolv.conf:1: 'dns.example.com' is passed over: only an IPv4 or IPv6 address without a port is allowed",
+                "/etc/resolv.conf:1: 'dns.example.com' is ignored: only an IPv4 or IPv6 address without a port is allowed",
             ),
             (
                 "nameserver 10.0.0.2\nnameserver 10.0.0.3:53\n",
                 vec!["10.0.0.2:53"],
-                "/etc/resolv.conf:2: '10.0.0.3:53' is passed over: only an IPv4 or IPv6 address without a port is allowed",
+                "/etc/resolv.conf:2: '10.0.0.3:53' is ignored: only an IPv4 or IPv6 address without a port is allowed",
             ),
             (
                 "nameserver 10.0.0.1\nnameserver 10.0.0.2\nnameserver 10.0.0.3\nnameserver 10.0.0.4\n",
                 vec!["10.0.0.1:53", "10.0.0.2:53", "10.0.0.3:53"],
-                "/etc/resolv.conf:4: server 10.0.0.4 is not asked: at most 3 are allowed",
+                "/etc/resolv.conf:4: server 10.0.0.4 is not queried: at most 3 are allowed",
             ),
             (
                 "nameserver\nnameserver ::1 # local\n",
                 vec!["[::1]:53"],
-                "/etc/resolv.conf:1: 'nameserver' without an address is passed over",
+                "/etc/resolv.conf:1: 'nameserver' without an address is ignored",
             ),
             (
                 "nameserver 10.0.0.1\noptions no-aaaa\n",
                 vec!["10.0.0.1:53"],
-                "/etc/resolv.conf:2: 'no-aaaa' is unknown to Go's resolver: a Go program that is linked with libc leaves the lookup to libc then",
+                "/etc/resolv.conf:2: Go's resolver does not support 'no-aaaa': a Go program that is linked with libc then uses libc's resolver",
             ),
         ] {
             let config = parse(text);

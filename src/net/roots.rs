@@ -1,9 +1,8 @@
-//! The trusted roots in force: those a Go program on this machine would use, plus what the user
-//! names.
+//! The trusted roots in force: those that a Go program on this machine would use, plus those that the user names.
 //!
-//! RootsPlace and order are those of Go's crypto/x509 (root_unix.go, root_linux.go), because containerd
-//! is a Go program: one bundle, and every folder. A machine without any bundle is not an error
-//! here but an observation: it is one of the reasons why pulls fail.
+//! The paths and their order are those of Go's crypto/x509 (root_unix.go, root_linux.go), because containerd is a Go
+//! program: one bundle, and every folder. A machine without any bundle is an observation here, not an error: it is one
+//! of the reasons why pulls fail.
 
 use std::collections::BTreeSet;
 use std::ffi::OsString;
@@ -24,67 +23,93 @@ use crate::model::text;
 use crate::net::host_root::{self, shown};
 use crate::trust::{Certificate, Pool};
 
-/// Why a `--ca-file` can't be used. The user named it, so nothing is measured without it.
+/// Why a `--ca-file` can't be used. The user named it, so no check is made without it.
 #[derive(Debug, Error)]
 pub enum RootsError {
+    /// It can't be opened or read.
     #[error("can't read --ca-file {}: {source}; check the path and its permissions", path.display())]
-    Unreadable { path: PathBuf, source: io::Error },
+    Unreadable {
+        /// The file.
+        path: PathBuf,
+        /// What the operating system reports.
+        source: io::Error,
+    },
+    /// It has more than 16 MiB.
     #[error("--ca-file {} is larger than {} MiB; give a file of PEM certificates", path.display(), MAX_FILE >> 20)]
-    TooLarge { path: PathBuf },
+    TooLarge {
+        /// The file.
+        path: PathBuf,
+    },
+    /// It has no PEM block of a certificate.
     #[error(
-        "--ca-file {} holds no PEM certificate (-----BEGIN CERTIFICATE-----); \
+        "--ca-file {} contains no PEM certificate (-----BEGIN CERTIFICATE-----); \
          give the CA's certificate in PEM form", path.display()
     )]
-    Empty { path: PathBuf },
+    Empty {
+        /// The file.
+        path: PathBuf,
+    },
+    /// It is a certificate in binary form.
     #[error(
         "--ca-file {} is in DER form; convert it: \
          openssl x509 -inform der -in FILE -out ca.pem", path.display()
     )]
-    Der { path: PathBuf },
+    Der {
+        /// The file.
+        path: PathBuf,
+    },
+    /// A PEM block is damaged.
     #[error(
         "entry {entry} of --ca-file {} is not well-formed PEM: {reason}; \
          copy the certificate again, with its BEGIN and END lines", path.display()
     )]
     Pem {
+        /// The file.
         path: PathBuf,
         /// Counted from 1.
         entry: usize,
+        /// What is wrong with it.
         reason: String,
     },
+    /// A PEM block is not a certificate that Go can parse.
     #[error(
         "entry {entry} of --ca-file {} is not an X.509 certificate: {reason}; \
-         remove it, or replace it by the CA's certificate", path.display()
+         remove it, or replace it with the CA's certificate", path.display()
     )]
     Certificate {
+        /// The file.
         path: PathBuf,
         /// Counted from 1.
         entry: usize,
+        /// Why it can't be parsed.
         reason: String,
     },
 }
 
-/// The node's own roots, as they are mounted here.
+/// The node's own roots, at the path where they are mounted.
 #[derive(Clone, Copy, Debug)]
 pub struct NodeBundle<'a> {
     /// A PEM file, or a folder of them.
     pub path: &'a Path,
-    /// Where the node's `/` is mounted.
+    /// Where the node's `/` is mounted; `None` if links are resolved on this machine.
     pub root: Option<&'a Path>,
 }
 
 /// The roots in force.
 #[derive(Debug)]
 pub struct Loaded {
+    /// The trusted roots.
     pub store: Pool,
+    /// Their sources and problems, as evidence.
     pub roots: Roots,
-    /// Whether they are the node's, or why not; `None`: nobody has named those.
+    /// `Ok` if the node's roots are in use, otherwise why not; `None` if none were named.
     pub node: Option<Result<(), String>>,
-    /// The files of the bundle: the roots without `--ca-file`.
+    /// The files of the bundle: the roots without those of `--ca-file`.
     pub bundle: Vec<PathBuf>,
 }
 
 impl Loaded {
-    /// Files of the bundle were changed after the runtime had read them, in words.
+    /// Records messages about bundle files that changed after the runtime had read them.
     pub fn note_changed(&mut self, changed: Vec<String>, ca_files: &[PathBuf]) {
         if changed.is_empty() {
             return;
@@ -101,11 +126,11 @@ impl Loaded {
 /// Where a Go program looks for roots.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct RootsPlace {
-    /// The first that can be read is taken.
+    /// The first file that can be read is used.
     files: Vec<PathBuf>,
-    /// All are taken.
+    /// All folders are used.
     folders: Vec<PathBuf>,
-    /// Named by the environment: then their absence is a problem worth telling.
+    /// Whether the environment names them: then it is a problem if they do not exist.
     files_named: bool,
     folders_named: bool,
 }
@@ -117,8 +142,8 @@ impl Default for RootsPlace {
 }
 
 impl RootsPlace {
-    /// Go replaces its list of files by SSL_CERT_FILE, and that of folders by SSL_CERT_DIR, each for
-    /// itself. Empty is as good as unset.
+    /// The files and folders for an environment: SSL_CERT_FILE replaces Go's list of files, SSL_CERT_DIR its list of
+    /// folders, independently. An empty value counts as unset.
     pub fn of<T: Into<OsString>>(variable: impl Fn(&str) -> Option<T>) -> Self {
         let named = |name| {
             variable(name)
@@ -138,26 +163,26 @@ impl RootsPlace {
         }
     }
 
-    /// What the environment names: the file, or else the first folder.
+    /// The path that the environment names: the file, or else the first folder; `None` if it names neither.
     pub fn named(&self) -> Option<&Path> {
         let file = self.files.first().filter(|_| self.files_named);
         let folder = self.folders.first().filter(|_| self.folders_named);
         file.or(folder).map(PathBuf::as_path)
     }
 
-    /// The one file that is read.
+    /// The file that is read.
     fn bundle(&self) -> Option<&PathBuf> {
         let mut files = self.files.iter();
         files.find(|file| self.files_named || file.is_file())
     }
 }
 
-/// Loads the node's roots where they can be had, else those of this machine, where `places` has them; and every
-/// certificate of `ca_files`.
+/// Loads the node's roots if they can be read, otherwise those of this machine in `places`; and every certificate of
+/// `ca_files`.
 ///
 /// # Errors
-/// When one of `ca_files` can't be used. What is wrong with the machine's own bundle, or the node's, is
-/// recorded in `problems` instead.
+/// If one of `ca_files` can't be used. Problems with this machine's own bundle, or the node's, are recorded in
+/// `problems` instead.
 pub fn load(
     bundle: Option<NodeBundle<'_>>,
     places: &RootsPlace,
@@ -184,21 +209,21 @@ pub fn load(
     })
 }
 
-/// One file, or all files of a folder, with their links as the node means them.
+/// Reads one file, or all files of a folder; links are resolved as on the node.
 fn read_bundle(bundle: NodeBundle<'_>) -> Result<Read, String> {
     let resolve = |path: &Path| host_root::resolve(bundle.root, path).map_err(|e| e.to_string());
-    let place = resolve(bundle.path)?;
+    let resolved = resolve(bundle.path)?;
     let unreadable =
-        |error: io::Error| format!("{} can't be read: {}", shown(&place), error.kind());
+        |error: io::Error| format!("{} can't be read: {}", shown(&resolved), error.kind());
     let mut files = BTreeSet::new();
     let mut lost = Vec::new();
-    if place.is_dir() {
-        let entries = std::fs::read_dir(&place).map_err(unreadable)?;
+    if resolved.is_dir() {
+        let entries = std::fs::read_dir(&resolved).map_err(unreadable)?;
         for entry in entries.take(MAX_ENTRIES) {
             let path = entry.map_err(unreadable)?.path();
             match resolve(&path) {
                 Ok(file) if file.is_file() => {
-                    // The same one is there by name and by hash.
+                    // The same file is in the folder by name and by hash.
                     files.insert(file);
                 }
                 Ok(_) => {}
@@ -206,7 +231,7 @@ fn read_bundle(bundle: NodeBundle<'_>) -> Result<Read, String> {
             }
         }
     } else {
-        files.insert(place.clone());
+        files.insert(resolved.clone());
     }
     let source: Arc<str> = format!("the node's {}", shown(bundle.path)).into();
     let mut read = Read::default();
@@ -224,19 +249,22 @@ fn read_bundle(bundle: NodeBundle<'_>) -> Result<Read, String> {
         return Err(lost
             .into_iter()
             .next()
-            .unwrap_or_else(|| format!("{} holds no certificate", shown(&place))));
+            .unwrap_or_else(|| format!("{} contains no certificate", shown(&resolved))));
     }
-    let told = lost.iter().take(MAX_LISTED);
+    let listed = lost.iter().take(MAX_LISTED);
     read.roots
         .problems
-        .extend(told.map(|lost| text::printable(lost)));
+        .extend(listed.map(|lost| text::printable(lost)));
     read.roots.sources.push(source.to_string());
     read.files = files.into_iter().collect();
     Ok(read)
 }
 
-/// The same roots, and the certificates of `ca_files`: `ca` of hosts.toml. As Go's `AppendCertsFromPEM` has it, what is
-/// no certificate is passed over, as long as the file has one.
+/// Adds the certificates of `ca_files` (`ca` of hosts.toml) to the roots. As in Go's `AppendCertsFromPEM`, content that
+/// is not a certificate is ignored if the file has at least one certificate.
+///
+/// # Errors
+/// If a file can't be read, is too large, or has no certificate.
 pub fn extend(
     store: &Pool,
     roots: &Roots,
@@ -257,27 +285,27 @@ pub fn extend(
     Ok((store, roots))
 }
 
-/// What was found, before it is put into a pool.
+/// Certificates that were found, before they are added to a pool.
 #[derive(Debug, Default)]
 struct Read {
     roots: Roots,
-    /// Certificates, and the files or folders that they are from.
+    /// Certificates, and the files or folders that they were read from.
     found: Vec<Found>,
     /// The files of the bundle.
     files: Vec<PathBuf>,
 }
 
 impl Read {
-    /// Takes over what one place of the machine has.
-    fn note(&mut self, place: &Path, result: rustls_native_certs::CertificateResult) {
-        let place = shown(place);
+    /// Adds the result of one file or folder of this machine.
+    fn note(&mut self, path: &Path, result: rustls_native_certs::CertificateResult) {
+        let shown = shown(path);
         let problems = result.errors.iter().take(MAX_LISTED);
-        let problems = problems.map(|error| text::printable(&format!("{place}: {error}")));
+        let problems = problems.map(|error| text::printable(&format!("{shown}: {error}")));
         self.roots.problems.extend(problems);
         if !result.certs.is_empty() {
-            self.roots.sources.push(place.clone());
+            self.roots.sources.push(shown.clone());
         }
-        self.add(result.certs, &place.into());
+        self.add(result.certs, &shown.into());
     }
 
     fn add(&mut self, certificates: Vec<CertificateDer<'static>>, source: &Arc<str>) {
@@ -313,7 +341,7 @@ fn read_places(places: &RootsPlace) -> Read {
     read
 }
 
-/// What was found comes into a pool, with `ca_files`.
+/// Adds everything that was found to a pool, with `ca_files`.
 fn finish(read: Read, ca_files: &[PathBuf], now: Timestamp) -> Result<(Pool, Roots), RootsError> {
     let (mut roots, mut found) = (read.roots, read.found);
     for path in ca_files {
@@ -327,14 +355,14 @@ fn finish(read: Read, ca_files: &[PathBuf], now: Timestamp) -> Result<(Pool, Roo
         let known = pool.len();
         match pool.add(&der, &source) {
             Err(_) => unusable += 1,
-            // They stay: Go finds them, and refuses what leads to them.
+            // They stay: Go finds them, and rejects chains that end at them.
             Ok(()) if pool.len() > known => outdated.extend(outdated_name(&der, now)),
             Ok(()) => {}
         }
     }
     if unusable > 0 {
         roots.problems.push(format!(
-            "{unusable} certificates could not be read as roots"
+            "{unusable} certificates could not be parsed as roots"
         ));
     }
     if !outdated.is_empty() {
@@ -346,7 +374,8 @@ fn finish(read: Read, ca_files: &[PathBuf], now: Timestamp) -> Result<(Pool, Roo
             String::new()
         };
         roots.problems.push(format!(
-            "roots outside of their validity by the local clock, which trust nobody: {}{more}",
+            "roots that are expired or not yet valid by the local clock, so nothing is trusted through them: \
+             {}{more}",
             outdated.join("; ")
         ));
     }
@@ -363,7 +392,7 @@ fn read_file(path: &Path) -> Result<Vec<u8>, RootsError> {
     })
 }
 
-/// No certificate is in the file.
+/// The error for a file without certificates.
 fn nothing_in(path: &Path, content: &[u8]) -> RootsError {
     let path = path.to_owned();
     if X509Certificate::from_der(content).is_ok() {
@@ -398,20 +427,19 @@ fn read_ca_file(path: &Path) -> Result<Vec<Found>, RootsError> {
 }
 
 fn pem_reason(error: &pem::Error) -> String {
-    // The library's own words show lines of the file as lists of numbers.
+    // The library's own message shows lines of the file as lists of numbers.
     match error {
         pem::Error::MissingSectionEnd { .. } => "its END line is missing".to_owned(),
         pem::Error::IllegalSectionStart { line } => format!(
-            "the line {:?} begins no section",
+            "the line {:?} does not start a section",
             text::clean(&String::from_utf8_lossy(line), 60)
         ),
-        pem::Error::Base64Decode(_) => "what is between BEGIN and END is not base64".to_owned(),
+        pem::Error::Base64Decode(_) => "the text between BEGIN and END is not base64".to_owned(),
         other => text::printable(&other.to_string()),
     }
 }
 
-/// The name of a certificate that is not valid now, with the date; `None` when it is, or can't be
-/// read.
+/// The name of a certificate that is not valid now, with the date; `None` if it is valid, or can't be parsed.
 fn outdated_name(certificate: &CertificateDer<'_>, now: Timestamp) -> Option<String> {
     let (_, parsed) = X509Certificate::from_der(certificate).ok()?;
     let validity = parsed.validity();
@@ -429,7 +457,7 @@ fn outdated_name(certificate: &CertificateDer<'_>, now: Timestamp) -> Option<Str
     Some(text::printable(&text))
 }
 
-/// A root that the large programs trust (Mozilla's list): bundles have it whatever an owner added to them.
+/// A root that the major programs trust (Mozilla's list): bundles have it, whatever an owner has added.
 pub(super) fn is_public(der: &[u8]) -> bool {
     webpki_root_certs::TLS_SERVER_ROOT_CERTS
         .iter()
@@ -447,16 +475,16 @@ const BUNDLES: [&str; 6] = [
     "/etc/ssl/cert.pem",
 ];
 
-/// `certDirectories` of the same.
+/// `certDirectories` of the same source.
 const FOLDERS: [&str; 2] = ["/etc/ssl/certs", "/etc/pki/tls/certs"];
 
-/// Debian's folder has some 300.
+/// Debian's folder has about 300.
 const MAX_ENTRIES: usize = 5000;
 
-/// The bundles of the large distributions are 0.3 MB; this is a guard against `/dev/zero`.
+/// Bytes. The bundles of the major distributions are 0.3 MB; this is a guard against `/dev/zero`.
 const MAX_FILE: u64 = 16 << 20;
 
-/// Problems of one place, and roots of one list, that are shown.
+/// Bound for the problems of one source, and the roots of one list, that are shown.
 const MAX_LISTED: usize = 5;
 
 #[cfg(test)]
@@ -530,7 +558,7 @@ mod tests {
             assert_eq!(roots.problems.len(), problems, "{roots:?}");
             assert!(roots.sources[0].starts_with("the node's "), "{roots:?}");
         }
-        // Nobody names them: this image's.
+        // None are named: the image's own roots are used.
         let own = super::load(None, &places, &[], Timestamp::now()).unwrap();
         assert_eq!((own.node, own.store.len()), (None, 2));
     }
@@ -540,13 +568,13 @@ mod tests {
         let (root, places) = node();
         fs::write(root.path().join("empty.pem"), "no certificate\n").unwrap();
         for (path, host_root, part) in [
-            ("etc/gone.pem", true, "etc/gone.pem is not there"),
+            ("etc/gone.pem", true, "etc/gone.pem does not exist"),
             (
                 "etc/ssl/certs/gone.pem",
                 true,
                 "a link to /usr/share/gone.crt",
             ),
-            ("etc/ssl/bundle.crt", false, "in network.host_root"),
+            ("etc/ssl/bundle.crt", false, "set network.host_root"),
             ("empty.pem", true, "empty.pem"),
         ] {
             let path = root.path().join(path);

@@ -1,4 +1,5 @@
-//! What is spoken over: TCP, TLS on it, or TLS within TLS, where the proxy before a server has it too.
+//! The byte streams that connections use: TCP, TLS over TCP, or TLS within TLS if the proxy before a server uses TLS
+//! too.
 
 use std::fmt::Debug;
 
@@ -7,13 +8,13 @@ use tokio::net::TcpStream;
 
 use super::recorded_stream::RecordedStream;
 
-/// A secure stream over a connection whose bytes are counted.
+/// A TLS stream over a connection whose bytes are counted.
 pub type TlsStream = tokio_rustls::client::TlsStream<RecordedStream<Stream>>;
 
-/// Any of them.
+/// Any byte stream.
 pub type Stream = Box<dyn Duplex>;
 
-/// What reads and writes.
+/// Reads and writes bytes.
 pub trait Duplex: AsyncRead + AsyncWrite + Debug + Send + Sync + Unpin {}
 
 impl<T: AsyncRead + AsyncWrite + Debug + Send + Sync + Unpin> Duplex for T {}

@@ -1,5 +1,4 @@
-//! The connect phase: every address of a host is tried, and the connection that a Go client would
-//! have ended up with is kept.
+//! The connect phase: every address of a host is tried, and the connection that a Go client would have chosen is kept.
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
@@ -18,29 +17,30 @@ use crate::model::fault::{IcmpError, TcpFault};
 use crate::model::resolve::Family;
 use crate::model::step::Step;
 
-/// What came of the connect phase.
+/// The result of the connect phase.
 #[derive(Debug)]
 pub struct Dialed {
+    /// The attempts and their outcome, as evidence.
     pub connect: Connect,
-    /// The connection to go on with; there when the outcome is done.
+    /// The connection to use; `None` if the phase failed.
     pub stream: Option<TcpStream>,
 }
 
-/// Addresses of one family that are tried. Registries behind large CDNs publish eight and more of
-/// them; four tell a dead address from a dead network, and stay polite.
+/// Bound for the addresses of one family that are tried. Registries behind large CDNs publish eight and more; four are
+/// enough to distinguish a dead address from a dead network, and limit the load.
 pub const MAX_ADDRESSES_PER_FAMILY: usize = 4;
 
 /// RFC 8305 section 5 recommends 250 ms; Go's `net.Dialer` (FallbackDelay) waits 300 ms.
 const GO_FALLBACK_DELAY: Duration = Duration::from_millis(300);
 
-/// What containerd gives a whole dial (`dial_timeout` of hosts.toml).
+/// containerd's limit for a whole dial (`dial_timeout` of hosts.toml).
 const GO_DIAL_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// Go's dialer shares the time left among the addresses left, but gives none less than this.
+/// Go's dialer divides the time left among the addresses left, but gives each at least this.
 const GO_SHORTEST_SHARE: Duration = Duration::from_secs(2);
 
-/// A connection that has waited this long for the other attempts is opened anew: servers hang up
-/// on a client that connects and says nothing, and that must not look like a fault of theirs.
+/// A connection that has waited this long for the other attempts is opened again: servers close the connection of a
+/// client that sends nothing, and that must not look like a fault of the server.
 const STALE: Duration = Duration::from_secs(1);
 
 /// Tries every address once, all at the same time, each for at most `limit`.
@@ -48,8 +48,8 @@ pub async fn connect(addresses: &[IpAddr], port: u16, limit: Duration) -> Dialed
     connect_bounded(addresses, port, limit, None).await
 }
 
-/// The same with a bound on the size of segments in both directions: `TCP_MAXSEG`, set before
-/// connect, goes into the SYN as our MSS option and bounds what we send (tcp(7), RFC 9293 3.7.1).
+/// The same with a bound on the size of segments in both directions. `TCP_MAXSEG`, set before connect, becomes the MSS
+/// option of the SYN and limits what is sent (tcp(7), RFC 9293 3.7.1).
 pub async fn connect_bounded(
     addresses: &[IpAddr],
     port: u16,
@@ -65,14 +65,14 @@ pub async fn connect_bounded(
     let (attempts, mut streams): (Vec<Dial>, Vec<Option<Opened>>) = dials.unzip();
     let choice = go_choice(&attempts)
         .and_then(|(index, fallback)| Some((index, fallback, streams[index].take()?)));
-    // The others are of no more use; their servers should not wait for us.
+    // Close the others at once, so that their servers need not wait.
     drop(streams);
     let (outcome, stream) = if let Some((index, fallback, (stream, opened))) = choice {
         let chosen = &attempts[index];
         let took = chosen.outcome.took().unwrap_or_default();
         let to = chosen.to;
         let stream = if opened.elapsed() > STALE {
-            // A failure to connect again leaves us with the stale one, which may still serve.
+            // If connecting again fails, the stale connection is used, which may still work.
             dial(to, limit, max_segment)
                 .await
                 .1
@@ -123,7 +123,7 @@ fn bounded(addresses: &[IpAddr]) -> (Vec<IpAddr>, usize) {
     (tried, not_tried)
 }
 
-/// The stream, and when it came about.
+/// The stream, and when it was opened.
 type Opened = (TcpStream, Instant);
 
 async fn dial(to: SocketAddr, limit: Duration, max_segment: Option<u32>) -> (Dial, Option<Opened>) {
@@ -150,7 +150,7 @@ async fn open(
         Family::V6 => TcpSocket::new_v6(),
     }
     .map_err(at_start)?;
-    // Without it a refusal is still told by errno, only less precisely.
+    // Without this, errno still reports a refusal, but with less detail.
     if let Err(error) = kernel::keep_icmp_errors(&socket, family) {
         tracing::debug!(%error, %to, "the kernel does not keep ICMP errors");
     }
@@ -158,7 +158,7 @@ async fn open(
     if let Some(size) = max_segment {
         setsockopt(&socket, TcpMaxSeg, &size).map_err(|errno| at_start(errno.into()))?;
     }
-    // A second descriptor of the same socket: `connect` closes the first one when it fails.
+    // A second descriptor of the same socket: `connect` closes the first one if it fails.
     let queue: Option<OwnedFd> = socket.as_fd().try_clone_to_owned().ok();
     let icmp = || queue.as_ref().and_then(kernel::icmp_error);
 
@@ -176,7 +176,7 @@ async fn open(
         Ok(Err(error)) => {
             let icmp = icmp();
             Err(match (error.raw_os_error(), icmp) {
-                // Our own netfilter rejects what goes out, in the name of our own address.
+                // This machine's netfilter rejects outgoing packets, with the machine's own address as source.
                 (Some(errno), Some(icmp)) if is_own_reject(&icmp, to.ip()) => {
                     TcpFault::LocalPolicy { errno }
                 }
@@ -187,12 +187,11 @@ async fn open(
     }
 }
 
-/// Which of the dials a Go client would have gone on with, and what it would have waited before it
-/// began that one; `None` when all failed.
+/// The dial that a Go client would have used, and how long it would have waited before starting it; `None` if all
+/// failed.
 ///
-/// This is `net.Dialer.dialParallel`: the family of the first address is tried first, its
-/// addresses one after the other; the other family starts 300 ms later, or as soon as the first
-/// family has failed; whoever connects first wins.
+/// This is `net.Dialer.dialParallel`: the family of the first address is tried first, its addresses one after the
+/// other; the other family starts 300 ms later, or as soon as the first family has failed; the first connection wins.
 fn go_choice(dials: &[Dial]) -> Option<(usize, Option<Duration>)> {
     let first = Family::of(dials.first()?.to.ip());
     let (primaries, fallbacks): (Vec<usize>, Vec<usize>) =
@@ -218,7 +217,7 @@ fn go_choice(dials: &[Dial]) -> Option<(usize, Option<Duration>)> {
     }
 }
 
-/// How a family ended, in time since the dial as a whole began.
+/// The result of one family; times count from the start of the whole dial.
 #[derive(Clone, Copy)]
 enum Serial {
     Connected {
@@ -249,7 +248,7 @@ fn go_serial(dials: &[Dial], order: &[usize], start: Duration) -> Serial {
                     at: now + *took,
                 };
             }
-            // We gave up at our own limit; Go would have waited for its whole share.
+            // This dial stopped at its own limit; Go would have waited for its whole share.
             Step::Done { .. }
             | Step::Failed {
                 fault: TcpFault::Timeout,
@@ -263,11 +262,10 @@ fn go_serial(dials: &[Dial], order: &[usize], start: Duration) -> Serial {
     Serial::Failed { at: now }
 }
 
-/// The fault of an error of connect(2), and of the ICMP error that led to it if one was queued.
+/// The fault for an error of connect(2), and for the ICMP error that caused it if one was queued.
 ///
-/// Linux turns ICMP into errno (`icmp_err_convert`, `icmpv6_err_convert`): an administratively
-/// prohibited host looks like an unreachable one, or over IPv6 like a local denial, until the
-/// ICMP code is looked at.
+/// Linux converts ICMP into errno (`icmp_err_convert`, `icmpv6_err_convert`): an administratively prohibited host looks
+/// like an unreachable one, or over IPv6 like a local denial, unless the ICMP code is read.
 pub fn from_io(error: &io::Error, to: IpAddr, icmp: Option<IcmpError>) -> TcpFault {
     if let Some(icmp) = icmp.filter(IcmpError::is_prohibited) {
         return TcpFault::Prohibited { icmp };
@@ -279,8 +277,8 @@ pub fn from_io(error: &io::Error, to: IpAddr, icmp: Option<IcmpError>) -> TcpFau
         (Some(libc::EHOSTUNREACH), _) => TcpFault::HostUnreachable { icmp },
         (Some(libc::ENETUNREACH), _) => TcpFault::NetUnreachable { icmp },
         (Some(errno @ (libc::EPERM | libc::EACCES)), _) => TcpFault::LocalPolicy { errno },
-        // connect(2) over a route of type blackhole (fib_props in net/ipv4/fib_semantics.c;
-        // ip6_route_info_create). A link-local address without its scope gives EINVAL as well.
+        // connect(2) over a route of type blackhole (fib_props in net/ipv4/fib_semantics.c; ip6_route_info_create). A
+        // link-local address without its scope gives EINVAL as well.
         (Some(errno @ libc::EINVAL), _) if !is_link_local_v6(to) => TcpFault::LocalPolicy { errno },
         (Some(errno @ (libc::EADDRNOTAVAIL | libc::EAFNOSUPPORT)), _) => {
             TcpFault::NoLocalAddress { errno }
@@ -293,8 +291,9 @@ pub fn from_io(error: &io::Error, to: IpAddr, icmp: Option<IcmpError>) -> TcpFau
     }
 }
 
-/// Our own netfilter rejects what goes out in the name of our own address: as prohibited, or as a
-/// closed port. (A neighbour that does not answer is "host unreachable" by our own address too.)
+/// Whether this machine's netfilter rejected an outgoing packet, with the machine's own address as source: as
+/// prohibited, or as a closed port. (A neighbor that does not answer is also reported as "host unreachable" from an own
+/// address.)
 fn is_own_reject(icmp: &IcmpError, to: IpAddr) -> bool {
     let is_port = matches!((icmp.version, icmp.kind, icmp.code), (4, 3, 3) | (6, 1, 4));
     (is_port || icmp.is_prohibited()) && icmp.from.is_some_and(|from| from != to && is_own(from))
@@ -632,7 +631,7 @@ mod tests {
         assert_eq!(dialed.connect.outcome.took(), dials[0].outcome.took());
         let first = dials[0].outcome.done().unwrap().local;
         let stream = dialed.stream.unwrap();
-        assert_ne!(stream.local_addr().unwrap(), first, "opened anew");
+        assert_ne!(stream.local_addr().unwrap(), first, "opened again");
     }
 
     #[tokio::test]

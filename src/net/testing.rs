@@ -15,7 +15,7 @@ use tokio::net::{TcpListener, TcpStream};
 
 use crate::trust::{GoBuild, Pool};
 
-/// No wait of a test is longer; none that passes comes near.
+/// The longest wait of a test; those that pass take much less.
 pub(crate) const LONG: Duration = Duration::from_secs(10);
 
 /// Runs `serve` on the first connection to a new port of loopback.
@@ -61,7 +61,7 @@ pub(crate) fn builds() -> Vec<GoBuild> {
     [(19, 8), (24, 4), (27, 1)].map(build).to_vec()
 }
 
-/// Roots of which this is the only one.
+/// A pool with this root only.
 fn pool(root: &[u8]) -> Pool {
     let mut pool = Pool::default();
     pool.add(root, &"ca.pem".into()).unwrap();
@@ -112,7 +112,7 @@ impl Ca {
 }
 
 impl Leaf {
-    /// As of `openssl req -x509`: its own issuer, and marked as a CA.
+    /// As of `openssl req -x509`: self-issued, and marked as a CA.
     pub(crate) fn self_signed(names: &[&str], is_ca: IsCa) -> Self {
         let mut params = params(names, "self");
         params.is_ca = is_ca;
@@ -172,7 +172,7 @@ impl Leaf {
             .unwrap()
     }
 
-    /// A server that lets only those in who have a certificate of `ca`.
+    /// A server that accepts only clients with a certificate of `ca`.
     pub(crate) fn server_for_clients_of(&self, ca: &Ca) -> ServerConfig {
         let provider = Arc::new(default_provider());
         let mut roots = RootCertStore::empty();
@@ -190,7 +190,7 @@ impl Leaf {
     }
 }
 
-/// A server side that shakes hands and hands its stream over, when it gets there.
+/// The server side: makes the handshake, and then hands its stream over.
 pub(crate) async fn accept(
     stream: TcpStream,
     config: ServerConfig,

@@ -1,6 +1,6 @@
-//! The TLS phase: one handshake as containerd would make it, with the chain on record whatever the
-//! verdict. Verification is never off: a refused certificate is a result, also where containerd is
-//! told to go on with it.
+//! The TLS phase: one handshake as containerd would make it, with the server's chain recorded whatever the result.
+//! Verification is never disabled: a rejected certificate is a result, even if containerd is configured to continue
+//! with it.
 
 use std::io;
 use std::sync::Arc;
@@ -33,11 +33,12 @@ use crate::model::text::{hex, printable};
 use crate::model::units::Bytes;
 use crate::trust::{self, Certificate, GoBuild, Pool};
 
-/// What came of the TLS phase.
+/// The result of the TLS phase.
 #[derive(Debug)]
 pub struct Secured {
+    /// The handshake and the chain, as evidence.
     pub tls: Tls,
-    /// The stream to go on with; there when the outcome is done.
+    /// The stream to use; `None` if the phase failed.
     pub stream: Option<TlsStream>,
 }
 
@@ -46,21 +47,21 @@ pub struct Secured {
 pub struct TlsClient {
     provider: Arc<CryptoProvider>,
     pool: Arc<Pool>,
-    /// What of it the runtime has for certain, where its bundle was changed.
+    /// The roots that the runtime has for certain, if its bundle was changed; otherwise `None`.
     unchanged: Option<Arc<Pool>>,
-    /// Those whose rules the verdict on a certificate goes by.
+    /// The builds whose rules decide about certificates.
     pub builds: Arc<[GoBuild]>,
-    /// Go on with a certificate that was refused, and say so (`skip_verify` of hosts.toml): it is verified
-    /// all the same. Nothing secret may be sent then; [`Tls::unverified`] says so.
+    /// Continue with a rejected certificate, and record that (`skip_verify` of hosts.toml): verification still runs.
+    /// Nothing secret may be sent then; see [`Tls::unverified`].
     pub pardons: bool,
-    /// To be chosen from as Go does.
+    /// Client certificates; one is selected as Go does.
     pub client: Arc<ClientCertificates>,
-    /// ALPN, most preferred first.
+    /// ALPN protocols, most preferred first.
     protocols: &'static [&'static [u8]],
 }
 
 impl TlsClient {
-    /// Its verdicts are those of `builds`: where they differ, none.
+    /// A client with these roots. Its verdicts are those of `builds`: if they differ, the result is undecided.
     pub fn new(pool: Pool, builds: &[GoBuild]) -> Self {
         Self {
             provider: Arc::new(hello::provider()),
@@ -69,12 +70,12 @@ impl TlsClient {
             builds: builds.into(),
             pardons: false,
             client: Arc::default(),
-            // containerd's transport offers none.
+            // containerd's transport offers no ALPN.
             protocols: &[],
         }
     }
 
-    /// A client for handshakes over which nothing is sent: it goes on with any certificate.
+    /// A client for handshakes over which nothing is sent: it accepts any certificate.
     pub fn for_trials() -> Self {
         Self {
             pardons: true,
@@ -82,8 +83,8 @@ impl TlsClient {
         }
     }
 
-    /// The same client with a ClientHello that fills two packets, as Go's own client sends it by
-    /// default since 1.24: with a post-quantum share, and with ALPN.
+    /// The same client with a ClientHello that needs two packets, as Go's own client sends it by default since 1.24:
+    /// with a post-quantum share and ALPN.
     #[must_use]
     pub fn with_large_hello(self) -> Self {
         Self {
@@ -93,7 +94,7 @@ impl TlsClient {
         }
     }
 
-    /// The size of the TLS record that [`Self::handshake`] begins with.
+    /// The size of the first TLS record of [`Self::handshake`], in bytes; `None` if the host is not valid in TLS.
     pub fn hello_size(&self, host: &Host) -> Option<Bytes> {
         let config = Arc::new(self.config(host, &Presented::default()));
         let mut connection = ClientConnection::new(config, server_name(host)?).ok()?;
@@ -141,24 +142,24 @@ impl TlsClient {
         presented: &Presented,
     ) -> Result<(Session, TlsStream), Option<TlsFault>> {
         let name = server_name(host).ok_or_else(|| TlsFault::Other {
-            reason: printable(&format!("{host} is not a name that TLS can ask for")),
+            reason: printable(&format!("{host} is not a valid server name for TLS")),
         });
         let name = name.map_err(Some)?;
         let connector = TlsConnector::from(Arc::new(self.config(host, presented)));
         let (stream, record) = RecordedStream::new(stream);
         match timeout(limit, connector.connect(name, stream)).await {
             Ok(Ok(stream)) => Ok((session_of(stream.get_ref().1), stream)),
-            // The alert that says why has been written by then, as far as the socket took it.
-            Ok(Err(error)) => Err(self.failure(&error, &record.seen(), &presented.shown())),
+            // The alert with the reason has been sent by then, unless the socket blocked.
+            Ok(Err(error)) => Err(self.failure(&error, &record.recorded(), &presented.shown())),
             Err(_) => {
-                let seen = record.seen();
-                let received = Bytes(seen.received);
-                Err(not_tls(&seen.first).or(Some(TlsFault::Timeout { received })))
+                let recorded = record.recorded();
+                let received = Bytes(recorded.received);
+                Err(not_tls(&recorded.first).or(Some(TlsFault::Timeout { received })))
             }
         }
     }
 
-    /// By which to make one handshake with `host`; what it shows is put down in `presented`.
+    /// The configuration for one handshake with `host`; the chain is recorded in `presented`.
     pub(super) fn config(&self, host: &Host, presented: &Presented) -> ClientConfig {
         let verifier = Recorder {
             client: self.clone(),
@@ -172,24 +173,25 @@ impl TlsClient {
             .with_custom_certificate_verifier(Arc::new(verifier))
             .with_client_cert_resolver(self.client.clone());
         config.alpn_protocols = self.protocols.iter().map(|name| name.to_vec()).collect();
-        // A resumed session shows no chain; Go's client does not resume either unless told to.
+        // A resumed session shows no chain; Go's client does not resume by default either.
         config.resumption = Resumption::disabled();
         config
     }
 
-    /// A message of the handshake above 64 KiB, as of a chain of hundreds of certificates.
+    /// The fault for a handshake message above 64 KiB, such as a chain of hundreds of certificates.
     fn too_large(&self) -> TlsFault {
-        let reason = "the server sends certificates of more than 64 KiB".to_owned();
+        let reason = "the server sends more than 64 KiB of certificates".to_owned();
         if self.builds.iter().any(GoBuild::takes_large_chains) {
-            let reason =
-                format!("{reason}, which containerd's newer builds take and this program does not");
+            let reason = format!(
+                "{reason}, which containerd's newer builds accept but this program does not"
+            );
             TlsFault::Undecided { reason }
         } else {
             TlsFault::BadCertificate { reason }
         }
     }
 
-    /// Why a handshake by [`Self::config`] failed, where its bytes were not watched.
+    /// Why a handshake with [`Self::config`] failed, without a record of its bytes.
     pub(super) fn fault(&self, error: &io::Error, presented: &Presented) -> TlsFault {
         let shown = presented.shown();
         let other = self.failure(error, &Recorded::default(), &shown);
@@ -198,18 +200,19 @@ impl TlsClient {
             .unwrap_or_else(unexplained)
     }
 
-    /// The table from what the handshake ended with to its fault. `None`: we refused the certificate;
-    /// what is on record of it says why.
-    fn failure(&self, error: &io::Error, seen: &Recorded, shown: &Shown) -> Option<TlsFault> {
+    /// Maps the end of a handshake to its fault. `None`: this client rejected the certificate; the recorded chain shows
+    /// why.
+    fn failure(&self, error: &io::Error, recorded: &Recorded, shown: &Shown) -> Option<TlsFault> {
         let tls = error
             .get_ref()
             .and_then(|e| e.downcast_ref::<rustls::Error>());
         let reason = || printable(&error.to_string());
-        // Below 1.2, which ours does not speak, containerd does up to 1.6.8.
+        // Versions below 1.2, which this program does not support; containerd does up to 1.6.8.
         let is_too_old = |fault| {
             if self.builds.iter().any(GoBuild::offers_tls10) {
                 return TlsFault::Undecided {
-                    reason: "the server speaks no TLS above 1.1; containerd up to 1.6.8 does, later ones don't"
+                    reason: "the server supports no TLS version above 1.1; containerd up to 1.6.8 accepts that, \
+                             later releases do not"
                         .to_owned(),
                 };
             }
@@ -217,14 +220,14 @@ impl TlsClient {
         };
         match tls {
             Some(rustls::Error::InvalidCertificate(_)) if !shown.accepted => return None,
-            // The chain was fine, its owner's signature of the handshake was not.
+            // The chain was valid, but its owner's handshake signature was not.
             Some(rustls::Error::InvalidCertificate(error)) => {
                 return Some(match &shown.unchecked {
                     Some(reason) => TlsFault::Undecided {
                         reason: printable(reason),
                     },
                     None => TlsFault::BadCertificate {
-                        reason: printable(&format!("signature of the handshake: {error}")),
+                        reason: printable(&format!("handshake signature: {error}")),
                     },
                 });
             }
@@ -238,11 +241,11 @@ impl TlsClient {
             }
             _ => {}
         }
-        if let Some(fault) = not_tls(&seen.first) {
+        if let Some(fault) = not_tls(&recorded.first) {
             return Some(fault);
         }
-        let received = Bytes(seen.received);
-        Some(match (tls, &seen.end) {
+        let received = Bytes(recorded.received);
+        Some(match (tls, &recorded.end) {
             (Some(rustls::Error::PeerIncompatible(_)), _) => {
                 is_too_old(TlsFault::Incompatible { reason: reason() })
             }
@@ -256,7 +259,7 @@ impl TlsClient {
                 )),
                 _,
             ) => TlsFault::Incompatible {
-                reason: "the server answers with an extension that was not asked for (ALPN)"
+                reason: "the server's response has an extension that was not requested (ALPN)"
                     .to_owned(),
             },
             // Go may be less strict.
@@ -272,14 +275,14 @@ impl TlsClient {
     }
 }
 
-/// A refusal of rustls' own.
+/// The fault if rustls itself rejects a certificate.
 fn unexplained() -> TlsFault {
     TlsFault::Undecided {
-        reason: "the TLS library refused the certificate before it could be judged".to_owned(),
+        reason: "the TLS library rejected the certificate before it could be checked".to_owned(),
     }
 }
 
-/// SNI carries no trailing dot (RFC 6066 section 3), and certificates have none in their names.
+/// SNI has no trailing dot (RFC 6066 section 3), and certificates have none in their names.
 fn server_name(host: &Host) -> Option<ServerName<'static>> {
     match host {
         Host::Address(address) => Some(ServerName::from(*address)),
@@ -290,8 +293,8 @@ fn server_name(host: &Host) -> Option<ServerName<'static>> {
     }
 }
 
-/// What the first bytes of an answer say when they are no TLS record (RFC 8446 section 5.1: a
-/// content type of 20 to 24, then a version that begins with 3).
+/// The fault if the first bytes of a response are not a TLS record (RFC 8446 section 5.1: a content type of 20 to 24,
+/// then a version that begins with 3).
 fn not_tls(first: &[u8]) -> Option<TlsFault> {
     match first {
         [] | [20..=24] | [20..=24, 3, ..] => None,
@@ -302,7 +305,7 @@ fn not_tls(first: &[u8]) -> Option<TlsFault> {
     }
 }
 
-/// Number and name of an alert as RFC 8446 section 6 and the IANA registry have them.
+/// Number and name of an alert in RFC 8446 section 6 and the IANA registry.
 pub(super) fn alert_name(alert: rustls::AlertDescription) -> (u8, String) {
     let number = u8::from(alert);
     let name = match number {
@@ -350,7 +353,7 @@ fn session_of(connection: &ClientConnection) -> Session {
         .negotiated_cipher_suite()
         .and_then(|suite| suite.suite().as_str())
         .unwrap_or("unknown")
-        // rustls' own prefix; IANA's names begin with TLS_ in all versions.
+        // The prefix is rustls' own; IANA's names begin with TLS_ in all versions.
         .replacen("TLS13_", "TLS_", 1);
     Session {
         protocol,
@@ -362,7 +365,7 @@ fn session_of(connection: &ClientConnection) -> Session {
     }
 }
 
-// ---- certificates of our own --------------------------------------------------------------------
+// ---- client certificates ------------------------------------------------------------------------
 
 /// Client certificates, in the order of their configuration.
 #[derive(Debug, Default)]
@@ -371,16 +374,22 @@ pub struct ClientCertificates(Vec<Arc<CertifiedKey>>);
 /// Why a pair of certificate and key can't be used. Go fails the same way (`tls.X509KeyPair`).
 #[derive(Debug, thiserror::Error)]
 pub enum ClientCertificateError {
-    #[error("holds no PEM certificate")]
+    /// There is no certificate.
+    #[error("contains no PEM certificate")]
     NoCertificate,
-    #[error("holds no PEM private key")]
+    /// There is no private key.
+    #[error("contains no PEM private key")]
     NoKey,
-    #[error("has a key of a kind that is not supported, or one that is not the certificate's")]
+    /// The key's type is not supported, or the key does not belong to the certificate.
+    #[error("has a key of an unsupported type, or one that does not match the certificate")]
     BadKey,
 }
 
 impl ClientCertificates {
     /// Adds a pair in PEM form. `key` may be the same bytes as `certificate`.
+    ///
+    /// # Errors
+    /// If the certificate or key is missing, or they can't be used together.
     pub fn add(&mut self, certificate: &[u8], key: &[u8]) -> Result<(), ClientCertificateError> {
         let chain: Vec<_> = CertificateDer::pem_slice_iter(certificate)
             .collect::<Result<_, _>>()
@@ -397,7 +406,7 @@ impl ClientCertificates {
 }
 
 impl ResolvesClientCert for ClientCertificates {
-    /// The first whose chain leads to an authority that the server names (`SupportsCertificate`).
+    /// The first certificate whose chain leads to an authority that the server names (`SupportsCertificate`).
     fn resolve(
         &self,
         root_hint_subjects: &[&[u8]],
@@ -421,8 +430,7 @@ impl ResolvesClientCert for ClientCertificates {
 
 // ---- the verifier -------------------------------------------------------------------------------
 
-/// Writes down the chain and what Go makes of it; the signature of the handshake is checked by
-/// rustls, where it can.
+/// Records the chain and Go's verdict on it. rustls checks the handshake signature, as far as it can.
 #[derive(Debug)]
 struct Recorder {
     client: TlsClient,
@@ -431,8 +439,8 @@ struct Recorder {
 }
 
 impl Recorder {
-    /// A signature that rustls refuses is bad only where rustls checks what Go checks: not for RSA
-    /// keys below 2048 bits, nor for certificates that it can't read.
+    /// A signature that rustls rejects is bad only if rustls checks the same as Go: not for RSA keys below 2048 bits,
+    /// nor for certificates that it can't parse.
     fn checked(
         &self,
         result: Result<HandshakeSignatureValid, rustls::Error>,
@@ -450,11 +458,12 @@ impl Recorder {
         );
         match bits {
             Some(bits) if bits < 2048 => self.presented.leave_unchecked(format!(
-                "the server's RSA key has {bits} bits, and signatures by keys below 2048 can't be checked here"
+                "the server's RSA key has {bits} bits, and this program can't check signatures with keys \
+                 below 2048 bits"
             )),
             _ if is_bad => {}
             _ => self.presented.leave_unchecked(format!(
-                "the server's signature of the handshake can't be checked here: {error}"
+                "this program can't check the server's handshake signature: {error}"
             )),
         }
         result
@@ -543,7 +552,7 @@ mod tests {
             .await
     }
 
-    /// Shakes hands with a TLS server that does nothing after it.
+    /// Makes a handshake with a TLS server that does nothing afterwards.
     async fn with_server(roots: Pool, host: &str, config: rustls::ServerConfig) -> Secured {
         let at = peer(|stream| async move {
             let mut stream = testing::accept(stream, config).await;
@@ -555,14 +564,14 @@ mod tests {
         handshake(roots, host, at, LONG).await
     }
 
-    /// Reads something of the ClientHello, then does as told.
+    /// Reads a part of the ClientHello, then does what the test needs.
     async fn with_peer<F, Fut>(limit: Duration, serve: F) -> TlsFault
     where
         F: FnOnce(TcpStream) -> Fut + Send + 'static,
         Fut: Future<Output = ()> + Send,
     {
         let at = peer(|mut stream| async move {
-            // All of it: what is left unread would turn FIN into RST.
+            // All of it: unread data would turn FIN into RST.
             let mut header = [0; 5];
             stream.read_exact(&mut header).await.unwrap();
             let length = u16::from_be_bytes([header[3], header[4]]).into();
@@ -820,7 +829,7 @@ mod tests {
             "{:?}",
             secured.tls
         );
-        // Signed by a trusted CA, and marked as one itself: nothing to Go.
+        // Signed by a trusted CA, and marked as a CA itself, which Go ignores.
         let ca = Ca::new("Test CA");
         let marked = ca.leaf_with(&["registry.test"], |p| p.is_ca = is_ca());
         let secured = with_server(ca.roots(), "registry.test", marked.server(&[])).await;

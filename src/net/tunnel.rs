@@ -1,5 +1,5 @@
-//! The way through an HTTP proxy: `CONNECT` (RFC 9110, 9.3.6), after which the connection is the
-//! server's; and for plain http, which answers are the proxy's own.
+//! Connections through an HTTP proxy: `CONNECT` (RFC 9110, 9.3.6), after which the connection is the server's; and for
+//! plain http, which responses are the proxy's own.
 
 use std::time::Duration;
 
@@ -19,21 +19,24 @@ use crate::model::fault::{HttpFault, ProxyFault};
 use crate::model::proxy::Tunnel;
 use crate::model::text::clean;
 
-/// Asks the proxy at the other end of `stream` for a way to `to`, and waits for its word for at
-/// most `limit`. The name is resolved over there.
+/// Requests a tunnel to `to` from the proxy at the other end of `stream`, and waits at most `limit` for the response.
+/// The proxy resolves the name.
+///
+/// # Errors
+/// If the proxy rejects the tunnel, its response is not valid HTTP, or `limit` passes.
 pub async fn open(
     stream: Stream,
     to: &Endpoint,
     authorization: Option<HeaderValue>,
     limit: Duration,
 ) -> Result<(Tunnel, Stream), ProxyFault> {
-    match timeout(limit, ask(stream, to, authorization)).await {
+    match timeout(limit, request_tunnel(stream, to, authorization)).await {
         Ok(result) => result,
         Err(_) => Err(http(HttpFault::Timeout)),
     }
 }
 
-async fn ask(
+async fn request_tunnel(
     stream: Stream,
     to: &Endpoint,
     authorization: Option<HeaderValue>,
@@ -50,7 +53,7 @@ async fn ask(
         .header(USER_AGENT, AGENT)
         .body(Empty::<Bytes>::new())
         .map_err(|_| {
-            let reason = format!("{target} can't be asked of a proxy");
+            let reason = format!("{target} can't be requested from a proxy");
             http(HttpFault::Other { reason })
         })?;
     if let Some(value) = authorization {
@@ -61,7 +64,7 @@ async fn ask(
         .handshake(TokioIo::new(stream))
         .await
         .map_err(failed)?;
-    // Ends by itself: with the stream handed over, or with the last of its users.
+    // The task ends by itself: with the stream handed over, or with the last of its users.
     tokio::spawn(connection.with_upgrades());
     let response = sender.send_request(request).await.map_err(failed)?;
     let status = response.status();
@@ -77,12 +80,13 @@ async fn ask(
     }
     let upgraded = hyper::upgrade::on(response).await.map_err(failed)?;
     let parts = upgraded.downcast::<TokioIo<Stream>>().map_err(|_| {
-        let reason = "the connection was not given back".to_owned();
+        let reason = "the connection could not be taken over after CONNECT".to_owned();
         http(HttpFault::Other { reason })
     })?;
     if !parts.read_buf.is_empty() {
-        // A server of TLS says nothing before it is spoken to.
-        let reason = "bytes came behind the proxy's answer, before anything was asked".to_owned();
+        // A TLS server sends nothing before the client does.
+        let reason =
+            "bytes followed the proxy's response before anything was sent to the server".to_owned();
         return Err(http(HttpFault::Malformed { reason }));
     }
     let tunnel = Tunnel {
@@ -92,9 +96,9 @@ async fn ask(
     Ok((tunnel, parts.io.into_inner()))
 }
 
-/// Whether an answer to a request of plain http that went by a proxy is the proxy's own, and not the
-/// server's: squid marks its errors, tinyproxy names itself on its, and 407 is a proxy's status
-/// (RFC 9110, 15.5.8).
+/// Whether a response to a plain http request through a proxy is the proxy's own, not the server's: squid marks its
+/// errors, tinyproxy names itself in its responses, and 407 is a proxy's status (RFC 9110, 15.5.8). `None` if it is the
+/// server's.
 pub fn refusal(status: StatusCode, headers: &HeaderMap) -> Option<ProxyFault> {
     let squid = squid_error(headers);
     let is_tinyproxy = headers
@@ -136,7 +140,7 @@ mod tests {
             (407, ("server", "corp"), true),
             (403, ("server", "nginx"), false),
             (404, ("via", "1.1 proxy (squid/5.7)"), false),
-            // Passed on by a proxy that leaves its mark on what is good.
+            // Forwarded by a proxy that adds its header to successful responses.
             (200, ("server", "tinyproxy/1.11.1"), false),
         ] {
             let mut headers = HeaderMap::new();

@@ -1,5 +1,5 @@
-//! The exchange of a credential, or of none, for a token, as containerd makes it: the OAuth2 form
-//! first where there is a credential, `GET` where the service does not know that form.
+//! Exchanges a credential, or none, for a token, as containerd does: the OAuth2 form first if there is a credential,
+//! then `GET` if the service does not support that form.
 
 use std::time::Duration;
 
@@ -23,8 +23,8 @@ use crate::registry::token::{self, Form};
 pub(super) struct Issued {
     pub authorization: HeaderValue,
     pub grant: Grant,
-    /// `expires_in` of the answer.
-    pub lasts: Option<Duration>,
+    /// `expires_in` of the response.
+    pub expires_in: Option<Duration>,
 }
 
 /// One request to a token service.
@@ -44,10 +44,10 @@ pub(super) struct TokenClient<'a> {
 }
 
 impl TokenClient<'_> {
-    /// Asks the token service of a challenge.
+    /// Requests a token from the service named in a challenge.
     ///
     /// # Errors
-    /// When there is no token, or no request for one could be made.
+    /// If there is no token, or no request could be sent.
     pub(super) async fn fetch_token(
         mut self,
         lines: &mut Connections<'_>,
@@ -55,7 +55,7 @@ impl TokenClient<'_> {
         bearer: &Bearer,
     ) -> Result<Issued, Stop> {
         let line = self.open_realm(lines, registry, &bearer.realm).await?;
-        // Neither the credential nor the token it gives may go where anybody may listen.
+        // Neither the credential nor its token may be sent over a connection that can be intercepted.
         let is_exposed = lines.is_unverified(line) || lines.is_unverified(registry);
         if self.credential.is_some() && is_exposed {
             return Err(Stop::Token(TokenFault::Unverified));
@@ -63,7 +63,7 @@ impl TokenClient<'_> {
         self.exchange(lines, line, bearer).await
     }
 
-    /// Connects to a token service, or to where it redirects.
+    /// Connects to a token service, or to the target of its redirect.
     async fn open_realm(
         &self,
         lines: &mut Connections<'_>,
@@ -72,7 +72,7 @@ impl TokenClient<'_> {
     ) -> Result<ConnectionId, Stop> {
         let Some(realm) = Endpoint::of(url) else {
             return Err(Stop::Token(TokenFault::BadChallenge {
-                reason: "the realm is no http or https URL".to_owned(),
+                reason: "the realm is not an http or https URL".to_owned(),
             }));
         };
         let untrusted = |reason: Distrust| {
@@ -83,7 +83,7 @@ impl TokenClient<'_> {
         };
         match challenge::distrust(url, lines.endpoint(from)) {
             None => {}
-            // Without a credential there is nothing to be read on the way.
+            // Without a credential, nothing secret can be intercepted.
             Some(Distrust::PlainHttp) if self.credential.is_none() => {}
             Some(reason) => return Err(untrusted(reason)),
         }
@@ -104,13 +104,13 @@ impl TokenClient<'_> {
         let credential = self.credential;
         if let Some(credential) = credential {
             let body = token::post_body(bearer, &scopes, credential);
-            let ask = TokenRequest {
+            let token_request = TokenRequest {
                 method: Method::POST,
                 body: Body::copy_from_slice(body.expose().as_bytes()),
                 authorization: None,
                 url: bearer.realm.clone(),
             };
-            let answer = self.send(lines, line, ask).await?;
+            let answer = self.send(lines, line, token_request).await?;
             if is_read(answer.status) {
                 return self.read(lines, &answer, Form::Post);
             }
@@ -122,13 +122,13 @@ impl TokenClient<'_> {
         let basic = credential
             .and_then(token::token_authorization)
             .and_then(|secret| secret.header());
-        let ask = TokenRequest {
+        let token_request = TokenRequest {
             method: Method::GET,
             body: Body::new(),
             authorization: basic,
             url: token::get_url(bearer, &scopes),
         };
-        let answer = self.send(lines, line, ask).await?;
+        let answer = self.send(lines, line, token_request).await?;
         if is_read(answer.status) {
             return self.read(lines, &answer, Form::Get);
         }
@@ -142,39 +142,44 @@ impl TokenClient<'_> {
         form: Form,
     ) -> Result<Issued, Stop> {
         let read = token::read(&answer.body, form, self.repository, &lines.scrub);
-        let (secret, grant, lasts) = read.map_err(Stop::Token)?;
+        let (secret, grant, expires_in) = read.map_err(Stop::Token)?;
         lines.scrub.hide(&secret);
         let authorization = token::bearer_authorization(&secret).header();
         Ok(Issued {
             authorization: authorization.ok_or_else(|| {
-                let reason = "the token holds characters that no header may hold";
+                let reason = "the token has characters that are not allowed in a header";
                 http_stop(HttpFault::malformed(reason))
             })?,
             grant,
-            lasts: lasts.map(Duration::from_secs),
+            expires_in: expires_in.map(Duration::from_secs),
         })
     }
 
-    /// One request, with the redirects that Go's client follows: of a `POST` it makes a `GET` after
-    /// 301 to 303, and leaves the form behind.
+    /// Sends one request, and follows redirects like Go's client: after 301 to 303, a `POST` becomes a `GET` without
+    /// the form.
     async fn send(
         &mut self,
         lines: &mut Connections<'_>,
         mut line: ConnectionId,
-        mut ask: TokenRequest,
+        mut token_request: TokenRequest,
     ) -> Result<Answer, Stop> {
-        let mut sensitive = Sensitive::new(&ask.url);
-        let begun = ask.method.to_string();
-        let authenticated = ask.method == Method::POST || ask.authorization.is_some();
+        let mut sensitive = Sensitive::new(&token_request.url);
+        let first_method = token_request.method.to_string();
+        let authenticated =
+            token_request.method == Method::POST || token_request.authorization.is_some();
         let mut took = Duration::ZERO;
         for _ in 0..MAX_REQUESTS {
-            let mut request = lines.request(line, ask.method.clone(), target(&ask.url));
-            if ask.method == Method::POST {
+            let mut request = lines.request(
+                line,
+                token_request.method.clone(),
+                target(&token_request.url),
+            );
+            if token_request.method == Method::POST {
                 let form = HeaderValue::from_static(token::FORM_TYPE);
                 request.headers_mut().insert(header::CONTENT_TYPE, form);
-                *request.body_mut() = ask.body.clone();
+                *request.body_mut() = token_request.body.clone();
             }
-            if let Some(value) = &ask.authorization {
+            if let Some(value) = &token_request.authorization {
                 request
                     .headers_mut()
                     .insert(header::AUTHORIZATION, value.clone());
@@ -185,7 +190,7 @@ impl TokenClient<'_> {
             took += exchange.took;
             let mut note = |outcome| {
                 self.exchanges.push(TokenExchange {
-                    method: begun.clone(),
+                    method: first_method.clone(),
                     authenticated,
                     outcome,
                 });
@@ -197,7 +202,12 @@ impl TokenClient<'_> {
                     return Err(http_stop(fault));
                 }
             };
-            let next = redirects::next(&ask.method, answer.status, &answer.headers, &ask.url);
+            let next = redirects::next(
+                &token_request.method,
+                answer.status,
+                &answer.headers,
+                &token_request.url,
+            );
             let value = answer.status.as_u16();
             let Some(next) = next else {
                 note(Step::Done { value, took });
@@ -207,16 +217,16 @@ impl TokenClient<'_> {
             note(Step::from_result(Ok(value), exchange.took));
             trace::hide_query(&next.url, &mut lines.scrub);
             line = self.open_realm(lines, line, &next.url).await?;
-            let keeps = sensitive.goes_along(&next.url, true);
-            sensitive.went(&next.url);
-            ask.authorization = ask.authorization.filter(|_| keeps);
-            (ask.url, ask.method) = (next.url, next.method);
+            let keeps = sensitive.is_sent_to(&next.url, true);
+            sensitive.followed(&next.url);
+            token_request.authorization = token_request.authorization.filter(|_| keeps);
+            (token_request.url, token_request.method) = (next.url, next.method);
         }
         Err(http_stop(redirects::TOO_MANY))
     }
 }
 
-/// containerd reads the body of every answer below 400.
+/// containerd reads the body of every response below 400.
 fn is_read(status: StatusCode) -> bool {
     (200..400).contains(&status.as_u16())
 }
@@ -225,9 +235,8 @@ fn http_stop(fault: HttpFault) -> Stop {
     Stop::Token(TokenFault::Http { fault })
 }
 
-/// A refusal of the token service. 401 is its answer to the credential, and so is 400 or 403 where it
-/// answers as a program; a page with that status comes from something before it, and nobody has
-/// looked at the credential.
+/// The fault for a rejection by the token service. 401 is its answer to the credential, and so is 400 or 403 if the
+/// body is not a page. A page with that status is from a server in front of it, and the credential was not checked.
 fn refusal(answer: &Answer, lines: &Connections<'_>) -> Stop {
     let fault = answer.status_fault(&lines.scrub);
     let is_page = answer.body.trim_ascii_start().starts_with(b"<");
@@ -238,23 +247,23 @@ fn refusal(answer: &Answer, lines: &Connections<'_>) -> Stop {
     })
 }
 
-/// `Authorization` for a registry that asks for Basic.
+/// `Authorization` for a registry that requires Basic.
 pub(super) fn basic_of(credential: &Credential) -> Option<HeaderValue> {
     token::registry_authorization(credential)?.header()
 }
 
-/// Why there is no answer.
+/// Why there is no response.
 #[derive(Clone, Debug)]
 pub(super) enum Stop {
     Http(HttpFault),
-    /// No token.
+    /// There is no token.
     Token(TokenFault),
-    /// The token service can't be reached; its leg says why.
+    /// The token service can't be reached; its leg has the reason.
     Realm(Phase),
 }
 
 impl Stop {
-    /// As the fault of the request that it stopped.
+    /// The fault of the request that could not be completed.
     pub(super) fn into_fault(self, credential: Option<&Credential>) -> HttpFault {
         match self {
             Self::Http(fault) => fault,

@@ -1,4 +1,4 @@
-//! What is asked of a walk: one image, with which credentials, and how much may be spent on it.
+//! The input of a check: one image, the credentials for it, and the limits.
 
 use std::net::IpAddr;
 use std::num::NonZeroU64;
@@ -21,46 +21,50 @@ use crate::pull_secret::keyring::Keyring;
 /// One image to check.
 #[derive(Clone, Debug)]
 pub struct Check {
+    /// The image.
     pub reference: Reference,
+    /// The platform whose image is selected from an index.
     pub platform: Platform,
-    /// Who wants it, as far as known.
+    /// The pods that use the image, as far as known.
     pub pods: Vec<PodUse>,
-    /// Secrets of the cluster that whoever asked has named.
+    /// Secrets of the cluster that the user named.
     pub asked_secrets: Vec<RequestedSecret>,
+    /// All known credentials.
     pub keyring: Arc<Keyring>,
-    /// The container runtime of the node, where it is known.
+    /// The container runtime of the node; `None` if unknown.
     pub runtime: Option<Runtime>,
-    /// Its kubelet, where it is known.
+    /// The node's kubelet; `None` if unknown.
     pub kubelet: Option<KubeletVersion>,
-    /// Talk plain http to the registry (hosts.toml `server = "http://…"`).
+    /// Use plain http for the registry (hosts.toml `server = "http://…"`).
     pub plain_http: bool,
-    /// Walk again without the proxy, where there is one.
+    /// Repeat the check without the proxy, if there is one.
     pub compare_direct: bool,
+    /// Optional parts and limits.
     pub effort: Effort,
 }
 
-/// How much is done beyond what tells whether a pull would succeed, and what is left out.
+/// What a check does beyond predicting whether a pull would succeed, and what it omits.
 #[derive(Clone, Debug)]
 pub struct Effort {
-    /// Ask for the routers on the way to each leg (`--hops`).
+    /// Trace the routers on the path to each leg (`--hops`).
     pub hops: bool,
-    /// The transfer test, and what it may spend; `None`: none.
+    /// The transfer test and its limits; `None`: no test.
     pub transfer: Option<Budget>,
-    /// The first bytes of a layer that are asked for.
+    /// How many of a layer's first bytes are requested.
     pub layer_bytes: NonZeroU64,
-    /// Ask for nothing that may count against a rate limit: no manifest is fetched that is not known.
+    /// Send no request that may count against a rate limit: a manifest is not downloaded unless it is known already.
     pub only_free: bool,
-    /// Ask the host behind a mirror that serves, once, what it would answer.
+    /// If a mirror serves the image, also query the host behind it, once.
     pub asks_behind: bool,
-    /// Credentials that are not to be tried now, with what came of it when they were.
+    /// Credentials in their cooldown, which are not tried now, with the result of their last attempt.
     pub rested: Vec<Attempt>,
 }
 
 impl Effort {
-    /// Of a layer, more than one packet holds, since a path may let small ones through only.
+    /// More than one packet of a layer, since a path may pass only small packets.
     const LAYER_BYTES: NonZeroU64 = NonZeroU64::new(4096).expect("not zero");
 
-    /// The same for a walk that is made once more.
+    /// The same for a repeated check.
     pub(super) fn without_extras(&self) -> Self {
         Self {
             hops: false,
@@ -85,7 +89,7 @@ impl Default for Effort {
 }
 
 impl Check {
-    /// The image's own registry, as one that no `hosts.toml` speaks of.
+    /// The image's own registry, as it is used without any `hosts.toml`.
     pub(super) fn host(&self) -> RegistryHost {
         let (host, port) = self.reference.host();
         let scheme = if self.plain_http {
@@ -104,20 +108,25 @@ impl Check {
 /// `--resolve HOST:PORT:ADDR`.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Override {
+    /// The host name, as in the URL.
     pub host: String,
+    /// The port, as in the URL.
     pub port: u16,
+    /// The address to connect to.
     pub address: IpAddr,
 }
 
-/// How much a test may spend.
+/// The limits of a transfer test.
 #[derive(Clone, Debug)]
 pub struct Budget {
-    /// All layers, whatever that takes; else the first that ends it.
+    /// Read all layers, whatever that takes; otherwise the first limit ends the test.
     pub full: bool,
+    /// The maximum number of bytes.
     pub max_bytes: Bytes,
+    /// The maximum duration.
     pub max_duration: Duration,
-    /// How long the pull may take; nothing of the test depends on it.
+    /// How long the pull may take; it has no effect on the test itself.
     pub expected_within: Option<Duration>,
-    /// A large file on another network, to compare with. No credential goes there.
+    /// A large file on another network, for comparison. No credential is sent there.
     pub control: Option<Url>,
 }

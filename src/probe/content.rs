@@ -1,6 +1,5 @@
-//! The body of content as containerd reads it: from the first host that answers, taken up again where
-//! it ends early, decoded, and compared with its descriptor (`fetcher.go`, `httpreadseeker.go`,
-//! `content/helpers.go`).
+//! Reads the body of content as containerd does: from the first host that answers, resumed if it ends early, decoded,
+//! and compared with its descriptor (`fetcher.go`, `httpreadseeker.go`, `content/helpers.go`).
 
 use std::io::{Read, Write};
 use std::time::{Duration, Instant};
@@ -21,53 +20,53 @@ use crate::redact::Scrubber;
 use crate::registry::error;
 use crate::registry::manifest::Descriptor;
 
-/// A body that ends early is taken up again so often without a byte of progress.
+/// How often in a row a body that ends early is resumed without a byte of progress.
 const MAX_RETRIES: usize = 3;
-/// A body that ends early is taken up again so often in all; containerd has no such bound.
+/// How often in total a body that ends early is resumed; containerd has no such bound.
 const MAX_RESUMED: usize = 32;
 
-/// How much of content is wanted.
+/// How much of content is read.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum ReadExtent {
-    /// To its end, where that is within the bound.
+    /// To its end, within a bound.
     Whole { max: u64 },
-    /// The same of a layer, which is left where it comes slowly: slow is no fault.
+    /// The same for a layer, but reading stops if it is slow: slow is not a fault.
     Small { max: u64 },
-    /// The beginning only.
+    /// Only the beginning.
     First { bytes: u64 },
 }
 
-/// Content on its way.
+/// Content while it is read.
 pub(super) struct Reader {
     digest: String,
     size: i64,
     extent: ReadExtent,
     hash: Context,
     keep: BytesMut,
-    /// The first bytes, to know a page by.
+    /// The first bytes, to recognize an HTML page.
     start: Vec<u8>,
     got: u64,
     retries: usize,
     resumed: usize,
     is_text: bool,
-    /// `Content-Encoding`, where there was one.
+    /// `Content-Encoding`, if there was one.
     coding: Option<String>,
-    /// It came too slowly to be read to its end; slow is no fault.
+    /// Reading stopped early because the content was too slow, which is not a fault.
     left: bool,
 }
 
-/// What reading one body came to.
+/// The result of reading one body.
 #[derive(Debug)]
 pub(super) enum Part {
-    /// All that was wanted is there.
+    /// Everything that was requested has arrived.
     Done,
-    /// It ended early: to be asked for again from [`Reader::offset`].
+    /// It ended early: request the rest from [`Reader::offset`].
     EndedEarly {
         want: Option<Bytes>,
     },
     Failed(HttpFault),
-    /// Of no use, seen before the first byte that is wanted: containerd asks the next host. It is not encoded as it
-    /// says (containerd 2), or an answer to a request for a part ends before that part.
+    /// Unusable, as detected before the first byte that is needed: containerd tries the next host. Either it is not
+    /// encoded as its header states (containerd 2), or a response to a request for a part ends before that part.
     NextHost(HttpFault),
 }
 
@@ -89,12 +88,12 @@ impl Reader {
         }
     }
 
-    /// Where the next request is to begin.
+    /// The offset of the next request.
     pub(super) fn offset(&self) -> u64 {
         self.got
     }
 
-    /// As much as is wanted of content that is read in part, or as much as will be read.
+    /// Whether the requested part, or as much as will be read, has arrived.
     fn is_enough(&self) -> bool {
         self.left || matches!(self.extent, ReadExtent::First { bytes } if self.got >= bytes)
     }
@@ -103,7 +102,7 @@ impl Reader {
     pub(super) async fn read(
         &mut self,
         got: &mut ResponseHead,
-        undoes: bool,
+        decodes: bool,
         wait: Duration,
     ) -> Part {
         let headers = got.headers().clone();
@@ -113,7 +112,7 @@ impl Reader {
             self.coding = Some(printable(coding));
         }
         let was = self.got;
-        let mut decoder = match Decoder::of(&headers, undoes, was > 0) {
+        let mut decoder = match Decoder::of(&headers, decodes, was > 0) {
             Ok(decoder) => decoder,
             Err(fault @ HttpFault::Encoding { .. }) => return Part::NextHost(fault),
             Err(fault) => return Part::Failed(fault),
@@ -126,15 +125,15 @@ impl Reader {
         let part = self
             .read_body(&mut got.pending.response, &mut decoder, skip, wait)
             .await;
-        // A header that is none is found out before anything is read.
+        // A missing header is detected before anything else is read.
         if let Part::Failed(fault @ HttpFault::NotEncoded { .. }) = &part
-            && undoes
+            && decodes
             && decoder.lacks_header()
         {
             return Part::NextHost(fault.clone());
         }
         if let Part::EndedEarly { .. } = part {
-            // Where all of it is there, containerd finds that out and is content.
+            // If all of it has arrived, containerd detects that and accepts the content.
             if u64::try_from(self.size).is_ok_and(|size| self.got >= size) {
                 return Part::Done;
             }
@@ -144,12 +143,12 @@ impl Reader {
         part
     }
 
-    /// It was taken up again too often without progress.
+    /// Whether it was resumed too often without progress.
     pub(super) fn gives_up(&self) -> bool {
         self.retries > MAX_RETRIES
     }
 
-    /// It was taken up again so often that what a pull would come to is left open.
+    /// The fault if it was resumed so often that the result of a pull is undecided.
     pub(super) fn over_limit(&self) -> Option<HttpFault> {
         (self.resumed > MAX_RESUMED).then_some(HttpFault::ResumedTooOften {
             limit: MAX_RESUMED,
@@ -166,7 +165,8 @@ impl Reader {
     ) -> Part {
         let mut raw = 0u64;
         let too_short = || {
-            let reason = "the whole came for a part, and ended before it";
+            let reason =
+                "the server sent the whole content instead of a part, and ended before that part";
             Part::NextHost(HttpFault::malformed(reason))
         };
         let whole = match self.extent {
@@ -202,7 +202,7 @@ impl Reader {
                 Ok(None) => {
                     return match decoder.finish().and_then(|data| self.take(&data)) {
                         Ok(()) => Part::Done,
-                        // Cut short under its coding; as below.
+                        // Cut off within its encoding; as below.
                         Err(HttpFault::NotEncoded { encoding }) if decoder.has_begun() => {
                             Part::Failed(HttpFault::EncodingUnread { encoding })
                         }
@@ -210,7 +210,7 @@ impl Reader {
                     };
                 }
                 Err(HttpFault::Truncated { .. }) if decoder.is_coded() => {
-                    // Where containerd takes it up again hangs on how much was undone.
+                    // Whether containerd resumes it depends on how much was decoded.
                     return Part::Failed(HttpFault::EncodingUnread {
                         encoding: decoder.coding().to_owned(),
                     });
@@ -237,10 +237,10 @@ impl Reader {
         Ok(())
     }
 
-    /// Compares what came with the descriptor.
+    /// Compares the content with its descriptor.
     ///
     /// # Errors
-    /// When it is something else.
+    /// If it differs.
     pub(super) fn conclude(self, scrub: &Scrubber) -> Result<(ContentRead, Body), HttpFault> {
         let mut read = ContentRead {
             bytes: Bytes(self.got),
@@ -248,7 +248,7 @@ impl Reader {
             resumed: self.resumed,
         };
         let size = u64::try_from(self.size).ok();
-        // More of it was on its way.
+        // More of it would have followed.
         if self.is_enough() && size.is_none_or(|size| self.got < size) {
             return if self.looks_like_a_page() {
                 Err(self.page(scrub))
@@ -290,7 +290,7 @@ impl Reader {
     }
 }
 
-/// As much of content as the title of a page stands in.
+/// Bytes of content that are kept to find the title of a page.
 const START: usize = 16 << 10;
 
 fn is_page_type(headers: &HeaderMap) -> bool {
@@ -302,8 +302,7 @@ fn is_page_type(headers: &HeaderMap) -> bool {
     })
 }
 
-/// `Accept-Encoding` of a request for content: containerd 2's own, or what Go adds by itself where no
-/// part is asked for.
+/// `Accept-Encoding` of a request for content: containerd 2's own, or Go's default if no part is requested.
 pub(super) fn accept_encoding(decodes: bool, is_part: bool) -> Option<HeaderValue> {
     if decodes {
         return Some(HeaderValue::from_static(
@@ -313,22 +312,22 @@ pub(super) fn accept_encoding(decodes: bool, is_part: bool) -> Option<HeaderValu
     (!is_part).then(|| HeaderValue::from_static("gzip"))
 }
 
-/// Undoes a content encoding.
+/// Decodes a content encoding.
 enum Decoder {
     Plain,
     Gzip {
         decoder: Box<MultiGzDecoder<Vec<u8>>>,
-        /// The first bytes as they came.
+        /// The first bytes as they arrived.
         head: Vec<u8>,
     },
     Deflate(Box<DeflateDecoder<Vec<u8>>>),
-    /// Undone when it is all there.
+    /// Decoded when all of it has arrived.
     Zstd(BytesMut),
 }
 
 impl Decoder {
-    /// containerd 2 decodes what the header lists; for older ones Go decodes gzip, where the request
-    /// was not for a part, and everything else is taken as it comes.
+    /// containerd 2 decodes what the header lists. For older releases Go decodes gzip, unless a part was requested, and
+    /// everything else is taken as it arrives.
     fn of(headers: &HeaderMap, decodes: bool, is_part: bool) -> Result<Self, HttpFault> {
         let value = headers.get(CONTENT_ENCODING).map(HeaderValue::as_bytes);
         let value = String::from_utf8_lossy(value.unwrap_or_default()).to_ascii_lowercase();
@@ -375,12 +374,12 @@ impl Decoder {
         }
     }
 
-    /// A gzip header has come (RFC 1952): Go's reader opens by that alone.
+    /// Whether a gzip header has arrived (RFC 1952): Go's reader opens with that alone.
     fn has_header(&self) -> bool {
         matches!(self, Self::Gzip { head, .. } if head.len() == GZIP_HEADER && head.starts_with(&[0x1f, 0x8b, 8]))
     }
 
-    /// What came was encoded as it says, as far as it came.
+    /// Whether the data so far is encoded as its header states.
     fn has_begun(&self) -> bool {
         self.has_header() || matches!(self, Self::Deflate(_))
     }
@@ -439,10 +438,10 @@ impl Decoder {
 /// The fixed part of a gzip header, in bytes.
 const GZIP_HEADER: usize = 10;
 
-/// Content under zstd that is undone in memory.
+/// Bytes of content with zstd that is decoded in memory.
 const MAX_ZSTD: usize = 16 << 20;
 
-/// Undoes zstd (RFC 8878), up to a bound of what comes of it.
+/// Decodes zstd (RFC 8878), up to a bound for the result.
 pub(super) fn unpack_zstd(packed: &[u8], max: u64) -> std::io::Result<Vec<u8>> {
     let mut rest = packed;
     let mut content = Vec::new();
@@ -458,7 +457,7 @@ pub(super) fn unpack_zstd(packed: &[u8], max: u64) -> std::io::Result<Vec<u8>> {
     Ok(content)
 }
 
-/// Raw deflate (RFC 1951). What comes after its last block is passed over, as Go's reader does.
+/// Raw deflate (RFC 1951). Data after its last block is ignored, as Go's reader does.
 fn inflate(decoder: &mut DeflateDecoder<Vec<u8>>, mut data: &[u8]) -> std::io::Result<Vec<u8>> {
     while !data.is_empty() {
         match decoder.write(data)? {
@@ -475,7 +474,7 @@ fn not_encoded(coding: &str) -> HttpFault {
     }
 }
 
-/// Reads the body of an answer whole, decoded as Go's client does by itself.
+/// Reads the whole body of a response, decoded as Go's client does automatically.
 pub(super) async fn collect(
     response: &mut Response,
     max: u64,

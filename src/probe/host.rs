@@ -1,4 +1,4 @@
-//! One host that containerd asks: the registry itself, or one in its place.
+//! One host that containerd queries: the registry itself, or a mirror.
 
 use std::time::{Duration, Instant};
 
@@ -35,27 +35,27 @@ pub(super) struct HostWalk<'a> {
     check: &'a Check,
     pub lines: Connections<'a>,
     pub walk: Walk,
-    /// Its connection; else the phase that failed.
+    /// Its connection, or the phase that failed.
     line: Result<ConnectionId, Phase>,
-    /// The phase of the pull that it is asked in.
+    /// The present phase of the pull.
     pub session: Option<Session<'a>>,
     /// It has resolved the reference.
     is_admitted: bool,
-    /// Counts where the kubelet sends none.
+    /// Used if the kubelet sends no credential.
     login: Option<&'a Credential>,
 }
 
-/// What a host makes of a reference.
+/// The result of resolving a reference at a host.
 #[derive(Debug)]
 pub(super) enum Resolution {
     Found(Descriptor),
-    /// containerd asks the next host.
+    /// containerd tries the next host.
     Next,
-    /// It gives up, whatever other hosts there are.
+    /// containerd stops, even if there are other hosts.
     Final,
 }
 
-/// What part of an image content is.
+/// The kind of content.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) enum Content {
     Manifest,
@@ -124,7 +124,7 @@ impl<'a> HostWalk<'a> {
         visit
     }
 
-    /// A pull with another credential begins.
+    /// Starts the pull with another credential.
     pub(super) fn start_over(&mut self) {
         self.session = None;
         self.is_admitted = false;
@@ -136,21 +136,21 @@ impl<'a> HostWalk<'a> {
         }
     }
 
-    /// Some host has resolved the reference, and the phase is over.
+    /// A host has resolved the reference, which ends the phase.
     pub(super) fn resolved(&mut self) {
         self.walk.resolved_by_other_host = !self.is_admitted;
         self.lines.end_phase();
     }
 
-    /// A phase of the pull begins, without a token.
+    /// Starts a phase of the pull, without a token.
     pub(super) fn begin(&mut self, credential: Option<&'a Credential>) {
         let repository = self.check.reference.repository();
-        let spares = self.check.effort.only_free;
+        let never_repeats = self.check.effort.only_free;
         let credential = credential.or(self.login);
-        self.session = Some(Session::new(repository, credential, spares));
+        self.session = Some(Session::new(repository, credential, never_repeats));
     }
 
-    /// Asks what a tag stands for, or whether a digest is there.
+    /// Resolves a tag, or finds out whether a digest exists.
     pub(super) async fn resolve(
         &mut self,
         content: Content,
@@ -161,7 +161,7 @@ impl<'a> HostWalk<'a> {
             return Resolution::Next;
         };
         if self.lines.lacks_headers(line) {
-            // An answer without them says nothing of a pull.
+            // A response without them would differ from a pull's.
             self.walk.attempts.push(Attempt {
                 token: Step::from_result(Err(TokenFault::Unverified), Duration::ZERO),
                 head: Step::skipped(Skip::Untrusted),
@@ -171,16 +171,18 @@ impl<'a> HostWalk<'a> {
             return Resolution::Next;
         }
         let start = Instant::now();
-        let asked = self.ask_head(line, content, version, is_last_host).await;
+        let resolved = self
+            .resolve_by_head(line, content, version, is_last_host)
+            .await;
         let took = start.elapsed();
-        let otherwise = |ends: bool| {
-            if ends {
+        let otherwise = |is_final: bool| {
+            if is_final {
                 Resolution::Final
             } else {
                 Resolution::Next
             }
         };
-        let (head, resolution) = match asked {
+        let (head, resolution) = match resolved {
             Ok((value, descriptor)) => (Step::Done { value, took }, Resolution::Found(descriptor)),
             Err((Stop::Http(fault), is_final)) => {
                 let resolution = otherwise(is_final || ends_pull(&fault));
@@ -207,7 +209,8 @@ impl<'a> HostWalk<'a> {
         if let (Step::Skipped { reason }, Step::Skipped { .. }) = (&attempt.token, &attempt.head) {
             attempt.head = Step::skipped(*reason);
         }
-        self.look_by_get(line, content, version, &mut attempt).await;
+        self.explain_by_get(line, content, version, &mut attempt)
+            .await;
         self.walk.by_digest = version != self.check.reference.version();
         self.walk.attempts.push(attempt);
         self.is_admitted = matches!(resolution, Resolution::Found(_));
@@ -219,9 +222,9 @@ impl<'a> HostWalk<'a> {
         resolution
     }
 
-    /// `HEAD`, and what containerd takes from the answer; where that is not enough, `GET`. Beside a
-    /// fault stands whether it ends the pull.
-    async fn ask_head(
+    /// Sends `HEAD`, and reads from the response what containerd does; if that is not enough, sends `GET`. An error has
+    /// a flag: it ends the pull.
+    async fn resolve_by_head(
         &mut self,
         line: ConnectionId,
         content: Content,
@@ -230,10 +233,10 @@ impl<'a> HostWalk<'a> {
     ) -> Result<(HeadResponse, Descriptor), (Stop, bool)> {
         let next = |stop| (stop, false);
         let ends = |stop| (stop, true);
-        let ask = self
+        let request = self
             .request(line, content, version, is_last_host)
             .map_err(ends)?;
-        let got = self.send(&ask).await.map_err(next)?;
+        let got = self.send(&request).await.map_err(next)?;
         if self.walk.rate_limit.is_none() {
             self.walk.rate_limit = error::rate_limit(got.headers(), &self.lines.scrub);
         }
@@ -246,7 +249,7 @@ impl<'a> HostWalk<'a> {
         let by_get = got.method == Method::GET;
         let headers = got.headers().clone();
         let mut size = content_length(&headers).map_err(|fault| next(Stop::Http(fault)))?;
-        // Go undoes gzip by itself, and knows no length then.
+        // Go decodes gzip automatically, and then knows no length.
         let is_gzip =
             text(&headers, "content-encoding").is_some_and(|c| c.eq_ignore_ascii_case("gzip"));
         if by_get && is_gzip {
@@ -278,7 +281,7 @@ impl<'a> HostWalk<'a> {
         let mut media_type = oci::media_type(text(&headers, "content-type"));
         let mut length = size.unwrap_or(0);
         if digest.is_none() || size.is_none() {
-            let (body, type_of_body, encoding) = self.get_in_full(&ask).await.map_err(ends)?;
+            let (body, type_of_body, encoding) = self.get_in_full(&request).await.map_err(ends)?;
             if named.is_none() && digest.is_none() {
                 media_type = type_of_body;
                 let is_schema_1 = oci::Kind::of(&media_type) == oci::Kind::Schema1;
@@ -311,23 +314,23 @@ impl<'a> HostWalk<'a> {
         Ok((head, descriptor))
     }
 
-    /// `GET` of what `HEAD` said too little of: its status plays no part. The body and its type, and a
-    /// `Content-Encoding` that was not undone.
+    /// Sends `GET` if the response to `HEAD` lacks something; the status is ignored. Returns the body, its type, and a
+    /// `Content-Encoding` that was not decoded.
     async fn get_in_full(
         &mut self,
-        ask: &PullRequest,
+        request: &PullRequest,
     ) -> Result<(Body, String, Option<String>), Stop> {
-        let ask = PullRequest {
+        let request = PullRequest {
             method: Method::GET,
             accept_encoding: accept_encoding(false, false),
             is_last_host: true,
-            ..ask.clone()
+            ..request.clone()
         };
-        let mut got = self.send(&ask).await?;
+        let mut got = self.send(&request).await?;
         let wait = self.lines.edges.wait;
         let body = content::collect(&mut got.pending.response, MAX_MANIFEST, wait).await;
         got.pending.note(&mut self.lines, body.as_ref().err());
-        // Go undoes gzip by itself; anything else may be a word without an encoding.
+        // Go decodes gzip automatically; other values may not be an encoding.
         let encoding = text(got.headers(), "content-encoding").filter(|coding| {
             let known = ["deflate", "zstd", "br", "compress"];
             known.iter().any(|known| coding.eq_ignore_ascii_case(known))
@@ -340,9 +343,9 @@ impl<'a> HostWalk<'a> {
         ))
     }
 
-    /// What the body of a `GET` has to say where a `HEAD` was refused: only a body tells
-    /// `MANIFEST_UNKNOWN`, `NAME_UNKNOWN` and `DENIED` apart. It decides nothing.
-    async fn look_by_get(
+    /// Reads the body of a `GET` after a `HEAD` was rejected: only a body distinguishes `MANIFEST_UNKNOWN`,
+    /// `NAME_UNKNOWN` and `DENIED`. It does not change the result.
+    async fn explain_by_get(
         &mut self,
         line: ConnectionId,
         content: Content,
@@ -368,21 +371,21 @@ impl<'a> HostWalk<'a> {
         };
         let (status, is_head_challenged) = (*status, *is_head_challenged);
         let is_head_authorized = *is_head_authorized;
-        let may_tell = (400..500).contains(&status) && !matches!(status, 405 | 429);
-        if !may_tell || self.check.effort.only_free {
+        let may_explain = (400..500).contains(&status) && !matches!(status, 405 | 429);
+        if !may_explain || self.check.effort.only_free {
             return;
         }
-        let Ok(ask) = self.request(line, content, version, false) else {
+        let Ok(request) = self.request(line, content, version, false) else {
             return;
         };
-        let ask = PullRequest {
+        let request = PullRequest {
             method: Method::GET,
-            ..ask
+            ..request
         };
         let start = Instant::now();
-        let authorization = |visit: &Self| visit.session.as_ref()?.authorization(&ask.url);
+        let authorization = |visit: &Self| visit.session.as_ref()?.authorization(&request.url);
         let before = authorization(self);
-        let Ok(got) = self.send(&ask).await else {
+        let Ok(got) = self.send(&request).await else {
             return;
         };
         if got.status().is_success() {
@@ -391,7 +394,7 @@ impl<'a> HostWalk<'a> {
             attempt.get_used_other_token = before.is_some() && before != authorization(self);
         } else if got.status().as_u16() == status {
             *fault = self.refusal(got).await;
-            // A challenge that only a GET gets is none for a pull.
+            // A challenge that only a GET receives does not affect a pull.
             if let HttpFault::Status {
                 challenged,
                 authorized,
@@ -414,7 +417,11 @@ impl<'a> HostWalk<'a> {
     ) -> Result<PullRequest, Stop> {
         let path = path_of(self.check, &self.walk.host, content.path(), version);
         let url = self.lines.endpoint(line).url(&path);
-        let unfit = |_| Stop::Http(HttpFault::malformed("the path of the content is no URL"));
+        let unfit = |_| {
+            Stop::Http(HttpFault::malformed(
+                "the path of the content is not a valid URL",
+            ))
+        };
         Ok(PullRequest {
             method: Method::HEAD,
             line,
@@ -428,24 +435,24 @@ impl<'a> HostWalk<'a> {
         })
     }
 
-    async fn send(&mut self, ask: &PullRequest) -> Result<ResponseHead, Stop> {
+    async fn send(&mut self, request: &PullRequest) -> Result<ResponseHead, Stop> {
         match &mut self.session {
-            Some(session) => session.ask(&mut self.lines, ask).await,
+            Some(session) => session.send(&mut self.lines, request).await,
             None => Err(Stop::Http(HttpFault::Closed)),
         }
     }
 
-    /// The fault that an answer other than success is.
+    /// The fault for a response other than success.
     async fn refusal(&mut self, got: ResponseHead) -> HttpFault {
         let (status, headers) = (got.status(), got.headers().clone());
         let was_authorized = got.authorized;
         let answer = got.pending.read(&mut self.lines, SMALL_BODY).await;
-        // A body that can't be read takes nothing from what the status says.
+        // Without a readable body, the status is still reported.
         let body = answer.result.map(|answer| answer.body).unwrap_or_default();
         error::fault(status, &headers, &body, was_authorized, &self.lines.scrub)
     }
 
-    /// Asks for content by its digest, from a byte on; the answer is a success.
+    /// Requests content by its digest, from a byte on; the response is a success.
     pub(super) async fn get(
         &mut self,
         content: Content,
@@ -457,37 +464,37 @@ impl<'a> HostWalk<'a> {
             role: Role::Registry,
             phase,
         })?;
-        let ask = self
+        let request = self
             .request(line, content, &descriptor.digest, is_last_host)
             .map_err(|stop| stop.into_fault(None))?;
         let decodes = self.lines.rules.in_force().decodes_encodings();
-        let ask = PullRequest {
+        let request = PullRequest {
             method: Method::GET,
             phase: content.phase(),
             role: content.role(),
             accept: accept(&descriptor.media_type),
             accept_encoding: accept_encoding(decodes, offset > 0),
             from_byte: (offset > 0).then_some(offset),
-            ..ask
+            ..request
         };
         let credential = self.session.as_ref().and_then(|session| session.credential);
-        let sent = self.send(&ask).await;
+        let sent = self.send(&request).await;
         let got = sent.map_err(|stop| stop.into_fault(credential))?;
         if got.status().as_u16() > 299 {
             return Err(self.refusal(got).await);
         }
         if offset > 0 && !is_part_from(&got, offset, self.lines.rules) {
-            let reason = "the part that came is not the one that was asked for";
+            let reason = "the server sent another part than the one requested";
             return Err(HttpFault::malformed(reason));
         }
         Ok(got)
     }
 
-    /// Somebody asked for a credential in the phase at hand.
+    /// Whether a credential was requested in the present phase.
     pub(super) fn was_challenged(&self) -> bool {
         let in_phase = self.session.as_ref();
         let in_phase = in_phase.is_some_and(|session| session.challenge.is_some());
-        // A digest that was asked for below /blobs/ had been asked for below /manifests/.
+        // A digest requested at /blobs/ had been requested at /manifests/ before.
         let attempts = self.walk.attempts.iter().rev();
         let mut is_below_blobs = true;
         let mut of_pull = attempts.take_while(|attempt| {
@@ -496,7 +503,7 @@ impl<'a> HostWalk<'a> {
         in_phase || of_pull.any(|attempt| attempt.challenge.is_some())
     }
 
-    /// A credential was asked for that goes to no such place, and that a pull would have sent.
+    /// Whether a credential was withheld from an unsafe server, although a pull would have sent it.
     pub(super) fn was_withheld(&self) -> bool {
         let last = self.walk.attempts.last();
         matches!(
@@ -505,18 +512,18 @@ impl<'a> HostWalk<'a> {
         )
     }
 
-    /// What the host refused last is what another credential may change.
+    /// Whether the last rejection may change with another credential.
     pub(super) fn was_refused(&self) -> bool {
         self.walk.attempts.last().is_some_and(is_refusal)
     }
 
-    /// The digest was found below /blobs/ only, since access to it below /manifests/ was refused.
+    /// Whether the digest was found only at /blobs/, because access to it at /manifests/ was rejected.
     pub(super) fn was_refused_above_blobs(&self) -> bool {
         matches!(self.walk.attempts.as_slice(), [.., above, found]
             if found.via_blobs_endpoint && !above.via_blobs_endpoint && is_refusal(above))
     }
 
-    /// What the transfer test sends to the host.
+    /// The access for the transfer test.
     pub(super) fn admitted(&self) -> Option<HostAccess<'a>> {
         let line = self.line.ok()?;
         let url = self.lines.endpoint(line).url("/").ok()?;
@@ -527,15 +534,15 @@ impl<'a> HostWalk<'a> {
         })
     }
 
-    /// What the transfer test saw of requests for a part.
-    pub(super) fn note_range(&mut self, seen: RangeObservation) {
+    /// Records how the server answered the transfer test's requests for a part.
+    pub(super) fn note_range(&mut self, range: RangeObservation) {
         if let Step::Done { value, .. } = &mut self.walk.blob {
-            value.range_honoured = seen.honoured;
-            value.range_refused_with = seen.refused_with;
+            value.range_honoured = range.honoured;
+            value.range_refused_with = range.refused_with;
         }
     }
 
-    /// Content that the host does not give.
+    /// Records that the host does not serve content.
     pub(super) fn refuse(&mut self, content: Content, fault: &HttpFault, took: Duration) {
         match content {
             Content::Manifest => {
@@ -551,14 +558,14 @@ impl<'a> HostWalk<'a> {
         }
     }
 
-    /// The manifest would have to be fetched, and that may count against a rate limit.
-    pub(super) fn spare_manifest(&mut self) {
+    /// Records that the manifest was not downloaded, because that may count against a rate limit.
+    pub(super) fn reserve_quota(&mut self) {
         self.walk.manifest = Step::skipped(Skip::QuotaReserved);
         self.walk.blob = Step::blocked(Role::Registry, Phase::Manifest);
     }
 
-    /// Content that its descriptor says is elsewhere: asked there by Go's own client, without any
-    /// credential. `None` where none of the places has it (404).
+    /// Downloads content from the URLs in its descriptor, with Go's own client and without any credential. `None` if
+    /// none of them has it (404).
     pub(super) async fn get_elsewhere(
         &mut self,
         descriptor: &Descriptor,
@@ -577,7 +584,7 @@ impl<'a> HostWalk<'a> {
                 Ok(line) => line,
                 Err(error) => return Some(Err(error.into_fault(&url, endpoint))),
             };
-            let ask = PullRequest {
+            let request = PullRequest {
                 method: Method::GET,
                 line,
                 url,
@@ -588,7 +595,7 @@ impl<'a> HostWalk<'a> {
                 from_byte: (offset > 0).then_some(offset),
                 is_last_host: false,
             };
-            let got = match session.ask(&mut self.lines, &ask).await {
+            let got = match session.send(&mut self.lines, &request).await {
                 Ok(got) => got,
                 Err(stop) => return Some(Err(stop.into_fault(None))),
             };
@@ -606,22 +613,22 @@ impl<'a> HostWalk<'a> {
         self.walk.blob = Step::blocked(Role::Registry, Phase::Manifest);
     }
 
-    /// Ends a visit of which no more is wanted.
+    /// Closes a host that needs no further requests.
     pub(super) fn close(mut self) -> (Walk, Vec<TracedExchange>) {
         self.walk.legs = self.lines.take_legs();
         (self.walk, self.lines.trace)
     }
 
-    /// Asks `/v2/`, looks into what hung, if anything did, and ends the visit.
+    /// Sends the ping (`/v2/`), examines what stalled, if anything did, and closes the host.
     pub(super) async fn end(mut self) -> (Walk, Vec<TracedExchange>) {
-        // An API below another root than `/v2` need not answer there, and its host neither.
+        // An API below a root other than `/v2` may have no ping, and neither may its host.
         if let Ok(line) = self.line
             && self.walk.host.path == "/v2"
         {
             self.walk.ping = ping(&mut self.lines, line).await;
         }
         if let Some(suspect) = self.lines.suspect.take() {
-            self.walk.segments = Some(segments::look(&self.lines, suspect).await);
+            self.walk.segments = Some(segments::test(&self.lines, suspect).await);
         }
         self.walk.legs = self.lines.take_legs();
         if self.check.effort.hops {
@@ -632,7 +639,7 @@ impl<'a> HostWalk<'a> {
         (self.walk, self.lines.trace)
     }
 
-    /// Connects to the host. Where containerd falls back to plain http, so does this.
+    /// Connects to the host, with containerd's fallback to plain http.
     async fn open_registry(&mut self) -> Result<ConnectionId, Phase> {
         let endpoint = self.walk.host.endpoint.clone();
         let phase = match self.lines.open(Role::Registry, &endpoint).await {
@@ -651,7 +658,7 @@ impl<'a> HostWalk<'a> {
             };
             match (leg.tls.outcome.fault(), leg.connect.outcome.fault()) {
                 (Some(TlsFault::PlainHttp | TlsFault::Timeout { .. }), _) => Some(other_port),
-                // `isPortError`: another port may answer, the same one won't.
+                // `isPortError`: another port may answer, the same one can't.
                 (_, Some(TcpFault::Refused { .. } | TcpFault::Timeout)) if is_default => {
                     Some(other_port)
                 }
@@ -670,7 +677,7 @@ impl<'a> HostWalk<'a> {
         opened.map_err(|error| failed(&error))
     }
 
-    /// Everything after a failed phase of the registry's leg.
+    /// Marks everything after a failed phase of the registry's leg as blocked.
     fn block(&mut self, phase: Phase) {
         self.walk.ping = Step::blocked(Role::Registry, phase);
         self.walk.manifest = Step::blocked(Role::Registry, phase);
@@ -678,14 +685,14 @@ impl<'a> HostWalk<'a> {
     }
 }
 
-/// Manifests are read into memory up to this size; of those below the root containerd bounds none.
+/// Bytes. Manifests are read into memory up to this size; containerd has no bound for those below the root.
 pub(super) const MAX_MANIFEST: u64 = 8 << 20;
 
-/// Places of one descriptor that are asked.
+/// Bound for the URLs of one descriptor that are tried.
 const MAX_URLS: usize = 8;
 
-/// No other host is asked: containerd waits for an answer without a bound, and what else this program would
-/// send is left open.
+/// Whether no other host is queried: containerd would wait for a response without a bound, or this program has reached
+/// a limit of its own.
 pub(super) fn ends_pull(fault: &HttpFault) -> bool {
     fault.is_own_limit() || matches!(fault, HttpFault::Timeout | HttpFault::Stalled { .. })
 }
@@ -699,8 +706,7 @@ fn accept(media_type: &str) -> HeaderValue {
     HeaderValue::try_from(format!("{media_type}, */*")).unwrap_or(any)
 }
 
-/// What came of the first layer: where a redirect leads to a host that can't be reached, its leg has
-/// the cause.
+/// The result of the first layer: if a redirect leads to a host that can't be reached, its leg has the cause.
 fn blob_of(fault: HttpFault, took: Duration) -> Step<BlobFound, HttpFault> {
     let (role, phase) = match &fault {
         HttpFault::RedirectBlocked { phase, .. } => (Role::Blob, *phase),
@@ -714,7 +720,7 @@ fn text<'h>(headers: &'h HeaderMap, name: &str) -> Option<&'h str> {
     headers.get(name)?.to_str().ok()
 }
 
-/// The length of a body as Go has it: not known where it is chunked.
+/// The length of a body as Go reports it: unknown if it is chunked.
 fn content_length(headers: &HeaderMap) -> Result<Option<u64>, HttpFault> {
     let is_chunked = headers.contains_key(header::TRANSFER_ENCODING);
     let length = headers.get(header::CONTENT_LENGTH);
@@ -723,11 +729,11 @@ fn content_length(headers: &HeaderMap) -> Result<Option<u64>, HttpFault> {
     };
     let length = length.to_str().ok();
     let length = length.and_then(|text| text.trim().parse().ok());
-    let malformed = || HttpFault::malformed("Content-Length is no number");
+    let malformed = || HttpFault::malformed("Content-Length is not a number");
     length.map(Some).ok_or_else(malformed)
 }
 
-/// The answer to a request for a part is that part, or all of it (`withOffsetCheck`).
+/// Whether the response to a request for a part is that part, or the whole (`withOffsetCheck`).
 fn is_part_from(got: &ResponseHead, offset: u64, rules: &Rules) -> bool {
     let is_partial = got.status() == http::StatusCode::PARTIAL_CONTENT;
     let Some(range) = text(got.headers(), "content-range") else {
@@ -737,7 +743,7 @@ fn is_part_from(got: &ResponseHead, offset: u64, rules: &Rules) -> bool {
     is_right || (is_partial && rules.decide(Behaviour::trusts_partial_content))
 }
 
-/// A refusal that another credential may change.
+/// A rejection that another credential may change.
 pub(super) fn is_access(fault: &HttpFault) -> bool {
     matches!(
         fault,
@@ -756,7 +762,7 @@ fn failed(error: &OpenError) -> Phase {
     }
 }
 
-/// Access was refused, which another credential may have.
+/// Whether access was rejected and another credential may have it.
 fn is_refusal(attempt: &Attempt) -> bool {
     let is_status = attempt.head.fault().is_some_and(is_access);
     let is_token = matches!(
@@ -766,8 +772,8 @@ fn is_refusal(attempt: &Attempt) -> bool {
     is_status || is_token
 }
 
-/// Asks `GET /v2/`. containerd does not, and nothing is decided by it; every registry answers it, it
-/// costs nothing against a quota, and it tells a registry from something else.
+/// Sends `GET /v2/`. containerd does not, and the result does not affect the verdict. Every registry answers it, it
+/// does not count against a quota, and it distinguishes a registry from other servers.
 async fn ping(lines: &mut Connections<'_>, line: ConnectionId) -> Step<Ping, HttpFault> {
     let request = lines.request(line, Method::GET, "/v2/");
     let answer = lines.exchange(line, Phase::Ping, request, SMALL_BODY).await;
@@ -799,14 +805,14 @@ async fn ping(lines: &mut Connections<'_>, line: ConnectionId) -> Step<Ping, Htt
     Step::Done { value, took }
 }
 
-/// The routers on the way to where a leg was connected to, or tried first.
+/// Traces the routers to the address that a leg connected to, or tried first.
 async fn trace_of(leg: &Leg) -> Option<Trace> {
     let connected = leg.connect.outcome.done().map(|connected| connected.to);
     let first = leg.connect.attempts.first().map(|dial| dial.to);
     Some(hops::trace(connected.or(first)?, &Bounds::default()).await)
 }
 
-/// Which phase kept every credential out.
+/// The phase that blocked every credential.
 fn blocked_by(walk: &Walk) -> (Role, Phase) {
     match walk.attempts.last() {
         Some(last) => match (&last.token, &last.head) {

@@ -1,5 +1,5 @@
-//! The content of an image, in containerd's order: the manifest, the configuration, the layers, each
-//! asked of all hosts anew.
+//! The content of an image, in containerd's order: the manifest, the configuration, the layers. Each is requested from
+//! the hosts in their order, starting with the first.
 
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
@@ -19,23 +19,23 @@ use crate::model::units::Bytes;
 use crate::net::http::HttpConnection;
 use crate::registry::manifest::{self as oci, Descriptor, Image, Kind, Manifest};
 
-/// Layers up to this size are read whole where layers are read at all.
+/// Layers up to this size in bytes are read completely, if layers are read at all.
 const SMALL_LAYER: i64 = 1 << 20;
-/// So much of small layers is read beside a transfer test that has a budget.
+/// Total bytes of small layers that are read beside a transfer test with a budget.
 const SMALL_LAYERS: i64 = 4 << 20;
 
 /// `max_concurrent_downloads` of containerd.
 const STREAMS: usize = 3;
 
-/// An index may hold indexes; nobody nests them deeper.
+/// An index may contain indexes; real ones are not nested more deeply.
 const MAX_NESTING: usize = 8;
-/// Manifests of one image; containerd 2.1 takes all that match.
+/// Manifests of one image; containerd 2.1 pulls all that match.
 const MAX_MANIFESTS: usize = 16;
 
-/// The host that decided, where content was not to be had.
+/// The host that decides, if content could not be read.
 pub(super) struct Refused {
     pub host: usize,
-    /// Another credential may change it.
+    /// Whether another credential may change the result.
     pub by_access: bool,
 }
 
@@ -47,7 +47,7 @@ struct FetchedContent {
     source: BlobFound,
 }
 
-/// Content whose first answer is there, and whose body is still to be read.
+/// Content with a first response whose body has not been read.
 struct StartedContent {
     content: Content,
     descriptor: Descriptor,
@@ -56,20 +56,20 @@ struct StartedContent {
     got: ResponseHead,
     reader: Reader,
     start: Instant,
-    /// What the answer comes over, where others are asked beside it.
+    /// The connection of the response, if other requests are sent at the same time.
     connection: Option<HttpConnection>,
 }
 
-/// Content that was not.
+/// Content that could not be read.
 struct FailedContent {
-    /// The last host that was asked.
+    /// The last host that was queried.
     host: usize,
     fault: HttpFault,
     took: Duration,
 }
 
 impl<'a> HostsWalk<'a> {
-    /// Fetches what a descriptor leads to. The host that served the layers, or the manifest where
+    /// Downloads everything that a descriptor leads to. Returns the host that served the layers, or the manifest if
     /// there are none.
     pub(super) async fn fetch(
         &self,
@@ -113,8 +113,7 @@ impl<'a> HostsWalk<'a> {
                     if chosen.is_empty() {
                         return refuse(visits, ManifestFault::NoPlatform { available: names });
                     }
-                    // The size of the image is counted over an entry with a platform then, which was
-                    // not fetched.
+                    // containerd then computes the image's size for an entry with a platform, which was not downloaded.
                     let has_platform = entries.iter().any(|entry| entry.platform.is_some());
                     if has_platform && chosen.iter().all(|entry| entry.platform.is_none()) {
                         return refuse(visits, ManifestFault::NoPlatform { available: names });
@@ -160,7 +159,7 @@ impl<'a> HostsWalk<'a> {
         Ok(deciding)
     }
 
-    /// A manifest of a digest, from memory or by one `GET`.
+    /// A manifest by its digest, from memory or by one `GET`.
     async fn manifest(
         &self,
         visits: &mut [Option<HostWalk<'a>>],
@@ -168,30 +167,31 @@ impl<'a> HostsWalk<'a> {
         resolved_by: usize,
         fetched: &mut usize,
     ) -> Result<(usize, Body), (usize, ManifestFault)> {
-        let here = |fault| (resolved_by, fault);
+        let at_resolver = |fault| (resolved_by, fault);
         match Kind::of(&descriptor.media_type) {
             Kind::Index | Kind::Image => {}
             Kind::Schema1 if self.rules.decide(|b| b.release < Release::V2_0) => {
-                let reason = "it is sent as schema 1, which containerd 1 converts, and this program does not".to_owned();
-                return Err(here(ManifestFault::Undecided { reason }));
+                let reason = "it was sent as schema 1, which containerd 1 converts but this program does not"
+                    .to_owned();
+                return Err(at_resolver(ManifestFault::Undecided { reason }));
             }
             Kind::Schema1 | Kind::Other => {
                 let media_type = descriptor.media_type.clone();
-                return Err(here(ManifestFault::Unsupported { media_type }));
+                return Err(at_resolver(ManifestFault::Unsupported { media_type }));
             }
         }
         if descriptor.size <= 0 {
             let reason = format!(
-                "its size is given as {} bytes, and containerd fetches nothing of that size",
+                "its descriptor gives a size of {} bytes, which containerd does not download",
                 descriptor.size
             );
-            return Err(here(ManifestFault::Malformed { reason }));
+            return Err(at_resolver(ManifestFault::Malformed { reason }));
         }
         if let Some(body) = self.edges.known.find(&descriptor.digest) {
             return Ok((resolved_by, body));
         }
         if self.check.effort.only_free {
-            return Err(here(ManifestFault::Http {
+            return Err(at_resolver(ManifestFault::Http {
                 fault: HttpFault::NotRequested,
             }));
         }
@@ -209,7 +209,7 @@ impl<'a> HostsWalk<'a> {
         }
     }
 
-    /// The configuration and the layers of one image, and whether containerd could unpack them.
+    /// Reads the configuration and the layers of one image, and checks whether containerd could unpack them.
     async fn image(
         &self,
         visits: &mut [Option<HostWalk<'a>>],
@@ -217,7 +217,7 @@ impl<'a> HostsWalk<'a> {
         image: &Image,
         wants_platform: bool,
     ) -> Result<usize, Refused> {
-        // What is no layer by its type is asked for at once, beside the configuration.
+        // Content that is not a layer by its type is requested at once, at the same time as the configuration.
         let others: Vec<Descriptor> = self.rules.decide(|b| {
             let is_layer = |layer: &&Descriptor| layer.is_layer(b.release >= Release::V2_0);
             let others = image.layers.iter().filter(|layer| !is_layer(layer));
@@ -268,8 +268,8 @@ impl<'a> HostsWalk<'a> {
         Ok(served.max(self.layers(visits, &plan.layers, &plan.diff_ids).await?))
     }
 
-    /// Layers, as many at once as containerd has, each on a connection of its own. The last of the
-    /// hosts that gave one.
+    /// Reads layers, as many at the same time as containerd, each on its own connection. Returns the last of the hosts
+    /// that served one.
     async fn layers(
         &self,
         visits: &mut [Option<HostWalk<'a>>],
@@ -284,7 +284,7 @@ impl<'a> HostsWalk<'a> {
                 && let Some((index, descriptor, extent)) = chosen.next()
             {
                 let diff_id = diff_ids.get(index).map(String::as_str);
-                // The first bytes of a small layer may be all of it, and are unpacked then.
+                // The first bytes of a small layer may be all of it, which are then unpacked.
                 let started = self.begin(visits, Content::Layer, descriptor, extent).await;
                 let mut one =
                     started.map_err(|missed| no_layer(visits, &descriptor.digest, &missed))?;
@@ -300,7 +300,7 @@ impl<'a> HostsWalk<'a> {
         }
     }
 
-    /// Which layers are asked for, and how much of each.
+    /// Which layers are requested, and how much of each.
     fn chosen<'l>(&self, layers: &'l [Descriptor]) -> Vec<(usize, &'l Descriptor, ReadExtent)> {
         let enough = self.check.effort.layer_bytes.get();
         let witness = oci::witness(layers).map(|layer| layer.digest.as_str());
@@ -330,7 +330,7 @@ impl<'a> HostsWalk<'a> {
         chosen
     }
 
-    /// Reads a layer, and looks whether it can be unpacked.
+    /// Reads a layer, and checks whether it can be unpacked.
     async fn layer(
         &self,
         visits: &mut [Option<HostWalk<'a>>],
@@ -360,7 +360,7 @@ impl<'a> HostsWalk<'a> {
         Ok(host)
     }
 
-    /// Content by its digest, whole or in part.
+    /// Reads content by its digest, completely or in part.
     async fn content(
         &self,
         visits: &mut [Option<HostWalk<'a>>],
@@ -372,7 +372,7 @@ impl<'a> HostsWalk<'a> {
         self.finish(visits, begun).await
     }
 
-    /// Asks each host in its turn for content, until one answers.
+    /// Requests content from each host in turn, until one serves it.
     async fn begin(
         &self,
         visits: &mut [Option<HostWalk<'a>>],
@@ -385,17 +385,17 @@ impl<'a> HostsWalk<'a> {
         let first = visits.iter().position(Option::is_some).unwrap_or(0);
         if descriptor.size == 0 || descriptor.size < -1 {
             let reason = format!(
-                "the descriptor gives its size as {} bytes, and containerd fetches nothing of that size",
+                "the descriptor gives a size of {} bytes, which containerd does not download",
                 descriptor.size
             );
             return Err(missed(first, HttpFault::malformed(reason)));
         }
         if crate::model::reference::check_digest(&descriptor.digest).is_err() {
-            let fault = HttpFault::malformed("the descriptor's digest is none");
+            let fault = HttpFault::malformed("the descriptor's digest is not valid");
             return Err(missed(first, fault));
         }
         let (host, got) = self
-            .ask_for(visits, content, descriptor, 0)
+            .request_content(visits, content, descriptor, 0)
             .await
             .map_err(|(host, fault)| missed(host, fault))?;
         Ok(StartedContent {
@@ -410,7 +410,7 @@ impl<'a> HostsWalk<'a> {
         })
     }
 
-    /// Reads content to its end, and asks again where its body ends early.
+    /// Reads content to its end, and requests the rest if its body ends early.
     async fn finish(
         &self,
         visits: &mut [Option<HostWalk<'a>>],
@@ -452,9 +452,9 @@ impl<'a> HostsWalk<'a> {
                     if let Some(limit) = reader.over_limit() {
                         return Err(missed(host, limit));
                     }
-                    // Where nobody gives the rest, what is said is that the body ended.
+                    // If no host serves the rest, the reported fault is that the body ended.
                     (host, got) = self
-                        .ask_for(visits, content, &descriptor, reader.offset())
+                        .request_content(visits, content, &descriptor, reader.offset())
                         .await
                         .map_err(|(_, why)| {
                             missed(host, if why.is_own_limit() { why } else { fault })
@@ -494,8 +494,8 @@ impl<'a> HostsWalk<'a> {
         })
     }
 
-    /// Where the descriptor says that content is, or at the hosts.
-    async fn ask_for(
+    /// Requests content from the URLs in its descriptor, or from the hosts.
+    async fn request_content(
         &self,
         visits: &mut [Option<HostWalk<'a>>],
         content: Content,
@@ -516,8 +516,8 @@ impl<'a> HostsWalk<'a> {
         }
     }
 
-    /// Asks the hosts in their order, from one on, for content, from a byte on. Their refusals are on record; what
-    /// is returned is that of the last.
+    /// Requests content, from a byte on, from the hosts in their order, starting with one of them. Their rejections are
+    /// recorded; the last one is returned.
     async fn open(
         &self,
         visits: &mut [Option<HostWalk<'a>>],
@@ -551,18 +551,18 @@ impl<'a> HostsWalk<'a> {
         Err(last)
     }
 
-    /// The transfer test, at the host that serves the layers.
+    /// Runs the transfer test at the host that serves the layers.
     async fn transfer(
         &self,
         visits: &mut [Option<HostWalk<'a>>],
         served: usize,
         found: &ManifestFound,
     ) {
-        // The walk for comparison without the proxy has the layers a second time.
+        // The comparison without the proxy would read the layers a second time.
         let Some(budget) = self.check.effort.transfer.as_ref().filter(|_| !self.direct) else {
             return;
         };
-        // What was read whole, at whichever host, needs no second time.
+        // Layers that were read completely, at whichever host, are not read again.
         let verified = |walk: &Walk| {
             let layers = walk.layers.iter();
             let whole = layers.filter(|l| l.outcome.done().is_some_and(|read| read.verified));
@@ -583,16 +583,16 @@ impl<'a> HostsWalk<'a> {
             return;
         };
         let read_here = verified(&visit.walk);
-        let here = found
+        let verified_layers = found
             .layers
             .iter()
             .filter(|l| read_here.contains(&l.digest));
-        let largest = here.max_by_key(|layer| layer.size).cloned();
+        let largest = verified_layers.max_by_key(|layer| layer.size).cloned();
         let mut found = found.clone();
         found.layers.retain(|layer| !read.contains(&layer.digest));
         if found.layers.is_empty() {
             if let Some(layer) = largest {
-                let range = transfer::ask_for_part(&mut visit.lines, &admitted, &layer).await;
+                let range = transfer::test_range_request(&mut visit.lines, &admitted, &layer).await;
                 visit.note_range(range);
             }
             return;
@@ -638,7 +638,7 @@ fn no_manifest(
         match fault {
             ManifestFault::Http {
                 fault: HttpFault::NotRequested,
-            } => visit.spare_manifest(),
+            } => visit.reserve_quota(),
             fault => visit.fail_manifest(fault, start.elapsed()),
         }
     }
@@ -669,7 +669,7 @@ fn refused(
     }
 }
 
-/// What the host that decides need not give, because another did.
+/// Marks what the deciding host need not serve, because another host did.
 fn settle(visits: &mut [Option<HostWalk<'_>>], deciding: usize) {
     let Some(visit) = host_of(visits, deciding) else {
         return;
@@ -683,7 +683,7 @@ fn settle(visits: &mut [Option<HostWalk<'_>>], deciding: usize) {
     }
 }
 
-/// Where content came from.
+/// Where content was served from.
 fn source_of(descriptor: &Descriptor, got: &ResponseHead) -> BlobFound {
     let length = got.headers().get(http::header::CONTENT_LENGTH);
     let length = length.and_then(|value| value.to_str().ok()?.parse().ok());

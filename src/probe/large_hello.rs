@@ -1,5 +1,5 @@
-//! Does a ClientHello of two packets get an answer, too? containerd's fits into one today; clients that
-//! offer a post-quantum share send two, and some filters drop those.
+//! Tests whether a ClientHello of two packets is answered too. containerd's fits into one packet today; clients that
+//! offer a post-quantum share send two, which some filters drop.
 
 use std::net::SocketAddr;
 
@@ -17,20 +17,20 @@ use crate::model::step::Step;
 use crate::net::tcp;
 use crate::net::tls::TlsClient;
 
-/// Whether the trial tells something of a leg: its own connection leads to the server itself, and its
-/// handshake has succeeded.
+/// Whether the trial is meaningful for a leg: its connection leads to the server itself, and its handshake has
+/// succeeded.
 pub fn applies(leg: &Leg) -> bool {
     address(leg).is_some()
 }
 
 fn address(leg: &Leg) -> Option<SocketAddr> {
-    // What a proxy relays, it may cut into other packets.
+    // A proxy may divide the data into other packets.
     let is_direct = leg.proxy_route.proxy().is_none();
     leg.tls.outcome.done().filter(|_| is_direct)?;
     leg.connect.outcome.done().map(|connected| connected.to)
 }
 
-/// Tries each leg, all at the same time.
+/// Tests each leg, all at the same time.
 pub async fn add(evidence: &mut Evidence, edges: &ProbeNetwork) {
     let legs = &mut evidence.walk.legs;
     let trials = join_all(legs.iter().map(|leg| trial(leg, edges))).await;
@@ -39,9 +39,8 @@ pub async fn add(evidence: &mut Evidence, edges: &ProbeNetwork) {
     }
 }
 
-/// One more handshake, with a large hello; where that is not answered, one more with the usual
-/// hello. Each connection is closed at once. `None`: the trial does not apply, or no connection was
-/// to be had.
+/// One more handshake, with a large hello; if that is not answered, another with the normal hello. Each connection is
+/// closed at once. `None`: the trial does not apply, or no connection could be opened.
 pub async fn trial(leg: &Leg, edges: &ProbeNetwork) -> Option<LargeHello> {
     let to = address(leg)?;
     let host = &leg.endpoint.host;

@@ -1,5 +1,5 @@
-//! The connections of one walk: resolve, connect, tls for each endpoint once, then exchanges on
-//! the connection that came of it.
+//! The connections of one check: each endpoint is resolved, connected and secured once; its exchanges then use that
+//! connection.
 
 use std::net::{IpAddr, SocketAddr};
 use std::os::fd::{AsFd as _, OwnedFd};
@@ -34,28 +34,28 @@ use crate::redact::Scrubber;
 use crate::registry::challenge::{self, distrust_address};
 use crate::registry::error;
 
-/// Addresses of a leg whose routes are looked up: as many as are dialled.
+/// Bound for the addresses of a leg whose routes are looked up: as many as are dialed.
 const MAX_ROUTED: usize = 2 * tcp::MAX_ADDRESSES_PER_FAMILY;
 
-/// A connection of the walk.
+/// A connection of the check.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) struct ConnectionId(usize);
 
 impl ConnectionId {
-    /// The registry's own, which is always the first.
+    /// The registry's own connection, which is always the first.
     pub(super) const REGISTRY: Self = Self(0);
 }
 
-/// Why there is no line.
+/// Why a connection could not be opened.
 #[derive(Debug)]
 pub(super) enum OpenError {
     Failed(Phase),
-    /// The name leads to an address that a realm or redirect may not lead to.
+    /// The name resolves to an address that a realm or redirect may not lead to.
     Untrusted(Distrust),
 }
 
 impl OpenError {
-    /// As the fault of a request that was led to a URL of this endpoint.
+    /// The fault of a request that was redirected to a URL of this endpoint.
     pub(super) fn into_fault(self, url: &Url, to: Endpoint) -> HttpFault {
         match self {
             Self::Failed(phase) => HttpFault::RedirectBlocked { to, phase },
@@ -67,45 +67,45 @@ impl OpenError {
 struct LegConnection {
     endpoint: Endpoint,
     leg: usize,
-    /// The server, or the proxy before it.
+    /// The server, or the proxy in front of it.
     to: SocketAddr,
     state: ConnectionState,
-    /// Further connections to the same place that serve nobody now.
+    /// Further idle connections to the same server.
     spare: Vec<HttpConnection>,
-    /// The connection's socket, to ask the kernel about it when the walk is done.
+    /// The connection's socket, to read the kernel's statistics at the end of the check.
     socket: Option<OwnedFd>,
 }
 
 enum ConnectionState {
-    /// Connected, nothing said yet.
+    /// Connected; nothing has been sent.
     Fresh(Stream),
     Open(HttpConnection),
     Closed,
 }
 
-/// All legs of a walk and their connections.
+/// All legs of a check and their connections.
 pub(super) struct Connections<'a> {
     pub edges: &'a ProbeNetwork,
     client: &'a HostClient,
     pub progress: &'a dyn Progress,
     pub scrub: Scrubber,
     legs: Vec<Leg>,
-    /// Those of the legs that got a connection.
+    /// The connections of those legs that have one.
     opened: Vec<LegConnection>,
-    /// Go by no proxy, whatever the settings say.
+    /// Use no proxy, whatever the settings are.
     pub direct: bool,
     pub rules: &'a Rules,
-    /// By Go's own client, without what the host is set to.
+    /// Act as Go's own client, without the host's settings.
     is_foreign: bool,
     pub trace: Vec<TracedExchange>,
     pub suspect: Option<StalledExchange>,
-    /// Connections of a phase that is over.
+    /// Connections of a completed phase.
     kept: Vec<HttpConnection>,
-    /// What may still be sent.
+    /// The requests that may still be sent.
     pub requests: Requests,
 }
 
-/// What timed out in the middle of an exchange that had begun well: perhaps large packets vanish.
+/// An exchange that timed out after a good start: large packets may be lost.
 #[derive(Clone, Debug)]
 pub(super) struct StalledExchange {
     pub role: Role,
@@ -118,7 +118,7 @@ pub(super) struct StalledExchange {
     pub took: Duration,
 }
 
-/// An answer with its whole (bounded) body.
+/// A response with its whole (bounded) body.
 pub(super) struct Answer {
     pub status: StatusCode,
     pub headers: HeaderMap,
@@ -126,19 +126,19 @@ pub(super) struct Answer {
 }
 
 impl Answer {
-    /// The fault that a status other than success is.
+    /// The fault for a status other than success.
     pub(super) fn status_fault(&self, scrub: &Scrubber) -> HttpFault {
         error::fault(self.status, &self.headers, &self.body, false, scrub)
     }
 }
 
-/// What one exchange came to, and how long it took from the request to the end of the answer.
+/// The result of an exchange, and the time from the request to the end of the response.
 pub(super) struct Exchange<T> {
     pub result: Result<T, HttpFault>,
     pub took: Duration,
 }
 
-/// An exchange of which the head of the answer is there.
+/// An exchange whose response head has arrived.
 pub(super) struct Pending {
     pub line: ConnectionId,
     phase: Phase,
@@ -148,7 +148,7 @@ pub(super) struct Pending {
 }
 
 impl Pending {
-    /// Reads the body whole, up to `max` bytes.
+    /// Reads the whole body, up to `max` bytes.
     pub(super) async fn read(mut self, lines: &mut Connections<'_>, max: u64) -> Exchange<Answer> {
         let body = self.response.read(Bytes(max), lines.edges.wait).await;
         let took = self.note_body(lines, body.as_ref().ok(), body.as_ref().err());
@@ -160,7 +160,7 @@ impl Pending {
         Exchange { result, took }
     }
 
-    /// Writes the exchange down, with what its body came to.
+    /// Records the exchange with the result of its body.
     pub(super) fn note(&self, lines: &mut Connections<'_>, fault: Option<&HttpFault>) {
         self.note_body(lines, None, fault);
     }
@@ -218,7 +218,7 @@ impl<'a> Connections<'a> {
         std::mem::take(&mut self.legs)
     }
 
-    /// Lets go of a connection's socket, after a last look at what the kernel knows of it.
+    /// Closes a connection's socket, after reading the kernel's statistics.
     fn close_socket(&mut self, index: usize) {
         let line = &mut self.opened[index];
         let info = line.socket.take().and_then(|s| kernel::tcp_info(&s).ok());
@@ -233,8 +233,8 @@ impl<'a> Connections<'a> {
         }
     }
 
-    /// Closes what will carry no further request, with the answer that was left unread on it: a server
-    /// would go on sending.
+    /// Closes connections that can't be used for another request, including an unread response: otherwise the server
+    /// would continue to send.
     pub(super) fn close_spent(&mut self) {
         for index in 0..self.opened.len() {
             let is_spent = match &self.opened[index].state {
@@ -249,7 +249,7 @@ impl<'a> Connections<'a> {
         }
     }
 
-    /// The network device by which packets to an address leave this machine.
+    /// The network device that packets to an address leave through.
     pub(super) fn device_to(&self, to: IpAddr) -> Option<String> {
         let mut routes = self.legs.iter().flat_map(|leg| &leg.routes);
         match &routes.find(|route| route.to == to)?.outcome {
@@ -270,7 +270,7 @@ impl<'a> Connections<'a> {
         opened
     }
 
-    /// Where the line's connection leads.
+    /// The remote address of the connection.
     pub(super) fn address(&self, line: ConnectionId) -> SocketAddr {
         self.opened[line.0].to
     }
@@ -279,13 +279,13 @@ impl<'a> Connections<'a> {
         &self.opened[line.0].endpoint
     }
 
-    /// The certificate of the line's server is not good, and containerd goes on all the same.
+    /// Whether the server's certificate is not trusted, but containerd continues anyway.
     pub(super) fn is_unverified(&self, line: ConnectionId) -> bool {
         let leg = self.opened[line.0].leg;
         self.legs[leg].tls.unverified.is_some()
     }
 
-    /// The line's requests lack what hosts.toml has them carry ([`Connections::request`]).
+    /// Whether requests on the connection lack the headers of hosts.toml ([`Connections::request`]).
     pub(super) fn lacks_headers(&self, line: ConnectionId) -> bool {
         self.is_unverified(line) && !self.client.headers.is_empty()
     }
@@ -295,26 +295,26 @@ impl<'a> Connections<'a> {
         self.legs.last()
     }
 
-    /// Takes back the newest leg, which has no line.
+    /// Removes the newest leg, which has no connection.
     pub(super) fn forget_last_leg(&mut self) {
         self.legs.pop();
         self.suspect = None;
     }
 
-    /// Resolves, connects and secures; an endpoint that is connected already is used again.
+    /// Resolves, connects and secures; a connection to the same endpoint is reused.
     pub(super) async fn open(
         &mut self,
         role: Role,
         endpoint: &Endpoint,
     ) -> Result<ConnectionId, OpenError> {
-        let (way, proxy) = self.way(endpoint);
+        let (route, proxy) = self.route(endpoint);
         if let Some(index) = self.opened.iter().position(|l| l.endpoint == *endpoint) {
-            self.share(role, endpoint, index, way);
+            self.share(role, endpoint, index, route);
             return Ok(ConnectionId(index));
         }
         let phase = Phase::Resolve;
         let later = Skip::Blocked { role, phase };
-        let leg = unreached_leg(role, endpoint, way, Skip::NotNeeded, later);
+        let leg = unreached_leg(role, endpoint, route, Skip::NotNeeded, later);
         self.legs.push(leg);
         let index = self.legs.len() - 1;
         if let Some(fault) = proxy.and_then(|proxy| proxy.proxy.unspoken()) {
@@ -367,7 +367,7 @@ impl<'a> Connections<'a> {
         Ok(ConnectionId(self.opened.len() - 1))
     }
 
-    /// Connects to where a redirect leads, unless no client should go there.
+    /// Connects to the target of a redirect, unless no client should follow it.
     pub(super) async fn follow(
         &mut self,
         from: ConnectionId,
@@ -387,20 +387,20 @@ impl<'a> Connections<'a> {
         opened.map_err(|error| error.into_fault(url, endpoint))
     }
 
-    /// Another leg over a connection that is there.
-    fn share(&mut self, role: Role, endpoint: &Endpoint, opened: usize, way: ProxyRoute) {
+    /// Adds another leg for a connection that exists.
+    fn share(&mut self, role: Role, endpoint: &Endpoint, opened: usize, route: ProxyRoute) {
         let is_known = |leg: &Leg| leg.role == role && leg.endpoint == *endpoint;
         if !self.legs.iter().any(is_known) {
             let role_of_first = self.legs[self.opened[opened].leg].role;
             let shared = Skip::SharedConnection {
                 role: role_of_first,
             };
-            let leg = unreached_leg(role, endpoint, way, shared, shared);
+            let leg = unreached_leg(role, endpoint, route, shared, shared);
             self.legs.push(leg);
         }
     }
 
-    /// Resolves and connects: to the server, or to the proxy before it.
+    /// Resolves and connects: to the server, or to the proxy in front of it.
     async fn reach(
         &mut self,
         index: usize,
@@ -432,7 +432,7 @@ impl<'a> Connections<'a> {
         let Some(addresses) = addresses else {
             return Err(OpenError::Failed(Phase::Resolve));
         };
-        // Behind a proxy it is the proxy that decides where a name leads to.
+        // With a proxy, the proxy resolves the name.
         if !self.opened.is_empty()
             && proxy.is_none()
             && let Some(reason) = self.distrust_addresses(&addresses)
@@ -447,7 +447,7 @@ impl<'a> Connections<'a> {
                 let lookup = netlink.route_to(*address).await;
                 let is_unknown = matches!(lookup.outcome, RouteOutcome::Unknown { .. });
                 self.legs[index].routes.push(lookup);
-                // A kernel that does not answer one question is not asked the next.
+                // If the kernel does not answer one lookup, no further one is made.
                 if is_unknown {
                     break;
                 }
@@ -459,25 +459,26 @@ impl<'a> Connections<'a> {
         self.legs[index].connect = dialed.connect;
         let (Some(stream), Some(to)) = (dialed.stream, to) else {
             block_after(&mut self.legs[index], Phase::Connect);
-            self.ask_beside_hosts_file(index, &name).await;
+            self.query_despite_hosts_file(index, &name).await;
             return Err(OpenError::Failed(Phase::Connect));
         };
         Ok((stream, to))
     }
 
-    /// Nothing is to be had where the hosts file leads to: whether the name servers say the same.
-    async fn ask_beside_hosts_file(&mut self, index: usize, name: &str) {
+    /// If the address in the hosts file can't be reached: queries the name servers for comparison.
+    async fn query_despite_hosts_file(&mut self, index: usize, name: &str) {
         let resolve = &self.legs[index].resolve;
         let found = resolve.outcome.done();
         if found.is_some_and(|found| found.source == ResolutionSource::HostsFile) {
             let edges = &self.edges;
             self.legs[index].resolve.queries =
-                dns::ask_beside_hosts_file(name, &edges.resolver, edges.families, edges.wait).await;
+                dns::query_despite_hosts_file(name, &edges.resolver, edges.families, edges.wait)
+                    .await;
         }
     }
 
-    /// How the endpoint is got at, and by which proxy.
-    fn way(&self, endpoint: &Endpoint) -> (ProxyRoute, Option<&'a ProxyServer>) {
+    /// The route to the endpoint, and the proxy on it, if any.
+    fn route(&self, endpoint: &Endpoint) -> (ProxyRoute, Option<&'a ProxyServer>) {
         match self.edges.settings.route(endpoint, self.rules) {
             (ProxyRoute::Proxied { proxy }, _) if self.direct => {
                 (ProxyRoute::Forced { proxy }, None)
@@ -491,8 +492,8 @@ impl<'a> Connections<'a> {
         own.map_or(self.edges.wait, |own| own.min(self.edges.wait))
     }
 
-    /// Through the proxy, where there is one: TLS with it, where it has that, by what counts for the
-    /// host's own certificate, as Go has it; then a tunnel, where the endpoint is one of https.
+    /// Passes through the proxy, if there is one: first TLS with it, if it uses TLS, with the trust of the host's own
+    /// certificate, as Go does; then a tunnel, if the endpoint is https.
     async fn pass(
         &self,
         endpoint: &Endpoint,
@@ -528,7 +529,7 @@ impl<'a> Connections<'a> {
         passage
     }
 
-    /// TLS, where the endpoint has it.
+    /// Makes the TLS handshake, if the endpoint uses TLS.
     async fn secure(&self, endpoint: &Endpoint, stream: Stream) -> (Tls, Option<Stream>) {
         if endpoint.scheme == Scheme::Http {
             return (Tls::default(), Some(stream));
@@ -543,7 +544,7 @@ impl<'a> Connections<'a> {
         (secured.tls, stream)
     }
 
-    /// A request for a path of the line's endpoint.
+    /// A request for a path of the connection's endpoint.
     pub(super) fn request(
         &self,
         line: ConnectionId,
@@ -552,12 +553,12 @@ impl<'a> Connections<'a> {
     ) -> Request<Body> {
         let mut request = Request::new(Body::new());
         *request.method_mut() = method;
-        // A path that is no URI goes out as `/`; the answer then shows it. Paths are made of a checked reference.
+        // An invalid URI is sent as `/`; the response then shows it. Paths consist of checked references.
         let endpoint = self.endpoint(line);
         let uri = format!("{endpoint}{path_and_query}").parse();
         *request.uri_mut() = uri.unwrap_or_else(|_| http::Uri::from_static("/"));
-        // `header` of hosts.toml: to the host itself and to its token service, as containerd does.
-        // They may be secret: not over a connection that is not verified.
+        // `header` of hosts.toml is sent to the host itself and to its token service, as containerd does. The values
+        // may be secret, so they are not sent over an unverified connection.
         let leg = &self.legs[self.opened[line.0].leg];
         let is_theirs = line == ConnectionId::REGISTRY || leg.role == Role::Token;
         if is_theirs && leg.tls.unverified.is_none() {
@@ -568,7 +569,7 @@ impl<'a> Connections<'a> {
         request
     }
 
-    /// Sends a request and reads the answer whole, up to `max` bytes.
+    /// Sends a request and reads the whole response, up to `max` bytes.
     pub(super) async fn exchange(
         &mut self,
         line: ConnectionId,
@@ -586,7 +587,7 @@ impl<'a> Connections<'a> {
         }
     }
 
-    /// Sends a request, for an answer whose body is to be read by whoever asked.
+    /// Sends a request; the caller reads the body of the response.
     pub(super) async fn begin(
         &mut self,
         line: ConnectionId,
@@ -617,12 +618,12 @@ impl<'a> Connections<'a> {
         }
     }
 
-    /// Writes an exchange down: for the trace, and as a suspect where it hung.
+    /// Records an exchange: for the trace, and as a suspect if it stalled.
     fn note(&mut self, line: ConnectionId, phase: Phase, seen: &trace::ExchangeRecord<'_>) {
         let slot = &self.opened[line.0];
         let leg = &mut self.legs[slot.leg];
         let (role, to) = (leg.role, slot.to);
-        // Of https, the proxy has said its word before.
+        // For https, the proxy has already answered the tunnel request.
         let is_by_proxy = leg.proxy_route.proxy().is_some() && leg.tunnel.is_none();
         let took = seen.took;
         if let Some((status, headers)) = seen.head.filter(|_| is_by_proxy) {
@@ -642,12 +643,12 @@ impl<'a> Connections<'a> {
         }
         if self.edges.trace {
             let own = &self.client.headers;
-            let exchange = trace::write_down(role, phase, to, seen, own, &self.scrub);
+            let exchange = trace::record(role, phase, to, seen, own, &self.scrub);
             self.trace.push(exchange);
         }
     }
 
-    /// Tries a suspect's exchange again, on a new connection with this bound on segments.
+    /// Repeats a suspect's exchange on a new connection, with this bound on segments.
     pub(super) async fn trial(
         &self,
         suspect: &StalledExchange,
@@ -670,7 +671,7 @@ impl<'a> Connections<'a> {
         max: Bytes,
     ) -> Result<(), String> {
         let opened = self
-            .connect_anew(&suspect.endpoint, suspect.to, max_segment)
+            .connect_again(&suspect.endpoint, suspect.to, max_segment)
             .await;
         let (mut connection, _) = opened.map_err(|(phase, reason)| format!("{phase}: {reason}"))?;
         let Some(request) = &suspect.request else {
@@ -683,15 +684,14 @@ impl<'a> Connections<'a> {
             .send(request.clone(), wait)
             .await
             .map_err(words)?;
-        // Whole, up to what the walk itself would have read.
+        // The whole body, up to what the check itself would have read.
         response.read_first(max, wait).await.map_err(words)?;
         Ok(())
     }
 
-    /// Sends a request and returns the head of the answer, its body still to be read.
+    /// Sends a request and returns the head of the response; its body has not been read.
     ///
-    /// A connection that the server closed between two requests is opened anew, once, as Go's
-    /// transport does.
+    /// If the server closed the connection between two requests, it is opened again, once, as Go's transport does.
     pub(super) async fn send(
         &mut self,
         line: ConnectionId,
@@ -718,7 +718,7 @@ impl<'a> Connections<'a> {
         result
     }
 
-    /// Takes the line's connection, which is still busy with an answer: the next request gets another.
+    /// Takes the connection, which is still busy with a response: the next request gets another one.
     pub(super) fn take(&mut self, line: ConnectionId) -> Option<HttpConnection> {
         self.close_socket(line.0);
         match std::mem::replace(&mut self.opened[line.0].state, ConnectionState::Closed) {
@@ -727,13 +727,13 @@ impl<'a> Connections<'a> {
         }
     }
 
-    /// Gives a connection back that has served.
+    /// Returns a connection that is idle again.
     pub(super) fn give_back(&mut self, line: ConnectionId, connection: HttpConnection) {
         self.opened[line.0].spare.push(connection);
     }
 
-    /// A phase of the pull ends: its connections stay open, as they do in containerd for a while, and
-    /// the next phase gets its own.
+    /// Ends a phase of the pull: its connections stay open, as they do in containerd for a while, and the next phase
+    /// opens its own.
     pub(super) fn end_phase(&mut self) {
         for line in &mut self.opened {
             if let ConnectionState::Open(connection) =
@@ -746,7 +746,7 @@ impl<'a> Connections<'a> {
         self.kept.retain(HttpConnection::is_reusable);
     }
 
-    /// The line's connection, made fit for a request.
+    /// The connection, ready for a request.
     async fn connection(&mut self, line: ConnectionId) -> Result<&mut HttpConnection, HttpFault> {
         let slot = &mut self.opened[line.0];
         let connection = match std::mem::replace(&mut slot.state, ConnectionState::Closed) {
@@ -774,14 +774,14 @@ impl<'a> Connections<'a> {
 
     async fn reconnect(&self, line: ConnectionId) -> Result<HttpConnection, HttpFault> {
         let slot = &self.opened[line.0];
-        let made = self.connect_anew(&slot.endpoint, slot.to, None).await;
+        let made = self.connect_again(&slot.endpoint, slot.to, None).await;
         made.map(|(connection, _)| connection)
             .map_err(|(phase, reason)| HttpFault::Reconnect { phase, reason })
     }
 
-    /// A new connection to where an endpoint was reached before, by the proxy if there is one; and a second
-    /// descriptor of its socket, by which the kernel can be asked how it goes.
-    pub(super) async fn connect_anew(
+    /// Opens a new connection to the address of an endpoint that was reached before, through its proxy if there is one.
+    /// Also returns a second descriptor of its socket, for the kernel's statistics.
+    pub(super) async fn connect_again(
         &self,
         endpoint: &Endpoint,
         to: SocketAddr,
@@ -793,13 +793,13 @@ impl<'a> Connections<'a> {
             return Err((Phase::Connect, words(dialed.connect.outcome.fault())));
         };
         let socket = stream.as_fd().try_clone_to_owned().ok();
-        let passage = Box::pin(self.pass(endpoint, self.way(endpoint).1, stream)).await;
+        let passage = Box::pin(self.pass(endpoint, self.route(endpoint).1, stream)).await;
         let Some(stream) = passage.stream else {
             let fault = passage.tunnel.as_ref().and_then(Step::fault);
             return Err((Phase::Proxy, words(fault)));
         };
         let stream = match Box::pin(self.secure(endpoint, stream)).await {
-            // The first connection was verified, and what is to be sent may hold a credential.
+            // The first connection was verified, and the request may contain a credential.
             (tls, Some(_)) if tls.unverified.is_some() && self.was_verified(endpoint) => {
                 return Err((Phase::Tls, words(tls.unverified.as_ref())));
             }
@@ -816,9 +816,9 @@ impl<'a> Connections<'a> {
         lines.any(|line| self.legs[line.leg].tls.unverified.is_none())
     }
 
-    /// What requests of plain http have besides, when a proxy passes them on.
+    /// What plain http requests have in addition if a proxy forwards them.
     fn for_proxy(&self, endpoint: &Endpoint) -> Option<ForProxy> {
-        let proxy = self.way(endpoint).1?;
+        let proxy = self.route(endpoint).1?;
         (endpoint.scheme == Scheme::Http).then(|| ForProxy {
             authorization: authorization_of(proxy),
         })
@@ -826,7 +826,7 @@ impl<'a> Connections<'a> {
 
     fn note_clock(&mut self, line: ConnectionId, headers: &HeaderMap) {
         let leg = &mut self.legs[self.opened[line.0].leg];
-        // An answer with an Age comes from a cache, and its Date is that old (RFC 9111, 5.1).
+        // A response with an Age is from a cache, and its Date is that old (RFC 9111, 5.1).
         if leg.clock.is_none()
             && !headers.contains_key(header::AGE)
             && let Some(server) = error::date(headers)
@@ -838,10 +838,9 @@ impl<'a> Connections<'a> {
         }
     }
 
-    /// A realm or redirect may not lead to a metadata service, nor back to this machine unless the
-    /// registry is on it.
+    /// A realm or redirect may not lead to a metadata service, nor to this machine unless the registry is on it.
     fn distrust_addresses(&self, addresses: &[IpAddr]) -> Option<Distrust> {
-        // By a proxy, it is the proxy's address that stands for the registry's.
+        // With a proxy, its address takes the place of the registry's.
         let registry = self.opened.first()?.to.ip();
         addresses
             .iter()
@@ -857,21 +856,21 @@ fn untrusted(to: &Url, reason: Distrust) -> HttpFault {
     HttpFault::RedirectUntrusted { to, reason }
 }
 
-/// In words; none where there is no fault.
+/// The fault as text; empty if there is none.
 fn words(fault: Option<&impl ToString>) -> String {
     fault.map(ToString::to_string).unwrap_or_default()
 }
 
-/// What became of the way through a proxy, if there is one.
+/// The result of passing through a proxy, if there is one.
 #[derive(Default)]
 struct ProxyPassage {
     proxy_tls: Option<Tls>,
     tunnel: Option<Step<Tunnel, ProxyFault>>,
-    /// There unless it failed.
+    /// `None` if it failed.
     stream: Option<Stream>,
 }
 
-/// Why nothing goes on over the TLS with a proxy.
+/// Why the TLS connection with a proxy can't be used.
 fn unfit(tls: &Tls, proxy: &ProxyServer) -> Option<ProxyFault> {
     let failed = |fault: &TlsFault| ProxyFault::Tls {
         fault: fault.clone(),
@@ -880,19 +879,20 @@ fn unfit(tls: &Tls, proxy: &ProxyServer) -> Option<ProxyFault> {
         .unverified
         .as_ref()
         .filter(|_| proxy.authorization.is_some());
-    let kept_back = exposed.map(|fault| ProxyFault::Undecided {
+    let withheld = exposed.map(|fault| ProxyFault::Undecided {
         reason: format!(
-            "its certificate is not good ({fault}), and its user and password are not sent over such a connection, as containerd does by skip_verify"
+            "its certificate is not valid ({fault}): with skip_verify, containerd still sends the proxy's user and \
+             password, but this check does not"
         ),
     });
-    tls.outcome.fault().map(failed).or(kept_back)
+    tls.outcome.fault().map(failed).or(withheld)
 }
 
 fn authorization_of(proxy: &ProxyServer) -> Option<HeaderValue> {
     proxy.authorization.as_ref()?.header()
 }
 
-/// What comes after a phase that failed.
+/// Marks what follows a failed phase as blocked.
 fn block_after(leg: &mut Leg, phase: Phase) {
     if phase == Phase::Proxy && leg.connect.attempts.is_empty() {
         leg.connect.outcome = Step::blocked(leg.role, phase);
@@ -900,19 +900,19 @@ fn block_after(leg: &mut Leg, phase: Phase) {
     leg.tls.outcome = Step::blocked(leg.role, phase);
 }
 
-/// A leg whose server is not reached, or was for an earlier leg: why nothing of it is resolved, and why nothing
-/// comes after that.
+/// A leg whose server is not reached, or was reached for an earlier leg: why its name is not resolved, and why the
+/// later phases are skipped.
 fn unreached_leg(
     role: Role,
     endpoint: &Endpoint,
-    way: ProxyRoute,
+    route: ProxyRoute,
     resolve: Skip,
     later: Skip,
 ) -> Leg {
     Leg {
         role,
         endpoint: endpoint.clone(),
-        proxy_route: way,
+        proxy_route: route,
         resolve: Resolve {
             outcome: Step::skipped(resolve),
             ..Resolve::default()

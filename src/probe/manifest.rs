@@ -1,4 +1,4 @@
-//! Manifests that are known, and where content has its place below the root of the API.
+//! A store of known manifests, and the paths of content in the registry API.
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -11,12 +11,12 @@ use super::check::Check;
 use crate::model::hosts::RegistryHost;
 use crate::registry::manifest as oci;
 
-/// Manifests that were fetched and verified, by digest: what a digest names never changes, so none
-/// is fetched twice (Docker Hub counts every GET of one).
+/// Manifests that were downloaded and verified, by digest. The content of a digest never changes, so none is downloaded
+/// twice (Docker Hub counts every GET of a manifest).
 #[derive(Debug, Default)]
 pub struct KnownManifests {
     memory: Mutex<Memory>,
-    /// Kept there instead, so that they outlive this process.
+    /// Files are kept there instead of in memory, so that they outlive this process.
     folder: Option<PathBuf>,
 }
 
@@ -27,14 +27,14 @@ struct Memory {
 }
 
 impl KnownManifests {
-    /// An index and a manifest for each of a thousand images; both are some KiB.
+    /// Bytes: an index and a manifest for each of a thousand images; both have a few KiB.
     const MAX_BYTES: usize = 16 << 20;
     const MAX_FILES: usize = 4096;
 
-    /// Kept in a folder, which is made if need be. Of too many, the oldest are dropped.
+    /// Keeps manifests in a folder, which is created if necessary. If there are too many, the oldest are deleted.
     ///
     /// # Errors
-    /// When the folder can't be used.
+    /// If the folder can't be used.
     pub fn in_folder(folder: &Path) -> io::Result<Self> {
         fs::create_dir_all(folder)?;
         let mut files = Vec::new();
@@ -54,7 +54,7 @@ impl KnownManifests {
     }
 
     fn file(&self, digest: &str) -> Option<PathBuf> {
-        // A digest that was checked has no slash in it; one that was not has no file.
+        // A digest that was checked has no slash; one that was not checked has no file.
         let name = digest.replace(':', "-");
         let is_plain = name
             .chars()
@@ -71,7 +71,7 @@ impl KnownManifests {
             return self.memory.lock().ok()?.bodies.get(digest).cloned();
         };
         let body = Body::from(fs::read(&path).ok()?);
-        // Torn, or somebody else's.
+        // Damaged, or not one of these files.
         if oci::verify(&body, digest).is_err() {
             let _ = fs::remove_file(&path);
             return None;
@@ -84,7 +84,7 @@ impl KnownManifests {
             if !path.exists()
                 && let Err(error) = fs::write(&path, body)
             {
-                tracing::warn!(path = %path.display(), %error, "a manifest can't be kept, and will be fetched again");
+                tracing::warn!(path = %path.display(), %error, "a manifest can't be stored, and will be downloaded again");
                 let _ = fs::remove_file(&path);
             }
             return;
@@ -101,8 +101,8 @@ impl KnownManifests {
     }
 }
 
-/// A path below the root of the API; a host that is not the registry itself is told which one is
-/// meant (containerd, docs/hosts.md: `ns`).
+/// A path below the root of the API. A host that is not the registry itself is sent the registry's name (containerd,
+/// docs/hosts.md: `ns`).
 pub(super) fn path_of(check: &Check, host: &RegistryHost, kind: &str, version: &str) -> String {
     let repository = check.reference.repository();
     let mut path = format!("{}/{repository}/{kind}/{version}", host.path);

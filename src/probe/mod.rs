@@ -1,11 +1,12 @@
-//! Walks one pull as containerd and the kubelet would, without pulling the image.
+//! Checks one image: makes the requests that containerd and the kubelet would make for a pull, without pulling the
+//! image.
 //!
-//! The walk never returns an error: what goes wrong is evidence. It finds its legs on the way: the
-//! registry (or the mirrors before it) from the reference, the token service from the challenge, the
-//! blob host from the redirect of a real layer. It makes the requests that containerd makes, in its
-//! order and by the rules of its release, and repeats one where containerd does. What it asks besides
-//! is evidence and decides nothing: `/v2/` at the end, the body of a refusal, and a repetition with
-//! small segments where an exchange hangs that had begun well (`segments.rs`).
+//! A check never returns an error: what goes wrong becomes evidence. It discovers its legs: the registry (or the
+//! mirrors before it) from the reference, the token service from the challenge, the blob host from the redirect of a
+//! real layer. It makes containerd's requests, in containerd's order and with the rules of its release, and repeats a
+//! request where containerd does. Additional requests are evidence only and never change the result: `/v2/` at the end,
+//! the body of a rejection, and a repetition with small segments if an exchange stalls after a good start
+//! (`segments.rs`).
 
 mod auth;
 pub mod check;
@@ -41,9 +42,9 @@ use leg::Connections;
 use network::{ProbeNetwork, Progress};
 use requests::Requests;
 
-/// Walks the pull of one image: at each host that containerd asks, in its order, until one serves
-/// all that is still wanted. Where the runtime's version is not known and releases would not do the
-/// same, by the rules of each.
+/// Checks the pull of one image: at each host that containerd would query, in its order, until the hosts have served
+/// everything. If the runtime's version is unknown and releases behave differently, the check is made with the rules of
+/// each.
 #[tracing::instrument(skip_all, fields(image = %check.reference))]
 pub async fn pull(
     check: &Check,
@@ -64,7 +65,7 @@ pub async fn pull(
         effort: check.effort.without_extras(),
         ..check.clone()
     };
-    // Those that would do the same as one that was walked are not walked again.
+    // Releases that behave the same are checked once.
     let names = |alike: &[usize]| joined(alike.iter().map(|one| candidates[*one].name()));
     evidence.assumed_release = Some(names(&alike));
     let mut walked = vec![0];
@@ -74,7 +75,7 @@ pub async fn pull(
         let alike: Vec<usize>;
         let agrees = |one: &usize| *one == other || rules.agrees(*one);
         (alike, left) = left.into_iter().partition(agrees);
-        // With a release that is known, nothing else than the settings is in question.
+        // If the release is known, only the settings are in question.
         let is_read = |one: &Behaviour| one.settings == SettingsInForce::AsRead;
         let other_settings = candidates.iter().filter(|one| is_read(one)).count() == 1
             && !alike.iter().any(|one| is_read(&candidates[*one]));
@@ -89,7 +90,7 @@ pub async fn pull(
     evidence
 }
 
-/// The walk by the rules of one release.
+/// The check with the rules of one release.
 async fn pull_by(
     rules: &Rules,
     check: &Check,
@@ -108,7 +109,7 @@ async fn pull_by(
         edges
             .settings
             .hosts(check.reference.domain(), &check.host(), &trust, rules);
-    ask_nobody(&mut hosts, check, &clients);
+    note_no_resolver(&mut hosts, check, &clients);
     for (_, value) in clients.iter().flat_map(|client| &client.headers) {
         scrub.hide(&Secret::new(String::from_utf8_lossy(value.as_bytes())));
     }
@@ -129,24 +130,24 @@ async fn pull_by(
         direct: false,
         requests: &requests,
     };
-    let mut asked = Box::pin(round.ask()).await;
-    let went_by_proxy = asked
+    let mut outcome = Box::pin(round.run()).await;
+    let used_proxy = outcome
         .walks
         .iter()
         .flat_map(|(_, walk)| &walk.legs)
         .any(|leg| leg.proxy_route.proxy().is_some());
     let mut direct = None;
-    if check.compare_direct && went_by_proxy {
+    if check.compare_direct && used_proxy {
         let requests = Requests::of_image(reads_all(check));
         let compared = HostsWalk {
             direct: true,
             requests: &requests,
             ..round
         };
-        let mut other = Box::pin(compared.ask()).await;
+        let mut other = Box::pin(compared.run()).await;
         direct = Some(Box::new(other.walks.swap_remove(other.deciding).1));
     }
-    let (_, walk) = asked.walks.remove(asked.deciding);
+    let (_, walk) = outcome.walks.remove(outcome.deciding);
     let beyond = clients.len().min(MAX_HOSTS)..clients.len();
     Evidence {
         reference: check.reference.clone(),
@@ -160,38 +161,41 @@ async fn pull_by(
         kubelet: check.kubelet.clone(),
         assumed_release: None,
         by_release: Vec::new(),
-        pulled: Some(asked.pulled),
+        pulled: Some(outcome.pulled),
         hosts,
         proxies: edges.settings.proxies.settings().clone(),
         walk,
-        others: asked.walks.into_iter().map(|(_, walk)| walk).collect(),
-        not_contacted: asked
-            .not_asked
+        others: outcome.walks.into_iter().map(|(_, walk)| walk).collect(),
+        not_contacted: outcome
+            .not_contacted
             .into_iter()
             .chain(beyond)
             .map(|index| clients[index].host.clone())
             .collect(),
-        upstream: asked.behind.map(Box::new),
+        upstream: outcome.upstream.map(Box::new),
         direct,
-        trace: asked.trace,
+        trace: outcome.trace,
     }
 }
 
-/// `no resolve hosts`: every host may be asked for content only, and the image is named by a tag.
-fn ask_nobody(hosts: &mut HostsConfig, check: &Check, clients: &[HostClient]) {
+/// Reports `no resolve hosts`: no host may resolve tags, but the image has a tag.
+fn note_no_resolver(hosts: &mut HostsConfig, check: &Check, clients: &[HostClient]) {
     let HostsConfig::Read { problems, .. } = hosts else {
         return;
     };
     let can_resolve = clients.iter().any(|client| client.host.resolves);
     if !can_resolve && check.reference.digest().is_none() {
-        problems.push(HostsProblem::of_hosts(HostsEffect::PullFails, "no host has both 'pull' and 'resolve' in its capabilities, so containerd has none \
-                     to ask what a tag stands for (`no resolve hosts`); add 'resolve' to one, or above \
+        problems.push(HostsProblem::of_hosts(
+            HostsEffect::PullFails,
+            "no host has both 'pull' and 'resolve' in its capabilities, so containerd can't \
+                     resolve the tag (`no resolve hosts`); add 'resolve' to one host, or above \
                      the first [host]"
-                .to_owned()));
+                .to_owned(),
+        ));
     }
 }
 
-/// One pull around the hosts.
+/// One pull across the hosts.
 #[derive(Clone, Copy)]
 struct HostsWalk<'a> {
     check: &'a Check,
@@ -201,28 +205,24 @@ struct HostsWalk<'a> {
     rules: &'a Rules,
     candidates: &'a [Credential],
     clients: &'a [HostClient],
-    /// The one that is tried now.
+    /// The credential of the present attempt.
     credential: Option<&'a Credential>,
-    /// By no proxy.
+    /// Without any proxy.
     direct: bool,
-    /// What may be sent.
+    /// The requests that may still be sent.
     requests: &'a Requests,
 }
 
-/// What came of it.
-#[expect(
-    clippy::struct_field_names,
-    reason = "asked and not asked are what it is about"
-)]
+/// The result of a pull across the hosts.
 struct HostsOutcome {
-    /// With the place of the host in containerd's order; never empty.
+    /// With the position of the host in containerd's order; never empty.
     walks: Vec<(usize, Walk)>,
-    /// Which of them decides.
+    /// Index in `walks` of the host that decides.
     deciding: usize,
-    not_asked: Vec<usize>,
+    not_contacted: Vec<usize>,
     pulled: bool,
-    /// The last of those, asked once.
-    behind: Option<Walk>,
+    /// The last host, queried once beside a mirror that serves the image.
+    upstream: Option<Walk>,
     trace: Vec<TracedExchange>,
 }
 
@@ -230,13 +230,13 @@ struct HostsOutcome {
 struct Tried {
     /// The host that decides.
     host: Option<usize>,
-    /// The next credential is tried.
-    goes_on: bool,
+    /// Whether the next credential is tried.
+    continues: bool,
 }
 
 impl<'a> HostsWalk<'a> {
-    /// As the kubelet: a whole pull with each credential that matches, until one succeeds.
-    async fn ask(&self) -> HostsOutcome {
+    /// Like the kubelet: a whole pull with each matching credential, until one succeeds.
+    async fn run(&self) -> HostsOutcome {
         let mut visits: Vec<Option<HostWalk<'a>>> = self.clients.iter().map(|_| None).collect();
         let (mut deciding, mut pulled, mut used) = (None, false, None);
         for credential in self.tries() {
@@ -258,49 +258,49 @@ impl<'a> HostsWalk<'a> {
             let tried = round.pull(&mut visits).await;
             pulled = tried.is_ok();
             used = credential;
-            let goes_on = tried.as_ref().is_err_and(|tried| tried.goes_on);
+            let continues = tried.as_ref().is_err_and(|tried| tried.continues);
             deciding = tried.map_or_else(|tried| tried.host, Some);
-            if !goes_on {
+            if !continues {
                 break;
             }
         }
-        let mut asked = HostsOutcome {
+        let mut outcome = HostsOutcome {
             walks: Vec::new(),
             deciding: 0,
-            not_asked: Vec::new(),
+            not_contacted: Vec::new(),
             pulled,
-            behind: None,
+            upstream: None,
             trace: Vec::new(),
         };
-        let behind = match deciding.and_then(|index| visits[index].as_ref()) {
+        let upstream = match deciding.and_then(|index| visits[index].as_ref()) {
             Some(served) if visits.last().is_some_and(Option::is_none) => {
-                Box::pin(self.ask_behind(served, used)).await
+                Box::pin(self.query_upstream(served, used)).await
             }
             _ => None,
         };
         for (index, visit) in visits.into_iter().enumerate() {
             let Some(visit) = visit else {
-                asked.not_asked.push(index);
+                outcome.not_contacted.push(index);
                 continue;
             };
             let (walk, trace) = visit.end().await;
-            asked.walks.push((index, walk));
-            asked.trace.extend(trace);
+            outcome.walks.push((index, walk));
+            outcome.trace.extend(trace);
         }
-        if let Some((walk, trace)) = behind {
-            asked.behind = Some(walk);
-            asked.trace.extend(trace);
+        if let Some((walk, trace)) = upstream {
+            outcome.upstream = Some(walk);
+            outcome.trace.extend(trace);
         }
-        // The one that decided; else the last, whose word would be the last as well.
-        let at = |index| asked.walks.iter().position(|(i, _)| *i == index);
-        asked.deciding = deciding
+        // The one that decided; otherwise the last, whose result containerd would report.
+        let at = |index| outcome.walks.iter().position(|(i, _)| *i == index);
+        outcome.deciding = deciding
             .and_then(at)
-            .unwrap_or(asked.walks.len().saturating_sub(1));
-        asked
+            .unwrap_or(outcome.walks.len().saturating_sub(1));
+        outcome
     }
 
-    /// Asks the last host for the manifest, once, where a mirror serves the image.
-    async fn ask_behind(
+    /// Queries the last host for the manifest, once, if a mirror serves the image.
+    async fn query_upstream(
         &self,
         served: &HostWalk<'a>,
         credential: Option<&'a Credential>,
@@ -311,7 +311,7 @@ impl<'a> HostsWalk<'a> {
             return None;
         }
         let client = self.clients.last()?;
-        // No request is repeated, and no body asked for where HEAD is refused.
+        // No request is repeated, and no body is requested if HEAD is rejected.
         let effort = Effort {
             only_free: true,
             ..effort.without_extras()
@@ -320,7 +320,7 @@ impl<'a> HostsWalk<'a> {
             effort,
             ..self.check.clone()
         };
-        // What releases would do differently there has no part in the pull.
+        // Differences between releases do not matter there: it is not part of the pull.
         let behaviour = *self.rules.in_force();
         let rules = Rules::new(behaviour, &[behaviour]);
         let round = HostsWalk {
@@ -334,10 +334,10 @@ impl<'a> HostsWalk<'a> {
         Some(visit.close())
     }
 
-    /// The credentials in the kubelet's order; none where none matches.
+    /// The credentials in the kubelet's order; one attempt without a credential if none matches.
     fn tries(&self) -> Vec<Option<&'a Credential>> {
         let mut tries: Vec<Option<&Credential>> = self.candidates.iter().map(Some).collect();
-        // A pod that names no Secret may have none: what nobody has to log in for is found out first.
+        // A pod that names no Secret may have none: anonymous access is tested first.
         let names_none = |pod: &PodUse| pod.pull_secrets.is_empty();
         let pods = &self.check.pods;
         if tries.is_empty() || (!pods.is_empty() && pods.iter().all(names_none)) {
@@ -346,15 +346,14 @@ impl<'a> HostsWalk<'a> {
         tries
     }
 
-    /// One pull: the first host that knows the reference resolves it, and then each piece of content is
-    /// asked of all hosts in their order. The host that decides, where all was to be had as far as it
-    /// was asked for.
+    /// One pull: the first host that knows the reference resolves it, and then each piece of content is requested from
+    /// the hosts in their order. Returns the host that decides, if all requested content was served.
     async fn pull(&self, visits: &mut [Option<HostWalk<'a>>]) -> Result<usize, Tried> {
         for visit in visits.iter_mut().flatten() {
             visit.start_over();
         }
         let (root, resolved_by) = self.resolve(visits).await?;
-        // The second phase begins without what the first was given.
+        // The second phase starts without the tokens of the first.
         for visit in visits.iter_mut().flatten() {
             visit.resolved();
             visit.begin(self.credential);
@@ -365,7 +364,7 @@ impl<'a> HostsWalk<'a> {
             let by_access = refused.by_access || all.any(HostWalk::was_refused_above_blobs);
             Tried {
                 host: Some(refused.host),
-                goes_on: by_access && was_used(visits),
+                continues: by_access && was_used(visits),
             }
         })
     }
@@ -382,42 +381,45 @@ impl<'a> HostsWalk<'a> {
             &[Content::Manifest]
         };
         let version = reference.version();
-        let is_asked = |client: &HostClient| client.host.resolves || by_digest;
-        // Where none may be asked, `ask_nobody` says that no pull succeeds; the last is looked at all
-        // the same.
+        let is_queried = |client: &HostClient| client.host.resolves || by_digest;
+        // If no host may resolve, `note_no_resolver` reports that every pull fails; the last host is still queried.
         let last = self.clients.len().saturating_sub(1);
-        let asked: Vec<usize> = (0..self.clients.len())
-            .filter(|index| is_asked(&self.clients[*index]))
+        let queried: Vec<usize> = (0..self.clients.len())
+            .filter(|index| is_queried(&self.clients[*index]))
             .collect();
-        let asked = if asked.is_empty() { vec![last] } else { asked };
+        let queried = if queried.is_empty() {
+            vec![last]
+        } else {
+            queried
+        };
         let mut host = None;
         for content in contents {
-            for index in &asked {
+            for index in &queried {
                 self.visit(visits, *index).await;
                 let Some(visit) = visits[*index].as_mut() else {
                     continue;
                 };
-                let is_last_host = Some(index) == asked.last();
+                let is_last_host = Some(index) == queried.last();
                 host = Some(*index);
                 match visit.resolve(*content, version, is_last_host).await {
                     Resolution::Found(descriptor) => return Ok((descriptor, *index)),
                     Resolution::Next => {}
                     Resolution::Final => {
-                        let goes_on = false;
-                        return Err(Tried { host, goes_on });
+                        let continues = false;
+                        return Err(Tried { host, continues });
                     }
                 }
             }
-            // Where a pull would have sent a credential, it may have been given the manifest.
+            // A pull would have sent a credential here, and might have received the manifest.
             if visits.iter().flatten().any(HostWalk::was_withheld) {
                 break;
             }
         }
-        let goes_on = was_used(visits) && visits.iter().flatten().any(HostWalk::was_refused);
-        Err(Tried { host, goes_on })
+        let continues = was_used(visits) && visits.iter().flatten().any(HostWalk::was_refused);
+        Err(Tried { host, continues })
     }
 
-    /// Connections to a host, with requests of its own to spend.
+    /// Connections to a host, with a request limit of their own.
     fn lines(&self, client: &'a HostClient) -> Connections<'a> {
         Connections::new(
             self.edges,
@@ -430,7 +432,7 @@ impl<'a> HostsWalk<'a> {
         )
     }
 
-    /// Makes sure that a host is connected to, and in the phase of this pull.
+    /// Connects to a host if needed, and starts the phase of this pull there.
     async fn visit(&self, visits: &mut [Option<HostWalk<'a>>], index: usize) {
         let Some(client) = self.clients.get(index) else {
             return;
@@ -446,10 +448,10 @@ impl<'a> HostsWalk<'a> {
     }
 }
 
-/// The credential, or that there is none, was what the hosts judged.
+/// Whether a host requested authentication, so that the credential, or its absence, affected the result.
 fn was_used(visits: &[Option<HostWalk<'_>>]) -> bool {
     visits.iter().flatten().any(HostWalk::was_challenged)
 }
 
-/// Hosts of one hosts.toml that are asked; nobody lists more, and each costs the network something.
+/// Bound for the hosts of one hosts.toml that are queried; real files list fewer.
 const MAX_HOSTS: usize = 16;

@@ -1,4 +1,4 @@
-//! What all walks of a run share: resolver, trust, settings of the runtime, and the vantage.
+//! What all checks of a run share: resolver, trust, the runtime's settings, and the vantage.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,36 +16,43 @@ use crate::net::dns::Families;
 use crate::net::netlink::Netlink;
 use crate::net::resolv::ResolverConfig;
 
-/// The way out into the world, shared by all checks of a run.
+/// The network access that all checks of a run share.
 #[derive(Debug)]
 pub struct ProbeNetwork {
+    /// The DNS settings.
     pub resolver: ResolverConfig,
+    /// The addresses of `--resolve`.
     pub overrides: Vec<Override>,
+    /// The address families to use.
     pub families: Families,
+    /// The trusted roots.
     pub trust: BaseTrust,
-    /// What containerd is set to.
+    /// containerd's settings.
     pub settings: Settings,
-    /// Keep every exchange (`--trace`).
+    /// Record every exchange (`--trace`).
     pub trace: bool,
     /// One transfer at a time: two would measure each other.
     pub transfer_turn: Mutex<()>,
+    /// Where the checks run, and what can be observed there.
     pub vantage: Vantage,
-    /// The kernel's routes; `None` where they can't be read.
+    /// The kernel's routes; `None` if they can't be read.
     pub netlink: Option<Arc<Netlink>>,
-    /// The longest that any single wait on the network may last.
+    /// The bound of each single wait on the network.
     pub wait: Duration,
+    /// Manifests that need not be downloaded again.
     pub known: Arc<KnownManifests>,
 }
 
-/// Told what the walk is about to do, for a progress line.
+/// Receives the progress of a check, for a progress line.
 pub trait Progress: Send + Sync {
+    /// The next phase at a leg starts.
     fn phase(&self, _role: Role, _phase: Phase) {}
 
-    /// So much of all layers has been read, in this time (`--transfer full`).
+    /// With `--transfer full`: so many bytes of all layers have been read, in this time.
     fn transferred(&self, _bytes: Bytes, _of: Bytes, _elapsed: Duration) {}
 }
 
-/// Of a walk that nothing is shown of.
+/// For checks without a progress line.
 #[derive(Debug)]
 pub struct NoProgress;
 

@@ -6,7 +6,7 @@ use url::Url;
 
 use crate::model::fault::HttpFault;
 
-/// Go's client and containerd make this many requests for one, and follow the redirects between them.
+/// Go's client and containerd make this many requests for one, including the redirects between them.
 pub(super) const MAX_REQUESTS: usize = 10;
 
 /// More redirects than are followed.
@@ -14,17 +14,17 @@ pub(super) const TOO_MANY: HttpFault = HttpFault::TooManyRedirects {
     limit: MAX_REQUESTS - 1,
 };
 
-/// Where an answer leads.
+/// The target of a redirect.
 #[derive(Debug, Eq, PartialEq)]
 pub(super) struct Redirect {
     pub url: Url,
     pub method: Method,
 }
 
-/// What a client makes of an answer: `None` where it is no redirect.
+/// The redirect in a response; `None` if it is none.
 ///
 /// # Errors
-/// When `Location` is no URL.
+/// If `Location` is not a URL.
 pub(super) fn next(
     method: &Method,
     status: StatusCode,
@@ -36,14 +36,14 @@ pub(super) fn next(
         301..=303 | 307 | 308 => method.clone(),
         _ => return None,
     };
-    // Without a Location it is an answer like any other.
+    // Without a Location, it is a normal response.
     let location = headers.get(LOCATION).filter(|value| !value.is_empty())?;
     let url = location.to_str().ok().and_then(|text| from.join(text).ok());
-    let url = url.ok_or_else(|| HttpFault::malformed("a redirect whose Location is no URL"));
+    let url = url.ok_or_else(|| HttpFault::malformed("the Location of a redirect is not a URL"));
     Some(url.map(|url| Redirect { url, method }))
 }
 
-/// Whether `Authorization` of the first request goes along on redirects.
+/// Decides whether the `Authorization` of the first request is sent to the target of a redirect.
 #[derive(Clone, Debug)]
 pub(super) struct Sensitive {
     first: Url,
@@ -60,10 +60,10 @@ impl Sensitive {
         }
     }
 
-    /// Whether it goes along to the next server, by Go's rule before 1.21.8 and 1.22.1, which compares
-    /// each server with the one before it, ports and all; or by the later one, which compares host
-    /// names with the first, and sends it no more once it was left out.
-    pub(super) fn goes_along(&self, to: &Url, across_ports: bool) -> bool {
+    /// Whether it is sent to the next server. Go's rule before 1.21.8 and 1.22.1 compares each server with the one
+    /// before it, including ports; the later rule (`across_ports`) compares host names with the first, and never sends
+    /// it again once it was omitted.
+    pub(super) fn is_sent_to(&self, to: &Url, across_ports: bool) -> bool {
         if across_ports {
             !self.stripped && is_at_or_below(&self.first, to)
         } else {
@@ -72,14 +72,14 @@ impl Sensitive {
         }
     }
 
-    /// The client has gone on to there.
-    pub(super) fn went(&mut self, to: &Url) {
+    /// The client has followed the redirect to `to`.
+    pub(super) fn followed(&mut self, to: &Url) {
         self.stripped |= !is_at_or_below(&self.first, to);
         self.before = to.clone();
     }
 }
 
-/// The same host, or one below it in the tree of names.
+/// The same host, or one below it in the DNS tree.
 fn is_at_or_below(parent: &Url, to: &Url) -> bool {
     let (Some(parent), Some(sub)) = (parent.host_str(), to.host_str()) else {
         return false;
@@ -114,23 +114,23 @@ mod tests {
             ("https://test/x", false, false),
         ] {
             let sensitive = Sensitive::new(&url("https://reg.test/v2/"));
-            assert_eq!(sensitive.goes_along(&url(to), false), with_ports, "{to}");
-            assert_eq!(sensitive.goes_along(&url(to), true), without_ports, "{to}");
+            assert_eq!(sensitive.is_sent_to(&url(to), false), with_ports, "{to}");
+            assert_eq!(sensitive.is_sent_to(&url(to), true), without_ports, "{to}");
         }
         let address = Sensitive::new(&url("https://10.0.0.1/v2/"));
-        assert!(address.goes_along(&url("https://10.0.0.1:5000/"), true));
-        assert!(!address.goes_along(&url("https://10.0.0.2/"), true));
+        assert!(address.is_sent_to(&url("https://10.0.0.1:5000/"), true));
+        assert!(!address.is_sent_to(&url("https://10.0.0.2/"), true));
     }
 
     #[test]
     fn once_left_out_it_comes_back_by_the_old_rule_only() {
         let mut sensitive = Sensitive::new(&url("https://reg.test/v2/"));
         let cdn = url("https://cdn.test/a");
-        assert!(!sensitive.goes_along(&cdn, false) && !sensitive.goes_along(&cdn, true));
-        sensitive.went(&cdn);
+        assert!(!sensitive.is_sent_to(&cdn, false) && !sensitive.is_sent_to(&cdn, true));
+        sensitive.followed(&cdn);
         let (again, back) = (url("https://cdn.test/b"), url("https://reg.test/c"));
-        assert!(sensitive.goes_along(&again, false) && !sensitive.goes_along(&again, true));
-        assert!(!sensitive.goes_along(&back, false) && !sensitive.goes_along(&back, true));
+        assert!(sensitive.is_sent_to(&again, false) && !sensitive.is_sent_to(&again, true));
+        assert!(!sensitive.is_sent_to(&back, false) && !sensitive.is_sent_to(&back, true));
     }
 
     #[test]

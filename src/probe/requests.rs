@@ -1,24 +1,24 @@
-//! How many HTTP requests a check makes at most, whatever is answered.
+//! Limits the number of HTTP requests of a check, whatever the servers answer.
 //!
-//! A request is repeated, redirected, challenged and taken up again by rules that are bounded each
-//! (`session.rs`, `content.rs`), and by themselves allow a server to cause some hundred
-//! thousand requests. So what is sent is counted, at each host and for each image; where nothing is
-//! left, nothing is sent, and what hangs on it is undecided (`probe_limit`).
+//! The rules for repeating, redirecting, challenging and resuming a request are bounded each (`session.rs`,
+//! `content.rs`), but together they would allow a server to cause several hundred thousand requests. So every request
+//! is counted, for each host and for each image; if none is left, nothing is sent, and the result that depends on it is
+//! undecided (`probe_limit`).
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use crate::model::fault::HttpFault;
 
-/// At one host that containerd asks, with its token service and its storage.
+/// Requests for one host that containerd queries, including its token service and its storage.
 pub const MAX_REQUESTS_PER_HOST: usize = 256;
-/// At all hosts of an image, in one walk. A walk is made once, and once more for each other line of
-/// releases and without the proxy.
+/// Requests for all hosts of an image, in one pass. A check makes one pass, and one more for each other release line
+/// and without the proxy.
 pub const MAX_REQUESTS_PER_IMAGE: usize = 1024;
-/// So many times as much where all layers are read.
+/// Factor for both limits if all layers are read.
 const FULL: usize = 8;
 
-/// What is left for one host, and for its image.
+/// The remaining requests for one host, and for its image.
 #[derive(Clone, Debug)]
 pub(super) struct Requests {
     per_host: usize,
@@ -27,7 +27,7 @@ pub(super) struct Requests {
 }
 
 impl Requests {
-    /// For all hosts of one walk.
+    /// The limit for all hosts of one pass.
     pub(super) fn of_image(reads_all: bool) -> Self {
         let times = if reads_all { FULL } else { 1 };
         let per_host = MAX_REQUESTS_PER_HOST * times;
@@ -38,7 +38,7 @@ impl Requests {
         }
     }
 
-    /// For another host of the same image.
+    /// The limit for another host of the same image.
     pub(super) fn of_host(&self) -> Self {
         Self {
             host: Arc::new(AtomicUsize::new(self.per_host)),
@@ -49,7 +49,7 @@ impl Requests {
     /// Counts one request, before it is sent.
     ///
     /// # Errors
-    /// When it must not be sent.
+    /// If no request is left.
     pub(super) fn spend(&self) -> Result<(), HttpFault> {
         let one = |left: usize| left.checked_sub(1);
         for left in [&self.host, &self.image] {
@@ -62,8 +62,8 @@ impl Requests {
     }
 }
 
-/// An answer to `/v2/` is read up to this: error bodies of registries are below 1 KiB, login pages
-/// of things that are no registry are some tens.
+/// Bytes of a response to `/v2/` that are read: registries' error bodies are below 1 KiB, login pages of other servers
+/// several tens of KiB.
 pub(super) const SMALL_BODY: u64 = 64 << 10;
 
 #[cfg(test)]

@@ -1,20 +1,19 @@
-//! Do large packets vanish on the way? Asked where an exchange hung that had begun well.
+//! Tests whether large packets are lost on the path, after an exchange stalled that had started well.
 
 use super::leg::{Connections, StalledExchange};
 use crate::model::evidence::{SegmentTrial, SegmentTrials};
 use crate::model::units::Bytes;
 
-/// The bound of the trials: with headers below 1100 bytes, so through any tunnel of IPv6 (1280,
-/// RFC 8200 5) and those of IPv4 that are in use; and above what filters drop as an attack on
-/// small segments (CVE-2019-11479).
+/// The segment size of the trials. Below 1100 bytes with headers, which fits any IPv6 tunnel (1280, RFC 8200 5) and the
+/// IPv4 tunnels in use; and above the size that filters drop as an attack with small segments (CVE-2019-11479).
 const SMALL: u32 = 1000;
 
-/// As much of an answer as fills several packets.
+/// Enough of a response to fill several packets.
 const ENOUGH: Bytes = Bytes(16 << 10);
 
-/// The failure of the walk, then small, usual, small: fail, pass, fail, pass is proof, and anything
-/// else ends it. On average that costs one more timeout.
-pub(super) async fn look(lines: &Connections<'_>, suspect: StalledExchange) -> SegmentTrials {
+/// The failure of the check, then small, normal, small: fail, pass, fail, pass is proof, and any other result ends the
+/// test. On average that costs one more timeout.
+pub(super) async fn test(lines: &Connections<'_>, suspect: StalledExchange) -> SegmentTrials {
     let mut trials = vec![SegmentTrial {
         max_segment: None,
         fault: Some(suspect.fault.clone()),

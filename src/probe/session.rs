@@ -1,9 +1,9 @@
-//! Requests as containerd makes them: its authorizer, its retries and Go's redirects, for one phase
-//! of a pull at one host (`core/remotes/docker/authorizer.go`, `resolver.go`).
+//! Makes requests as containerd does: its authorizer, its retries and Go's redirects, for one phase of a pull at one
+//! host (`core/remotes/docker/authorizer.go`, `resolver.go`).
 //!
-//! A pull has two phases, the resolution of the reference and the fetching of content, and each begins
-//! without a token. In a phase the first challenge of a host and port, on whichever request it comes,
-//! decides how that host is asked from then on.
+//! A pull has two phases, resolving the reference and downloading content, and each starts without a token. In a phase,
+//! the first challenge of a host and port, for whichever request, decides how later requests to that host are
+//! authorized.
 
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
@@ -25,36 +25,36 @@ use crate::model::step::{Skip, Step};
 use crate::pull_secret::entry::Credential;
 use crate::registry::challenge::{self, Bearer, Wanted};
 
-/// A request is made so often, whatever is answered.
+/// The maximum number of attempts for a request, whatever the responses are.
 const MAX_TRIES: usize = 6;
 
 /// One phase of a pull at one host, with one credential or none.
 pub(super) struct Session<'a> {
     pub(super) repository: &'a str,
     pub(super) credential: Option<&'a Credential>,
-    /// By host and port, as URLs have them.
+    /// By host and port, as written in URLs.
     handlers: HashMap<String, Handler>,
-    /// Those that are put aside between [`Self::part`] and [`Self::join`].
+    /// The handlers kept aside between [`Self::part`] and [`Self::join`].
     aside: HashMap<String, Handler>,
     /// Requests to token services.
     pub exchanges: Vec<TokenExchange>,
-    /// What the last of them came to.
+    /// The result of the last of them.
     pub token: Step<Grant, TokenFault>,
     /// The first challenge.
     pub challenge: Option<Challenge>,
-    /// No request that a pull repeats at once is repeated.
-    spares: bool,
+    /// Requests that a pull repeats at once are not repeated.
+    never_repeats: bool,
 }
 
-/// How a host is asked once it has challenged.
+/// How requests to a host are authorized after a challenge.
 #[derive(Clone)]
 enum Handler {
     Basic(HeaderValue),
-    /// Its realm can't be asked, so nothing is sent to the host any more.
+    /// Its realm can't be queried, so no further request is sent to the host.
     Broken(TokenFault),
     Bearer {
         bearer: Box<Bearer>,
-        /// What the token service gave, and until when containerd uses it.
+        /// The token service's result, and until when containerd uses the token.
         token: Option<Result<(HeaderValue, Option<Instant>), TokenFault>>,
     },
 }
@@ -63,30 +63,30 @@ enum Handler {
 #[derive(Clone, Debug)]
 pub(super) struct PullRequest {
     pub method: Method,
-    /// The host's connection.
+    /// The connection to the host.
     pub line: ConnectionId,
     pub url: Url,
     pub phase: Phase,
-    /// Of the legs that redirects lead to.
+    /// The role of the legs of redirects.
     pub role: Role,
     pub accept: HeaderValue,
     pub accept_encoding: Option<HeaderValue>,
-    /// The first byte wanted, where a body is taken up again.
+    /// The first byte to request, if a body is resumed.
     pub from_byte: Option<u64>,
-    /// No host is asked after this one.
+    /// No host is queried after this one.
     pub is_last_host: bool,
 }
 
-/// The head of the answer that counts; its body is still to be read.
+/// The head of the final response; its body has not been read.
 pub(super) struct ResponseHead {
     pub pending: Pending,
-    /// `GET`, also where `HEAD` was refused with 405.
+    /// `GET` also if `HEAD` was rejected with 405.
     pub method: Method,
-    /// The server that answered, after all redirects.
+    /// The URL of the server that answered, after all redirects.
     pub url: Url,
     /// The servers that redirects led to, in order.
     pub redirects: Vec<Endpoint>,
-    /// Authorization went along.
+    /// Authorization was sent.
     pub authorized: bool,
 }
 
@@ -100,7 +100,7 @@ impl ResponseHead {
     }
 }
 
-/// A request that was answered, for what its status means for the next.
+/// A request that was answered, as far as its status matters for the next one.
 struct AnsweredRequest {
     method: Method,
     url: Url,
@@ -111,7 +111,7 @@ impl<'a> Session<'a> {
     pub(super) fn new(
         repository: &'a str,
         credential: Option<&'a Credential>,
-        spares: bool,
+        never_repeats: bool,
     ) -> Self {
         Self {
             repository,
@@ -121,11 +121,11 @@ impl<'a> Session<'a> {
             exchanges: Vec::new(),
             token: Step::skipped(Skip::NotNeeded),
             challenge: None,
-            spares,
+            never_repeats,
         }
     }
 
-    /// `Authorization` for a host and port, where one was needed.
+    /// `Authorization` for a host and port, if it was required.
     pub(super) fn authorization(&self, url: &Url) -> Option<HeaderValue> {
         match self.handlers.get(&host_port(url))? {
             Handler::Basic(value)
@@ -137,33 +137,33 @@ impl<'a> Session<'a> {
         }
     }
 
-    /// Requests follow that are sent at the same time as others.
+    /// The next requests are sent at the same time as others: starts two sets of handlers.
     pub(super) fn part(&mut self) {
         self.aside = self.handlers.clone();
     }
 
-    /// The others follow, which know nothing of the challenges to the first.
+    /// Switches to the other set, which does not include the challenges to the first.
     pub(super) fn swap(&mut self) {
         std::mem::swap(&mut self.handlers, &mut self.aside);
     }
 
-    /// Afterwards all is known.
+    /// Merges both sets.
     pub(super) fn join(&mut self) {
         for (host, handler) in self.aside.drain() {
             self.handlers.entry(host).or_insert(handler);
         }
     }
 
-    /// Sends a request until containerd would take the answer, and returns that.
-    pub(super) async fn ask(
+    /// Sends a request until containerd would accept the response, and returns its head.
+    pub(super) async fn send(
         &mut self,
         lines: &mut Connections<'_>,
-        ask: &PullRequest,
+        pull_request: &PullRequest,
     ) -> Result<ResponseHead, Stop> {
-        let mut method = ask.method.clone();
+        let mut method = pull_request.method.clone();
         let mut seen: Vec<AnsweredRequest> = Vec::new();
         loop {
-            let got = self.once(lines, ask, &method).await?;
+            let got = self.once(lines, pull_request, &method).await?;
             seen.push(AnsweredRequest {
                 method: got.method.clone(),
                 url: got.url.clone(),
@@ -178,11 +178,11 @@ impl<'a> Session<'a> {
                     method = Method::GET;
                     true
                 }
-                408 | 429 => !self.spares,
+                408 | 429 => !self.never_repeats,
                 500 | 503 | 504 => {
                     let is_same = seen.iter().rev().nth(1).map(|s| s.status) == Some(got.status());
                     !is_same
-                        && ask.is_last_host
+                        && pull_request.is_last_host
                         && lines.rules.decide(Behaviour::retries_server_errors)
                 }
                 _ => false,
@@ -190,20 +190,20 @@ impl<'a> Session<'a> {
             if !again {
                 return Ok(got);
             }
-            // What is left of a refusal is read, so that the connection can serve again.
+            // The rest of a rejection is read, so that the connection can be used again.
             let _ = got.pending.read(lines, SMALL_BODY).await;
         }
     }
 
-    /// One request and its redirects.
+    /// Sends one request, and follows its redirects.
     async fn once(
         &mut self,
         lines: &mut Connections<'_>,
-        ask: &PullRequest,
+        pull_request: &PullRequest,
         method: &Method,
     ) -> Result<ResponseHead, Stop> {
         let mut method = method.clone();
-        let (mut url, mut line) = (ask.url.clone(), ask.line);
+        let (mut url, mut line) = (pull_request.url.clone(), pull_request.line);
         let first = self.authorize(lines, line, &url).await?;
         let mut authorization = first.clone();
         let mut sensitive = Sensitive::new(&url);
@@ -211,15 +211,15 @@ impl<'a> Session<'a> {
         loop {
             let mut request = lines.request(line, method.clone(), target(&url));
             let headers = request.headers_mut();
-            headers.insert(header::ACCEPT, ask.accept.clone());
-            // As Go does by itself, where nothing is said.
-            let is_plain = method == Method::GET && ask.from_byte.is_none();
-            let encoding = match &ask.accept_encoding {
+            headers.insert(header::ACCEPT, pull_request.accept.clone());
+            // Go's default, if no encoding is set.
+            let is_plain = method == Method::GET && pull_request.from_byte.is_none();
+            let encoding = match &pull_request.accept_encoding {
                 None if is_plain => Some(HeaderValue::from_static("gzip")),
                 encoding => encoding.clone(),
             };
             headers.extend(encoding.map(|value| (header::ACCEPT_ENCODING, value)));
-            if let Some(from) = ask.from_byte {
+            if let Some(from) = pull_request.from_byte {
                 let range = HeaderValue::try_from(format!("bytes={from}-"));
                 headers.extend(range.ok().map(|range| (header::RANGE, range)));
             }
@@ -227,7 +227,7 @@ impl<'a> Session<'a> {
                 headers.insert(header::AUTHORIZATION, value.clone());
             }
             let pending = lines
-                .begin(line, ask.phase, request)
+                .begin(line, pull_request.phase, request)
                 .await
                 .map_err(Stop::Http)?;
             let next = redirects::next(
@@ -254,10 +254,12 @@ impl<'a> Session<'a> {
             }
             let keeps = first.is_some()
                 && lines.rules.decide(|b| {
-                    sensitive.goes_along(&next.url, b.keeps_authorization_across_ports)
+                    sensitive.is_sent_to(&next.url, b.keeps_authorization_across_ports)
                 });
-            sensitive.went(&next.url);
-            let followed = lines.follow(line, ask.role, &next.url, keeps).await;
+            sensitive.followed(&next.url);
+            let followed = lines
+                .follow(line, pull_request.role, &next.url, keeps)
+                .await;
             line = followed.map_err(Stop::Http)?;
             redirects.push(lines.endpoint(line).clone());
             authorization = match self.authorize(lines, line, &next.url).await? {
@@ -268,7 +270,7 @@ impl<'a> Session<'a> {
         }
     }
 
-    /// `Authorizer.AddResponses`: whether the request is to be sent again.
+    /// `Authorizer.AddResponses`: whether to send the request again.
     fn challenged(
         &mut self,
         lines: &Connections<'_>,
@@ -281,14 +283,14 @@ impl<'a> Session<'a> {
         }
         let key = host_port(&got.url);
         match wanted {
-            // Nothing is asked for: the refusal stands.
+            // There is no challenge: the rejection is final.
             Wanted::Anonymous => Ok(false),
             Wanted::Unusable { reason, is_kept } => {
                 let fault = TokenFault::BadChallenge { reason };
                 if is_kept {
                     self.handlers.insert(key, Handler::Broken(fault.clone()));
                 }
-                Err(self.fails(fault))
+                Err(self.fail(fault))
             }
             Wanted::Bearer(bearer) => {
                 if let Some(error) = &bearer.error {
@@ -307,8 +309,8 @@ impl<'a> Session<'a> {
                         self.handlers.remove(&key);
                     }
                 }
-                // A second challenge does not change how a host is asked, and the same token again
-                // would be refused again. Where that is for an error, the token is forgotten with it.
+                // A second challenge does not change the authorization of a host, and the same token would be rejected
+                // again. If it is for an error, containerd also drops the token.
                 if self.handlers.contains_key(&key) {
                     if bearer.error.is_some() {
                         self.handlers.remove(&key);
@@ -329,10 +331,10 @@ impl<'a> Session<'a> {
                     return Ok(false);
                 }
                 let Some(value) = self.credential.and_then(auth::basic_of) else {
-                    return Err(self.fails(TokenFault::NoCredential));
+                    return Err(self.fail(TokenFault::NoCredential));
                 };
                 if lines.is_unverified(got.pending.line) {
-                    return Err(self.fails(TokenFault::Unverified));
+                    return Err(self.fail(TokenFault::Unverified));
                 }
                 self.handlers.insert(key, Handler::Basic(value));
                 Ok(true)
@@ -340,12 +342,12 @@ impl<'a> Session<'a> {
         }
     }
 
-    fn fails(&mut self, fault: TokenFault) -> Stop {
+    fn fail(&mut self, fault: TokenFault) -> Stop {
         self.token = Step::from_result(Err(fault.clone()), Duration::ZERO);
         Stop::Token(fault)
     }
 
-    /// `Authorizer.Authorize`: what goes to a host that has challenged.
+    /// `Authorizer.Authorize`: the authorization for a host that has sent a challenge.
     async fn authorize(
         &mut self,
         lines: &mut Connections<'_>,
@@ -368,7 +370,7 @@ impl<'a> Session<'a> {
                 _ => bearer.clone(),
             },
         };
-        let asked = Instant::now();
+        let requested = Instant::now();
         let client = TokenClient {
             repository: self.repository,
             credential: self.credential,
@@ -376,7 +378,7 @@ impl<'a> Session<'a> {
         };
         let issued = match client.fetch_token(lines, line, &bearer).await {
             Ok(issued) => Ok(issued),
-            // Its leg has the cause, and nothing was asked.
+            // Its leg has the cause, and nothing was sent.
             Err(Stop::Realm(phase)) => {
                 self.token = Step::blocked(Role::Token, phase);
                 return Err(Stop::Realm(phase));
@@ -385,9 +387,9 @@ impl<'a> Session<'a> {
             Err(Stop::Token(fault)) => Err(fault),
         };
         let granted = issued.as_ref().map(|issued| issued.grant.clone());
-        self.token = Step::from_result(granted.map_err(Clone::clone), asked.elapsed());
+        self.token = Step::from_result(granted.map_err(Clone::clone), requested.elapsed());
         let stored = issued.map(|issued| {
-            let until = issued.lasts.map(|lasts| asked + lasts);
+            let until = issued.expires_in.map(|time| requested + time);
             (issued.authorization, until)
         });
         let answer = stored.clone().map(|(value, _)| Some(value));
@@ -398,7 +400,7 @@ impl<'a> Session<'a> {
     }
 }
 
-/// The host of a URL as containerd keeps what it knows of one: with its port, where one is written.
+/// The host of a URL as containerd's key for it: with its port, if one is written.
 fn host_port(url: &Url) -> String {
     match (url.host_str(), url.port()) {
         (Some(host), Some(port)) => format!("{host}:{port}"),
@@ -406,7 +408,7 @@ fn host_port(url: &Url) -> String {
     }
 }
 
-/// `invalidAuthorization`: the same request was refused before as well.
+/// `invalidAuthorization`: the same request was rejected before as well.
 fn rejected_twice(seen: &[AnsweredRequest]) -> bool {
     let [.., before, last] = seen else {
         return false;
@@ -414,10 +416,10 @@ fn rejected_twice(seen: &[AnsweredRequest]) -> bool {
     last.method == before.method && last.url == before.url
 }
 
-/// What lets a client in at a host, for the content of an image.
+/// How content of an image is accessed at a host.
 pub(super) struct HostAccess<'a> {
     pub check: &'a Check,
     pub host: RegistryHost,
-    /// `None` where nothing was asked for.
+    /// `None` if no authorization was required.
     pub authorization: Option<HeaderValue>,
 }

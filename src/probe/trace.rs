@@ -1,4 +1,4 @@
-//! HTTP exchanges written down for a bug report: everything but what is secret.
+//! Records HTTP exchanges for a bug report, with everything secret masked.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -14,7 +14,7 @@ use crate::model::text::clean;
 use crate::net::http::AGENT;
 use crate::redact::{Scrubber, Secret};
 
-/// What was sent and what came back.
+/// A request and its response.
 #[derive(Debug)]
 pub(super) struct ExchangeRecord<'a> {
     pub request: &'a Request<Body>,
@@ -24,35 +24,36 @@ pub(super) struct ExchangeRecord<'a> {
     pub took: Duration,
 }
 
-/// Masks what is secret by its place (credentials, cookies, signed queries, the `header`s of
-/// hosts.toml), then what is secret by its content.
-pub(super) fn write_down(
+/// Masks what is secret because of its position (credentials, cookies, signed queries, the `header`s of hosts.toml),
+/// then what is secret because of its content.
+pub(super) fn record(
     role: Role,
     phase: Phase,
     peer: SocketAddr,
-    seen: &ExchangeRecord<'_>,
+    exchange: &ExchangeRecord<'_>,
     own: &[(HeaderName, HeaderValue)],
     scrub: &Scrubber,
 ) -> TracedExchange {
-    let url = masked_url(&seen.request.uri().to_string());
+    let url = masked_url(&exchange.request.uri().to_string());
     let mut request_headers = vec![(
         "host".to_owned(),
-        seen.request
+        exchange
+            .request
             .uri()
             .authority()
             .map_or_else(String::new, |a| scrub.clean(a.as_str())),
     )];
-    // As the connection adds them.
+    // The connection adds these.
     let ours = [
         (header::USER_AGENT, AGENT),
         (header::ACCEPT_ENCODING, "identity"),
     ];
     for (name, value) in ours {
-        if !seen.request.headers().contains_key(&name) {
+        if !exchange.request.headers().contains_key(&name) {
             request_headers.push((name.to_string(), value.to_owned()));
         }
     }
-    for (name, value) in seen.request.headers() {
+    for (name, value) in exchange.request.headers() {
         let is_own = own.iter().any(|(n, _)| n == name);
         let shown = if is_own {
             "***".to_owned()
@@ -61,16 +62,16 @@ pub(super) fn write_down(
         };
         request_headers.push((name.to_string(), shown));
     }
-    let status = seen.head.map(|(status, _)| status);
-    let response_headers = seen.head.into_iter().flat_map(|(_, headers)| headers);
+    let status = exchange.head.map(|(status, _)| status);
+    let response_headers = exchange.head.into_iter().flat_map(|(_, headers)| headers);
     let response_headers = response_headers
         .take(MAX_HEADERS)
         .map(|(name, value)| (name.to_string(), masked(name, value, scrub)))
         .collect();
-    // A body of success is an image's, or a token.
+    // The body of a success is a part of an image, or a token.
     let is_error =
         status.is_some_and(|status| status.is_client_error() || status.is_server_error());
-    let error_body = seen
+    let error_body = exchange
         .body
         .filter(|body| is_error && !body.is_empty())
         .map(|body| clean(&scrub.wash(&String::from_utf8_lossy(body)), MAX_BODY));
@@ -78,26 +79,26 @@ pub(super) fn write_down(
         role,
         phase,
         peer,
-        method: seen.request.method().to_string(),
+        method: exchange.request.method().to_string(),
         url: scrub.wash(&url),
         request_headers,
         status: status.map(|status| status.as_u16()),
         response_headers,
         error_body,
-        fault: seen
+        fault: exchange
             .fault
-            .filter(|_| seen.head.is_none() || !is_error)
+            .filter(|_| exchange.head.is_none() || !is_error)
             .map(ToString::to_string),
-        took: seen.took,
+        took: exchange.took,
     }
 }
 
-/// A header's value as it may be shown.
+/// A header's value with secrets masked.
 fn masked(name: &HeaderName, value: &HeaderValue, scrub: &Scrubber) -> String {
     let text = String::from_utf8_lossy(value.as_bytes());
     match *name {
         header::AUTHORIZATION | header::PROXY_AUTHORIZATION => {
-            // The scheme is worth knowing.
+            // The scheme is useful and not secret.
             let scheme = text.split(' ').next().unwrap_or_default();
             format!("{} ***", clean(scheme, 20))
         }
@@ -106,7 +107,7 @@ fn masked(name: &HeaderName, value: &HeaderValue, scrub: &Scrubber) -> String {
             clean(&scrub.wash(&masked_url(&text)), MAX_HEADER)
         }
         _ if value.is_sensitive() || is_secret_name(name.as_str()) => "***".to_owned(),
-        // Other headers that lead somewhere (Refresh, Link, X-Accel-Redirect, …).
+        // Other headers with URLs (Refresh, Link, X-Accel-Redirect, …).
         _ if *name != header::WWW_AUTHENTICATE && text.contains("://") => {
             clean(&scrub.wash(&masked_url(&text)), MAX_HEADER)
         }
@@ -114,7 +115,7 @@ fn masked(name: &HeaderName, value: &HeaderValue, scrub: &Scrubber) -> String {
     }
 }
 
-/// Names by which proxies and clouds pass tokens around.
+/// Header names that proxies and clouds use for tokens.
 fn is_secret_name(name: &str) -> bool {
     [
         "token",
@@ -128,7 +129,7 @@ fn is_secret_name(name: &str) -> bool {
     .any(|part| name.contains(part))
 }
 
-/// A URL whose query shows its names, and the values that the protocol needs to be followed.
+/// A URL whose query shows all names, but only the values that are needed to follow the protocol.
 fn masked_url(text: &str) -> String {
     let Some((before, query)) = text.split_once('?') else {
         return without_user(text);
@@ -143,8 +144,8 @@ fn masked_url(text: &str) -> String {
     format!("{}?{}", without_user(before), shown.join("&"))
 }
 
-/// Keeps the values of a redirect's query out of all that is shown: they may be signed, and a server
-/// that refuses them repeats them.
+/// Hides the values of a redirect's query in all output: they may be signed, and a server that rejects them repeats
+/// them.
 pub(super) fn hide_query(url: &Url, scrub: &mut Scrubber) {
     for (name, value) in url.query_pairs() {
         if !OPEN_NAMES.contains(&name.as_ref()) {
@@ -170,12 +171,12 @@ fn without_user(text: &str) -> String {
     }
 }
 
-/// Parameters of the token protocol and of mirrors; all others may be signed.
+/// Parameters of the token protocol and of mirrors; all others may be signatures.
 const OPEN_NAMES: [&str; 3] = ["scope", "service", "ns"];
 
 const MAX_HEADERS: usize = 64;
 const MAX_HEADER: usize = 500;
-/// An error body of a registry is some hundred bytes, a login page some KiB.
+/// Bytes. A registry's error body has some hundred, a login page a few KiB.
 const MAX_BODY: usize = 2000;
 
 #[cfg(test)]
@@ -233,7 +234,7 @@ mod tests {
             HeaderName::from_static("x-corp"),
             HeaderValue::from_static("own-secret"),
         )];
-        let written = |seen| write_down(Role::Blob, Phase::Blob, to, seen, &own, &scrub);
+        let written = |seen| record(Role::Blob, Phase::Blob, to, seen, &own, &scrub);
         let traced = written(&seen);
         let text = format!("{traced:?}");
         for secret in ["abc", "eyJ", "own-secret", "hunter22", "u:p"] {
@@ -249,7 +250,7 @@ mod tests {
         ] {
             assert!(text.contains(kept), "{kept}: {text}");
         }
-        // A body of success is never shown.
+        // The body of a success is never shown.
         let none = HeaderMap::new();
         let traced = written(&ExchangeRecord {
             head: Some((StatusCode::OK, &none)),

@@ -1,5 +1,5 @@
-//! Whether containerd could unpack what it fetched, and which layers it fetches at all: by the
-//! release (`pkg/unpack/unpacker.go`, `image.go`).
+//! Whether containerd could unpack an image, and which layers it downloads, by release (`pkg/unpack/unpacker.go`,
+//! `image.go`).
 
 use std::io::Read;
 
@@ -12,37 +12,39 @@ use crate::model::platform::Platform;
 use crate::model::text::printable;
 use crate::registry::manifest::{self as oci, Descriptor, Image};
 
-/// What containerd does with an image.
+/// How containerd handles an image.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(super) struct Plan {
-    /// The layers that it fetches once it has the configuration, in their order.
+    /// The layers that it downloads after the configuration, in their order.
     pub layers: Vec<Descriptor>,
-    /// What each has to be when it is unpacked; empty where none is.
+    /// The digest of each when unpacked; empty if they are not unpacked.
     pub diff_ids: Vec<String>,
-    /// It is pulled, and no container starts from it.
+    /// It is pulled, but no container can start from it.
     pub not_an_image: bool,
 }
 
-/// What a release fetches and unpacks of an image with this configuration.
+/// What a release downloads and unpacks of an image with this configuration.
 ///
 /// # Errors
-/// When it fails, whatever the layers are.
+/// If it fails, whatever the layers contain.
 pub(super) fn plan(image: &Image, config: &[u8], release: Release) -> Result<Plan, ManifestFault> {
     let malformed = |reason: String| ManifestFault::Malformed { reason };
     let is_encrypted = |layer: &Descriptor| layer.media_type.contains("+encrypted");
     if image.layers.iter().any(is_encrypted) {
         return Err(ManifestFault::Undecided {
-            reason: "its layers are encrypted: whether the node has a decoder and the key can't be seen from here".to_owned(),
+            reason: "its layers are encrypted: whether the node has a decoder and the key can't be observed \
+                     from here"
+                .to_owned(),
         });
     }
     let read = oci::parse_config(config)
         .map_err(|reason| malformed(format!("the image's configuration: {reason}")))?;
-    let knows_zstd = release >= Release::V2_0;
+    let supports_zstd = release >= Release::V2_0;
     let (layers, others): (Vec<Descriptor>, Vec<Descriptor>) = image
         .layers
         .iter()
         .cloned()
-        .partition(|layer| layer.is_layer(knows_zstd));
+        .partition(|layer| layer.is_layer(supports_zstd));
     let mismatch = |layers: usize| {
         malformed(format!(
             "the configuration has {} diff_ids for {layers} layers",
@@ -93,10 +95,10 @@ pub(super) fn plan(image: &Image, config: &[u8], release: Release) -> Result<Pla
     })
 }
 
-/// The configuration is for a platform that is asked for, looked at where an index does not say; else
-/// the platform that it is for, in words.
+/// Checks that the configuration is for a requested platform, which containerd does if the index does not state one.
+/// The error is the platform of the configuration, as text.
 pub(super) fn is_for(config: &[u8], wanted: &Platform) -> Result<(), String> {
-    let unnamed = || "a manifest whose configuration names no platform".to_owned();
+    let unnamed = || "a manifest whose configuration has no platform".to_owned();
     let config = oci::parse_config(config).map_err(|_| unnamed())?;
     let os = match config.os.as_str() {
         "" => "linux",
@@ -112,10 +114,10 @@ pub(super) fn is_for(config: &[u8], wanted: &Platform) -> Result<(), String> {
     Err(printable(&format!("{}/{}", config.os, config.architecture)))
 }
 
-/// Unpacks a layer in memory, as far as that can tell whether containerd could.
+/// Unpacks a layer in memory, as far as that shows whether containerd could.
 ///
 /// # Errors
-/// When containerd could not.
+/// If containerd could not.
 pub(super) fn check(
     media_type: &str,
     body: &[u8],
@@ -143,36 +145,36 @@ pub(super) fn check(
         match unpack_zstd(body, MAX_UNPACKED) {
             Ok(content) => unpacked = content,
             Err(error) if error.kind() == std::io::ErrorKind::FileTooLarge => return Ok(()),
-            Err(_) => return Err(unfit("it is no good zstd stream")),
+            Err(_) => return Err(unfit("it is not a valid zstd stream")),
         }
         &unpacked
     } else {
         let mut bounded = MultiGzDecoder::new(body).take(MAX_UNPACKED + 1);
         bounded
             .read_to_end(&mut unpacked)
-            .map_err(|_| unfit("it is no good gzip stream"))?;
+            .map_err(|_| unfit("it is not a valid gzip stream"))?;
         if unpacked.len() as u64 > MAX_UNPACKED {
             return Ok(());
         }
         &unpacked
     };
     if !begins_as_tar(content) {
-        return Err(unfit("it is no tar archive"));
+        return Err(unfit("it is not a tar archive"));
     }
     let got = oci::sha256(content);
     if got == diff_id {
         return Ok(());
     }
     Err(unfit(&format!(
-        "unpacked it is {got}, and the configuration says {}",
+        "its unpacked digest is {got}, but the configuration has {}",
         printable(diff_id)
     )))
 }
 
-/// A small layer may unpack to much more.
+/// Bytes; a small layer may unpack to much more.
 const MAX_UNPACKED: u64 = 32 << 20;
 
-/// Nothing, zeros, or a header whose checksum is right (POSIX.1, ustar).
+/// Nothing, zeros, or a header with a correct checksum (POSIX.1, ustar).
 fn begins_as_tar(content: &[u8]) -> bool {
     let Some(header) = content.get(..512) else {
         return content.is_empty();
@@ -224,7 +226,7 @@ mod tests {
             .into_bytes()
     }
 
-    /// How many layers each release fetches; `None`: it fails.
+    /// How many layers each release downloads; `None`: it fails.
     fn fetched(image: &Image, config: &[u8]) -> [Option<usize>; 4] {
         ALL.map(|release| {
             plan(image, config, release)
@@ -250,14 +252,14 @@ mod tests {
             "application/vnd.cncf.helm.config.v1+json",
             &["application/vnd.cncf.helm.chart.content.v1.tar+gzip"],
         );
-        // All that it has was fetched beside the configuration.
+        // All that it has was downloaded beside the configuration.
         assert_eq!(fetched(&helm, b"{}"), [None, Some(0), Some(0), Some(0)]);
         let signature = image(
             OCI_CONFIG,
             &["application/vnd.dev.cosign.simplesigning.v1+json"],
         );
         assert_eq!(fetched(&signature, &config(1)), [None, None, None, Some(0)]);
-        // Layers beside a configuration that is none are never fetched.
+        // Layers beside a document that is not an image configuration are never downloaded.
         let odd = image("application/octet-stream", &[OCI_LAYER]);
         assert_eq!(fetched(&odd, &config(1)), [None, None, None, Some(0)]);
         for artifact in [&helm, &signature, &odd] {
@@ -292,7 +294,7 @@ mod tests {
         let docker = "application/vnd.docker.image.rootfs.diff.tar.gzip";
         for (media_type, body, good) in [
             (OCI_LAYER, packed.as_slice(), true),
-            // containerd looks at the content, but not for OCI's plain type.
+            // containerd detects compression from the content, but not for OCI's plain type.
             (OCI_LAYER, &archive, true),
             (docker, &packed, true),
             (docker, &archive, true),
@@ -304,11 +306,11 @@ mod tests {
             let result = check(media_type, body, Some(&id), true);
             assert_eq!(result.is_ok(), good, "{media_type}: {result:?}");
         }
-        // Another archive than the configuration names; and what was not read whole is not judged.
+        // Another archive than the configuration names; and partial content is not judged.
         assert!(check(OCI_LAYER, &packed, Some("sha256:0"), true).is_err());
         assert!(check(OCI_LAYER, b"part", Some(&id), false).is_ok());
         assert!(check(OCI_LAYER, b"of an artifact", None, true).is_ok());
-        // Nothing is a layer, too.
+        // An empty layer is valid too.
         assert!(check(OCI_LAYER, &gzip(b""), Some(&diff_id(b"")), true).is_ok());
     }
 

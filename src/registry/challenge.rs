@@ -1,4 +1,4 @@
-//! What a registry asks for (`WWW-Authenticate`), and where no credential and no client may go.
+//! The authentication that a registry requires (`WWW-Authenticate`), and the servers that no credential may be sent to.
 
 use std::fmt;
 use std::net::{IpAddr, Ipv6Addr};
@@ -12,48 +12,52 @@ use crate::model::evidence::Challenge;
 use crate::model::fault::Distrust;
 use crate::redact::Scrubber;
 
-/// How a registry wants to be talked to.
+/// How a registry wants requests to be authenticated.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum Wanted {
-    /// It made no challenge.
+    /// It sent no challenge.
     Anonymous,
+    /// HTTP Basic (RFC 7617).
     Basic {
+        /// As sent, with unprintable characters and secrets removed; `None` if the challenge has none.
         realm: Option<String>,
     },
+    /// A token service issues the token (RFC 6750).
     Bearer(Box<Bearer>),
-    /// One that a pull client can't follow.
+    /// A challenge that a pull client can't follow.
     Unusable {
+        /// Why, in words.
         reason: String,
-        /// containerd takes it for a realm all the same: from then on each request to that host fails
-        /// for want of a token, before it is sent.
+        /// containerd stores the realm anyway: from then on each request to that host fails before it is sent, because
+        /// there is no token.
         is_kept: bool,
     },
 }
 
-/// A challenge that leads to a token service (distribution token spec).
+/// A challenge that names a token service (distribution token spec).
 #[derive(Clone, Eq, PartialEq)]
 pub struct Bearer {
-    /// As given, with path and query.
+    /// As sent, with path and query.
     pub realm: Url,
-    /// As given: it goes back in the request.
+    /// As sent: the token request repeats it.
     pub service: Option<String>,
-    /// As given.
+    /// As sent.
     pub scope: Option<String>,
-    /// Why the token that was sent is refused (RFC 6750, 3.1).
+    /// Why the token in the request was rejected (RFC 6750, 3.1).
     pub error: Option<String>,
-    /// The same for the eyes.
+    /// The same for output.
     shown: Challenge,
 }
 
 impl fmt::Debug for Bearer {
-    /// Only what may be shown: the realm's query, or a user in it, may be secret.
+    /// Only what may be shown: the realm's query, or a user in the URL, may be secret.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.shown.fmt(f)
     }
 }
 
 impl Wanted {
-    /// The same without path, query and userinfo of the realm, washed.
+    /// The challenge as evidence: without path, query and userinfo of the realm, and with secrets removed.
     pub fn evidence(&self) -> Challenge {
         match self {
             Self::Anonymous => Challenge::Anonymous,
@@ -68,9 +72,9 @@ impl Wanted {
     }
 }
 
-/// Reads the challenges of an answer as containerd does (`core/remotes/docker/auth/parse.go`):
-/// one of each field line, Bearer before Basic, others passed over, and the syntax of RFC 9110,
-/// 11.6.1 taken leniently: a parameter that can't be read ends the challenge without harm.
+/// Parses the challenges of a response as containerd does (`core/remotes/docker/auth/parse.go`): one of each field
+/// line, Bearer before Basic, others ignored. The syntax of RFC 9110, 11.6.1 is applied leniently: a parameter that
+/// can't be parsed ends the challenge without an error.
 pub fn wanted(headers: &HeaderMap, scrub: &Scrubber) -> Wanted {
     let challenges: Vec<Raw> = headers
         .get_all(WWW_AUTHENTICATE)
@@ -91,15 +95,15 @@ pub fn wanted(headers: &HeaderMap, scrub: &Scrubber) -> Wanted {
     let schemes: Vec<&str> = challenges.iter().map(|c| c.scheme.as_str()).collect();
     Wanted::Unusable {
         reason: scrub.clean(&format!(
-            "the registry asks for '{}'; a pull client knows Bearer and Basic",
+            "the registry requires '{}' authentication, but pull clients support only Bearer and Basic",
             schemes.join(", ")
         )),
         is_kept: false,
     }
 }
 
-/// Why no client should follow a realm or a redirect that `found_at` named. A realm in plain http
-/// named over https would take a password in the clear.
+/// Why no client should follow a realm or a redirect that `found_at` named. A plain http realm named over https would
+/// receive a password in clear text.
 pub fn distrust(url: &Url, found_at: &Endpoint) -> Option<Distrust> {
     let Some(to) = Endpoint::of(url) else {
         return Some(Distrust::NotAServer);
@@ -116,11 +120,11 @@ pub fn distrust(url: &Url, found_at: &Endpoint) -> Option<Distrust> {
     })
 }
 
-/// The same for an address that a name of a realm or redirect resolved to, named by a server that
-/// was reached at `found_from`: a name may lead to a metadata service as well as an address does.
+/// The same for an address that the host of a realm or redirect resolved to, named by a server that was reached at
+/// `found_from`: a name can lead to a metadata service just as an address can.
 pub fn distrust_address(address: IpAddr, found_from: IpAddr) -> Option<Distrust> {
     let kind = class(address)?;
-    // A server may name itself and its like.
+    // A server may name itself and others of its class.
     (kind == Distrust::NotAServer || class(found_from) != Some(kind)).then_some(kind)
 }
 
@@ -134,9 +138,9 @@ fn distrust_from(address: IpAddr, found_at: &Endpoint) -> Option<Distrust> {
     }
 }
 
-/// What is special about an address, if something is.
+/// The special class of an address, if it has one.
 fn class(address: IpAddr) -> Option<Distrust> {
-    // ::ffff:169.254.169.254 is dialled as the IPv4 address (RFC 4291, 2.5.5.2).
+    // ::ffff:169.254.169.254 is dialed as the IPv4 address (RFC 4291, 2.5.5.2).
     match address.to_canonical() {
         address if address.is_unspecified() => Some(Distrust::NotAServer),
         address if address.is_loopback() => Some(Distrust::Loopback),
@@ -157,7 +161,7 @@ fn on_loopback(endpoint: &Endpoint) -> bool {
     }
 }
 
-/// RFC 6761, 6.3.
+/// A name that means loopback (RFC 6761, 6.3).
 fn is_localhost(name: &str) -> bool {
     let name = name.trim_end_matches('.');
     name == "localhost" || name.ends_with(".localhost")
@@ -170,12 +174,12 @@ fn read_bearer(challenge: &Raw, scrub: &Scrubber) -> Wanted {
     };
     let Some(realm) = challenge.param("realm").filter(|r| !r.is_empty()) else {
         return unusable(
-            "the registry asks for Bearer and names no realm to get a token from",
+            "the registry requires a Bearer token, but its challenge has no realm to request one from",
             challenge.param("realm").is_some(),
         );
     };
     let url = Url::parse(realm);
-    // Go refuses what is no URL at once; a path, another scheme or no host only when it is to be asked.
+    // Go rejects text that is not a URL at once; a path, another scheme or a missing host only at the request.
     let is_kept = matches!(
         url,
         Ok(_) | Err(url::ParseError::RelativeUrlWithoutBase | url::ParseError::EmptyHost)
@@ -184,9 +188,9 @@ fn read_bearer(challenge: &Raw, scrub: &Scrubber) -> Wanted {
         .ok()
         .and_then(|url| Endpoint::of(&url).map(|e| (url, e)))
     else {
-        // The realm's text stays out: it may have a user in it.
+        // The realm's text is not shown: it may contain a user.
         return unusable(
-            "the realm of the Bearer challenge is no http or https URL",
+            "the realm of the Bearer challenge is not an http or https URL",
             is_kept,
         );
     };
@@ -208,7 +212,7 @@ fn read_bearer(challenge: &Raw, scrub: &Scrubber) -> Wanted {
     }))
 }
 
-/// One challenge, its names in lower case.
+/// One challenge, with its names in lower case.
 #[derive(Debug, Default, Eq, PartialEq)]
 struct Raw {
     scheme: String,
@@ -216,7 +220,7 @@ struct Raw {
 }
 
 impl Raw {
-    /// The last one counts where a name comes twice, as in a Go map.
+    /// If a name occurs twice, the last value counts, as in a Go map.
     fn param(&self, name: &str) -> Option<&str> {
         let mut params = self.params.iter().rev();
         params.find(|(n, _)| n == name).map(|(_, v)| v.as_str())
@@ -248,7 +252,7 @@ fn read_line(line: &[u8]) -> Raw {
     }
 }
 
-/// RFC 9110, 5.6.2.
+/// Splits off a token (RFC 9110, 5.6.2).
 fn token(bytes: &[u8]) -> (&[u8], &[u8]) {
     let end = bytes
         .iter()
@@ -257,7 +261,8 @@ fn token(bytes: &[u8]) -> (&[u8], &[u8]) {
     bytes.split_at(end)
 }
 
-/// RFC 9110, 5.6.4. A string that does not end is empty, and all of the line is used up.
+/// Splits off a token or a quoted string (RFC 9110, 5.6.4). A string without an end is empty and consumes the whole
+/// line.
 fn token_or_quoted(bytes: &[u8]) -> (Vec<u8>, &[u8]) {
     let Some(quoted) = bytes.strip_prefix(b"\"") else {
         let (value, rest) = token(bytes);
@@ -329,7 +334,7 @@ mod tests {
             ]),
             ("https://a/t?x=1".into(), None, Some("a b\"c".into()))
         );
-        // Only the first challenge of a field line counts, and what follows a slip is dropped.
+        // Only the first challenge of a field line counts, and the rest after an error is dropped.
         assert_eq!(
             of(&[r#"Basic realm="x", Bearer realm="https://a/t""#]),
             Wanted::Basic {
@@ -347,22 +352,26 @@ mod tests {
     #[test]
     fn a_challenge_that_leads_nowhere_says_why() {
         for (line, part, keeps) in [
-            ("Negotiate", "asks for 'negotiate'", false),
+            ("Negotiate", "requires 'negotiate'", false),
             ("Digest realm=\"x\", nonce=\"y\"", "'digest'", false),
-            ("", "asks for ''", false),
-            ("Bearer", "names no realm", false),
-            ("Bearer realm=\"\"", "names no realm", true),
-            ("Bearer realm=\"https://a/t", "names no realm", true),
-            ("Bearer realm=\"/token\"", "no http or https URL", true),
+            ("", "requires ''", false),
+            ("Bearer", "has no realm", false),
+            ("Bearer realm=\"\"", "has no realm", true),
+            ("Bearer realm=\"https://a/t", "has no realm", true),
+            ("Bearer realm=\"/token\"", "not an http or https URL", true),
             (
                 "Bearer realm=\"ftp://a/token\"",
-                "no http or https URL",
+                "not an http or https URL",
                 true,
             ),
-            ("Bearer realm=https://a/token", "no http or https URL", true),
+            (
+                "Bearer realm=https://a/token",
+                "not an http or https URL",
+                true,
+            ),
             (
                 "Bearer realm=\"https://[a/token\"",
-                "no http or https URL",
+                "not an http or https URL",
                 false,
             ),
         ] {
@@ -470,7 +479,7 @@ mod tests {
             }
         }
 
-        /// What is well-formed by RFC 9110 means the same to a strict reader.
+        /// A well-formed field (RFC 9110) has the same meaning for a strict parser.
         #[test]
         fn a_strict_reader_agrees(
             scheme in "(Bearer|Basic|Digest)",

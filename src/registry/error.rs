@@ -1,4 +1,4 @@
-//! What an HTTP answer says besides its status: error bodies, rate limits, its date.
+//! What an HTTP response reports besides its status: error bodies, rate limits, its date.
 
 use http::header::{DATE, RETRY_AFTER, WWW_AUTHENTICATE};
 use http::{HeaderMap, StatusCode};
@@ -10,8 +10,8 @@ use crate::model::fault::HttpFault;
 use crate::model::text::titled;
 use crate::redact::Scrubber;
 
-/// A status that is not success, with the first error that its body tells of.
-/// `authorized`: a credential or a token had gone along with the request.
+/// A status other than success, with the first error in its body. `authorized`: the request had a credential or a
+/// token.
 pub fn fault(
     status: StatusCode,
     headers: &HeaderMap,
@@ -19,20 +19,20 @@ pub fn fault(
     authorized: bool,
     scrub: &Scrubber,
 ) -> HttpFault {
-    let told = read_body(body);
+    let entry = read_body(body);
     let clean = |text: String| Some(scrub.clean(text.trim())).filter(|t| !t.is_empty());
     HttpFault::Status {
         status: status.as_u16(),
-        code: told.code.and_then(clean),
-        message: told.message.and_then(clean),
+        code: entry.code.and_then(clean),
+        message: entry.message.and_then(clean),
         retry_after: field(headers, RETRY_AFTER.as_str()).and_then(|t| clean(t.to_owned())),
         challenged: headers.contains_key(WWW_AUTHENTICATE),
         authorized,
     }
 }
 
-/// `ratelimit-limit: 100;w=21600`, `ratelimit-remaining: 76;w=21600`, `docker-ratelimit-source`
-/// (Docker Hub; draft-ietf-httpapi-ratelimit-headers-03). `None` when none of them came.
+/// `ratelimit-limit: 100;w=21600`, `ratelimit-remaining: 76;w=21600`, `docker-ratelimit-source` (Docker Hub;
+/// draft-ietf-httpapi-ratelimit-headers-03). `None` if the response has none of them.
 pub fn rate_limit(headers: &HeaderMap, scrub: &Scrubber) -> Option<RateLimit> {
     let limit = field(headers, "ratelimit-limit");
     let remaining = field(headers, "ratelimit-remaining");
@@ -53,12 +53,12 @@ pub fn rate_limit(headers: &HeaderMap, scrub: &Scrubber) -> Option<RateLimit> {
     })
 }
 
-/// `Date` as RFC 9110, 5.6.7 has it sent (IMF-fixdate); the obsolete forms are not read.
+/// The `Date` field in the form that RFC 9110, 5.6.7 requires of senders (IMF-fixdate); obsolete forms are not parsed.
 pub fn date(headers: &HeaderMap) -> Option<Timestamp> {
     http_date(field(headers, DATE.as_str())?.trim())
 }
 
-/// A date as HTTP has it (RFC 9110, 5.6.7).
+/// Parses an HTTP date (RFC 9110, 5.6.7).
 pub fn http_date(text: &str) -> Option<Timestamp> {
     if !text.ends_with(" GMT") {
         return None;
@@ -85,27 +85,27 @@ fn read_body(body: &[u8]) -> ErrorEntry {
     let text = String::from_utf8_lossy(body);
     let start = text.trim_start_matches(['\u{feff}', ' ', '\t', '\r', '\n']);
     if !start.starts_with('<') {
-        // A sentence for people: "Forbidden", "rate limited".
+        // Plain text: "Forbidden", "rate limited".
         return ErrorEntry {
             code: None,
             message: Some(text.into_owned()),
         };
     }
     if start.starts_with("<?xml") || start.starts_with("<Error") {
-        // Amazon S3 and those that speak like it: OBS, OSS, MinIO, Ceph.
+        // Amazon S3 and servers with the same protocol: OBS, OSS, MinIO, Ceph.
         return ErrorEntry {
             code: element(start, "Code"),
             message: element(start, "Message"),
         };
     }
-    // A page of a proxy or load balancer is known by its title.
+    // A page of a proxy or load balancer is identified by its title.
     ErrorEntry {
         code: None,
         message: page_title(body).map(|title| titled(&title)),
     }
 }
 
-/// The error envelope of the OCI distribution-spec (error codes), and what others send instead.
+/// The error envelope of the OCI distribution-spec (error codes), and the forms that other servers send.
 fn read_json(value: &Value) -> ErrorEntry {
     let text = |value: &Value, name: &str| Some(value.get(name)?.as_str()?.to_owned());
     let first = match value.get("errors").or_else(|| value.get("Errors")) {
@@ -114,7 +114,7 @@ fn read_json(value: &Value) -> ErrorEntry {
     };
     let first = first.or_else(|| value.get("error")).unwrap_or(value);
     if let Value::String(first) = first {
-        // OAuth2 (RFC 6749, 5.2) has its code in `error`; others have a sentence there.
+        // OAuth2 (RFC 6749, 5.2) has its code in `error`; other servers put a sentence there.
         let is_code = value.get("error").is_some()
             && first.bytes().all(|b| b.is_ascii_lowercase() || b == b'_');
         let described = text(value, "error_description").or_else(|| text(value, "message"));
@@ -134,7 +134,7 @@ fn read_json(value: &Value) -> ErrorEntry {
     }
 }
 
-/// The spec's codes are in upper case; Docker Hub says `toomanyrequests`.
+/// The spec's codes are in upper case; Docker Hub sends `toomanyrequests`.
 fn spec_case(code: String) -> String {
     if code.bytes().all(|b| b.is_ascii_lowercase() || b == b'_') {
         code.to_ascii_uppercase()
@@ -143,7 +143,7 @@ fn spec_case(code: String) -> String {
     }
 }
 
-/// A body that begins as a page for people does.
+/// Whether a body starts like an HTML page.
 pub fn is_page(body: &[u8]) -> bool {
     let start = body.trim_ascii_start();
     let start = start.strip_prefix(b"\xef\xbb\xbf").unwrap_or(start);
@@ -151,7 +151,7 @@ pub fn is_page(body: &[u8]) -> bool {
     word.starts_with(b"<!doctype html") || word.starts_with(b"<html")
 }
 
-/// The title of a page.
+/// The title of an HTML page; `None` if it has none or is empty.
 pub fn page_title(body: &[u8]) -> Option<String> {
     let text = String::from_utf8_lossy(body);
     let title = element(&text, "title").or_else(|| element(&text, "TITLE"))?;
@@ -159,7 +159,7 @@ pub fn page_title(body: &[u8]) -> Option<String> {
     Some(title).filter(|title| !title.is_empty())
 }
 
-/// The text of the first such element of a small XML or HTML document.
+/// The text of the first element with this name in a small XML or HTML document.
 fn element(text: &str, name: &str) -> Option<String> {
     let (_, rest) = text.split_once(&format!("<{name}"))?;
     let (_, rest) = rest.split_once('>')?;

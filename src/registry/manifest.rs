@@ -1,4 +1,4 @@
-//! Manifests and indexes (OCI image-spec; Docker schema 2), and which of an index a node pulls.
+//! Manifests and indexes (OCI image-spec; Docker schema 2), and which manifest of an index a node pulls.
 
 use aws_lc_rs::digest;
 use serde::Deserialize;
@@ -10,27 +10,30 @@ use crate::model::reference::check_digest;
 use crate::model::text::{hex, printable};
 use crate::model::units::Bytes;
 
-/// `Accept` of containerd's request by tag or digest (`core/remotes/docker/resolver.go`).
+/// The `Accept` field of containerd's request by tag or digest (`core/remotes/docker/resolver.go`).
 pub const ACCEPT: &str = "application/vnd.docker.distribution.manifest.v2+json, \
     application/vnd.docker.distribution.manifest.list.v2+json, \
     application/vnd.oci.image.manifest.v1+json, \
     application/vnd.oci.image.index.v1+json, */*";
 
-/// A manifest above this size is not resolved (`MaxManifestSize`; the number is containerd's).
+/// A larger manifest is not resolved (`MaxManifestSize`; the number is containerd's).
 pub const MAX_ROOT_SIZE: u64 = 4 * 1048 * 1048;
 
-/// What containerd takes content for, by its media type: to the letter, and without looking at it.
+/// How containerd treats content, decided by its media type alone: compared exactly, and without reading the content.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Kind {
+    /// An OCI index or Docker manifest list.
     Index,
+    /// An OCI or Docker image manifest.
     Image,
-    /// Docker's schema 1: converted by containerd 1, refused by containerd 2.
+    /// Docker's schema 1: containerd 1 converts it, containerd 2 rejects it.
     Schema1,
-    /// Asked for as a blob, and of no use as the root of an image.
+    /// Requested as a blob; not usable as the root of an image.
     Other,
 }
 
 impl Kind {
+    /// The kind for a media type without parameters, as [`media_type`] returns it.
     pub fn of(media_type: &str) -> Self {
         match media_type {
             "application/vnd.docker.distribution.manifest.v2+json"
@@ -43,8 +46,8 @@ impl Kind {
     }
 }
 
-/// The media type that containerd makes of a `Content-Type`: nothing behind a semicolon, and schema 1
-/// for plain text.
+/// The media type that containerd derives from a `Content-Type`: nothing after a semicolon, and schema 1 for plain
+/// text.
 pub fn media_type(content_type: Option<&str>) -> String {
     let content_type = content_type.unwrap_or_default();
     match content_type.split(';').next().unwrap_or_default() {
@@ -53,32 +56,39 @@ pub fn media_type(content_type: Option<&str>) -> String {
     }
 }
 
+/// A parsed manifest.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum Manifest {
+    /// The manifests of an index, in its order.
     Index(Vec<Entry>),
+    /// One image.
     Image(Image),
 }
 
 /// The content of one image.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Image {
+    /// The image's configuration.
     pub config: Descriptor,
+    /// The layers, lowest first.
     pub layers: Vec<Descriptor>,
 }
 
-/// OCI image-spec, descriptor.md.
+/// A reference to content (OCI image-spec, descriptor.md).
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Descriptor {
-    /// As written; only one that is checked may become part of a URL.
+    /// As written; it must be checked before it becomes part of a URL.
     pub digest: String,
+    /// As written; empty if it is missing.
     pub media_type: String,
+    /// In bytes, as written; 0 if it is missing, and possibly negative.
     pub size: i64,
-    /// Where content may be had besides; asked before the registry.
+    /// Other URLs of the content; requested before the registry.
     pub urls: Vec<String>,
 }
 
 impl Descriptor {
-    /// As evidence.
+    /// The descriptor as evidence.
     pub fn layer(&self) -> Layer {
         Layer {
             digest: printable(&self.digest),
@@ -87,7 +97,7 @@ impl Descriptor {
         }
     }
 
-    /// containerd unpacks it. Its releases before 2.0 know no zstd of Docker's.
+    /// Whether containerd unpacks it as a layer. Releases before 2.0 don't support Docker's zstd.
     pub fn is_layer(&self, knows_docker_zstd: bool) -> bool {
         if self
             .media_type
@@ -106,7 +116,7 @@ impl Descriptor {
         }
     }
 
-    /// The configuration of an image, and not of something else in its form.
+    /// Whether it is an image configuration, and not another document in its place.
     pub fn is_image_config(&self) -> bool {
         matches!(
             self.media_type.as_str(),
@@ -119,17 +129,18 @@ impl Descriptor {
 /// One manifest of an index.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Entry {
+    /// The manifest of the entry.
     pub descriptor: Descriptor,
-    /// Where it says none, containerd takes it when nothing else fits.
+    /// `None` if the entry states none: containerd takes it if nothing else matches.
     pub platform: Option<Platform>,
-    /// It wants features of the operating system, which no node of Linux has.
+    /// It requires features of the operating system, which no Linux node has.
     pub wants_features: bool,
 }
 
-/// Reads a manifest that was asked for as `kind`.
+/// Parses a manifest that was requested as `kind`.
 ///
 /// # Errors
-/// When containerd would refuse it or not know what to do with it.
+/// If containerd would reject it or can't process it.
 pub fn parse(body: &[u8], kind: Kind) -> Result<Manifest, ManifestFault> {
     let document: Document =
         serde_json::from_slice(body).map_err(|error| malformed(&no_json(&error)))?;
@@ -146,7 +157,9 @@ pub fn parse(body: &[u8], kind: Kind) -> Result<Manifest, ManifestFault> {
                 || document.layers.is_some()
                 || own == Some(Kind::Image) =>
         {
-            Err(malformed("it is sent as an index and is an image manifest"))
+            Err(malformed(
+                "it was sent as an index but is an image manifest",
+            ))
         }
         Kind::Index => {
             let manifests: Option<Vec<RawDescriptor>> = of_type(document.manifests)?;
@@ -155,9 +168,9 @@ pub fn parse(body: &[u8], kind: Kind) -> Result<Manifest, ManifestFault> {
                 entries.map(RawDescriptor::into_entry).collect(),
             ))
         }
-        _ if document.manifests.is_some() || own == Some(Kind::Index) => {
-            Err(malformed("it is sent as an image manifest and is an index"))
-        }
+        _ if document.manifests.is_some() || own == Some(Kind::Index) => Err(malformed(
+            "it was sent as an image manifest but is an index",
+        )),
         _ => {
             let config: Option<RawDescriptor> = of_type(document.config)?;
             let config = config.ok_or_else(|| malformed("the image manifest has no config"))?;
@@ -171,18 +184,18 @@ pub fn parse(body: &[u8], kind: Kind) -> Result<Manifest, ManifestFault> {
     }
 }
 
-/// The error's own words may repeat the content.
+/// Without the error's own text, which may repeat content.
 fn no_json(error: &serde_json::Error) -> String {
     match error.classify() {
         serde_json::error::Category::Data => format!(
-            "a field is not of the type the image-spec says, in line {}",
+            "a field has another type than the image-spec requires, in line {}",
             error.line()
         ),
-        _ => format!("it is no JSON, in line {}", error.line()),
+        _ => format!("it is not valid JSON, in line {}", error.line()),
     }
 }
 
-/// A part of a document whose presence counts before its content does.
+/// A part of a document whose presence is checked before its content.
 fn of_type<T: serde::de::DeserializeOwned>(
     value: Option<serde_json::Value>,
 ) -> Result<Option<T>, ManifestFault> {
@@ -196,20 +209,23 @@ fn malformed(reason: &str) -> ManifestFault {
     }
 }
 
-/// What a pull reads of an image's configuration (OCI image-spec, config.md).
+/// The parts of an image's configuration that a pull reads (OCI image-spec, config.md).
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct ImageConfig {
+    /// As written, such as `linux`; empty if missing.
     pub os: String,
+    /// As written, such as `amd64`; empty if missing.
     pub architecture: String,
-    /// Neither absent nor `layers`: containerd 2.1 unpacks nothing then.
+    /// Neither missing nor `layers`: containerd 2.1 then unpacks nothing.
     pub has_other_rootfs: bool,
+    /// The digest of each uncompressed layer, lowest first; empty if missing.
     pub diff_ids: Vec<String>,
 }
 
-/// Reads an image's configuration.
+/// Parses an image's configuration.
 ///
 /// # Errors
-/// In words, when containerd can't read it.
+/// If containerd can't parse it; the text says why.
 pub fn parse_config(body: &[u8]) -> Result<ImageConfig, String> {
     let config: RawConfig = serde_json::from_slice(body).map_err(|error| no_json(&error))?;
     let rootfs = config.rootfs.unwrap_or_default();
@@ -222,7 +238,7 @@ pub fn parse_config(body: &[u8]) -> Result<ImageConfig, String> {
     })
 }
 
-/// Only what a wrong type of makes containerd refuse.
+/// Only fields whose wrong type makes containerd reject the document.
 #[derive(Deserialize)]
 struct RawConfig {
     os: Option<String>,
@@ -262,7 +278,7 @@ struct RawRuntimeConfig {
     _labels: Option<std::collections::BTreeMap<String, Option<String>>>,
 }
 
-/// `sha256:…` of a body, for a server that states no digest.
+/// The `sha256:…` digest of a body, for a server that states no digest.
 pub fn sha256(body: &[u8]) -> String {
     format!(
         "sha256:{}",
@@ -270,10 +286,10 @@ pub fn sha256(body: &[u8]) -> String {
     )
 }
 
-/// Checks that a body has the digest it was asked by.
+/// Checks that a body has the digest by which it was requested.
 ///
 /// # Errors
-/// When it has another, or the digest is none that we can compute.
+/// If it has another digest, or the algorithm is not supported.
 pub fn verify(body: &[u8], expected: &str) -> Result<(), ManifestFault> {
     check_digest(expected).map_err(|error| malformed(&printable(&error.to_string())))?;
     let (name, algorithm) = match expected.split_once(':') {
@@ -292,10 +308,9 @@ pub fn verify(body: &[u8], expected: &str) -> Result<(), ManifestFault> {
     }
 }
 
-/// The entries that containerd fetches for a platform. containerd 1 takes one: the closest that the
-/// machine can run (containerd/platforms, `Only`), the first of equals, one without a platform last.
-/// containerd 2.1 (`exactly`) takes all that are for the platform itself, or for none. Versions of an
-/// operating system are not compared.
+/// The entries that containerd pulls for a platform. containerd 1 takes one: the closest that the machine can run
+/// (containerd/platforms, `Only`), the first of equals, one without a platform last. containerd 2.1 (`exactly`) takes
+/// all entries that match the platform itself or have none. Versions of an operating system are not compared.
 pub fn select<'a>(entries: &'a [Entry], wanted: &Platform, exactly: bool) -> Vec<&'a Entry> {
     let acceptable = acceptable(wanted);
     let rank = |entry: &Entry| match &entry.platform {
@@ -305,7 +320,7 @@ pub fn select<'a>(entries: &'a [Entry], wanted: &Platform, exactly: bool) -> Vec
     if exactly {
         let is_taken = |entry: &&Entry| {
             !entry.wants_features
-                && matches!(rank(entry), Some(place) if place == 0 || entry.platform.is_none())
+                && matches!(rank(entry), Some(rank) if rank == 0 || entry.platform.is_none())
         };
         return entries.iter().filter(is_taken).collect();
     }
@@ -318,15 +333,14 @@ pub fn select<'a>(entries: &'a [Entry], wanted: &Platform, exactly: bool) -> Vec
         .collect()
 }
 
-/// The layer whose first bytes tell how layers travel: the largest, since small ones may be kept
-/// elsewhere.
+/// The layer whose first bytes show which path layers take: the largest, since small ones may be stored elsewhere.
 pub fn witness(layers: &[Descriptor]) -> Option<&Descriptor> {
     layers
         .iter()
         .reduce(|best, layer| if layer.size > best.size { layer } else { best })
 }
 
-/// What a machine of this platform runs, best first.
+/// The platforms that a machine of this platform can run, best first.
 fn acceptable(wanted: &Platform) -> Vec<Platform> {
     let mut list = vec![Platform::normalised(
         &wanted.os,
@@ -368,7 +382,7 @@ fn acceptable(wanted: &Platform) -> Vec<Platform> {
                 for lower in (0..minor).rev() {
                     add("arm64", Some(named(9, lower)));
                 }
-                // Armv9.0 begins where Armv8.5 is.
+                // Armv9.0 corresponds to Armv8.5.
                 minor += 5;
                 add("arm64", Some(named(8, minor)));
             }
@@ -377,7 +391,7 @@ fn acceptable(wanted: &Platform) -> Vec<Platform> {
                     add("arm64", Some(named(8, lower)));
                 }
             }
-            // v9 itself is tried as 32-bit v9 too; v8.x and v9.x are tried as v8.
+            // v9 itself is also tried as 32-bit v9; v8.x and v9.x are tried as v8.
             let version = if variant.contains('.') { 8 } else { major };
             for version in (5..=version).rev() {
                 add("arm", Some(format!("v{version}")));
@@ -399,7 +413,7 @@ fn number(variant: Option<&str>) -> Option<u8> {
 #[serde(rename_all = "camelCase")]
 struct Document {
     media_type: Option<String>,
-    /// `null` is there, too.
+    /// `null` counts as present.
     #[serde(default, deserialize_with = "present")]
     manifests: Option<serde_json::Value>,
     #[serde(default, deserialize_with = "present")]
@@ -457,7 +471,7 @@ impl RawDescriptor {
                 .and_then(|p| p.os_features.as_ref())
                 .is_some_and(|features| !features.is_empty()),
             platform: platform.map(|p| {
-                // What says no system is taken to be for the node's own.
+                // An entry without a system is treated as one for the node's own.
                 let os = if p.os.is_empty() { "linux" } else { &p.os };
                 let variant = p.variant.map(|v| printable(&v));
                 Platform::normalised(
@@ -471,7 +485,7 @@ impl RawDescriptor {
     }
 }
 
-/// What containerd calls it, whatever variant was sent.
+/// containerd's media type for schema 1, whichever variant was sent.
 const SCHEMA_1: &str = "application/vnd.docker.distribution.manifest.v1+prettyjws";
 
 #[cfg(test)]

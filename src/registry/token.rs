@@ -1,5 +1,5 @@
-//! The exchange of a credential for a token, as containerd does it
-//! (`core/remotes/docker/auth/fetch.go`, `authorizer.go`; distribution token and oauth specs).
+//! Exchanges a credential for a token as containerd does (`core/remotes/docker/auth/fetch.go`, `authorizer.go`;
+//! distribution token and oauth specs).
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -16,17 +16,17 @@ use crate::pull_secret::jwt;
 use crate::redact::{Scrubber, Secret};
 use crate::registry::challenge::Bearer;
 
-/// What token services see in real pulls; some keep statistics or rules by it.
+/// The client ID that token services receive in real pulls; some base statistics or rules on it.
 const CLIENT_ID: &str = "containerd-client";
-/// `Content-Type` of the POST.
+/// `Content-Type` of the token request by POST.
 pub const FORM_TYPE: &str = "application/x-www-form-urlencoded; charset=utf-8";
 
-/// How a token is asked for.
+/// The form of a token request.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Form {
     /// OAuth2, with a credential (RFC 6749, 4.3 and 6).
     Post,
-    /// Anonymous, or with Basic for services that know no POST.
+    /// Anonymous, or with Basic for services that don't support POST.
     Get,
 }
 
@@ -39,7 +39,7 @@ impl Form {
     }
 }
 
-/// The scopes that a pull asks for: that of the repository, and what the challenge named.
+/// The scopes that a pull requests: the repository's, and those in the challenge. Sorted, without duplicates.
 pub fn scopes(repository: &str, challenged: Option<&str>) -> Vec<String> {
     let mut scopes = vec![format!("repository:{repository}:pull")];
     if let Some(challenged) = challenged {
@@ -51,7 +51,7 @@ pub fn scopes(repository: &str, challenged: Option<&str>) -> Vec<String> {
     scopes
 }
 
-/// The form body of the POST to the realm. An identity token is a refresh token.
+/// The form body of the POST to the realm. An identity token is sent as a refresh token.
 pub fn post_body(bearer: &Bearer, scopes: &[String], credential: &Credential) -> Secret {
     let (username, secret) = credential.login();
     let mut form = Serializer::new(String::new());
@@ -73,7 +73,7 @@ pub fn post_body(bearer: &Bearer, scopes: &[String], credential: &Credential) ->
     Secret::new(form.finish())
 }
 
-/// The URL of the GET: service and scopes beside what the realm's own query holds.
+/// The URL of the GET: the realm's own query, plus service and scopes.
 pub fn get_url(bearer: &Bearer, scopes: &[String]) -> Url {
     let mut url = bearer.realm.clone();
     let service = bearer.service.iter().map(|s| ("service", s));
@@ -84,15 +84,15 @@ pub fn get_url(bearer: &Bearer, scopes: &[String]) -> Url {
     url
 }
 
-/// `Authorization` of the GET to the token service. containerd sends it whenever there is a
-/// secret, even without a user.
+/// `Authorization` of the GET to the token service. containerd sends it whenever there is a secret, even without a
+/// user.
 pub fn token_authorization(credential: &Credential) -> Option<Secret> {
     let (username, secret) = credential.login();
     (!secret.is_empty()).then(|| basic(username, secret))
 }
 
-/// `Authorization` for a registry that asks for Basic. `None` where containerd says "no basic auth
-/// credentials": an identity token is no password.
+/// `Authorization` for a registry that requires Basic. `None` where containerd reports "no basic auth credentials": an
+/// identity token is not a password.
 pub fn registry_authorization(credential: &Credential) -> Option<Secret> {
     let (username, secret) = credential.login();
     (!username.is_empty() && !secret.is_empty()).then(|| basic(username, secret))
@@ -109,7 +109,7 @@ pub fn bearer_authorization(token: &Secret) -> Secret {
     Secret::new(format!("Bearer {}", token.expose()))
 }
 
-/// What was not answered with a token after a POST is asked for by GET: services without a POST answer 404 (GCR),
+/// Whether a GET follows a POST that was answered with this status: services that don't support POST answer 404 (GCR),
 /// 401 (Artifactory), 400 (ACR) or 405.
 pub fn falls_back_to_get(status: StatusCode, has_username: bool) -> bool {
     match status.as_u16() {
@@ -119,39 +119,39 @@ pub fn falls_back_to_get(status: StatusCode, has_username: bool) -> bool {
     }
 }
 
-/// Reads the answer of a token service for what containerd takes from it. A POST must bring
-/// `access_token`; a GET brings `access_token` or `token`. Behind what it allows: how many seconds the service says
-/// that it lasts.
+/// Parses the response of a token service for what containerd takes from it. A POST must return `access_token`; a GET
+/// returns `access_token` or `token`. The last value is the lifetime that the service states, in seconds; `None` if it
+/// states none.
 ///
-/// What the token allows is read from its payload without checking the signature: it is a hint
-/// for the diagnosis, and no decision of ours rests on it.
+/// What the token allows is read from its payload without checking the signature: it is a hint for the diagnosis, and
+/// no decision depends on it.
 ///
 /// # Errors
-/// When containerd would find no token in it.
+/// If containerd would find no token in it.
 pub fn read(
     body: &[u8],
     form: Form,
     repository: &str,
     scrub: &Scrubber,
 ) -> Result<(Secret, Grant, Option<u64>), TokenFault> {
-    // containerd reads the first JSON value and ignores what follows.
+    // containerd reads the first JSON value and ignores the rest.
     let first = serde_json::Deserializer::from_slice(body)
         .into_iter::<Value>()
         .next();
     let Some(Ok(Value::Object(fields))) = first else {
         return Err(malformed(
-            "the answer of the token service is no JSON object",
+            "the token service's response is not a JSON object",
         ));
     };
     let expires_in = whole_number(&fields, "expires_in")?;
     if let Some(issued_at) = text(&fields, "issued_at")?
         && issued_at.parse::<jiff::Timestamp>().is_err()
     {
-        return Err(malformed("'issued_at' is no time of RFC 3339"));
+        return Err(malformed("'issued_at' is not an RFC 3339 time"));
     }
     text(&fields, "refresh_token")?;
     let access_token = text(&fields, "access_token")?;
-    // A field that this form does not read may hold anything.
+    // A field that this form does not read may have any type.
     let token = match form {
         Form::Post => {
             text(&fields, "scope")?;
@@ -170,7 +170,7 @@ pub fn read(
     };
     if !token.bytes().all(|b| (0x20..0x7f).contains(&b)) {
         return Err(malformed(
-            "the token has characters that no HTTP header may hold",
+            "the token has characters that are not allowed in an HTTP header",
         ));
     }
     let claims = jwt::claims(token);
@@ -189,28 +189,27 @@ fn malformed(reason: &str) -> TokenFault {
     }
 }
 
-/// A string field; `null` is absent. containerd refuses the whole answer for another type.
+/// A string field; `null` counts as missing. containerd rejects the whole response if the type is another.
 fn text<'a>(fields: &'a Map<String, Value>, name: &str) -> Result<Option<&'a str>, TokenFault> {
     string(fields, name, "").map_err(|reason| malformed(&reason))
 }
 
-/// Seconds. A negative number is as good as none; quotes or a fraction make containerd refuse the
-/// whole answer.
+/// Seconds. A negative number counts as missing; quotes or a fraction make containerd reject the whole response.
 fn whole_number(fields: &Map<String, Value>, name: &str) -> Result<Option<u64>, TokenFault> {
     match field(fields, name) {
         None | Some(Value::Null) => Ok(None),
         Some(Value::Number(number)) if number.is_i64() || number.is_u64() => Ok(number.as_u64()),
-        Some(_) => Err(malformed(&format!("'{name}' is no whole number"))),
+        Some(_) => Err(malformed(&format!("'{name}' is not a whole number"))),
     }
 }
 
-/// `exp` less `iat`: the lifetime, without the need of a clock.
+/// `exp` minus `iat`: the lifetime, which needs no clock.
 fn lifetime(claims: &Map<String, Value>) -> Option<u64> {
     let issued = claims.get("iat").or_else(|| claims.get("nbf"))?.as_u64()?;
     claims.get("exp")?.as_u64()?.checked_sub(issued)
 }
 
-/// The `access` claim of the distribution token spec.
+/// What the token's `access` claim allows (distribution token spec).
 fn access(claims: &Map<String, Value>, repository: &str) -> Access {
     let entries = match claims.get("access") {
         Some(Value::Array(entries)) => entries,

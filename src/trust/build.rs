@@ -1,23 +1,24 @@
-//! The rules of Go's crypto/x509 and crypto/tls, by the release a binary was built with and by the
-//! `go` line of its go.mod, which sets the defaults of GODEBUG.
+//! The rules of Go's crypto/x509 and crypto/tls that depend on the Go release of a binary and on the `go` line of its
+//! go.mod, which sets the defaults of GODEBUG.
 
 use std::fmt;
 
-/// How a containerd was built, as far as its verdict on a certificate hangs on it.
+/// How a containerd was built, as far as it affects which certificates are trusted.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct GoBuild {
-    /// For people: `containerd's own build`.
+    /// For messages: `containerd's own build`.
     pub of: &'static str,
     /// Minor and patch of Go: 24 and 4 of Go 1.24.4.
     pub release: (u8, u8),
-    /// Minor of the `go` line; 20 for older ones and for builds without modules, as Go takes it.
+    /// Minor of the `go` line; 20 for older lines and for builds without modules, which is Go's rule.
     pub language: u8,
 }
 
 impl GoBuild {
-    /// `go` 1.`language` or, for a release that knows no such defaults, its own.
+    /// Whether the behavior that Go 1.`change` introduced is the default: per the `go` line, or per the release if it
+    /// predates such defaults.
     fn defaults_of(&self, change: u8) -> bool {
-        // Defaults by go.mod came with Go 1.21.
+        // Go 1.21 introduced defaults per go.mod.
         let defaults = if self.release.0 < 21 {
             self.release.0
         } else {
@@ -26,32 +27,32 @@ impl GoBuild {
         self.release.0 >= change && defaults >= change
     }
 
-    /// SHA-1 in a certificate's signature, before `x509sha1`.
+    /// Accepts SHA-1 in a certificate's signature; Go 1.18 ended it (`x509sha1`).
     pub(super) fn takes_sha1(&self) -> bool {
         self.release.0 < 18
     }
 
-    /// A message with certificates may have 256 KiB, and not 64.
+    /// Accepts a certificate message of up to 256 KiB instead of 64 KiB.
     pub fn takes_large_chains(&self) -> bool {
         self.release.0 >= 20
     }
 
-    /// `x509negativeserial`.
+    /// Accepts a negative serial number (GODEBUG `x509negativeserial`).
     pub(super) fn takes_negative_serials(&self) -> bool {
         !self.defaults_of(23)
     }
 
-    /// `rsa1024min`.
+    /// Accepts RSA keys below 1024 bits (GODEBUG `rsa1024min`).
     pub(super) fn takes_rsa_below_1024(&self) -> bool {
         !self.defaults_of(24)
     }
 
-    /// Even moduli and exponents are no keys.
+    /// Rejects RSA keys with an even modulus or exponent.
     pub(super) fn wants_odd_rsa(&self) -> bool {
         self.release.0 >= 24
     }
 
-    /// `defaultMaxRSAKeySize`, of certificates that a server sends.
+    /// Rejects larger RSA keys in certificates that a server sends (`defaultMaxRSAKeySize`).
     pub(super) fn refuses_rsa_above_8192(&self) -> bool {
         match self.release {
             (19, patch) => patch >= 12,
@@ -60,22 +61,22 @@ impl GoBuild {
         }
     }
 
-    /// Identifiers of keys and the access to the authority must not be critical.
+    /// Rejects key identifiers and authority information access that are marked critical.
     pub(super) fn refuses_critical_identifiers(&self) -> bool {
         self.release.0 >= 23
     }
 
-    /// A name `*` stands for any name without a dot.
+    /// Accepts the name `*` as a match for any name without a dot.
     pub(super) fn takes_bare_wildcard(&self) -> bool {
         self.release.0 < 23
     }
 
-    /// Policy constraints and mappings are worked out; before, they are unknown extensions.
+    /// Evaluates policy constraints and mappings; earlier releases treat them as unknown extensions.
     pub(super) fn knows_policies(&self) -> bool {
         self.release.0 >= 24
     }
 
-    /// The names of intermediates are held against the constraints too.
+    /// Also applies name constraints to the names of intermediates.
     pub(super) fn constrains_intermediates(&self) -> bool {
         self.release.0 >= 20
     }
@@ -89,22 +90,22 @@ impl GoBuild {
         }
     }
 
-    /// IPv4 addresses in the form of IPv6.
+    /// Rejects IPv4 addresses in IPv6 form.
     pub(super) fn refuses_mapped_addresses(&self) -> bool {
         self.release.0 >= 27
     }
 
-    /// Values of a name that are no text.
+    /// Accepts values of a name whose type is not text.
     pub(super) fn takes_odd_names(&self) -> bool {
         self.release.0 >= 27
     }
 
-    /// ML-DSA.
+    /// Supports ML-DSA.
     pub(super) fn knows_ml_dsa(&self) -> bool {
         self.release.0 >= 27
     }
 
-    /// A client offers TLS 1.0 and 1.1.
+    /// Offers TLS 1.0 and 1.1 as a client.
     pub fn offers_tls10(&self) -> bool {
         self.release.0 < 18
     }
@@ -116,13 +117,13 @@ impl fmt::Display for GoBuild {
     }
 }
 
-/// What builds differ in.
+/// Properties of a certificate that some builds accept and others reject.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) enum Quirk {
     NegativeSerial,
     CriticalIdentifier,
     MappedAddress,
     OddName,
-    /// Go's own idea of a URI decides.
+    /// Accepted or not depending on Go's URI parser.
     Uri,
 }

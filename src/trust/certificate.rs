@@ -1,5 +1,5 @@
-//! A certificate as Go's crypto/x509 reads it, once for all builds: where they differ, the
-//! difference is kept beside it.
+//! Parses a certificate the way Go's crypto/x509 does, once for all builds. Differences between builds are recorded as
+//! quirks.
 
 use super::der::Malformed;
 use super::names::AlternativeNames;
@@ -12,7 +12,7 @@ use super::der::{
 use super::names::Constraints;
 use super::signature::{Algorithm, Key};
 
-/// A certificate that at least one build reads.
+/// A certificate that at least one build can parse.
 #[derive(Clone, Debug)]
 pub struct Certificate {
     der: Vec<u8>,
@@ -28,15 +28,15 @@ pub struct Certificate {
     pub(super) not_before: i64,
     pub(super) not_after: i64,
     pub(super) extensions: Extensions,
-    /// What some builds refuse.
+    /// Properties that some builds reject.
     quirks: Vec<Quirk>,
 }
 
-/// What is read of the extensions.
+/// The extensions that matter to verification.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Extensions {
     pub(super) basic_constraints: Option<BasicConstraints>,
-    /// The first bit is the lowest; 0 where there is none.
+    /// keyUsage; its first bit is the lowest. 0 if the extension is absent.
     pub(super) key_usage: u16,
     pub(super) purposes: Purposes,
     pub(super) subject_key: Vec<u8>,
@@ -44,20 +44,20 @@ pub(super) struct Extensions {
     pub(super) alternative_names: Option<AlternativeNames>,
     pub(super) constraints: Option<Constraints>,
     pub(super) policies: Policies,
-    /// Critical, and of a kind that Go does not know.
+    /// Critical, and of a kind that Go does not support.
     pub(super) is_critical_unknown: bool,
-    /// Where the issuer's certificate is to be had (RFC 5280, 4.2.2.1).
+    /// URLs of the issuer's certificate (RFC 5280, 4.2.2.1).
     pub(super) issuer_at: Vec<String>,
 }
 
-/// What is said of certificate policies.
+/// The extensions about certificate policies.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Policies {
     pub(super) are_named: bool,
-    /// So many certificates below may be without one that holds (`requireExplicitPolicy`).
+    /// How many further certificates below may lack a valid policy (`requireExplicitPolicy`).
     pub(super) wanted_in: Option<u64>,
     pub(super) are_mapped: bool,
-    /// Constraints or mappings are critical, which only later releases know.
+    /// Constraints or mappings are critical; only later releases support them.
     pub(super) are_critical: bool,
 }
 
@@ -67,7 +67,7 @@ pub(super) struct BasicConstraints {
     pub(super) max_path: Option<u64>,
 }
 
-/// The extended key usages, as far as they matter to a server's certificate.
+/// The extended key usages that matter to a server's certificate.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Purposes {
     pub(super) are_limited: bool,
@@ -76,8 +76,10 @@ pub(super) struct Purposes {
 }
 
 impl Certificate {
+    /// Parses DER.
+    ///
     /// # Errors
-    /// When no build of Go reads it.
+    /// If no build of Go can parse it.
     pub fn parse(der: &[u8]) -> Result<Self, Malformed> {
         let span = |part: &[u8]| {
             let start = part.as_ptr() as usize - der.as_ptr() as usize;
@@ -161,6 +163,7 @@ impl Certificate {
         })
     }
 
+    /// The encoded certificate, as it was sent or read.
     pub fn der(&self) -> &[u8] {
         &self.der
     }
@@ -169,43 +172,43 @@ impl Certificate {
         &self.der[range.clone()]
     }
 
-    /// Issued by itself, by its names.
+    /// Whether issuer and subject are the same name.
     pub fn is_self_issued(&self) -> bool {
         self.part(&self.issuer) == self.part(&self.subject)
     }
 
-    /// Where its issuer's certificate is to be had, as it says itself.
+    /// URLs of the issuer's certificate, from the certificate itself (RFC 5280, 4.2.2.1). At most 3.
     pub fn issuer_at(&self) -> &[String] {
         &self.extensions.issuer_at
     }
 
-    /// Why `build` can't read it. `hopeful` decides what isn't known.
+    /// Why `build` rejects it. `hopeful`: treat what can't be decided as accepted.
     pub(super) fn refused_by(&self, build: &GoBuild, hopeful: bool) -> Option<Malformed> {
         self.quirks.iter().find_map(|quirk| match quirk {
             Quirk::NegativeSerial => {
                 (!build.takes_negative_serials()).then_some("negative serial number")
             }
             Quirk::CriticalIdentifier => build.refuses_critical_identifiers().then_some(
-                "an identifier of a key, or the access to the authority, is marked critical",
+                "a key identifier or the authority information access is marked critical",
             ),
             Quirk::MappedAddress => build
                 .refuses_mapped_addresses()
-                .then_some("an IPv4 address is written as one of IPv6"),
+                .then_some("an IPv4 address is written in IPv6 form"),
             Quirk::OddName => (!build.takes_odd_names())
-                .then_some("a value of its names is of a kind that Go does not read"),
-            Quirk::Uri => (!hopeful).then_some("a URI among its names is unusual"),
+                .then_some("a value in its issuer or subject has a type that Go does not support"),
+            Quirk::Uri => (!hopeful).then_some("one of its names is an unusual URI"),
         })
     }
 
-    /// What of it could not be decided here.
+    /// What could not be decided about it.
     pub(super) fn doubt(&self) -> Option<&'static str> {
-        self.quirks.contains(&Quirk::Uri).then_some(
-            "a certificate has an unusual URI among its names, which Go may refuse to read",
-        )
+        self.quirks
+            .contains(&Quirk::Uri)
+            .then_some("one name of a certificate is an unusual URI, which Go may reject")
     }
 }
 
-/// A Name, whose values Go reads as text.
+/// Checks a Name, whose values Go reads as text.
 fn read_name(whole: &[u8], quirks: &mut Vec<Quirk>) -> Result<(), Malformed> {
     const INVALID: Malformed = "invalid RDNSequence";
     let mut sets = Reader::new(whole).read(SEQUENCE).ok_or(INVALID)?;
@@ -217,7 +220,11 @@ fn read_name(whole: &[u8], quirks: &mut Vec<Quirk>) -> Result<(), Malformed> {
             let value = attribute.element().ok_or(INVALID)?;
             match is_text(value.tag, value.content) {
                 Some(true) => {}
-                Some(false) => return Err("a value of its names is not what its type says"),
+                Some(false) => {
+                    return Err(
+                        "a value in its issuer or subject does not match its declared type",
+                    );
+                }
                 None => quirks.push(Quirk::OddName),
             }
         }
@@ -225,12 +232,12 @@ fn read_name(whole: &[u8], quirks: &mut Vec<Quirk>) -> Result<(), Malformed> {
     Ok(())
 }
 
-/// `None` for a type that is no text to Go.
+/// `None` for a type that Go does not read as text.
 fn is_text(tag: u8, value: &[u8]) -> Option<bool> {
     Some(match tag {
         // T61String
         0x14 => true,
-        // PrintableString; Go lets '*' and '&' in.
+        // PrintableString; Go allows '*' and '&'.
         0x13 => value
             .iter()
             .all(|b| b.is_ascii_alphanumeric() || b" '()+,-./:=?*&".contains(b)),
@@ -274,7 +281,7 @@ impl Extensions {
         Ok(())
     }
 
-    /// One of 2.5.29.
+    /// Reads one extension of 2.5.29.
     fn read_one(
         &mut self,
         kind: u8,
@@ -350,11 +357,11 @@ impl Extensions {
             if !access.peeks(context(6)) {
                 continue;
             }
-            let place = access.bytes(context(6)).ok_or(INVALID)?;
+            let url = access.bytes(context(6)).ok_or(INVALID)?;
             // caIssuers, 1.3.6.1.5.5.7.48.2
-            if method == [0x2b, 6, 1, 5, 5, 7, 0x30, 2] && self.issuer_at.len() < MAX_PLACES {
+            if method == [0x2b, 6, 1, 5, 5, 7, 0x30, 2] && self.issuer_at.len() < MAX_ISSUER_URLS {
                 self.issuer_at
-                    .push(String::from_utf8_lossy(place).into_owned());
+                    .push(String::from_utf8_lossy(url).into_owned());
             }
         }
         Ok(())
@@ -416,7 +423,7 @@ fn has_policies(mut value: Reader<'_>) -> Option<bool> {
     Some(!seen.is_empty())
 }
 
-/// `requireExplicitPolicy` of policy constraints, if it is there.
+/// `requireExplicitPolicy` of policy constraints, if present.
 #[expect(clippy::option_option, reason = "absent is not the same as malformed")]
 fn explicit_policy(mut value: Reader<'_>) -> Option<Option<u64>> {
     let mut fields = value.read(SEQUENCE)?;
@@ -428,5 +435,5 @@ fn explicit_policy(mut value: Reader<'_>) -> Option<Option<u64>> {
     is_small.then(|| Some(number.iter().fold(0, |sum, b| sum << 8 | u64::from(*b))))
 }
 
-/// Addresses of the issuer's certificate that are kept.
-const MAX_PLACES: usize = 3;
+/// Bound for the stored URLs of the issuer's certificate.
+const MAX_ISSUER_URLS: usize = 3;

@@ -1,4 +1,4 @@
-//! Chains from a server's certificate to a root, found and judged as Go's `Certificate.Verify` does.
+//! Builds and judges chains from a server's certificate to a root, as Go's `Certificate.Verify` does.
 
 use std::collections::HashSet;
 
@@ -9,21 +9,21 @@ use super::pool::Pool;
 use super::refusal::{ChainPosition, Fault, Refusal};
 use super::signature::{Checked, Key};
 
-/// What is to be judged, by the rules of one build.
+/// One verification, with the rules of one build.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Case<'a> {
     pub(super) pool: &'a Pool,
-    /// As sent, the server's own first.
+    /// As sent; the server's own certificate is first.
     pub(super) sent: &'a [Certificate],
     pub(super) host: &'a str,
     /// Seconds since 1970.
     pub(super) now: i64,
     pub(super) build: &'a GoBuild,
-    /// Take for good what can't be decided here.
+    /// Treat what can't be decided as accepted.
     pub(super) hopeful: bool,
 }
 
-/// A certificate of a chain, and where it is from.
+/// A certificate of a chain, and its origin.
 #[derive(Clone, Copy, Debug)]
 struct Link<'a> {
     place: ChainPosition,
@@ -31,8 +31,8 @@ struct Link<'a> {
 }
 
 impl Case<'_> {
-    /// Judges. `doubts` is told what could not be decided; whether the server's certificate is itself
-    /// a root is returned.
+    /// Verifies the chain. Adds to `doubts` what could not be decided. Returns whether the server's certificate is
+    /// itself a root.
     pub(super) fn verify(&self, doubts: &mut Vec<&'static str>) -> Result<bool, Refusal> {
         for (index, certificate) in self.sent.iter().enumerate() {
             let refusal = |fault| Refusal::at(fault, ChainPosition::Sent(index));
@@ -76,14 +76,14 @@ impl Case<'_> {
         match leaf.certificate.key {
             Key::Rsa(_) | Key::Ec { .. } | Key::Ed25519(_) => Ok(is_root),
             Key::MlDsa if self.build.knows_ml_dsa() => {
-                doubts.push("a key for ML-DSA was not looked at");
+                doubts.push("an ML-DSA key was not checked");
                 self.hoped(Fault::Key, leaf.place).map(|()| is_root)
             }
             _ => Err(Refusal::at(Fault::Key, leaf.place)),
         }
     }
 
-    /// What is in doubt is taken by a hopeful one, and refused otherwise.
+    /// Accepts an undecided fault if hopeful, and rejects it otherwise.
     fn hoped(&self, fault: Fault, place: ChainPosition) -> Result<(), Refusal> {
         if self.hopeful {
             Ok(())
@@ -92,7 +92,7 @@ impl Case<'_> {
         }
     }
 
-    /// What Go asks of a whole chain: one is enough that it takes.
+    /// Go's checks of a whole chain; one acceptable chain is enough.
     fn filter(
         &self,
         chains: &[Vec<Link<'_>>],
@@ -114,7 +114,7 @@ impl Case<'_> {
                 Policies::Fit
             };
             if policies == Policies::Unknown {
-                doubts.push("an authority's rules on certificate policies were not worked out");
+                doubts.push("an authority's rules on certificate policies were not evaluated");
             }
             if policies == Policies::Unfit || (policies == Policies::Unknown && !self.hopeful) {
                 refusal.get_or_insert(Refusal::at(Fault::Policies, chain[0].place));
@@ -130,7 +130,7 @@ impl Case<'_> {
         }))
     }
 
-    /// `isValid`: dates, path length and marks of one certificate that is to be put above `chain`.
+    /// `isValid`: checks the dates, path length and flags of a certificate that is put above `chain`.
     fn is_valid(&self, link: Link<'_>, chain: &[Link<'_>]) -> Result<(), Refusal> {
         let Link { place, certificate } = link;
         let extensions = &certificate.extensions;
@@ -163,7 +163,7 @@ impl Case<'_> {
 
 const NO_CA: &str = "it is not marked as an authority (basicConstraints CA:TRUE)";
 
-/// One walk over all chains.
+/// One search through all chains.
 struct Search<'a, 'd> {
     case: &'d Case<'a>,
     checks: usize,
@@ -172,7 +172,7 @@ struct Search<'a, 'd> {
 }
 
 impl<'a> Search<'a, '_> {
-    /// Finds all chains that begin with `chain`.
+    /// Finds all chains that start with `chain`.
     fn extend(&mut self, chain: &[Link<'a>]) -> Result<(), Refusal> {
         let before = self.found.len();
         let child = chain[chain.len() - 1];
@@ -187,11 +187,11 @@ impl<'a> Search<'a, '_> {
                 continue;
             }
             if let Err(refusal) = self.signed(child, parent) {
-                // It is told where nothing better is found.
+                // Reported if no later certificate gives a better reason.
                 hint.get_or_insert(refusal);
                 continue;
             }
-            // The last one is Go's error, unless a later one is taken.
+            // Go reports the last error, unless a later parent is accepted.
             error = self.put_above(chain, parent).err();
         }
         if self.found.len() > before {
@@ -203,8 +203,8 @@ impl<'a> Search<'a, '_> {
         }))
     }
 
-    /// Those whose name is that of the issuer, byte by byte; roots first, and among each those whose
-    /// key has the identifier that is asked for.
+    /// Certificates whose subject equals the issuer, byte for byte: roots first, and in each group those with the
+    /// requested key identifier first.
     fn parents(&self, child: &'a Certificate) -> Vec<Link<'a>> {
         let Case {
             pool,
@@ -249,7 +249,7 @@ impl<'a> Search<'a, '_> {
         roots
     }
 
-    /// Puts one that has signed above a chain, and goes on from there.
+    /// Puts a parent that signed above a chain, and continues from there.
     fn put_above(&mut self, chain: &[Link<'a>], parent: Link<'a>) -> Result<(), Refusal> {
         self.case.is_valid(parent, chain)?;
         self.constrained(chain, parent)?;
@@ -295,7 +295,7 @@ impl<'a> Search<'a, '_> {
         }
     }
 
-    /// The names of all certificates below, by the parent's constraints.
+    /// Checks the names of all certificates below against the parent's constraints.
     fn constrained(&mut self, chain: &[Link<'_>], parent: Link<'_>) -> Result<(), Refusal> {
         let Some(constraints) = &parent.certificate.extensions.constraints else {
             return Ok(());
@@ -325,17 +325,17 @@ impl<'a> Search<'a, '_> {
     }
 }
 
-/// What a chain's policies come to.
+/// Whether a chain satisfies the policy constraints.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 enum Policies {
     Fit,
     Unfit,
-    /// It hangs on which policies they are.
+    /// It depends on which policies they are.
     Unknown,
 }
 
-/// RFC 5280, 6.1, for a client that takes any policy: it matters only where an authority wants an
-/// explicit one, or maps them.
+/// RFC 5280, 6.1, for a client that accepts any policy. It matters only if an authority requires an explicit policy, or
+/// maps policies.
 fn policies(chain: &[Link<'_>]) -> Policies {
     if chain.len() == 1 {
         return Policies::Fit;
@@ -369,7 +369,7 @@ fn policies(chain: &[Link<'_>]) -> Policies {
     }
 }
 
-/// One with the same name, key and alternative names is there already: a loop.
+/// The chain already has a certificate with the same name, key and alternative names: a loop.
 fn is_in(candidate: &Certificate, chain: &[Link<'_>]) -> bool {
     let san = |certificate: &Certificate| {
         let names = certificate.extensions.alternative_names.as_ref();
@@ -390,7 +390,7 @@ fn is_in(candidate: &Certificate, chain: &[Link<'_>]) -> bool {
     false
 }
 
-/// The sixth bit of keyUsage.
+/// keyCertSign, the sixth bit of keyUsage.
 const CERT_SIGN: u16 = 1 << 5;
 
 /// `maxChainSignatureChecks`.

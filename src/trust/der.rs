@@ -1,5 +1,4 @@
-//! DER as Go reads it in certificates (ITU-T X.690, section 10): definite and shortest lengths, one
-//! byte of tag.
+//! Reads DER as Go does in certificates (ITU-T X.690, section 10): definite and shortest lengths, tags of one byte.
 
 use jiff::civil::DateTime;
 use jiff::tz::Offset;
@@ -14,7 +13,7 @@ pub(super) const SET: u8 = 0x31;
 const UTC_TIME: u8 = 0x17;
 const GENERALIZED_TIME: u8 = 0x18;
 
-/// The context-specific tags, primitive and constructed.
+/// Context-specific tags: primitive.
 pub(super) const fn context(number: u8) -> u8 {
     0x80 | number
 }
@@ -23,11 +22,11 @@ pub(super) const fn constructed(number: u8) -> u8 {
     0xa0 | number
 }
 
-/// What is left to read. Each method takes what it reads; `None` where it is something else.
+/// The input that is left. Each method consumes what it returns, and returns `None` if the input is something else.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Reader<'a>(&'a [u8]);
 
-/// One element: its tag, all of it, and what is in it.
+/// One element: its tag, all of its bytes, and its content.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Element<'a> {
     pub(super) tag: u8,
@@ -35,7 +34,7 @@ pub(super) struct Element<'a> {
     pub(super) content: &'a [u8],
 }
 
-/// A BIT STRING, with the bits of its last byte that do not count.
+/// A BIT STRING, with the number of unused bits in its last byte.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Bits<'a> {
     bytes: &'a [u8],
@@ -43,7 +42,7 @@ pub(super) struct Bits<'a> {
 }
 
 impl Bits<'_> {
-    /// Bit `index`, counted from the first; absent ones are 0.
+    /// Bit `index`, counted from the first; missing bits are 0.
     pub(super) fn at(&self, index: usize) -> bool {
         let length = self.bytes.len() * 8 - usize::from(self.padding);
         index < length && self.bytes[index / 8] >> (7 - index % 8) & 1 == 1
@@ -75,7 +74,7 @@ impl<'a> Reader<'a> {
         self.0.is_empty()
     }
 
-    /// What is left.
+    /// The rest of the input.
     pub(super) fn remaining(&self) -> &'a [u8] {
         self.0
     }
@@ -114,12 +113,12 @@ impl<'a> Reader<'a> {
         })
     }
 
-    /// The whole of an element with this tag.
+    /// All bytes of an element with this tag.
     pub(super) fn whole(&mut self, tag: u8) -> Option<&'a [u8]> {
         self.element().filter(|e| e.tag == tag).map(|e| e.whole)
     }
 
-    /// What is in an element with this tag.
+    /// The content of an element with this tag.
     pub(super) fn bytes(&mut self, tag: u8) -> Option<&'a [u8]> {
         self.element().filter(|e| e.tag == tag).map(|e| e.content)
     }
@@ -128,7 +127,7 @@ impl<'a> Reader<'a> {
         self.bytes(tag).map(Self)
     }
 
-    /// The inner `None`: there is none of this tag.
+    /// The inner `None`: the next element has another tag, or there is none.
     #[expect(clippy::option_option, reason = "absent is not the same as malformed")]
     pub(super) fn optional(&mut self, tag: u8) -> Option<Option<Self>> {
         if self.peeks(tag) {
@@ -149,7 +148,7 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// An INTEGER that is not negative and fits.
+    /// A non-negative INTEGER that fits.
     pub(super) fn unsigned(&mut self) -> Option<u64> {
         let bytes = self.integer()?;
         let bytes = bytes
@@ -208,7 +207,7 @@ impl<'a> Reader<'a> {
             i8::try_from(tens * 10 + ones).ok()
         };
         let (year, at) = match (tag, digits) {
-            // 50 to 99 are those of the last century (RFC 5280, 4.1.2.5.1).
+            // 50 to 99 mean the 20th century (RFC 5280, 4.1.2.5.1).
             (UTC_TIME, 10 | 12) => (i16::from(pair(0)?), 2),
             (GENERALIZED_TIME, 14) => (i16::from(pair(0)?) * 100 + i16::from(pair(2)?), 4),
             _ => return None,
@@ -233,7 +232,7 @@ impl<'a> Reader<'a> {
             0,
         );
         let time = Offset::UTC.to_timestamp(time.ok()?).map_or_else(
-            // The last day of the year 9999 is more than a timestamp holds.
+            // The last day of the year 9999 is beyond a timestamp's range.
             |_| (year == 9999).then_some(jiff::Timestamp::MAX.as_second()),
             |time| Some(time.as_second()),
         )?;
@@ -241,7 +240,7 @@ impl<'a> Reader<'a> {
     }
 }
 
-/// `Z`, or hours and minutes; an offset of none must be written as `Z`.
+/// `Z`, or hours and minutes; a zero offset must be written as `Z`.
 fn offset(zone: &[u8]) -> Option<i64> {
     let [sign, digits @ ..] = zone else {
         return None;
@@ -268,5 +267,5 @@ fn offset(zone: &[u8]) -> Option<i64> {
     }
 }
 
-/// Why a certificate is none.
+/// Why a certificate can't be parsed.
 pub(super) type Malformed = &'static str;

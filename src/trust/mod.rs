@@ -1,9 +1,9 @@
-//! Pure: whether Go, and so containerd, trusts a server's certificate.
+//! Decides whether Go, and so containerd, trusts a server's certificate. Pure.
 //!
-//! The rules are those of Go's crypto/x509 (`Certificate.Verify`) and of a crypto/tls client, read in
-//! the sources of 1.19 to 1.27 and measured beside 1.19, 1.24 and 1.27 (`tests/trust`). They differ by
-//! Go's release and by GODEBUG's defaults, which no version of containerd tells: where the builds in
-//! question differ, nothing is decided.
+//! The rules are those of Go's crypto/x509 (`Certificate.Verify`) and of a crypto/tls client, read in the sources of
+//! 1.19 to 1.27 and compared with real builds of 1.19, 1.24 and 1.27 (`tests/trust`). They depend on Go's release and
+//! on GODEBUG's defaults, which a version of containerd does not reveal. If the builds that come into question differ,
+//! the verdict is unknown.
 
 mod build;
 mod certificate;
@@ -22,22 +22,25 @@ use refusal::{ChainPosition, Fault, Refusal};
 use chain::Case;
 use signature::Key;
 
-/// The word on a chain.
+/// Whether a chain is trusted.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum Verdict {
+    /// Every build trusts it.
     Trusted {
-        /// The server's certificate is itself a root: nothing above it was looked at.
+        /// The server's certificate is itself a root, so nothing above it was checked.
         by_itself: bool,
     },
+    /// Every build rejects it; the reason is that of the first.
     Refused(Refusal),
-    /// The builds differ, or it hangs on what can't be decided here.
+    /// The builds differ, or the answer depends on something that this code can't decide.
     Unknown {
+        /// In words, for the report.
         reason: String,
     },
 }
 
-/// Judges `chain`, in DER, the server's own certificate first, for `host` at `now` (seconds since
-/// 1970) by the rules of `builds`.
+/// Verifies `chain` (DER, the server's own certificate first) for `host` at `now` (seconds since 1970) with the rules
+/// of `builds`.
 pub fn verify(pool: &Pool, chain: &[&[u8]], host: &str, now: i64, builds: &[GoBuild]) -> Verdict {
     let unreadable = |reason, index| {
         Verdict::Refused(Refusal::at(
@@ -55,7 +58,7 @@ pub fn verify(pool: &Pool, chain: &[&[u8]], host: &str, now: i64, builds: &[GoBu
     if sent.is_empty() {
         return unreadable("no certificate was sent", 0);
     }
-    let said: Vec<(&GoBuild, Verdict)> = builds
+    let verdicts: Vec<(&GoBuild, Verdict)> = builds
         .iter()
         .map(|build| {
             let case = Case {
@@ -69,10 +72,10 @@ pub fn verify(pool: &Pool, chain: &[&[u8]], host: &str, now: i64, builds: &[GoBu
             (build, by_one(case))
         })
         .collect();
-    agree(said)
+    agree(verdicts)
 }
 
-/// What is not decided is tried both ways.
+/// Verdict of one build. What can't be decided is tried both ways.
 fn by_one(case: Case<'_>) -> Verdict {
     let mut doubts = Vec::new();
     if let Ok(by_itself) = case.verify(&mut doubts) {
@@ -93,22 +96,25 @@ fn by_one(case: Case<'_>) -> Verdict {
     }
 }
 
-/// The verdict of all, or what each says.
-fn agree(said: Vec<(&GoBuild, Verdict)>) -> Verdict {
+/// The common verdict, or a list of what each build decides.
+fn agree(verdicts: Vec<(&GoBuild, Verdict)>) -> Verdict {
     let is = |verdict: &Verdict| std::mem::discriminant(verdict);
-    let first = said.first().map(|(_, verdict)| is(verdict));
-    if said.iter().all(|(_, verdict)| Some(is(verdict)) == first) {
-        let verdict = said.into_iter().next().map(|(_, verdict)| verdict);
+    let first = verdicts.first().map(|(_, verdict)| is(verdict));
+    if verdicts
+        .iter()
+        .all(|(_, verdict)| Some(is(verdict)) == first)
+    {
+        let verdict = verdicts.into_iter().next().map(|(_, verdict)| verdict);
         return verdict.unwrap_or_else(|| Verdict::Unknown {
-            reason: "no build of Go was named".to_owned(),
+            reason: "no Go build is known".to_owned(),
         });
     }
     let mut groups: Vec<(String, Vec<String>)> = Vec::new();
-    for (build, verdict) in &said {
+    for (build, verdict) in &verdicts {
         let word = match verdict {
-            Verdict::Trusted { .. } => "taken by".to_owned(),
-            Verdict::Refused(refusal) => format!("refused ({}) by", refusal.fault),
-            Verdict::Unknown { reason } => format!("not known ({reason}) of"),
+            Verdict::Trusted { .. } => "trusted by".to_owned(),
+            Verdict::Refused(refusal) => format!("rejected ({}) by", refusal.fault),
+            Verdict::Unknown { reason } => format!("unknown ({reason}) for"),
         };
         match groups.iter_mut().find(|(known, _)| *known == word) {
             Some((_, builds)) => builds.push(build.to_string()),
@@ -123,7 +129,7 @@ fn agree(said: Vec<(&GoBuild, Verdict)>) -> Verdict {
     }
 }
 
-/// The bits of an RSA key in a certificate; `None` for one of another kind.
+/// The size of an RSA key in bits; `None` for a key of another kind.
 pub fn rsa_bits(certificate: &Certificate) -> Option<usize> {
     match &certificate.key {
         Key::Rsa(key) => Some(key.bits),

@@ -1,4 +1,4 @@
-//! Names: whether a certificate is for a host, and what an authority may sign for.
+//! Names in certificates: whether one is valid for a host, and which names an authority may sign.
 
 use std::net::IpAddr;
 
@@ -8,7 +8,7 @@ use super::build::{GoBuild, Quirk};
 use super::der::Malformed;
 use super::der::{Reader, SEQUENCE, constructed};
 
-/// Whether `names` has `host`, an address or a name as it is asked for.
+/// Whether `names` includes `host`, an address or a name as it is requested.
 pub(super) fn are_for(names: &AlternativeNames, host: &str, build: &GoBuild) -> bool {
     let bare = host
         .strip_prefix('[')
@@ -28,7 +28,7 @@ pub(super) fn are_for(names: &AlternativeNames, host: &str, build: &GoBuild) -> 
     })
 }
 
-/// A name of letters, digits, `-` and `_`, as a pattern also with `*` for its first label.
+/// A name of letters, digits, `-` and `_`; a pattern may also have `*` as its first label.
 fn is_hostname(name: &str, is_pattern: bool, build: &GoBuild) -> bool {
     if name == "*" && !build.takes_bare_wildcard() {
         return false;
@@ -60,7 +60,7 @@ fn matches(pattern: &str, host: &str) -> bool {
     }
 }
 
-/// Labels of printable characters, none of them empty; nothing at all counts too.
+/// Labels of printable characters, none of them empty; the empty string counts too.
 pub(super) fn is_domain(name: &str) -> bool {
     let is_label =
         |label: &str| !label.is_empty() && label.bytes().all(|b| (33..=126).contains(&b));
@@ -78,11 +78,11 @@ pub(super) struct Constraints {
 struct Subtrees {
     dns: Vec<String>,
     networks: Vec<IpNet>,
-    /// Of mail and of URIs.
+    /// Constraints on mail addresses or URIs exist.
     has_others: bool,
 }
 
-/// What constraints say of a certificate.
+/// Whether constraints allow a certificate's names.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(super) enum Allowed {
     Yes,
@@ -91,7 +91,7 @@ pub(super) enum Allowed {
 }
 
 impl Constraints {
-    /// With whether there are some of a kind that Go does not know.
+    /// Reads the extension. The flag: it has constraints of a kind that Go does not support.
     pub(super) fn read(mut value: Reader<'_>) -> Result<(Self, bool), Malformed> {
         const INVALID: Malformed = "invalid NameConstraints extension";
         let mut fields = value.read(SEQUENCE).ok_or(INVALID)?;
@@ -119,36 +119,36 @@ impl Constraints {
         Ok((constraints, has_unknown))
     }
 
-    /// Whether a certificate with these names may be signed.
+    /// Whether the authority may sign a certificate with these names.
     pub(super) fn allow(&self, names: &AlternativeNames, build: &GoBuild) -> Allowed {
         if names.has_others {
             return Allowed::Unknown(
-                "an authority's name constraints, beside names of mail or URIs, were not worked out",
+                "an authority's name constraints were not evaluated: the certificate has mail or URI names",
             );
         }
         for address in &names.addresses {
             let is_in = |network: &IpNet| network.contains(address);
             let networks = &self.permitted.networks;
             if !networks.is_empty() && !networks.iter().any(is_in) {
-                return Allowed::No(format!("{address} is not permitted by any constraint"));
+                return Allowed::No(format!("{address} is not in the permitted subtrees"));
             }
             if self.excluded.networks.iter().any(is_in) {
-                return Allowed::No(format!("{address} is excluded"));
+                return Allowed::No(format!("{address} is in an excluded subtree"));
             }
         }
         for name in &names.dns {
             if !is_domain(name) {
-                return Allowed::No(format!("'{name}' is no domain name"));
+                return Allowed::No(format!("'{name}' is not a domain name"));
             }
             let permitted = &self.permitted.dns;
             if !permitted.is_empty() && !permitted.iter().any(|tree| is_below(name, tree)) {
-                return Allowed::No(format!("'{name}' is not permitted by any constraint"));
+                return Allowed::No(format!("'{name}' is not in the permitted subtrees"));
             }
             let is_excluded = |tree: &String| {
                 is_below(name, tree) || (build.excludes_wildcards_above() && is_sibling(name, tree))
             };
             if self.excluded.dns.iter().any(is_excluded) {
-                return Allowed::No(format!("'{name}' is excluded"));
+                return Allowed::No(format!("'{name}' is in an excluded subtree"));
             }
         }
         Allowed::Yes
@@ -204,7 +204,7 @@ fn ascii(text: &[u8]) -> Option<&str> {
         .filter(|text| text.is_ascii())
 }
 
-/// Whether a name is the constraint's or below it; below it where that begins with a dot.
+/// Whether `name` equals `tree` or is below it. A leading dot in `tree` means: only below.
 fn is_below(name: &str, tree: &str) -> bool {
     let name = name.to_ascii_lowercase();
     let tree = tree.to_ascii_lowercase();
@@ -218,7 +218,7 @@ fn is_below(name: &str, tree: &str) -> bool {
     }
 }
 
-/// A wildcard that stands for the excluded name among others.
+/// A wildcard that covers the excluded name among others.
 fn is_sibling(name: &str, tree: &str) -> bool {
     let (Some(above), Some((_, of_tree))) = (name.strip_prefix("*."), tree.split_once('.')) else {
         return false;
@@ -230,9 +230,9 @@ fn is_sibling(name: &str, tree: &str) -> bool {
 pub(super) struct AlternativeNames {
     pub(super) dns: Vec<String>,
     pub(super) addresses: Vec<IpAddr>,
-    /// Of mail and of URIs.
+    /// Mail addresses or URIs are present.
     pub(super) has_others: bool,
-    /// All of it, to tell twins.
+    /// The encoded list, to compare certificates.
     pub(super) raw: Vec<u8>,
 }
 
@@ -261,7 +261,8 @@ impl AlternativeNames {
                     names.has_others = true;
                 }
                 0x87 => {
-                    let address = address(name.content).ok_or("an address of odd length")?;
+                    let address =
+                        address(name.content).ok_or("an IP address has an invalid length")?;
                     if address.to_canonical() != address {
                         quirks.push(Quirk::MappedAddress);
                     }
@@ -274,7 +275,7 @@ impl AlternativeNames {
     }
 }
 
-/// One that every release of Go reads: a scheme, a plain host, plain characters.
+/// A URI that every release of Go accepts: a scheme, a plain host, plain characters.
 fn is_plain_uri(uri: &str) -> bool {
     let Some((scheme, rest)) = uri.split_once("://") else {
         return false;

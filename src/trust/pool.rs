@@ -1,4 +1,4 @@
-//! The roots that a chain may lead to.
+//! The trusted roots.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -7,41 +7,45 @@ use super::build::GoBuild;
 use super::certificate::Certificate;
 use super::der::Malformed;
 
-/// Roots with all that their certificates say: Go looks at dates, purposes and constraints of a root
-/// too.
+/// Trusted roots with their full certificates: Go also checks dates, purposes and constraints of a root.
 #[derive(Clone, Debug, Default)]
 pub struct Pool {
     roots: Vec<Root>,
     by_der: HashMap<Arc<[u8]>, usize>,
-    /// Sources that were changed after the runtime had read them.
+    /// Sources that changed after the runtime had read them.
     changed: Vec<Arc<str>>,
 }
 
-/// One of them.
+/// One trusted root.
 #[derive(Clone, Debug)]
 pub struct Root {
+    /// The parsed certificate.
     pub certificate: Arc<Certificate>,
-    /// The file or folder that it is from.
+    /// The file or folder that it was read from.
     pub source: Arc<str>,
 }
 
 impl Pool {
+    /// Whether the pool has no root.
     pub fn is_empty(&self) -> bool {
         self.roots.is_empty()
     }
 
+    /// The number of distinct roots.
     pub fn len(&self) -> usize {
         self.roots.len()
     }
 
+    /// All roots, in the order in which they were added.
     pub fn roots(&self) -> &[Root] {
         &self.roots
     }
 
-    /// Adds one; what is there already stays. From a source that was not changed it counts as of that one.
+    /// Adds a root; a duplicate is ignored. If a duplicate is in a source that did not change, the root counts as read
+    /// from that source.
     ///
     /// # Errors
-    /// When it is no certificate to Go.
+    /// If Go can't parse the certificate.
     pub fn add(&mut self, der: &[u8], source: &Arc<str>) -> Result<(), Malformed> {
         if let Some(known) = self.by_der.get(der) {
             let root = &mut self.roots[*known];
@@ -59,14 +63,13 @@ impl Pool {
         Ok(())
     }
 
-    /// The roots from these files and folders may not be those that the runtime has: it read them before
-    /// they were changed.
+    /// Marks files and folders that changed after the runtime had read them: the runtime may have other roots.
     pub fn note_changed(&mut self, sources: impl IntoIterator<Item = Arc<str>>) {
         self.changed.extend(sources);
     }
 
-    /// Without the roots that may be missing in the runtime; `None` where all it has is known. A root for
-    /// which `is_public` holds was there before, too.
+    /// The pool without roots that the runtime may lack; `None` if no source changed. A root for which `is_public`
+    /// holds is kept: the runtime had it before the change.
     pub fn unchanged(&self, is_public: impl Fn(&[u8]) -> bool) -> Option<Self> {
         if self.changed.is_empty() {
             return None;
@@ -82,21 +85,21 @@ impl Pool {
         Some(kept)
     }
 
-    /// A root of the issuer's name that was over by `now` (seconds since 1970).
+    /// A root with the issuer's name that had expired at `now` (seconds since 1970).
     pub fn expired_issuer(&self, certificate: &Certificate, now: i64) -> Option<&Root> {
         let issuer = certificate.part(&certificate.issuer);
         let (index, _) = self.named(issuer).find(|(_, root)| root.not_after < now)?;
         self.roots.get(index)
     }
 
-    /// The place of this very certificate among the roots that `build` reads.
+    /// The index of this very certificate, if `build` can parse it.
     pub(super) fn find(&self, der: &[u8], build: &GoBuild, hopeful: bool) -> Option<usize> {
         let index = *self.by_der.get(der)?;
         let refused = self.roots[index].certificate.refused_by(build, hopeful);
         refused.is_none().then_some(index)
     }
 
-    /// Those with this name.
+    /// The roots with this subject, and their indexes.
     pub(super) fn named<'a>(
         &'a self,
         subject: &'a [u8],

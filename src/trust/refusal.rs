@@ -1,66 +1,76 @@
-//! Why Go does not trust a chain: what is wrong, and with which of its certificates.
+//! Why Go does not trust a chain: the fault, and the certificate that has it.
 
-/// A certificate of a case: sent by the server (0 is its own), or a root.
+/// Which certificate: one that the server sent, or a trusted root.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum ChainPosition {
+    /// Index in the server's list; 0 is its own certificate.
     Sent(usize),
+    /// Index in [`super::Pool::roots`].
     Root(usize),
 }
 
 /// What is wrong with the certificate at a [`ChainPosition`].
 #[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
 pub enum Fault {
-    /// Go can't read it, or takes no key like its.
+    /// Go can't parse it, or does not support its key.
     #[error("{0}")]
     Unreadable(&'static str),
-    /// An extension that is critical and unknown.
-    #[error("it has a critical extension that Go does not know")]
+    /// A critical extension that Go does not support.
+    #[error("it has a critical extension that Go does not support")]
     CriticalExtension,
     #[error("it has expired")]
+    /// Its `notAfter` has passed.
     Expired,
     #[error("it is not valid yet")]
+    /// Its `notBefore` is in the future.
     NotYetValid,
-    /// It is not for the host.
-    #[error("it is not for this name")]
+    /// It does not cover the host's name or address.
+    #[error("it is not valid for this name")]
     Name,
-    /// Nobody who may have signed it is a root, or was sent.
+    /// No trusted authority is its issuer.
     ///
-    /// `hint`: who has the name of an issuer, and why it is not taken for it.
-    #[error("{}", hint.as_ref().map_or(NOBODY.to_owned(), |hint| hint.fault.to_string()))]
-    UnknownAuthority { hint: Option<Box<Refusal>> },
-    /// It may not sign others.
+    /// `hint`: a certificate with an issuer's name, and why it was rejected.
+    #[error("{}", hint.as_ref().map_or(NO_ISSUER.to_owned(), |hint| hint.fault.to_string()))]
+    UnknownAuthority {
+        /// A certificate that has the issuer's name, and why it is not accepted as the issuer. `None`
+        /// if there is none with that name.
+        hint: Option<Box<Refusal>>,
+    },
+    /// It may not sign other certificates.
     #[error("{0}")]
     MayNotSign(&'static str),
-    /// More authorities are below it than its path length lets be.
+    /// The chain below it has more authorities than its path length allows.
     #[error("more authorities are below it than its path length allows")]
     PathTooLong,
-    /// Its name constraints do not let a name below be.
+    /// Its name constraints forbid a name below it.
     #[error("its name constraints do not allow it: {0}")]
     NotPermitted(String),
-    /// It has the name of the issuer, and did not sign.
-    #[error("it has the issuer's name and another key")]
+    /// It has the issuer's name, but its key did not sign the certificate.
+    #[error("it has the issuer's name but another key")]
     OtherKey,
-    /// Its signature is of a kind that Go does not take.
+    /// Go does not accept this kind of signature.
     #[error("{0}")]
     Signature(&'static str),
-    /// Go gives up.
-    #[error("more signatures than Go checks would have to be checked")]
+    /// Go stops after 100 signature checks.
+    #[error("the chain needs more signature checks than Go makes")]
     TooManyChecks,
-    /// It is for other purposes than a server's.
-    #[error("it is not for servers (extended key usage)")]
+    /// Its extended key usage excludes TLS servers.
+    #[error("its extended key usage does not allow TLS servers")]
     Purpose,
-    /// The policies of certificates.
-    #[error("the policies of its certificates do not fit")]
+    /// The certificate policies of the chain don't satisfy an authority's policy constraints.
+    #[error("the certificate policies of its chain do not satisfy an authority's constraints")]
     Policies,
-    /// No key for TLS.
-    #[error("its key is of a kind that TLS does not use")]
+    /// TLS can't use its key.
+    #[error("its key is of a kind that TLS can't use")]
     Key,
 }
 
-/// Why a chain is refused.
+/// Why a chain is rejected.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Refusal {
+    /// What is wrong.
     pub fault: Fault,
+    /// The certificate that has the fault.
     pub place: ChainPosition,
 }
 
@@ -70,4 +80,4 @@ impl Refusal {
     }
 }
 
-const NOBODY: &str = "nobody who may have signed it is trusted";
+const NO_ISSUER: &str = "its issuer is not a trusted authority";

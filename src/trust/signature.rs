@@ -1,5 +1,4 @@
-//! Keys and signatures: which of them Go takes, and whether one is good, as far as aws-lc-rs can
-//! tell.
+//! Keys and signatures: which kinds Go accepts, and whether a signature is valid, as far as aws-lc-rs can verify it.
 
 use aws_lc_rs::signature::{self as lc, ParsedPublicKey, VerificationAlgorithm};
 
@@ -7,7 +6,7 @@ use super::build::GoBuild;
 use super::der::Malformed;
 use super::der::{OID, Reader, SEQUENCE, constructed};
 
-/// The algorithm of a signature.
+/// The algorithm of a certificate's signature.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) enum Algorithm {
     Rsa(Hash),
@@ -28,7 +27,7 @@ pub(super) enum Hash {
     Sha512,
 }
 
-/// A public key as Go reads it.
+/// A public key as Go parses it.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(super) enum Key {
     Rsa(Rsa),
@@ -38,7 +37,7 @@ pub(super) enum Key {
     },
     Ed25519(Vec<u8>),
     MlDsa,
-    /// DSA, X25519: read, and no key for a signature.
+    /// DSA, X25519: parsed, but not usable for signatures.
     Useless,
     Unknown,
 }
@@ -60,15 +59,15 @@ pub(super) enum Curve {
     P521,
 }
 
-/// What came of checking a signature.
+/// The result of checking a signature.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(super) enum Checked {
     Good,
-    /// Made by another key.
+    /// Made with another key.
     Bad,
-    /// Go takes no signature of this kind.
+    /// Go accepts no signature of this kind.
     Refused(&'static str),
-    /// Ours can't check it.
+    /// aws-lc-rs can't check it.
     Unknown(&'static str),
 }
 
@@ -77,7 +76,7 @@ const NIST_SIGNATURES: &[u8] = &[0x60, 0x86, 0x48, 1, 0x65, 3, 4, 3];
 const NULL: &[u8] = &[5, 0];
 
 impl Algorithm {
-    /// Of an AlgorithmIdentifier; `None` when it is malformed.
+    /// Parses an AlgorithmIdentifier; `None` if it is malformed.
     pub(super) fn parse(mut identifier: Reader<'_>) -> Option<Self> {
         let oid = identifier.oid()?;
         let parameters = if identifier.is_empty() {
@@ -109,7 +108,7 @@ impl Algorithm {
         })
     }
 
-    /// Why no build takes it, or this one does not.
+    /// Why no build accepts it, or this one does not.
     fn refused_by(self, build: &GoBuild) -> Option<&'static str> {
         match self {
             Self::Insecure => Some("it is signed with MD5 or an older digest"),
@@ -117,9 +116,9 @@ impl Algorithm {
                 Some("it is signed with SHA-1")
             }
             Self::MlDsa if !build.knows_ml_dsa() => {
-                Some("it is signed with ML-DSA, which this release does not know")
+                Some("it is signed with ML-DSA, which this Go release does not support")
             }
-            Self::Unknown => Some("it is signed in a way that Go does not know"),
+            Self::Unknown => Some("it is signed with an algorithm that Go does not support"),
             _ => None,
         }
     }
@@ -131,15 +130,15 @@ fn is_ml_dsa(oid: &[u8]) -> bool {
     matches!(oid.strip_prefix(NIST_SIGNATURES), Some([17..=19]))
 }
 
-/// The name of a digest in an AlgorithmIdentifier that has no parameters.
+/// The digest's OID in an AlgorithmIdentifier that has no parameters.
 fn digest_of(mut identifier: Reader<'_>) -> Option<&[u8]> {
     let oid = identifier.bytes(OID)?;
     let rest = identifier.remaining();
     (rest.is_empty() || rest == NULL).then_some(oid)
 }
 
-/// The digest of PSS parameters in one of the three forms that Go takes: the same digest in MGF1, and
-/// a salt of its length.
+/// The digest of PSS parameters in one of the three forms that Go accepts: the same digest in MGF1, and a salt of its
+/// length.
 fn pss(parameters: &[u8]) -> Option<Hash> {
     let mut fields = Reader::new(parameters).read(SEQUENCE)?;
     let digest = digest_of(fields.read(constructed(0))?.read(SEQUENCE)?)?;
@@ -162,7 +161,7 @@ fn pss(parameters: &[u8]) -> Option<Hash> {
 }
 
 impl Key {
-    /// Of what is in a SubjectPublicKeyInfo.
+    /// Parses the content of a SubjectPublicKeyInfo.
     pub(super) fn parse(mut info: Reader<'_>) -> Result<Self, Malformed> {
         let mut identifier = info
             .read(SEQUENCE)
@@ -203,7 +202,7 @@ impl Key {
         }
     }
 
-    /// Whether `signature` of `signed` is this key's, to `build`.
+    /// Whether `build` accepts `signature` of `signed` as made with this key.
     pub(super) fn check(
         &self,
         algorithm: Algorithm,
@@ -236,16 +235,16 @@ impl Key {
             (Self::Ec { curve, point }, Algorithm::Ecdsa(hash)) => match curve.with(hash) {
                 Some(algorithm) => verify(algorithm, point, signed, signature),
                 None => Checked::Unknown(
-                    "a signature on the curve P-224, or one by SHA-1, was not checked",
+                    "a signature on the curve P-224, or one with SHA-1, was not checked",
                 ),
             },
             (Self::Ed25519(key), Algorithm::Ed25519) => {
                 verify(&lc::ED25519, key, signed, signature)
             }
             (Self::MlDsa, Algorithm::MlDsa) => {
-                Checked::Unknown("a signature by ML-DSA was not checked")
+                Checked::Unknown("an ML-DSA signature was not checked")
             }
-            _ => Checked::Refused("it is signed in another way than its issuer's key is for"),
+            _ => Checked::Refused("its signature algorithm does not match its issuer's key"),
         }
     }
 }
@@ -274,7 +273,7 @@ impl Rsa {
             return Err("RSA modulus is not a positive number");
         };
         if modulus[0] & 0x80 != 0 || exponent == 0 {
-            return Err("a number of the RSA key is not positive");
+            return Err("a number in the RSA key is not positive");
         }
         Ok(Self {
             bits: digits.len() * 8 - first.leading_zeros() as usize,
@@ -284,7 +283,7 @@ impl Rsa {
         })
     }
 
-    /// Why Go takes no signature of such a key.
+    /// Why Go accepts no signature of this key.
     fn refused_by(&self, build: &GoBuild) -> Option<&'static str> {
         if self.bits < 1024 && !build.takes_rsa_below_1024() {
             return Some("the RSA key that signed has fewer than 1024 bits");
@@ -292,8 +291,9 @@ impl Rsa {
         let is_odd_pair = !self.is_even && self.exponent & 1 == 1;
         let is_fit =
             (2..1 << 31).contains(&self.exponent) && (is_odd_pair || !build.wants_odd_rsa());
-        (!is_fit)
-            .then_some("the RSA key that signed has an exponent or a modulus that Go does not take")
+        (!is_fit).then_some(
+            "the RSA key that signed has an exponent or a modulus that Go does not accept",
+        )
     }
 
     fn check(
@@ -311,9 +311,7 @@ impl Rsa {
             return Checked::Bad;
         }
         if !(least..=8192).contains(&self.bits) || self.is_even || self.exponent & 1 == 0 {
-            return Checked::Unknown(
-                "a signature by an RSA key that is shorter or longer than usual was not checked",
-            );
+            return Checked::Unknown("a signature with an RSA key of unusual size was not checked");
         }
         verify(parameters, &self.der, signed, signature)
     }

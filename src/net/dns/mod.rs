@@ -1,12 +1,12 @@
-//! Finds the addresses of a host: asks every server itself, and says what a Go program would make
-//! of the answers.
+//! Finds the addresses of a host: queries every server directly, and determines what a Go program would conclude from
+//! the answers.
 //!
-//! containerd and the kubelet resolve with Go's resolver, which asks one server after the other and
-//! tells the last trouble only. Here all servers are asked, each question apart and on the record;
-//! [`conclude`] then walks the record as Go would have walked the servers (Go 1.25,
-//! `net/dnsclient_unix.go`: `goLookupIPCNAME`, `tryOneName`). DNS messages are coded by
-//! `hickory-proto`; the sockets are our own, because only a connected UDP socket hears of a closed
-//! port (ICMP port unreachable), and because nothing may be asked again behind our back.
+//! containerd and the kubelet use Go's resolver, which queries one server after the other and reports only the last
+//! problem. Here all servers are queried, and each query is recorded separately. [`conclude`] then goes through the
+//! record as Go would have gone through the servers (Go 1.25, `net/dnsclient_unix.go`: `goLookupIPCNAME`,
+//! `tryOneName`). `hickory-proto` encodes and decodes DNS messages; the sockets are our own, because only a connected
+//! UDP socket receives the error of a closed port (ICMP port unreachable), and because no query may be repeated without
+//! being recorded.
 
 use std::collections::BTreeMap;
 use std::io::{self, ErrorKind};
@@ -35,22 +35,25 @@ use crate::model::resolve::{
 use crate::model::step::Step;
 use crate::model::text::clean;
 
-// Which addresses are wanted; the documentation comment is what the configuration's schema says.
+// The address families to look up. The doc comment below is the text of the configuration's schema.
 /// `network.families`.
 #[derive(Clone, Copy, Debug, Default, Deserialize, Eq, JsonSchema, PartialEq)]
 #[serde(rename_all = "snake_case")]
 #[schemars(rename = "FamilyWish")]
 pub enum Families {
     #[default]
+    /// IPv4 and IPv6; the default.
     Both,
     #[serde(rename = "ipv4")]
+    /// `ipv4`: only A records.
     V4Only,
     #[serde(rename = "ipv6")]
+    /// `ipv6`: only AAAA records.
     V6Only,
 }
 
 impl Families {
-    /// In the order they are asked for.
+    /// The families, in the order of their queries.
     fn list(self) -> &'static [Family] {
         match self {
             Self::V4Only => &[Family::V4],
@@ -66,13 +69,12 @@ impl Families {
 
 /// Resolves a host within `limit`.
 ///
-/// An address stands for itself, `overrides` (`--resolve`) come next and keep their order, then the
-/// hosts file, then the servers. As in Go, a name that the hosts file knows is not asked for, even
-/// when the file has no address of the family wanted.
+/// An address needs no lookup. `overrides` (`--resolve`) come first and keep their order, then the hosts file, then the
+/// servers. As in Go, a name in the hosts file is not queried, even if the file has no address of the requested family.
 ///
-/// One question to one server waits for `config.timeout` or `limit`, whichever is shorter. A
-/// question that stays unanswered is put again up to `config.attempts` times, as Go does, each time
-/// as a [`Query`] of its own; that and the later names of the search list need time left of `limit`.
+/// One query to one server waits for `config.timeout` or `limit`, whichever is shorter. An unanswered query is repeated
+/// up to `config.attempts` times, as Go does, each time as a [`Query`] of its own; repeating it, and the later names of
+/// the search list, need time left in `limit`.
 pub async fn resolve(
     host: &Host,
     config: &ResolverConfig,
@@ -81,9 +83,9 @@ pub async fn resolve(
     limit: Duration,
 ) -> Resolve {
     let started = Instant::now();
-    let (queries, result) = match without_asking(host, config, overrides, families) {
+    let (queries, result) = match without_query(host, config, overrides, families) {
         Known::Result(result) => (Vec::new(), result),
-        Known::Ask(name) => ask_servers(name, config, families, started, limit).await,
+        Known::Lookup(name) => query_servers(name, config, families, started, limit).await,
     };
     Resolve {
         queries,
@@ -91,9 +93,9 @@ pub async fn resolve(
     }
 }
 
-/// What the servers say of a name that the hosts file decides: no pull asks them, but it shows
-/// whether the entry is an old one.
-pub async fn ask_beside_hosts_file(
+/// What the servers answer for a name that is in the hosts file. No pull queries them, but the answer shows whether the
+/// entry is outdated.
+pub async fn query_despite_hosts_file(
     name: &str,
     config: &ResolverConfig,
     families: Families,
@@ -102,19 +104,19 @@ pub async fn ask_beside_hosts_file(
     if !is_domain_name(name) {
         return Vec::new();
     }
-    // Rooted: what a search list makes of it is another name.
+    // With a final dot: the search list would make other names of it.
     let name = format!("{}.", name.trim_end_matches('.'));
-    let (queries, _) = ask_servers(&name, config, families, Instant::now(), limit).await;
+    let (queries, _) = query_servers(&name, config, families, Instant::now(), limit).await;
     queries
 }
 
 enum Known<'a> {
     Result(Result<Resolution, DnsFault>),
-    Ask(&'a str),
+    Lookup(&'a str),
 }
 
-/// What can be said without a server.
-fn without_asking<'a>(
+/// The result that needs no server.
+fn without_query<'a>(
     host: &'a Host,
     config: &ResolverConfig,
     overrides: &[IpAddr],
@@ -145,14 +147,14 @@ fn without_asking<'a>(
         return found(order::order(in_file.to_vec()), ResolutionSource::HostsFile);
     }
     if is_domain_name(name) {
-        Known::Ask(name)
+        Known::Lookup(name)
     } else {
-        // Go asks no server for a text that can't be a name, and says "no such host".
+        // Go queries no server for text that can't be a name, and reports "no such host".
         Known::Result(Err(DnsFault::NxDomain))
     }
 }
 
-async fn ask_servers(
+async fn query_servers(
     host: &str,
     config: &ResolverConfig,
     families: Families,
@@ -183,19 +185,19 @@ fn dedup(addresses: &mut Vec<IpAddr>) {
     addresses.retain(|address| seen.insert(*address));
 }
 
-// ---- what to ask, and when ----------------------------------------------------------------------
+// ---- what to query, and when --------------------------------------------------------------------
 
-/// Everything that is to be asked for one host.
+/// All queries for one host.
 struct Survey<'a> {
     names: &'a [String],
     families: &'static [Family],
     config: &'a ResolverConfig,
-    /// How long one question may take.
+    /// Time limit for one query.
     bound: Duration,
     deadline: Instant,
 }
 
-/// A question's place in the record: by name, attempt, server, family.
+/// A query's position in the record: by name, attempt, server, family.
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
 struct QueryIndex {
     name: usize,
@@ -204,11 +206,11 @@ struct QueryIndex {
     family: usize,
 }
 
-/// The questions put so far; `None` while the answer is out.
+/// The queries so far; `None` while there is no answer yet.
 type QueryLog = BTreeMap<QueryIndex, Option<Query>>;
 
 impl Survey<'_> {
-    /// Asks until the outcome is certain, every question is answered, or time is up.
+    /// Queries until the result is certain, every query is answered, or time is up.
     async fn run(&self) -> Vec<Query> {
         let mut record = QueryLog::new();
         let mut tasks = FuturesUnordered::new();
@@ -216,7 +218,7 @@ impl Survey<'_> {
         loop {
             while begun < self.names.len()
                 && self.has_time()
-                && (0..begun).all(|name| self.goes_on_after(name, &record))
+                && (0..begun).all(|name| self.continues_after(name, &record))
             {
                 for server in 0..self.config.nameservers.len() {
                     for family in 0..self.families.len() {
@@ -227,7 +229,7 @@ impl Survey<'_> {
                             family,
                         };
                         record.insert(place, None);
-                        tasks.push(self.ask(place));
+                        tasks.push(self.query(place));
                     }
                 }
                 begun += 1;
@@ -236,12 +238,12 @@ impl Survey<'_> {
                 break;
             };
             record.insert(place, Some(query));
-            for place in self.again(place, &record) {
+            for place in self.to_repeat(place, &record) {
                 record.insert(place, None);
-                tasks.push(self.ask(place));
+                tasks.push(self.query(place));
             }
             if let Some(last) = self.answering(begun, &record) {
-                // Go would not have asked for the names after it.
+                // Go would not have queried the names after it.
                 record.retain(|place, _| place.name <= last);
                 break;
             }
@@ -249,40 +251,40 @@ impl Survey<'_> {
         record.into_values().flatten().collect()
     }
 
-    /// Is there time for one more question? One that gets less than half of its wait says little.
+    /// Whether there is time for one more query: at least half of its wait, since less would show little.
     fn has_time(&self) -> bool {
         self.deadline.saturating_duration_since(Instant::now()) * 2 >= self.bound
     }
 
-    async fn ask(&self, place: QueryIndex) -> (QueryIndex, Query) {
+    async fn query(&self, place: QueryIndex) -> (QueryIndex, Query) {
         let server = self.config.nameservers[place.server];
         let family = self.families[place.family];
         let name = self.names[place.name].clone();
         let (bound, deadline, use_tcp) = (self.bound, self.deadline, self.config.use_tcp);
-        let query = ask(server, name, family, bound, deadline, use_tcp).await;
+        let query = query_server(server, name, family, bound, deadline, use_tcp).await;
         (place, query)
     }
 
-    /// Would Go look at the next name after this one? Told as soon as it is likely: a server that
-    /// does not answer must not use up the time of the names that are still to come.
-    fn goes_on_after(&self, name: usize, record: &QueryLog) -> bool {
-        let asked = || asked_for(name, record);
-        if asked().all(|(_, query)| query.is_some()) {
+    /// Whether Go would continue with the next name after this one. Decided as soon as it is likely: a server that does
+    /// not answer must not use up the time of the remaining names.
+    fn continues_after(&self, name: usize, record: &QueryLog) -> bool {
+        let queries = || queries_for(name, record);
+        if queries().all(|(_, query)| query.is_some()) {
             return !self.has_addresses(name, record);
         }
-        let said = |family: usize, fault: &DnsFault| {
-            asked().any(|(at, query)| at.family == family && fault_of(query) == Some(fault))
+        let has_fault = |family: usize, fault: &DnsFault| {
+            queries().any(|(at, query)| at.family == family && fault_of(query) == Some(fault))
         };
         let families = || 0..self.families.len();
-        asked().all(|(_, query)| query.is_none_or(|q| q.outcome.done().is_none()))
-            && (families().any(|family| said(family, &DnsFault::NxDomain))
-                || families().all(|family| said(family, &DnsFault::NoData)))
+        queries().all(|(_, query)| query.is_none_or(|q| q.outcome.done().is_none()))
+            && (families().any(|family| has_fault(family, &DnsFault::NxDomain))
+                || families().all(|family| has_fault(family, &DnsFault::NoData)))
     }
 
-    /// The name that Go would have its addresses from, once no answer can change that.
+    /// The name that Go would take its addresses from, once no answer can change that.
     fn answering(&self, begun: usize, record: &QueryLog) -> Option<usize> {
         (0..begun)
-            .take_while(|name| asked_for(*name, record).all(|(_, query)| query.is_some()))
+            .take_while(|name| queries_for(*name, record).all(|(_, query)| query.is_some()))
             .find(|name| self.has_addresses(*name, record))
     }
 
@@ -291,12 +293,12 @@ impl Survey<'_> {
             .any(|family| matches!(walk_of(name, family, record).ending, Ending::Answer(..)))
     }
 
-    /// The questions to put again after the one at `place`: those of its attempt that stayed
-    /// unanswered, if no server has given Go's walk an end. Go would also repeat those that were
-    /// answered by an error; the same error a moment later tells nothing new.
-    fn again(&self, place: QueryIndex, record: &QueryLog) -> Vec<QueryIndex> {
+    /// The queries to repeat after the one at `place`: those of its attempt that were not answered, if no server has
+    /// given a final answer for Go. Go would also repeat those that were answered with an error; the same error a
+    /// moment later is not informative.
+    fn to_repeat(&self, place: QueryIndex, record: &QueryLog) -> Vec<QueryIndex> {
         let attempt = || {
-            asked_for(place.name, record)
+            queries_for(place.name, record)
                 .filter(|(p, _)| p.family == place.family && p.attempt == place.attempt)
         };
         if place.attempt + 1 >= self.config.attempts
@@ -321,13 +323,13 @@ impl Survey<'_> {
 
 fn walk_of(name: usize, family: usize, record: &QueryLog) -> Walk<'_> {
     walk(
-        asked_for(name, record)
+        queries_for(name, record)
             .filter(|(place, _)| place.family == family)
             .filter_map(|(_, query)| query),
     )
 }
 
-fn asked_for(
+fn queries_for(
     name: usize,
     record: &QueryLog,
 ) -> impl Iterator<Item = (&QueryIndex, Option<&Query>)> {
@@ -339,30 +341,30 @@ fn fault_of(query: Option<&Query>) -> Option<&DnsFault> {
     query?.outcome.fault()
 }
 
-// ---- what Go would make of it -------------------------------------------------------------------
+// ---- what Go would conclude ---------------------------------------------------------------------
 
-/// How Go's walk along the servers ended for one name and family (`tryOneName`).
+/// How Go's pass over the servers ends for one name and family (`tryOneName`).
 #[derive(Debug)]
 struct Walk<'q> {
     ending: Ending<'q>,
-    /// How long Go would have taken for it, asking one server after the other.
+    /// How long Go would have taken, querying one server after the other.
     took: Duration,
 }
 
 #[derive(Debug)]
 enum Ending<'q> {
     Answer(&'q Query, &'q Answer),
-    /// A server's word that there is nothing: Go asks no other.
+    /// A server's answer that there is nothing: Go queries no other server.
     Negative(&'q DnsFault),
-    /// No server gave a word; the last one's trouble.
+    /// No server gave an answer; the fault of the last one.
     Failed(&'q DnsFault),
-    NotAsked,
+    NotQueried,
 }
 
-/// Walks the queries of one name and family in the order of attempts and servers.
+/// Goes through the queries of one name and family in the order of attempts and servers.
 fn walk<'q>(queries: impl Iterator<Item = &'q Query>) -> Walk<'q> {
     let mut walk = Walk {
-        ending: Ending::NotAsked,
+        ending: Ending::NotQueried,
         took: Duration::ZERO,
     };
     for query in queries {
@@ -385,11 +387,14 @@ fn walk<'q>(queries: impl Iterator<Item = &'q Query>) -> Walk<'q> {
     walk
 }
 
-/// What a Go program would have, had it asked these questions: the addresses of the first name
-/// that has any, A before AAAA, or else the fault it would report.
+/// What a Go program would get from these queries: the addresses of the first name that has any, A before AAAA, or else
+/// the fault that it would report.
 ///
-/// `names` is the whole list for `host` ([`name_list`]), `queries` the record in its order. One
-/// family is enough: the other's fault stays in the record only.
+/// `names` is the whole list for `host` ([`name_list`]), `queries` the record in its order. One family with addresses
+/// is enough: the fault of the other one is only in the record.
+///
+/// # Errors
+/// The fault that Go would report, if no name has an address.
 pub fn conclude(
     host: &str,
     names: &[String],
@@ -398,7 +403,7 @@ pub fn conclude(
 ) -> Result<Resolution, DnsFault> {
     let as_written = format!("{host}.");
     let mut reported: Option<&DnsFault> = None;
-    let mut all_asked = true;
+    let mut all_queried = true;
     for name in names {
         let mut walks: Vec<Walk<'_>> = families
             .list()
@@ -433,8 +438,8 @@ pub fn conclude(
                 },
             });
         }
-        // Go takes the families as their answers come in. It keeps the first error of all, but the
-        // last one for the name as written.
+        // Go takes the families in the order of their answers. It keeps the first error of all, but the last one for
+        // the name as written.
         walks.sort_by_key(|walk| walk.took);
         for walk in walks {
             match walk.ending {
@@ -443,22 +448,22 @@ pub fn conclude(
                         reported = Some(fault);
                     }
                 }
-                Ending::NotAsked => all_asked = false,
+                Ending::NotQueried => all_queried = false,
                 Ending::Answer(..) => {}
             }
         }
     }
-    // An end of our time is not a server's word.
-    if !all_asked {
+    // The end of this check's time is not a server's answer.
+    if !all_queried {
         return Err(DnsFault::Timeout);
     }
-    // No name to ask for: one of .onion, or too long. Go says "no such host".
+    // There is no name to query: it is .onion, or too long. Go reports "no such host".
     Err(reported.cloned().unwrap_or(DnsFault::NxDomain))
 }
 
-// ---- one question to one server -----------------------------------------------------------------
+// ---- one query to one server --------------------------------------------------------------------
 
-async fn ask(
+async fn query_server(
     server: SocketAddr,
     name: String,
     family: Family,
@@ -492,7 +497,7 @@ async fn ask(
     }
 }
 
-/// A question, ready to be sent.
+/// A query, ready to be sent.
 struct Question {
     id: u16,
     query: op::Query,
@@ -501,13 +506,13 @@ struct Question {
 
 enum Reply {
     Whole(Vec<u8>),
-    /// TC is set (RFC 1035, 4.1.1): to be asked over TCP (RFC 7766, 5).
+    /// TC is set (RFC 1035, 4.1.1): repeat over TCP (RFC 7766, 5).
     Truncated,
 }
 
 impl Question {
     fn new(name: &str, family: Family) -> Result<Self, DnsFault> {
-        let unfit = |_| malformed("the name does not fit into a question");
+        let unfit = |_| malformed("the name does not fit into a query");
         let query = op::Query::query(
             Name::from_ascii(name).map_err(unfit)?,
             match family {
@@ -528,27 +533,28 @@ impl Question {
         })
     }
 
-    /// The header of an answer that belongs to this question; else why it does not.
+    /// The header of a response that belongs to this query; otherwise why it does not.
     fn header_of_answer(&self, packet: &[u8]) -> Result<Header, &'static str> {
         let mut decoder = BinDecoder::new(packet);
-        let header = Header::read(&mut decoder).map_err(|_| "what came is no DNS message")?;
+        let header = Header::read(&mut decoder).map_err(|_| "the response is not a DNS message")?;
         if header.message_type != MessageType::Response {
-            return Err("what came is no DNS answer");
+            return Err("the packet is a DNS query, not a response");
         }
         if header.id != self.id {
-            return Err("the answer has another id than the question");
+            return Err("the response has a different ID than the query");
         }
-        let query = op::Query::read(&mut decoder).map_err(|_| "the answer repeats no question")?;
+        let query =
+            op::Query::read(&mut decoder).map_err(|_| "the response has no question section")?;
         // Names compare without case.
         if header.counts.queries != 1 || query != self.query {
-            return Err("the answer repeats another question");
+            return Err("the response is for another question");
         }
         Ok(header)
     }
 }
 
-/// Sends once, and waits for the answer. What does not belong to the question is passed over as
-/// long as there is time: it may be forged (RFC 5452, 4).
+/// Sends once, and waits for the response. Packets that do not belong to the query are ignored while there is time:
+/// they may be forged (RFC 5452, 4).
 async fn over_udp(
     server: SocketAddr,
     question: &Question,
@@ -576,7 +582,7 @@ async fn over_udp(
     }
 }
 
-/// RFC 7766, 8: each message stands behind its length.
+/// RFC 7766, 8: each message follows its length.
 async fn over_tcp(server: SocketAddr, question: &Question) -> Result<Vec<u8>, DnsFault> {
     let mut stream = TcpStream::connect(server)
         .await
@@ -595,7 +601,7 @@ async fn over_tcp(server: SocketAddr, question: &Question) -> Result<Vec<u8>, Dn
         .await
         .map_err(|error: io::Error| match error.kind() {
             ErrorKind::UnexpectedEof | ErrorKind::ConnectionReset | ErrorKind::BrokenPipe => {
-                malformed("the server closed the TCP connection before a whole answer")
+                malformed("the server closed the TCP connection before the response was complete")
             }
             _ => io_fault(&error),
         })?;
@@ -603,7 +609,7 @@ async fn over_tcp(server: SocketAddr, question: &Question) -> Result<Vec<u8>, Dn
     Ok(packet)
 }
 
-/// What an errno of a socket says of the server (connect(2), udp(7)).
+/// The fault for an errno of a socket (connect(2), udp(7)).
 fn io_fault(error: &io::Error) -> DnsFault {
     match error.raw_os_error().map(Errno::from_raw) {
         Some(Errno::ECONNREFUSED) => DnsFault::PortClosed,
@@ -625,10 +631,12 @@ fn malformed(reason: &str) -> DnsFault {
 
 // ---- one answer ---------------------------------------------------------------------------------
 
-/// What a packet comes to that arrives as the answer to a question with this id: all that is done
-/// with it but for the sockets, for tests that make up packets. `None`: it says that it is cut off
-/// (TC), and over UDP that means to ask again over TCP.
+/// The result of a packet that arrives as the response to a query with this ID: everything except the sockets, for
+/// tests that construct packets. `None`: it is truncated (TC), which over UDP means to repeat the query over TCP.
 #[doc(hidden)]
+///
+/// # Errors
+/// The fault that the packet means for the query.
 pub fn read_packet(
     packet: &[u8],
     id: u16,
@@ -647,9 +655,9 @@ pub fn read_packet(
     read_answer(packet, family).map(Some)
 }
 
-/// Reads an answer that belongs to its question (Go: `checkHeader`, `skipToAnswer`).
+/// Parses a response that belongs to its query (Go: `checkHeader`, `skipToAnswer`).
 fn read_answer(packet: &[u8], family: Family) -> Result<Answer, DnsFault> {
-    let unreadable = |_| malformed("the answer can't be decoded");
+    let unreadable = |_| malformed("the response can't be decoded");
     let mut decoder = BinDecoder::new(packet);
     let header = Header::read(&mut decoder).map_err(unreadable)?;
     let mut asked = None;
@@ -659,7 +667,7 @@ fn read_answer(packet: &[u8], family: Family) -> Result<Answer, DnsFault> {
     let (records, is_whole) = read_records(&mut decoder, header.counts.answers);
     let mut code = header.response_code;
     let mut has_more = false;
-    // What follows the answers is of no use but for the code's upper bits (RFC 6891, 6.1.3).
+    // Of the sections after the answers, only the upper bits of the code matter (RFC 6891, 6.1.3).
     if is_whole && read_records(&mut decoder, header.counts.authorities).1 {
         let (additionals, _) = read_records(&mut decoder, header.counts.additionals);
         has_more = !additionals.is_empty();
@@ -672,7 +680,7 @@ fn read_answer(packet: &[u8], family: Family) -> Result<Answer, DnsFault> {
     }
     match code {
         ResponseCode::NXDomain => return Err(DnsFault::NxDomain),
-        _ if records.is_empty() && !is_whole => return Err(malformed("the answer is cut off")),
+        _ if records.is_empty() && !is_whole => return Err(malformed("the response is cut off")),
         ResponseCode::NoError => {}
         ResponseCode::ServFail => return Err(DnsFault::ServFail),
         ResponseCode::Refused => return Err(DnsFault::Refused),
@@ -704,7 +712,7 @@ fn read_answer(packet: &[u8], family: Family) -> Result<Answer, DnsFault> {
         .collect();
     match addresses.is_empty() {
         true if is_whole => Err(DnsFault::NoData),
-        true => Err(malformed("the answer is cut off")),
+        true => Err(malformed("the response is cut off")),
         false => Ok(Answer {
             records: addresses,
             cnames: asked.map_or_else(Vec::new, |query| aliases(query.name(), &records)),
@@ -712,7 +720,7 @@ fn read_answer(packet: &[u8], family: Family) -> Result<Answer, DnsFault> {
     }
 }
 
-/// Reads up to `count` records, and says if there were that many.
+/// Parses up to `count` records; the flag: there were that many.
 fn read_records(decoder: &mut BinDecoder<'_>, count: u16) -> (Vec<Record>, bool) {
     let mut records = Vec::new();
     for _ in 0..count {
@@ -724,7 +732,7 @@ fn read_records(decoder: &mut BinDecoder<'_>, count: u16) -> (Vec<Record>, bool)
     (records, true)
 }
 
-/// The CNAMEs that lead away from a name, in their order; a loop ends where it closes.
+/// The chain of CNAMEs from a name, in order; a loop ends where it closes.
 fn aliases(name: &Name, records: &[Record]) -> Vec<String> {
     let mut chain: Vec<&Name> = Vec::new();
     let mut current = name;
@@ -771,17 +779,16 @@ fn code_name(code: ResponseCode) -> String {
     name.to_owned()
 }
 
-/// Keeps sums of times in range; nobody waits a day.
+/// Keeps sums of times in range; no longer wait is useful.
 const LONGEST_LIMIT: Duration = Duration::from_hours(24);
 
-/// What we say we take over UDP: Go's number, the advice of DNS flag day 2020, which no path
-/// fragments.
+/// The UDP payload size that is advertised: Go's number, recommended by DNS flag day 2020, which no path fragments.
 const LARGEST_DATAGRAM: u16 = 1232;
 
-/// Longer chains are cut; resolvers give up at about this many.
+/// Longer chains are cut off; resolvers stop at about this many.
 const ALIASES_SHOWN: usize = 16;
 
-/// A name is 253 characters long at most, more when it has escapes.
+/// A name has at most 253 characters, more with escapes.
 const NAME_SHOWN: usize = 255;
 
 #[cfg(test)]

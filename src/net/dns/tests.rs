@@ -1,4 +1,4 @@
-//! Lookups against name servers in process, and tables of the pure parts.
+//! Lookups against name servers in this process, and tables for the pure parts.
 
 use std::sync::{Arc, Mutex};
 
@@ -12,21 +12,21 @@ use super::*;
 use crate::model::resolve::NameAnswer;
 use crate::net::resolv::HostsFile;
 
-// ---- a name server in process -----------------------------------------------------------------
+// ---- a name server in this process ------------------------------------------------------------
 
-/// What the server of a test does with a question.
+/// How a test's server answers a query.
 enum Act {
     Answer(Box<Message>),
-    /// Packets as they are, the id of the question put in front where it is `true`.
+    /// Packets as they are; the query's ID is put in front if the flag is `true`.
     Packets(Vec<(bool, Vec<u8>)>),
     Silence,
-    /// As silence, but TCP is closed at once.
+    /// Like silence, but TCP is closed at once.
     Close,
 }
 
 struct Peer {
     address: SocketAddr,
-    /// `A a.example. udp`, in the order they came in.
+    /// `A a.example. udp`, in the order of arrival.
     seen: Arc<Mutex<Vec<String>>>,
     _tasks: JoinSet<()>,
 }
@@ -38,7 +38,7 @@ impl Peer {
 }
 
 async fn peer(act: impl Fn(&Message, bool) -> Act + Send + Sync + 'static) -> Peer {
-    // The port that UDP is given may be taken for TCP.
+    // The port that UDP gets may be in use for TCP.
     let mut sockets = None;
     for _ in 0..20 {
         let udp = UdpSocket::bind("127.0.0.1:0").await.unwrap();
@@ -102,7 +102,7 @@ async fn peer(act: impl Fn(&Message, bool) -> Act + Send + Sync + 'static) -> Pe
                 stream.write_u16(length).await.unwrap();
                 stream.write_all(&packet).await.unwrap();
             }
-            // The client ends it, by closing or by resetting.
+            // The client ends the connection, by closing or by resetting it.
             let _ = stream.read(&mut [0; 1]).await;
         }
     });
@@ -189,7 +189,7 @@ fn config(servers: &[SocketAddr]) -> ResolverConfig {
 }
 
 const LIMIT: Duration = Duration::from_millis(200);
-/// For tests that need some answers within the limit, on a busy machine too.
+/// For tests that need some answers within the limit, even on a busy machine.
 const ROOMY: Duration = Duration::from_secs(1);
 const LONG: Duration = Duration::from_secs(20);
 
@@ -208,7 +208,7 @@ fn addresses(resolve: &Resolve) -> Vec<String> {
     })
 }
 
-/// `A reg.example. timeout`: the record in short.
+/// `A reg.example. timeout`: the record in short form.
 fn shown(resolve: &Resolve) -> Vec<String> {
     resolve
         .queries
@@ -286,7 +286,7 @@ async fn a_servers_word_is_told_by_its_code() {
         assert_eq!(
             found.queries.len(),
             2,
-            "asked once only: {:?}",
+            "queried once only: {:?}",
             shown(&found)
         );
         for query in &found.queries {
@@ -335,7 +335,7 @@ async fn silence_is_a_timeout_within_the_limit() {
     assert!(started.elapsed() < LIMIT * 5, "{:?}", started.elapsed());
     assert!(found.outcome.took().unwrap() >= LIMIT);
     assert_eq!(found.queries.len(), 2);
-    assert_eq!(server.seen().len(), 2, "no question was put twice");
+    assert_eq!(server.seen().len(), 2, "no query was repeated");
 }
 
 #[tokio::test]
@@ -453,17 +453,17 @@ async fn the_trouble_of_tcp_is_told_when_udp_was_truncated() {
         (
             None,
             LONG,
-            malformed("the server closed the TCP connection before a whole answer"),
+            malformed("the server closed the TCP connection before the response was complete"),
         ),
         (
             noise(true, &[0x80]),
             LONG,
-            malformed("what came is no DNS message"),
+            malformed("the response is not a DNS message"),
         ),
         (
             noise(false, &[0; 12]),
             LONG,
-            malformed("what came is no DNS answer"),
+            malformed("the packet is a DNS query, not a response"),
         ),
     ] {
         let server = peer(move |request, is_tcp| match &packets {
@@ -506,7 +506,7 @@ async fn tcp_is_used_from_the_start_when_the_settings_say_so() {
 
 #[tokio::test]
 async fn a_closed_port_is_heard_of_at_once() {
-    // An address of its own: no other test can be given the port meanwhile.
+    // A separate address: no other test can get the port meanwhile.
     let closed = {
         let socket = UdpSocket::bind("127.9.9.9:0").await.unwrap();
         socket.local_addr().unwrap()
@@ -535,7 +535,7 @@ async fn servers_that_disagree_are_all_heard_and_the_first_word_counts() {
         .map(|(peer, address)| (peer.address, NameAnswer::Addresses(vec![ip(address)])));
     assert_eq!(found.disagreement(), Some(said.to_vec()));
 
-    // NXDOMAIN of the first server is final for Go, whatever the second knows.
+    // NXDOMAIN of the first server is final for Go, whatever the second one answers.
     let without = says(ResponseCode::NXDomain).await;
     let both = config(&[without.address, private.address]);
     let found = lookup(&both, Families::Both, LONG).await;
@@ -595,7 +595,7 @@ async fn a_wildcard_in_a_search_domain_is_what_go_would_dial() {
     assert_eq!(
         found.queries.len(),
         2,
-        "Go asks for no other name: {:?}",
+        "Go queries no other name: {:?}",
         shown(&found)
     );
 }
@@ -640,7 +640,7 @@ async fn a_dead_server_does_not_use_up_the_time_of_later_names() {
 
 #[tokio::test]
 async fn names_that_time_left_no_room_for_are_not_called_missing() {
-    // AAAA is dropped, and A of the searched name has no data: Go would wait on, name by name.
+    // AAAA is dropped, and A of the searched name has no data: Go would continue to wait, name by name.
     let server = peer(|request, _| {
         if is_a(request) {
             answer(request, &[])
@@ -664,7 +664,7 @@ async fn names_that_time_left_no_room_for_are_not_called_missing() {
 
 #[tokio::test]
 async fn packets_that_do_not_belong_to_the_question_are_passed_over() {
-    // A forged answer with another id, one without a question, and noise, before the real one.
+    // A forged response with another ID, one without a question, and noise, before the real one.
     let server = peer(|request, _| {
         let real = reply(
             request,
@@ -711,8 +711,8 @@ async fn an_answer_that_can_not_be_read_is_malformed() {
     };
     let with = |tail: &[u8]| [&head([0x81, 0x80])[..], tail].concat();
     let start = u8::try_from(2 + head([0, 0]).len()).unwrap();
-    let id = "the answer has another id than the question";
-    let cut = "the answer is cut off";
+    let id = "the response has a different ID than the query";
+    let cut = "the response is cut off";
     for (what, with_id, packet, reason) in [
         ("no record", true, with(&[]), cut),
         // Owner: a pointer to itself (RFC 1035, 4.1.4, allows only prior occurrences).
@@ -864,8 +864,8 @@ fn errors_of_sockets_are_told_by_their_number() {
     }
 }
 
-/// Reads a record: `1 A 5000 TIMEOUT | local. 2 AAAA 1 fd00::1` has for each query the search
-/// domain (if any), the server's last octet, the type, the milliseconds it took, and its word.
+/// Parses a record: `1 A 5000 TIMEOUT | local. 2 AAAA 1 fd00::1` has for each query the search domain (if any), the
+/// server's last octet, the type, the duration in milliseconds, and the answer.
 fn record(text: &str) -> Vec<Query> {
     let queries = text.split('|').map(str::trim).filter(|q| !q.is_empty());
     queries
@@ -947,7 +947,7 @@ fn the_outcome_is_what_go_would_have() {
             "r. from 1: [10.0.0.1]",
         ),
         (
-            "the last server's trouble is told",
+            "the fault of the last server is reported",
             "1 A 1 TIMEOUT | 2 A 1 REFUSED",
             "Refused",
         ),
@@ -966,7 +966,7 @@ fn the_outcome_is_what_go_would_have() {
             "r. from 1: [10.0.0.1, fd00::2]",
         ),
         (
-            "the error that comes last is told",
+            "the last error is reported",
             "1 A 1 NODATA | 1 AAAA 5000 TIMEOUT",
             "Timeout",
         ),
@@ -975,7 +975,7 @@ fn the_outcome_is_what_go_would_have() {
             "1 A 5000 TIMEOUT | 1 AAAA 1 NODATA",
             "Timeout",
         ),
-        ("nothing asked in time", "", "Timeout"),
+        ("nothing queried in time", "", "Timeout"),
     ] {
         assert_eq!(concluded("r", own, Families::Both, text), want, "{why}");
     }
@@ -996,7 +996,7 @@ fn the_outcome_is_what_go_would_have() {
             "ServFail",
         ),
         (
-            "a name not asked for in time is not missing",
+            "a name that was not queried in time is not missing",
             "local. 1 A 1 NXDOMAIN",
             "Timeout",
         ),
@@ -1008,7 +1008,7 @@ fn the_outcome_is_what_go_would_have() {
     assert_eq!(
         concluded("r", &swapped, Families::V4Only, text),
         "ServFail",
-        "also when it comes first"
+        "also if it arrives first"
     );
     assert_eq!(concluded("r", &[], Families::Both, ""), "NxDomain");
 }
@@ -1067,7 +1067,7 @@ proptest! {
         let question = Question::new("reg.example.", family).unwrap();
         prop_assert!(question.header_of_answer(&bytes).is_err());
         let _ = read_answer(&bytes, family);
-        // Behind a sound head, so that records are read at all.
+        // After a valid header, so that records are parsed at all.
         let mut packet = question.packet.clone();
         packet[2] |= 0x80;
         packet[6..8].copy_from_slice(&[0, 9]);

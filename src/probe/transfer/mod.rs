@@ -1,12 +1,11 @@
 //! The transfer test: reads real layers as containerd would, and stops as soon as the rate is known.
 //!
-//! It goes in stages: one stream first, which shows what a single connection gets; then as many as
-//! containerd has (`max_concurrent_downloads`), each over a connection of its own, which shows what
-//! the path gives in all. Last, where one is configured, a host elsewhere is read at the same time.
-//! Nothing is kept of the bytes but their digest.
+//! It has stages: first one stream, which shows the rate of a single connection; then as many as containerd has
+//! (`max_concurrent_downloads`), each over its own connection, which shows the total rate of the path. Last, if one is
+//! configured, a control host elsewhere is read at the same time. Of the bytes, only their digest is kept.
 //!
-//! All connections and redirects are made before the first byte is counted, so that a stage begins
-//! at once and nothing but layers is under way.
+//! All connections and redirects are made before the first byte is counted, so that a stage starts at once and nothing
+//! but layers is transferred.
 
 mod ping;
 mod stream;
@@ -52,37 +51,37 @@ use stream::{Allowance, Meter, Part};
 /// `max_concurrent_downloads` of containerd.
 const STREAMS: usize = 3;
 
-/// How often the bytes are counted; every fourth time all else is looked at as well.
+/// How often the bytes are counted; every fourth time, the other values are read as well.
 const TICK: Duration = Transfer::TICK;
 const SAMPLE_EVERY: u32 = 4;
 
 const MAX_ARRIVALS: usize = Transfer::MAX_ARRIVALS;
 const MAX_SAMPLES: usize = 600;
 
-/// When a control host that is slow beside the registry gets more connections.
+/// When a control host that is slower than the registry gets more connections.
 const CONTROL_HELP: Duration = Duration::from_millis(400);
 
-/// So many segments have a mean size.
+/// The number of segments from which their mean size is used.
 const ENOUGH_SEGMENTS: u64 = 100;
 const NANO: u128 = 1_000_000_000;
 
-/// A layer is read by two streams at once, each a part, rather than a smaller one begun.
+/// Bytes. Two streams share a layer of at least twice this size, instead of starting a smaller layer.
 const WORTH_SPLITTING: u64 = 512 << 10;
 
-/// So many streams may be refused, or fail; then nothing more is begun, and what is under way goes on.
+/// After this many rejected or failed streams, no more are started; running ones continue.
 const MAX_REFUSALS: usize = 3;
 
-/// Others wait three times as long as without us, and longer than anybody should, for so long.
+/// The test stops if other requests take three times as long as without it, and longer than acceptable, for this time.
 const HARM_FACTOR: u32 = 3;
 const HARM_EXTRA: Duration = Duration::from_millis(100);
 const HARM_LIMIT: Duration = Duration::from_secs(3);
 
-/// The device receives this much besides our bytes, for so long: somebody else needs it.
+/// The test stops if the device receives this much beside the test's bytes, for this time: something else needs it.
 const BUSY_SHARE: u64 = 2;
 const BUSY_RATE: u64 = 125_000;
 const BUSY_LIMIT: Duration = Duration::from_secs(1);
 
-/// Ethernet, IP and TCP put up to so much on top of their payload, in percent.
+/// Overhead of Ethernet, IP and TCP on top of their payload, at most, in percent.
 const HEADERS: u64 = 6;
 
 pub(super) async fn measure(
@@ -93,7 +92,7 @@ pub(super) async fn measure(
 ) -> (Transfer, RangeObservation) {
     let mut layers: Vec<Layer> = found.layers.clone();
     layers.retain(|layer| layer.size.0 > 0);
-    // The largest first: they last long enough to tell.
+    // The largest first: they last long enough for a measurement.
     layers.sort_by_key(|layer| std::cmp::Reverse(layer.size));
     let allowance = if budget.full {
         u64::MAX
@@ -138,24 +137,24 @@ pub(super) async fn measure(
     (test.conclude(end), range)
 }
 
-/// Whether the server of a layer answers requests for a part, where there is nothing else to measure.
-pub(super) async fn ask_for_part(
+/// Whether the server of a layer answers requests for a part, if there is nothing else to measure.
+pub(super) async fn test_range_request(
     lines: &mut Connections<'_>,
     admitted: &HostAccess<'_>,
     layer: &Layer,
 ) -> RangeObservation {
     let mut range = RangeObservation::default();
-    // A layer that was read before needs no second judgement.
+    // A layer that was read before is not judged again.
     let _ = locate(lines, admitted, layer.clone(), &mut range).await;
     range
 }
 
-/// What came of requests for a part of a layer. The first request of a pull is none.
+/// The results of requests for a part of a layer. A pull's first request is not one.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub(super) struct RangeObservation {
-    /// 206, or 200 and all of it; a refusal counts as not honoured.
+    /// 206 counts as honored; 200 with all of it, and a rejection, do not. `None` if no such request was answered.
     pub honoured: Option<bool>,
-    /// The status with which such a request was refused.
+    /// The status with which such a request was rejected.
     pub refused_with: Option<u16>,
 }
 
@@ -166,7 +165,7 @@ impl RangeObservation {
     }
 
     fn refused(&mut self, status: u16) {
-        // A server that has enough to do says so to any request.
+        // An overloaded server may reject any request with these.
         if !matches!(status, 408 | 429 | 503) {
             self.honoured = Some(false);
             self.refused_with.get_or_insert(status);
@@ -178,47 +177,48 @@ struct Test<'a, 'l> {
     lines: &'a mut Connections<'l>,
     admitted: &'a HostAccess<'a>,
     budget: &'a Budget,
-    /// Bytes of all layers.
+    /// The size of all layers in bytes.
     total: u64,
     queue: VecDeque<Layer>,
     range: RangeObservation,
-    /// Layers and connections that were not to be had before there was a stream.
+    /// Failures to find a layer or to connect, before there was a stream.
     refusals: usize,
-    /// The layers among them that were refused by a status.
+    /// The layers among them that were rejected with a status.
     refused: Vec<TransferStream>,
-    /// Where layers are to be had.
+    /// Where layers are served from.
     sources: Vec<Source>,
     running: JoinSet<()>,
     streams: Vec<Stream>,
     connections: Vec<Connection>,
-    /// Connections that no stream has yet.
+    /// Connections that no stream uses yet.
     spare: Vec<Connection>,
     allowance: Arc<Allowance>,
     began: Timestamp,
     begin: Instant,
-    /// When the first byte of all came.
+    /// When the first byte of all arrived.
     first: Option<Instant>,
     arrivals: Vec<Arrival>,
     stages: Vec<Stage>,
     control: Option<Control>,
     pinger: Option<Pinger>,
     device: Option<DeviceTraffic>,
-    /// At the first byte.
+    /// CPU times at the first byte.
     cpu: Option<machine::Cpu>,
     harm_since: Option<Instant>,
-    /// When the device was last known to be ours alone, and what had come by then: to it and to us.
+    /// When the device was last known to be used by the test alone, and the bytes until then: of the device and of the
+    /// test.
     busy: Option<(Instant, u64, u64)>,
 }
 
 /// A connection of the test.
 struct Connection {
     endpoint: Endpoint,
-    /// A stream holds it until its request is answered.
+    /// A stream holds the lock until its request is answered.
     http: Arc<tokio::sync::Mutex<HttpConnection>>,
     socket: Option<OwnedFd>,
-    /// Bytes and segments with data before the first request.
+    /// Bytes, and segments with data, before the first request.
     before: (u64, u64),
-    /// The most bytes for a segment, on average, that were seen: in billionths of a byte.
+    /// The largest mean number of bytes for a segment so far, in billionths of a byte.
     segment: u64,
     arrived: u64,
 }
@@ -232,34 +232,34 @@ struct Stream {
     samples: Vec<StreamSample>,
 }
 
-/// Where a layer is to be had, after all redirects.
+/// Where a layer is served from, after all redirects.
 struct Source {
     endpoint: Endpoint,
     to: std::net::SocketAddr,
     request: Request<Body>,
     layer: Layer,
-    /// How long its server took for the first byte of it.
+    /// How long its server took until the layer's first byte.
     first_touch: Option<Duration>,
-    /// Its server does not refuse requests for a part.
+    /// Its server does not reject requests for a part.
     takes_ranges: bool,
 }
 
-/// The host elsewhere.
+/// The control host.
 struct Control {
-    told: ControlTransfer,
-    /// Connections that nothing was asked over yet.
+    result: ControlTransfer,
+    /// Connections on which nothing has been sent.
     ready: Vec<(HttpConnection, Request<Body>)>,
     tasks: Vec<tokio::task::JoinHandle<Option<String>>>,
     meters: Vec<Arc<Meter>>,
 }
 
 impl Test<'_, '_> {
-    /// Finds where the first layers are, and connects: nothing of that disturbs the measurement then.
+    /// Finds where the first layers are served, and connects, so that neither disturbs the measurement.
     async fn prepare(&mut self) {
         let wanted = self.queue.len().min(STREAMS);
         let mut lost = Vec::new();
         for index in 0..wanted {
-            // Of the smaller ones only those that the test will get to.
+            // Of the smaller layers, only those that the test will reach.
             let is_tiny = self.queue[index].size.0 * 8 < self.queue[0].size.0;
             if index > 0 && is_tiny && !self.budget.full {
                 break;
@@ -273,7 +273,7 @@ impl Test<'_, '_> {
                 break;
             }
         }
-        // What was refused is not asked for again.
+        // Rejected layers are not requested again.
         for index in lost.into_iter().rev() {
             self.queue.remove(index);
         }
@@ -282,16 +282,16 @@ impl Test<'_, '_> {
             return;
         };
         let (endpoint, to, is_pinged) = (first.endpoint.clone(), first.to, first.takes_ranges);
-        let (main, pinged) = tokio::join!(self.lines.connect_anew(&endpoint, to, None), async {
+        let (main, pinged) = tokio::join!(self.lines.connect_again(&endpoint, to, None), async {
             if is_pinged {
-                self.lines.connect_anew(&endpoint, to, None).await.ok()
+                self.lines.connect_again(&endpoint, to, None).await.ok()
             } else {
                 None
             }
         });
         if let Ok((http, socket)) = main {
             self.spare.push(Connection::new(&endpoint, http, socket));
-            let more = (1..STREAMS).map(|_| self.lines.connect_anew(&endpoint, to, None));
+            let more = (1..STREAMS).map(|_| self.lines.connect_again(&endpoint, to, None));
             for (http, socket) in join_all(more).await.into_iter().flatten() {
                 self.spare.push(Connection::new(&endpoint, http, socket));
             }
@@ -318,7 +318,7 @@ impl Test<'_, '_> {
             number = number.wrapping_add(1);
             while self.running.try_join_next().is_some() {
                 self.note_refused_parts();
-                // containerd takes the next layer when one is done.
+                // containerd starts the next layer when one is complete.
                 if !self.allowance.is_spent() {
                     self.add_in_time().await;
                 }
@@ -329,7 +329,7 @@ impl Test<'_, '_> {
                 self.show();
             }
             if self.running.is_empty() {
-                return self.nothing_runs();
+                return self.end_without_streams();
             }
             if let Some(end) = self.decide().await {
                 return end;
@@ -337,10 +337,10 @@ impl Test<'_, '_> {
         }
     }
 
-    fn nothing_runs(&self) -> TransferEnd {
+    fn end_without_streams(&self) -> TransferEnd {
         let is_good = self.streams.iter().all(|stream| {
             matches!(
-                stream.meter.told().end,
+                stream.meter.result().end,
                 Some(StreamEnd::Complete { .. } | StreamEnd::Stopped)
             )
         });
@@ -353,7 +353,7 @@ impl Test<'_, '_> {
         }
     }
 
-    /// Whether to stop, or to go on with the next stage.
+    /// Whether to stop; starts the next stage when it is time.
     async fn decide(&mut self) -> Option<TransferEnd> {
         let first = self.first?;
         let kind = self.stages.last()?.kind;
@@ -371,14 +371,14 @@ impl Test<'_, '_> {
         if self.begin.elapsed() >= max {
             return Some(TransferEnd::TimeLimit);
         }
-        if let Some(end) = self.manners() {
+        if let Some(end) = self.harms_others() {
             return Some(end);
         }
         if kind == StageKind::WithControl {
             self.help_control();
         }
         let is_stable = throughput::is_stable(&self.arrivals, &self.stages, self.round_trip());
-        // Until then a stage may last, in percent of what there is.
+        // The longest share of the budget until which a stage may last, in percent.
         let until = match kind {
             StageKind::OneStream => 65,
             _ => 100,
@@ -388,12 +388,12 @@ impl Test<'_, '_> {
         if !is_stable && !is_over {
             return None;
         }
-        // With nothing left to begin, what is under way is to become stable.
+        // If there is no further stage, the present one has to become stable.
         let is_last = self.next_stage(kind).await;
         (is_last && is_stable).then_some(TransferEnd::Stable)
     }
 
-    /// Goes on to what tells more; `true` when there is nothing more to learn.
+    /// Starts the next informative stage; `true` if there is none.
     async fn next_stage(&mut self, now: StageKind) -> bool {
         if now == StageKind::OneStream {
             self.begin_stage(StageKind::AsContainerd);
@@ -405,20 +405,20 @@ impl Test<'_, '_> {
         let is_ready = self.control.as_ref().is_some_and(|c| !c.ready.is_empty());
         if now != StageKind::WithControl && is_ready {
             self.begin_stage(StageKind::WithControl);
-            self.ask_control(1);
+            self.start_control(1);
             return false;
         }
         true
     }
 
-    fn ask_control(&mut self, connections: usize) {
+    fn start_control(&mut self, connections: usize) {
         let wait = self.lines.edges.wait;
         if let Some(control) = &mut self.control {
             control.start(connections, wait, &self.allowance);
         }
     }
 
-    /// One connection may starve beside several of the registry's; then it gets company.
+    /// One connection may get too little beside several of the registry's; then it gets more.
     fn help_control(&mut self) {
         let Some((control, stage)) = self.control.as_ref().zip(self.stages.last()) else {
             return;
@@ -431,12 +431,12 @@ impl Test<'_, '_> {
         let newest = self.arrivals.last().map_or(0, |a| a.bytes.0);
         let ours = self.arrivals.get(since).map_or(0, |a| newest - a.bytes.0);
         if elapsed >= CONTROL_HELP && control.bytes() * 2 < ours {
-            self.ask_control(STREAMS);
+            self.start_control(STREAMS);
         }
     }
 
-    /// Whether to leave the way to others.
-    fn manners(&mut self) -> Option<TransferEnd> {
+    /// Whether to stop in favor of other traffic.
+    fn harms_others(&mut self) -> Option<TransferEnd> {
         if let Some(pinger) = &self.pinger {
             let idle = pinger.idle();
             let harm = (idle * HARM_FACTOR).max(idle + HARM_EXTRA);
@@ -458,11 +458,11 @@ impl Test<'_, '_> {
         if elapsed < BUSY_LIMIT {
             return None;
         }
-        let mine = ours.saturating_sub(ours_then);
-        let others = device.saturating_sub(device_then).saturating_sub(mine);
+        let own = ours.saturating_sub(ours_then);
+        let others = device.saturating_sub(device_then).saturating_sub(own);
         self.busy = Some((Instant::now(), device, ours));
         let is_much = others > BUSY_RATE * elapsed.as_secs().max(1);
-        (is_much && others * BUSY_SHARE > mine).then_some(TransferEnd::Disturbed)
+        (is_much && others * BUSY_SHARE > own).then_some(TransferEnd::Disturbed)
     }
 
     fn begin_stage(&mut self, kind: StageKind) {
@@ -475,7 +475,7 @@ impl Test<'_, '_> {
         });
     }
 
-    /// As many streams as containerd has. `false` when that changes nothing.
+    /// Starts as many streams as containerd has. `false` if that changes nothing.
     async fn fill(&mut self) -> bool {
         let before = self.running.len();
         for _ in before..STREAMS {
@@ -488,7 +488,7 @@ impl Test<'_, '_> {
         streams > before
     }
 
-    /// Connections that carry something now.
+    /// The number of connections with a running stream.
     fn in_use(&self) -> usize {
         let all = 0..self.connections.len();
         all.filter(|connection| self.is_used(*connection)).count()
@@ -510,13 +510,12 @@ impl Test<'_, '_> {
         timeout(left, self.add()).await.unwrap_or_default()
     }
 
-    /// Begins with the next layer, or with a part of a large one.
+    /// Starts the next layer, or a part of a large one.
     async fn add(&mut self) -> bool {
         if self.is_refused_too_often() {
             return false;
         }
-        // In `auto` two streams may share a layer: what is left of a large one tells more than a
-        // small one.
+        // In `auto`, two streams may share a layer: the rest of a large one is more informative than a small one.
         let split = (!self.budget.full)
             .then(|| self.part_of_a_large_one())
             .flatten();
@@ -554,16 +553,15 @@ impl Test<'_, '_> {
         false
     }
 
-    /// The second half of what the largest running stream has still to read, where that is more than
-    /// the next layer has.
+    /// The second half of what the largest running stream still has to read, if that is more than the next layer.
     fn part_of_a_large_one(&self) -> Option<(usize, u64)> {
         let running = self.streams.iter().filter(|stream| !stream.meter.is_over());
         let left = |stream: &Stream| stream.length.saturating_sub(stream.meter.bytes());
-        // What was refused is not asked for again.
+        // Rejected parts are not requested again.
         let may_split = |stream: &&Stream| {
             let is_refused = self.streams.iter().any(|other| {
                 other.source == stream.source
-                    && matches!(other.meter.told().end, Some(StreamEnd::Failed { .. }))
+                    && matches!(other.meter.result().end, Some(StreamEnd::Failed { .. }))
             });
             !is_refused
                 && self.range.refused_with.is_none()
@@ -585,7 +583,7 @@ impl Test<'_, '_> {
             Ok(source) => Some(source),
             Err(fault) => {
                 self.refusals += 1;
-                // A server that limits what it does at a time may still be busy with what the walk left.
+                // A server that limits concurrency may still be busy with what the check left.
                 let is_refused = matches!(
                     fault,
                     HttpFault::Status { status, .. } if !matches!(status, 408 | 429 | 503)
@@ -598,7 +596,7 @@ impl Test<'_, '_> {
         }
     }
 
-    /// A layer that was refused when it was asked for as a pull asks.
+    /// A layer that was rejected when it was requested as in a pull.
     fn refused_stream(&self, digest: String, fault: HttpFault) -> TransferStream {
         TransferStream {
             endpoint: self.lines.endpoint(ConnectionId::REGISTRY).clone(),
@@ -618,28 +616,28 @@ impl Test<'_, '_> {
         }
     }
 
-    /// No further stream is begun.
+    /// Whether no further stream is started.
     fn is_refused_too_often(&self) -> bool {
         let failed = self
             .streams
             .iter()
-            .filter(|stream| matches!(stream.meter.told().end, Some(StreamEnd::Failed { .. })));
+            .filter(|stream| matches!(stream.meter.result().end, Some(StreamEnd::Failed { .. })));
         self.refusals + failed.count() >= MAX_REFUSALS
     }
 
-    /// Takes note of parts that were refused: the server gives whole layers only.
+    /// Records rejected parts: the server serves whole layers only.
     fn note_refused_parts(&mut self) {
         for stream in self.streams.iter().filter(|stream| stream.offset > 0) {
             if let Some(StreamEnd::Failed {
                 fault: HttpFault::Status { status, .. },
-            }) = stream.meter.told().end
+            }) = stream.meter.result().end
             {
                 self.range.refused(status);
             }
         }
     }
 
-    /// One to the source's server that no stream uses, or else a new one.
+    /// A connection to the source's server that no stream uses, or a new one.
     async fn connection(&mut self, source: usize) -> Option<usize> {
         let source = &self.sources[source];
         let (endpoint, to) = (source.endpoint.clone(), source.to);
@@ -657,7 +655,7 @@ impl Test<'_, '_> {
         let connection = if let Some(index) = spare {
             self.spare.remove(index)
         } else {
-            let Ok((http, socket)) = self.lines.connect_anew(&endpoint, to, None).await else {
+            let Ok((http, socket)) = self.lines.connect_again(&endpoint, to, None).await else {
                 self.refusals += 1;
                 return None;
             };
@@ -684,7 +682,7 @@ impl Test<'_, '_> {
         let round_trip = self.round_trip();
         let part = Part {
             length,
-            // Who will be cut short anyway need not be checked.
+            // A stream that will be cut off need not be verified.
             is_whole: offset == 0 && (self.budget.full || length <= self.budget.max_bytes.0),
             wait: self.lines.edges.wait,
             pause: (round_trip / 3).max(Duration::from_millis(3)),
@@ -693,7 +691,7 @@ impl Test<'_, '_> {
         let (task_meter, allowance) = (Arc::clone(&meter), Arc::clone(&self.allowance));
         self.running.spawn(async move {
             let end = stream::read(&http, request, part, &task_meter, &allowance, &digest).await;
-            task_meter.told().end = Some(end);
+            task_meter.result().end = Some(end);
         });
         self.streams.push(Stream {
             source,
@@ -711,14 +709,14 @@ impl Test<'_, '_> {
         self.streams.iter().map(|stream| stream.meter.bytes()).sum()
     }
 
-    /// Those of TCP, where the kernel tells of all connections: they come in smaller portions than
-    /// the records of TLS.
+    /// Bytes of TCP payload, if the kernel reports them for all connections: they arrive in smaller units than TLS
+    /// records.
     fn bytes_of_tcp(&mut self) -> u64 {
         let all: Option<u64> = self.connections.iter_mut().map(Connection::arrived).sum();
         all.unwrap_or_else(|| self.bytes())
     }
 
-    /// All that the device should have received for us.
+    /// The bytes that the device should have received for this test.
     fn bytes_of_all(&self) -> u64 {
         let control = self.control.as_ref().map_or(0, Control::bytes);
         self.arrivals.last().map_or(0, |last| last.bytes.0) + control
@@ -740,12 +738,12 @@ impl Test<'_, '_> {
             self.arrivals.push(Arrival { at, bytes });
             if let Some(control) = self.control.as_mut().filter(|c| !c.tasks.is_empty()) {
                 let bytes = Bytes(control.bytes());
-                control.told.arrivals.push(Arrival { at, bytes });
+                control.result.arrivals.push(Arrival { at, bytes });
             }
         }
     }
 
-    /// The device that the first stream's bytes come in by; none that is not a way to elsewhere.
+    /// The device that the first stream's bytes arrive on; `None` if it does not lead to other machines.
     fn device_of_first(&self) -> Option<DeviceTraffic> {
         let source = &self.sources[self.streams.first()?.source];
         let device = self.lines.device_to(source.to.ip())?;
@@ -800,7 +798,7 @@ impl Test<'_, '_> {
         }
     }
 
-    /// The least that the kernel knows of any connection.
+    /// The smallest round trip that the kernel reports for any connection.
     fn round_trip(&self) -> Duration {
         let trips = self.connections.iter().filter_map(Connection::min_rtt);
         trips.min().unwrap_or_default()
@@ -815,23 +813,23 @@ impl Test<'_, '_> {
         self.running.abort_all();
         let connections = &self.connections;
         let streams = self.streams.into_iter().map(|stream| {
-            let told = stream.meter.told();
-            let silent = stream.meter.silent().filter(|_| told.end.is_none());
+            let result = stream.meter.result();
+            let silent = stream.meter.silent().filter(|_| result.end.is_none());
             let source = &self.sources[stream.source];
             TransferStream {
                 endpoint: source.endpoint.clone(),
                 to: source.to,
                 digest: source.layer.digest.clone(),
                 connection: stream.connection,
-                first_byte: told.first_byte,
+                first_byte: result.first_byte,
                 first_touch: source.first_touch,
                 offset: Bytes(stream.offset),
                 bytes: Bytes(stream.meter.bytes()),
                 min_rtt: connections[stream.connection].min_rtt(),
-                bursts: told.bursts(),
-                longest_stall: told.longest_stall.max(silent.unwrap_or_default()),
+                bursts: result.bursts(),
+                longest_stall: result.longest_stall.max(silent.unwrap_or_default()),
                 silent,
-                end: told.end.clone().unwrap_or(StreamEnd::Stopped),
+                end: result.end.clone().unwrap_or(StreamEnd::Stopped),
                 samples: stream.samples,
             }
         });
@@ -864,8 +862,8 @@ impl Test<'_, '_> {
     }
 }
 
-/// Follows the redirects of a layer up to its last host, which is asked for two bytes. Where a host
-/// refuses that, it is asked again as a pull asks, for all of it, of which two bytes are read.
+/// Follows the redirects of a layer to its last host, and requests two bytes there. If a host rejects that, all of it
+/// is requested as in a pull, and two bytes are read.
 async fn locate(
     lines: &mut Connections<'_>,
     admitted: &HostAccess<'_>,
@@ -873,7 +871,7 @@ async fn locate(
     range: &mut RangeObservation,
 ) -> Result<Source, HttpFault> {
     let path = path_of(admitted.check, &admitted.host, "blobs", &layer.digest);
-    let malformed = |_| HttpFault::malformed("the path of the layer is no URL");
+    let malformed = |_| HttpFault::malformed("the path of the layer is not a valid URL");
     let registry = ConnectionId::REGISTRY;
     let mut url: Url = lines.endpoint(registry).url(&path).map_err(malformed)?;
     let mut line = registry;
@@ -887,13 +885,13 @@ async fn locate(
                 .headers_mut()
                 .insert(header::AUTHORIZATION, value.clone());
         }
-        let mut question = request.clone();
+        let mut attempt = request.clone();
         if refused.is_none() {
-            // Two bytes tell whether it is here, and leave the connection as it was.
+            // Two bytes show whether it exists, and leave the connection usable.
             let little = HeaderValue::from_static("bytes=0-1");
-            question.headers_mut().insert(header::RANGE, little);
+            attempt.headers_mut().insert(header::RANGE, little);
         }
-        let mut response = lines.send(line, Phase::Blob, question).await?;
+        let mut response = lines.send(line, Phase::Blob, attempt).await?;
         let (status, headers) = (response.status, response.headers.clone());
         let first_touch = Some(response.first_byte);
         let Some(next) = redirects::next(&Method::GET, status, &headers, &url) else {
@@ -951,9 +949,9 @@ impl Connection {
         }
     }
 
-    /// Bytes that have come, in order or not. The kernel counts those in order; what waits behind a
-    /// lost segment would come all at once then, and make a rate look higher than it is. So segments
-    /// count where they tell of more: by their mean size before.
+    /// Bytes that have arrived, in order or not. The kernel counts those in order; data that waits behind a lost
+    /// segment would then be counted all at once, and make the rate look higher than it is. So segments are counted if
+    /// they amount to more, with their mean size until then.
     fn arrived(&mut self) -> Option<u64> {
         let info = kernel::tcp_info(self.socket.as_ref()?).ok()?;
         let bytes = info.bytes_received?.saturating_sub(self.before.0);
@@ -968,7 +966,7 @@ impl Connection {
         Some(self.arrived)
     }
 
-    /// Its last answer was read to the end, and the server has not closed it.
+    /// The last response was read to its end, and the server has not closed the connection.
     fn is_reusable(&self) -> bool {
         self.http.try_lock().is_ok_and(|http| http.is_reusable())
     }
@@ -979,8 +977,8 @@ impl Connection {
 }
 
 impl Control {
-    /// Connects as to any host without settings of its own: no credential, header or certificate of
-    /// the registry goes there, and no redirect is followed.
+    /// Connects as to any host without settings: no credential, header or certificate of the registry is sent there,
+    /// and no redirect is followed.
     async fn prepare(lines: &Connections<'_>, url: &Url) -> Option<Self> {
         let endpoint = Endpoint::of(url)?;
         let (mut ready, mut fault) = (Vec::new(), None);
@@ -992,11 +990,11 @@ impl Control {
         let (direct, rules) = (lines.direct, lines.rules);
         let mut own = Connections::new(edges, &client, &NoProgress, scrub, direct, rules, requests);
         match own.open(Role::Blob, &endpoint).await {
-            Err(_) => fault = Some("it is not reached".to_owned()),
+            Err(_) => fault = Some("it can't be reached".to_owned()),
             Ok(line) => {
                 let request = own.request(line, Method::GET, target(url));
                 let to = own.address(line);
-                let all = (0..STREAMS).map(|_| own.connect_anew(&endpoint, to, None));
+                let all = (0..STREAMS).map(|_| own.connect_again(&endpoint, to, None));
                 for connected in join_all(all).await {
                     match connected {
                         Ok((http, _)) => ready.push((http, request.clone())),
@@ -1006,7 +1004,7 @@ impl Control {
             }
         }
         Some(Self {
-            told: ControlTransfer {
+            result: ControlTransfer {
                 endpoint,
                 fault,
                 arrivals: Vec::new(),
@@ -1032,12 +1030,12 @@ impl Control {
     }
 
     fn end(self) -> ControlTransfer {
-        let mut control = self.told;
+        let mut control = self.result;
         for task in self.tasks {
             task.abort();
-            // One that has ended tells why; one that was still reading has nothing to tell.
-            let told = futures_util::FutureExt::now_or_never(task);
-            control.fault = told.and_then(Result::ok).flatten().or(control.fault);
+            // A finished task returns its reason; one that was still reading has none.
+            let result = futures_util::FutureExt::now_or_never(task);
+            control.fault = result.and_then(Result::ok).flatten().or(control.fault);
         }
         control
     }

@@ -1,5 +1,5 @@
-//! Small requests on an idle connection, to see how long others wait while layers come (the working
-//! latency of draft-ietf-ippm-responsiveness).
+//! Small requests on an idle connection, to measure how long others wait while layers are read (the working latency of
+//! draft-ietf-ippm-responsiveness).
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -14,12 +14,12 @@ use crate::model::units::Bytes;
 use crate::net::http::HttpConnection;
 use crate::probe::requests::Requests;
 
-/// Between two requests.
+/// Time between two requests.
 const PERIOD: Duration = Duration::from_millis(250);
-/// A full pull takes long.
+/// Time between two requests of a full pull, which takes long.
 const LONG_PERIOD: Duration = Duration::from_secs(2);
 
-/// Before the load: three, or what fits.
+/// Requests before the load: three, or as many as fit.
 const IDLE: usize = 3;
 const IDLE_LIMIT: Duration = Duration::from_secs(1);
 
@@ -28,19 +28,19 @@ const MAX_PINGS: usize = 512;
 #[derive(Debug)]
 pub(super) struct Pinger {
     idle: Vec<Duration>,
-    asked: Arc<Mutex<Vec<Asked>>>,
+    sent: Arc<Mutex<Vec<SentPing>>>,
     task: JoinHandle<()>,
 }
 
 #[derive(Clone, Copy, Debug)]
-struct Asked {
+struct SentPing {
     at: Instant,
     took: Option<Duration>,
 }
 
 impl Pinger {
-    /// Asks a few times now, and goes on by itself; `None` where the server does not answer with the
-    /// few bytes that were asked for.
+    /// Sends a few requests now, and then continues in the background; `None` if the server does not answer with the
+    /// few bytes that were requested.
     pub(super) async fn start(
         mut http: HttpConnection,
         request: Request<Body>,
@@ -54,17 +54,17 @@ impl Pinger {
             requests.spend().ok()?;
             idle.push(ping(&mut http, request.clone(), wait).await?);
         }
-        let asked = Arc::new(Mutex::new(Vec::new()));
-        let list = Arc::clone(&asked);
+        let sent = Arc::new(Mutex::new(Vec::new()));
+        let list = Arc::clone(&sent);
         let task = tokio::spawn(async move {
             for _ in 0..MAX_PINGS {
                 if requests.spend().is_err() {
                     return;
                 }
                 let at = Instant::now();
-                lock(&list).push(Asked { at, took: None });
+                lock(&list).push(SentPing { at, took: None });
                 let Some(took) = ping(&mut http, request.clone(), wait).await else {
-                    // It will never be answered, and tells nothing.
+                    // It will never be answered, and has no meaning.
                     lock(&list).pop();
                     return;
                 };
@@ -74,23 +74,23 @@ impl Pinger {
                 sleep_until(at + if is_long { LONG_PERIOD } else { PERIOD }).await;
             }
         });
-        Some(Self { idle, asked, task })
+        Some(Self { idle, sent, task })
     }
 
-    /// The best that this path does.
+    /// The best latency of this path.
     pub(super) fn idle(&self) -> Duration {
         self.idle.iter().copied().min().unwrap_or_default()
     }
 
     /// How long the newest request takes, or has taken so far.
     pub(super) fn newest(&self) -> Option<Duration> {
-        let asked = lock(&self.asked);
-        let mut last = asked.iter().rev();
+        let sent = lock(&self.sent);
+        let mut last = sent.iter().rev();
         let newest = last.next()?;
         let so_far = newest.at.elapsed();
         match newest.took {
             Some(took) => Some(took),
-            // A young one tells less than the one before it.
+            // A recent one is less informative than the one before it.
             None => Some(
                 last.next()
                     .and_then(|a| a.took)
@@ -99,17 +99,17 @@ impl Pinger {
         }
     }
 
-    /// What was seen, by the time since the first byte of a layer.
+    /// The results, with times since the first byte of a layer.
     pub(super) fn end(self, first: Instant) -> Pings {
         self.task.abort();
-        let asked = lock(&self.asked);
-        let loaded = asked
+        let sent = lock(&self.sent);
+        let loaded = sent
             .iter()
-            .filter(|asked| asked.at >= first)
-            .map(|asked| TransferPing {
-                at: asked.at.duration_since(first),
-                took: asked.took.unwrap_or_else(|| asked.at.elapsed()),
-                is_unanswered: asked.took.is_none(),
+            .filter(|sent| sent.at >= first)
+            .map(|sent| TransferPing {
+                at: sent.at.duration_since(first),
+                took: sent.took.unwrap_or_else(|| sent.at.elapsed()),
+                is_unanswered: sent.took.is_none(),
             })
             .collect();
         Pings {
@@ -119,7 +119,7 @@ impl Pinger {
     }
 }
 
-fn lock(list: &Mutex<Vec<Asked>>) -> MutexGuard<'_, Vec<Asked>> {
+fn lock(list: &Mutex<Vec<SentPing>>) -> MutexGuard<'_, Vec<SentPing>> {
     list.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
@@ -130,7 +130,7 @@ async fn ping(
 ) -> Option<Duration> {
     let begin = Instant::now();
     let response = http.send(request, wait).await.ok()?;
-    // Who sends all of the layer instead can't be asked again on this connection.
+    // If the server sends all of the layer instead, this connection can't be used again.
     if response.status != StatusCode::PARTIAL_CONTENT {
         return None;
     }

@@ -1,4 +1,4 @@
-//! One layer, or a part of it, as it is read: counted, timed, and checked when it is whole.
+//! Reads one layer, or a part of it: counted, timed, and verified when it is complete.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -19,7 +19,7 @@ use crate::net::http::{HttpConnection, Response};
 use crate::redact::Scrubber;
 use crate::registry::error;
 
-/// What all streams of a test may read together.
+/// What all streams of a test may read in total.
 #[derive(Debug)]
 pub(super) struct Allowance {
     left: AtomicU64,
@@ -36,7 +36,7 @@ impl Allowance {
         self.left.load(Ordering::Relaxed) == 0
     }
 
-    /// Spends up to `bytes`; how many of them were left.
+    /// Spends up to `bytes`; returns how many of them were left.
     fn take(&self, bytes: u64) -> u64 {
         let less = |left: u64| Some(left.saturating_sub(bytes));
         let before = self
@@ -46,14 +46,14 @@ impl Allowance {
     }
 }
 
-/// What a stream's task tells while it runs.
+/// What a stream's task reports while it runs.
 #[derive(Debug)]
 pub(super) struct Meter {
     begin: Instant,
     bytes: AtomicU64,
-    /// Of the newest byte, in microseconds since `begin`; 0: none has come.
+    /// When the newest byte arrived, in microseconds since `begin`; 0 if none has.
     newest: AtomicU64,
-    told: Mutex<StreamResult>,
+    result: Mutex<StreamResult>,
 }
 
 #[derive(Debug, Default)]
@@ -70,7 +70,7 @@ impl Meter {
             begin: Instant::now(),
             bytes: AtomicU64::new(0),
             newest: AtomicU64::new(0),
-            told: Mutex::default(),
+            result: Mutex::default(),
         }
     }
 
@@ -78,22 +78,22 @@ impl Meter {
         self.bytes.load(Ordering::Relaxed)
     }
 
-    pub(super) fn told(&self) -> MutexGuard<'_, StreamResult> {
-        self.told.lock().unwrap_or_else(PoisonError::into_inner)
+    pub(super) fn result(&self) -> MutexGuard<'_, StreamResult> {
+        self.result.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(super) fn is_over(&self) -> bool {
-        self.told().end.is_some()
+        self.result().end.is_some()
     }
 
-    /// How long no byte has come, where one had.
+    /// How long no byte has arrived, if one had before.
     pub(super) fn silent(&self) -> Option<Duration> {
         let newest = self.newest.load(Ordering::Relaxed);
         let newest = (newest > 0).then(|| self.begin + Duration::from_micros(newest))?;
         Some(newest.elapsed())
     }
 
-    fn came(&self, now: Instant, all: u64) {
+    fn arrived(&self, now: Instant, all: u64) {
         self.bytes.store(all, Ordering::Relaxed);
         let micros = now.duration_since(self.begin).as_micros();
         let micros = u64::try_from(micros).unwrap_or(u64::MAX).max(1);
@@ -102,7 +102,7 @@ impl Meter {
 }
 
 impl StreamResult {
-    /// The medians of what came between two pauses; the first and the last one are not whole.
+    /// The medians of the bursts between two pauses; the first and the last burst are not complete.
     pub(super) fn bursts(&self) -> Option<Bursts> {
         let whole = self.bursts.windows(2).skip(FIRST_BURSTS);
         let (mut periods, mut sizes): (Vec<Duration>, Vec<u64>) = whole
@@ -122,25 +122,25 @@ impl StreamResult {
     }
 }
 
-/// Those of slow start are small, and come once a round trip on any path.
+/// The bursts of slow start are small, and arrive once per round trip on any path.
 const FIRST_BURSTS: usize = 5;
 const FEWEST_BURSTS: usize = 8;
 const MAX_BURSTS: usize = 512;
 
-/// What is to be read of a layer.
+/// The part of a layer to read.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Part {
-    /// How many bytes, from where the request begins.
+    /// The number of bytes, from the start of the request.
     pub(super) length: u64,
     /// It is the layer from its first byte to its last.
     pub(super) is_whole: bool,
     /// The longest wait for the next byte.
     pub(super) wait: Duration,
-    /// A pause of this is the end of a burst.
+    /// A pause of this length ends a burst.
     pub(super) pause: Duration,
 }
 
-/// Reads a part to its end, or until the allowance is spent.
+/// Reads a part to its end, or until the allowance is used up.
 pub(super) async fn read(
     http: &tokio::sync::Mutex<HttpConnection>,
     request: Request<Body>,
@@ -158,7 +158,7 @@ pub(super) async fn read(
     }
 }
 
-/// The digest, where it was the whole layer.
+/// Returns the digest, if it was the whole layer.
 async fn read_part(
     http: &tokio::sync::Mutex<HttpConnection>,
     request: Request<Body>,
@@ -169,7 +169,7 @@ async fn read_part(
     let authorized = request.headers().contains_key(http::header::AUTHORIZATION);
     let mut response: Response = http.lock().await.send(request, part.wait).await?;
     let first_byte = response.first_byte;
-    meter.told().first_byte = Some(first_byte);
+    meter.result().first_byte = Some(first_byte);
     if !matches!(
         response.status,
         StatusCode::OK | StatusCode::PARTIAL_CONTENT
@@ -199,22 +199,22 @@ async fn read_part(
         let now = Instant::now();
         let pause = now.duration_since(before);
         before = now;
-        // A server may send more than was asked for, and a read may bring more than is allowed.
+        // A server may send more than was requested, and a read may return more than is allowed.
         let length = allowance.take((data.len() as u64).min(part.length - got));
         if let Some(hash) = &mut hash {
             let end = usize::try_from(length).unwrap_or(data.len());
             hash.update(data.slice(..end)).await;
         }
         got += length;
-        meter.came(now, got);
+        meter.arrived(now, got);
         if pause > stall {
             stall = pause;
-            meter.told().longest_stall = pause;
+            meter.result().longest_stall = pause;
         }
         if pause >= part.pause {
-            let mut told = meter.told();
-            if told.bursts.len() < MAX_BURSTS {
-                told.bursts.push(burst);
+            let mut result = meter.result();
+            if result.bursts.len() < MAX_BURSTS {
+                result.bursts.push(burst);
             }
             burst = (now, 0);
         }
@@ -226,8 +226,8 @@ async fn read_part(
     })
 }
 
-/// The digest of what comes, made on a thread of its own: on one thread with the decryption it would
-/// halve the rate of a fast path.
+/// The digest of the data, computed on a separate thread: on one thread with the decryption, it would halve the rate of
+/// a fast path.
 struct Hasher {
     batch: Vec<Body>,
     bytes: usize,
@@ -235,7 +235,7 @@ struct Hasher {
     digest: JoinHandle<String>,
 }
 
-/// So much is handed over at once, and so often before the reader has to wait: 4 MiB.
+/// How many bytes are handed over at once, and how often before the reader has to wait: 4 MiB.
 const BATCH: usize = 256 << 10;
 const BATCHES: usize = 16;
 
@@ -264,7 +264,7 @@ impl Hasher {
         self.batch.push(bytes);
         if self.bytes >= BATCH {
             self.bytes = 0;
-            // Fails only when the thread is gone, and then so is the digest.
+            // Fails only if the thread has ended, and the digest with it.
             let _ = self.send.send(std::mem::take(&mut self.batch)).await;
         }
     }
@@ -276,7 +276,7 @@ impl Hasher {
     }
 }
 
-/// Reads from a host elsewhere until the test ends; why there was nothing, or no more.
+/// Reads from the control host until the test ends. Returns why there was nothing, or no more.
 pub(super) async fn read_control(
     mut http: HttpConnection,
     request: Request<Body>,
@@ -299,9 +299,9 @@ pub(super) async fn read_control(
         match response.next(got, wait).await {
             Ok(Some(data)) => {
                 got += allowance.take(data.len() as u64);
-                meter.came(Instant::now(), got);
+                meter.arrived(Instant::now(), got);
             }
-            Ok(None) => return Some(format!("it ended after {}", Bytes(got))),
+            Ok(None) => return Some(format!("the content ended after {}", Bytes(got))),
             Err(fault) => return Some(fault.to_string()),
         }
     }

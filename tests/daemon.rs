@@ -338,7 +338,7 @@ async fn a_bad_configuration_is_refused_whole_and_a_good_one_counts_at_once() {
         ready.body.contains("unknown field `shedule`") || ready.body.contains("shedule"),
         "{ready:?}"
     );
-    assert!(daemon.get("/").body.contains("was not taken"));
+    assert!(daemon.get("/").body.contains("was rejected"));
     assert!(daemon.codes("app").is_empty(), "the one before is in force");
     let refused = daemon.order("/-/reload");
     assert_eq!(refused.status, 422);

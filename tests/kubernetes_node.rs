@@ -253,7 +253,7 @@ async fn the_node_s_own_node_is_followed_and_what_is_not_told_is_said() {
     let daemon = Daemon::start(&config(&world, &cluster, &targets));
     let ready = || daemon.get("/readyz").body;
     eventually("that it is forbidden", || {
-        ready().contains("does not tell of this Node")
+        ready().contains("watch of this Node has been down")
             && ready().contains("Allow list and watch of nodes")
     });
     assert!(
@@ -349,7 +349,7 @@ async fn the_node_s_own_node_is_followed_and_what_is_not_told_is_said() {
     assert_eq!(own["vantage"]["schema_version"], 1);
     cluster.ask("DELETE", "/api/v1/nodes/n1", None);
     eventually("that it is gone", || {
-        ready().contains("no Node of this name")
+        ready().contains("no Node with this name")
     });
     assert_eq!(daemon.stop(), Some(0));
 }

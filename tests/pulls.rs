@@ -468,7 +468,10 @@ async fn what_is_forbidden_is_told_and_what_is_configured_counts_at_once() {
     daemon.rewrite(&config(&cluster, "  evnts: on"));
     daemon.signal(Signal::SIGHUP);
     eventually("that it is refused", || {
-        daemon.get("/readyz").body.contains("is not in force")
+        daemon
+            .get("/readyz")
+            .body
+            .contains("configuration was rejected")
     });
     let metrics = daemon.metrics();
     assert_eq!(

@@ -392,7 +392,10 @@ async fn of_three_nodes_two_test_in_each_epoch_one_at_a_time_and_without_the_api
     for daemon in &daemons {
         let begun = Instant::now();
         let ready = daemon.get("/readyz");
-        assert!(ready.body.contains("Leases are out of reach"), "{ready:?}");
+        assert!(
+            ready.body.contains("Leases have been unusable"),
+            "{ready:?}"
+        );
         assert!(!daemon.check("app", "reach").reports.is_empty());
         // A request to the API server is given up after 10 s: who waits for one takes longer.
         assert!(begun.elapsed() < Duration::from_secs(10));
@@ -423,7 +426,7 @@ async fn who_may_not_have_leases_is_told_what_it_needs_and_does_not_test() {
     });
     let tested = || world.test_reads(std::slice::from_ref(&daemon));
     assert_eq!(tested(), []);
-    assert!(daemon.get("/").body.contains("Leases are out of reach"));
+    assert!(daemon.get("/").body.contains("Leases have been unusable"));
     // On demand is the operator's own wish.
     daemon.check("app", "transfer");
     // nginx writes its log when it has sent all.

@@ -140,7 +140,7 @@ async fn an_image_of_a_pod_is_checked_on_demand_with_the_pod_s_secrets_and_no_ot
         (
             r#"{"image": "other.example.com/x:1"}"#.to_owned(),
             403,
-            "on_demand.images: any allows every image",
+            "set on_demand.images: any to allow every image",
         ),
         (
             r#"{"image": "other.example.com/x:1", "pod": {"namespace": "shop", "name": "a"}}"#
@@ -610,7 +610,7 @@ async fn what_the_pod_has_of_an_eip_is_asked_for_where_no_file_tells() {
     assert!(
         lost["missing"]
             .to_string()
-            .contains("it has no pod pullpath/pullpath-y"),
+            .contains("the API server has no pod pullpath/pullpath-y"),
         "{lost:#}"
     );
     let node = vantage("pullpath-x", "10.0.0.5");

@@ -55,7 +55,10 @@ fn what_is_no_wish_is_told_with_the_reason() {
             r#"{"image": "r.test/a", "tier": "all"}"#,
             "unknown variant `all`",
         ),
-        (r#"{"image": "r.test/A b"}"#, "image 'r.test/A b' is none"),
+        (
+            r#"{"image": "r.test/A b"}"#,
+            "image 'r.test/A b' is invalid",
+        ),
         (
             r#"{"image": "r.test/a", "pod": {"namespace": "n/../x", "name": "p"}}"#,
             "pod.namespace is 'n/../x'",
@@ -106,7 +109,7 @@ fn only_what_is_used_here_is_checked_unless_the_operator_says_otherwise() {
     // Another tag is another image.
     not_allowed(
         planned(&ask("r.test/app:2"), configured, &pods),
-        "no pod of this node has it; on_demand.images: any",
+        "no pod of this node has it; set on_demand.images: any",
     );
     let any = "on_demand: {images: any}";
     let unknown = planned(&ask("r.test/app:2"), any, &pods).unwrap();
@@ -140,8 +143,8 @@ fn a_pod_brings_its_secrets_and_must_be_here_and_have_the_image() {
     assert_eq!(any.uses[0].container, "");
     let config = Config::default();
     for (why, says) in [
-        (NOT_FOLLOWED, "kubernetes.discover is off"),
-        (NOT_HEARD, "has not told"),
+        (NOT_WATCHED, "kubernetes.discover is off"),
+        (NOT_LISTED, "has not listed"),
     ] {
         let told = plan(&request(&ask("r.test/app:1", "a")), &config, &[], &Err(why)).unwrap_err();
         assert!(

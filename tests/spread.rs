@@ -133,7 +133,7 @@ impl World {
     fn tests(&self, daemons: &[Daemon]) -> Vec<Test> {
         let slots: Vec<_> = daemons
             .iter()
-            .map(|daemon| slots_of(daemon, "this node had a slot"))
+            .map(|daemon| slots_of(daemon, "this node used its slot"))
             .collect();
         let mut tests: Vec<Test> = Vec::new();
         for (node, from, until) in self.test_reads(daemons) {
@@ -284,7 +284,7 @@ async fn of_three_nodes_two_test_in_each_epoch_one_at_a_time_and_without_the_api
     eventually_within("three epochs", EPOCH * 5, || now().0.as_secs() > end);
 
     let slots_had = || -> Vec<LoggedSlot> {
-        let of = |daemon| slots_of(daemon, "this node had a slot");
+        let of = |daemon| slots_of(daemon, "this node used its slot");
         daemons.iter().flat_map(of).collect()
     };
     let why = |epoch: u64| -> Vec<String> {

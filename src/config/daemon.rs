@@ -24,6 +24,7 @@ pub struct Log {
     pub level: LogLevel,
 }
 
+/// `log.format`.
 #[derive(Clone, Copy, Debug, Default, Deserialize, Eq, JsonSchema, PartialEq, clap::ValueEnum)]
 #[serde(rename_all = "snake_case")]
 pub enum LogFormat {
@@ -34,6 +35,7 @@ pub enum LogFormat {
     Json,
 }
 
+/// `log.level`: each level includes those before it.
 #[derive(Clone, Copy, Debug, Default, Deserialize, Eq, JsonSchema, PartialEq, clap::ValueEnum)]
 #[serde(rename_all = "snake_case")]
 pub enum LogLevel {

@@ -288,7 +288,7 @@ async fn of_three_nodes_two_test_in_each_epoch_one_at_a_time_and_without_the_api
         daemons.iter().flat_map(of).collect()
     };
     let why = |epoch: u64| -> Vec<String> {
-        let of = |daemon| slots_of(daemon, "this node does not test");
+        let of = |daemon| slots_of(daemon, "this node skips its slot");
         let skipped = daemons.iter().flat_map(of);
         let skipped = skipped.filter(|slot| slot.epoch == epoch);
         skipped.filter_map(|slot| slot.why).collect()

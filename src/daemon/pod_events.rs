@@ -194,7 +194,7 @@ impl EventLog {
         let key = (event.uid.clone(), event.kind, event.container.clone());
         let known = self.known.get(&key);
         let before = known.filter(|known| known.cause == event.cause);
-        let stands = match (known, event.cause) {
+        let is_valid = match (known, event.cause) {
             // There is nothing to revoke.
             (None, None) => true,
             (Some(known), None) => known.cause.is_none(),
@@ -202,7 +202,7 @@ impl EventLog {
                 before.is_some_and(|known| now.saturating_duration_since(known.at) < AGAIN)
             }
         };
-        if stands {
+        if is_valid {
             return EventAction::Nothing;
         }
         if self.published.len() >= MOST_A_MINUTE {

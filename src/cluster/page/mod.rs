@@ -195,24 +195,24 @@ fn headline(board: &ClusterState) -> (&'static str, String) {
 }
 
 /// Registry and cause.
-type Alike<'a> = (&'a str, Option<Cause>);
+type RegistryCause<'a> = (&'a str, Option<Cause>);
 
 fn groups(failing: &BTreeMap<ContainerKey, Failing>) -> Vec<FailureGroup> {
-    let mut by: BTreeMap<Alike<'_>, Vec<(&ContainerKey, &Failing)>> = BTreeMap::new();
+    let mut by: BTreeMap<RegistryCause<'_>, Vec<(&ContainerKey, &Failing)>> = BTreeMap::new();
     for (key, one) in failing {
-        let alike = (&*one.registry, one.told.cause);
-        by.entry(alike).or_default().push((key, one));
+        let registry_cause = (&*one.registry, one.told.cause);
+        by.entry(registry_cause).or_default().push((key, one));
     }
-    let mut groups: Vec<(Alike<'_>, Vec<_>)> = by.into_iter().collect();
+    let mut groups: Vec<(RegistryCause<'_>, Vec<_>)> = by.into_iter().collect();
     groups.sort_by_key(|(_, all)| std::cmp::Reverse(all.len()));
     let groups = groups.into_iter().take(CARDS);
     groups
-        .filter_map(|(alike, all)| group(alike, all))
+        .filter_map(|(registry_cause, all)| group(registry_cause, all))
         .collect()
 }
 
 fn group(
-    (registry, cause): Alike<'_>,
+    (registry, cause): RegistryCause<'_>,
     mut all: Vec<(&ContainerKey, &Failing)>,
 ) -> Option<FailureGroup> {
     all.sort_by_key(|(_, one)| std::cmp::Reverse(one.last));

@@ -435,12 +435,12 @@ mod tests {
         assert!(!was_accepted(&first, Some(&tried), rejected));
         let news = accepted(&first, Some(&tried), first.at).unwrap();
         assert!(was_accepted(&first, Some(&news), rejected));
-        // Rejected here all the same, and later: as before.
+        // Rejected on this node after that: as before.
         assert!(!was_accepted(&first, Some(&news), first.at));
         let next = slot("n2", first.end());
         let kept = counted(&next, Some(&news)).unwrap();
         assert!(was_accepted(&next, Some(&kept), rejected), "kept");
-        // Let in for ever by a clock that is ahead: not believed.
+        // A time of a clock that is ahead is ignored.
         let ahead = accepted(&next, Some(&kept), next.at.after(48 * HOUR)).unwrap();
         assert!(!was_accepted(&next, Some(&ahead), rejected));
     }

@@ -208,11 +208,11 @@ async fn probe(
 
 /// How long the scraper waits.
 fn patience(headers: &HeaderMap) -> Duration {
-    let asked = headers
+    let scraper = headers
         .get(HeaderName::from_static(HEADER))
         .and_then(|value| value.to_str().ok()?.parse::<f64>().ok())
         .and_then(|seconds| Duration::try_from_secs_f64((seconds - SCRAPE_MARGIN).max(0.1)).ok());
-    asked.unwrap_or(PROBE_WAIT).min(PROBE_WAIT)
+    scraper.unwrap_or(PROBE_WAIT).min(PROBE_WAIT)
 }
 
 /// Sends a command and waits for the answer; `None`: the daemon stops.

@@ -762,7 +762,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_panic_ends_one_check_and_is_counted() {
-        let load: Loader<Config> = Box::new(|| Err("not asked for".to_owned()));
+        let load: Loader<Config> = Box::new(|| Err("not requested".to_owned()));
         let runner = Runner::start("n1".to_owned(), config(""), load)
             .await
             .unwrap();
@@ -775,7 +775,10 @@ mod tests {
             Err(Refused::Failed("panicked"))
         );
         assert!(check(&commands, "fails").await.is_ok(), "the others go on");
-        assert_eq!(check(&commands, "nobody").await, Err(Refused::NoSuchTarget));
+        assert_eq!(
+            check(&commands, "unknown").await,
+            Err(Refused::NoSuchTarget)
+        );
         {
             let store = store.read().unwrap();
             assert_eq!(store.counters.panics, 1);

@@ -213,7 +213,7 @@ mod tests {
             budget.reserve(&budgets(), "a", "r", at(13)),
             Err("target_bytes")
         );
-        // A small test asks for less than what is else worth having.
+        // A small test requests less than the usual least.
         let small = Budgets {
             transfer_bytes: Size(Bytes(1 << 20)),
             ..budgets()

@@ -338,7 +338,7 @@ async fn a_bad_configuration_is_refused_whole_and_a_good_one_counts_at_once() {
         ready.body.contains("unknown field `shedule`") || ready.body.contains("shedule"),
         "{ready:?}"
     );
-    assert!(daemon.get("/").body.contains("was not taken"));
+    assert!(daemon.get("/").body.contains("was rejected"));
     assert!(daemon.codes("app").is_empty(), "the one before is in force");
     let refused = daemon.order("/-/reload");
     assert_eq!(refused.status, 422);
@@ -684,12 +684,12 @@ async fn checks_come_by_themselves_and_what_changes_is_logged_once() {
             .filter(|line| line.contains(&format!("\"message\":\"{message}\"")))
             .count()
     };
-    assert_eq!(told(&daemon, "found"), 1, "{:?}", daemon.log());
+    assert_eq!(told(&daemon, "finding appeared"), 1, "{:?}", daemon.log());
     world
         .dns
         .answer(support::REGISTRY, support::dns::Answer::Records);
     assert!(daemon.codes("app").is_empty());
-    assert_eq!(told(&daemon, "gone"), 1, "{:?}", daemon.log());
+    assert_eq!(told(&daemon, "finding gone"), 1, "{:?}", daemon.log());
     let runs: Value = serde_json::from_str(&daemon.get("/api/v1/targets").body).unwrap();
     let failed = runs[0]["runs"]
         .as_array()

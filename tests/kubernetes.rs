@@ -100,7 +100,7 @@ async fn images_of_this_node_s_pods_are_watched_and_only_theirs() {
         of_shop.replace('/', "%2F").replace('@', "%40")
     ));
     assert!(
-        page.body.contains("whether a pull is needed is not known"),
+        page.body.contains("unknown whether a pull is needed"),
         "{page:?}"
     );
 

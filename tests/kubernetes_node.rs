@@ -140,7 +140,7 @@ async fn an_image_of_a_pod_is_checked_on_demand_with_the_pod_s_secrets_and_no_ot
         (
             r#"{"image": "other.example.com/x:1"}"#.to_owned(),
             403,
-            "on_demand.images: any allows every image",
+            "set on_demand.images: any to allow every image",
         ),
         (
             r#"{"image": "other.example.com/x:1", "pod": {"namespace": "shop", "name": "a"}}"#
@@ -253,7 +253,7 @@ async fn the_node_s_own_node_is_followed_and_what_is_not_told_is_said() {
     let daemon = Daemon::start(&config(&world, &cluster, &targets));
     let ready = || daemon.get("/readyz").body;
     eventually("that it is forbidden", || {
-        ready().contains("does not tell of this Node")
+        ready().contains("watch of this Node has been down")
             && ready().contains("Allow list and watch of nodes")
     });
     assert!(
@@ -349,7 +349,7 @@ async fn the_node_s_own_node_is_followed_and_what_is_not_told_is_said() {
     assert_eq!(own["vantage"]["schema_version"], 1);
     cluster.ask("DELETE", "/api/v1/nodes/n1", None);
     eventually("that it is gone", || {
-        ready().contains("no Node of this name")
+        ready().contains("no Node with this name")
     });
     assert_eq!(daemon.stop(), Some(0));
 }
@@ -610,7 +610,7 @@ async fn what_the_pod_has_of_an_eip_is_asked_for_where_no_file_tells() {
     assert!(
         lost["missing"]
             .to_string()
-            .contains("it has no pod pullpath/pullpath-y"),
+            .contains("the API server has no pod pullpath/pullpath-y"),
         "{lost:#}"
     );
     let node = vantage("pullpath-x", "10.0.0.5");

@@ -288,8 +288,8 @@ async fn real_pulls_are_counted_once_and_told_with_what_to_do() {
         daemon
             .get("/readyz")
             .body
-            .contains("does not tell of Events since")
-            || daemon.get("/readyz").body.contains("can't be had")
+            .contains("watch of Events has been down since")
+            || daemon.get("/readyz").body.contains("can't be acquired")
     });
     cluster.start_server();
     cluster.compact();
@@ -356,7 +356,7 @@ async fn one_of_two_replicas_watches_and_the_other_takes_over() {
     eventually("that the first watches", || is_active(&a));
     let b = replica(&cluster, "b", "");
     eventually("that the second stands by", || {
-        b.get("/readyz").body.contains("standing by, a holds it")
+        b.get("/readyz").body.contains(": a holds it")
     });
     let metrics = b.metrics();
     assert_eq!(metrics.value("pullpath_cluster_active"), Some(0.0));
@@ -365,7 +365,7 @@ async fn one_of_two_replicas_watches_and_the_other_takes_over() {
         metrics.value("pullpath_real_pull_pods_missing_secrets"),
         None
     );
-    assert!(b.get("/").body.contains("Standing by"));
+    assert!(b.get("/").body.contains("On standby"));
     assert_eq!(b.get("/healthz").status, 200);
     // What alerts lead to, and take their fix from, is the same at each replica.
     let entry = b.get("/causes/tcp_timeout");
@@ -410,7 +410,7 @@ async fn one_of_two_replicas_watches_and_the_other_takes_over() {
     // A third waits; the second ends in order, and nobody waits for its Lease to end.
     let c = replica(&cluster, "c", "");
     eventually("that the third stands by", || {
-        c.get("/readyz").body.contains("standing by, b holds it")
+        c.get("/readyz").body.contains(": b holds it")
     });
     let ended = Instant::now();
     assert_eq!(b.stop(), Some(0));
@@ -429,7 +429,12 @@ async fn what_is_forbidden_is_told_and_what_is_configured_counts_at_once() {
             && ready.body.contains("RBAC must allow")
             && ready.body.contains("leases")
     });
-    assert!(daemon.get("/").body.contains("Nobody is known to watch"));
+    assert!(
+        daemon
+            .get("/")
+            .body
+            .contains("No replica is known to watch")
+    );
     assert_eq!(daemon.metrics().value("pullpath_cluster_active"), Some(0.0));
     let rights = rights();
     cluster.allow("cluster", &json!([rights[1], rights[2]]));
@@ -463,7 +468,10 @@ async fn what_is_forbidden_is_told_and_what_is_configured_counts_at_once() {
     daemon.rewrite(&config(&cluster, "  evnts: on"));
     daemon.signal(Signal::SIGHUP);
     eventually("that it is refused", || {
-        daemon.get("/readyz").body.contains("is not in force")
+        daemon
+            .get("/readyz")
+            .body
+            .contains("configuration was rejected")
     });
     let metrics = daemon.metrics();
     assert_eq!(

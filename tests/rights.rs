@@ -286,7 +286,7 @@ fn the_cluster_role_uses_the_rights_that_it_is_shipped_with_and_no_others() {
         "{found:#}"
     );
     let page = daemon.get("/").body;
-    assert!(page.contains("Workloads, before anybody pulls"), "{page}");
+    assert!(page.contains("Workloads, checked before a pull"), "{page}");
     // This API server (1.20) has CronJobs at v1beta1 only: what is asked for at v1 is not there to be watched.
     hold(
         &cluster,

@@ -133,7 +133,7 @@ impl World {
     fn tests(&self, daemons: &[Daemon]) -> Vec<Test> {
         let slots: Vec<_> = daemons
             .iter()
-            .map(|daemon| slots_of(daemon, "this node had a slot"))
+            .map(|daemon| slots_of(daemon, "this node used its slot"))
             .collect();
         let mut tests: Vec<Test> = Vec::new();
         for (node, from, until) in self.test_reads(daemons) {
@@ -284,11 +284,11 @@ async fn of_three_nodes_two_test_in_each_epoch_one_at_a_time_and_without_the_api
     eventually_within("three epochs", EPOCH * 5, || now().0.as_secs() > end);
 
     let slots_had = || -> Vec<LoggedSlot> {
-        let of = |daemon| slots_of(daemon, "this node had a slot");
+        let of = |daemon| slots_of(daemon, "this node used its slot");
         daemons.iter().flat_map(of).collect()
     };
     let why = |epoch: u64| -> Vec<String> {
-        let of = |daemon| slots_of(daemon, "this node does not test");
+        let of = |daemon| slots_of(daemon, "this node skips its slot");
         let skipped = daemons.iter().flat_map(of);
         let skipped = skipped.filter(|slot| slot.epoch == epoch);
         skipped.filter_map(|slot| slot.why).collect()
@@ -392,7 +392,10 @@ async fn of_three_nodes_two_test_in_each_epoch_one_at_a_time_and_without_the_api
     for daemon in &daemons {
         let begun = Instant::now();
         let ready = daemon.get("/readyz");
-        assert!(ready.body.contains("Leases are out of reach"), "{ready:?}");
+        assert!(
+            ready.body.contains("Leases have been unusable"),
+            "{ready:?}"
+        );
         assert!(!daemon.check("app", "reach").reports.is_empty());
         // A request to the API server is given up after 10 s: who waits for one takes longer.
         assert!(begun.elapsed() < Duration::from_secs(10));
@@ -423,7 +426,7 @@ async fn who_may_not_have_leases_is_told_what_it_needs_and_does_not_test() {
     });
     let tested = || world.test_reads(std::slice::from_ref(&daemon));
     assert_eq!(tested(), []);
-    assert!(daemon.get("/").body.contains("Leases are out of reach"));
+    assert!(daemon.get("/").body.contains("Leases have been unusable"));
     // On demand is the operator's own wish.
     daemon.check("app", "transfer");
     // nginx writes its log when it has sent all.

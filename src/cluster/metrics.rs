@@ -1,4 +1,4 @@
-//! What is known of the cluster, in Prometheus' text format: made at each scrape.
+//! The metrics of the cluster role, rendered at each scrape.
 
 use std::collections::BTreeMap;
 
@@ -26,7 +26,7 @@ families! {
         "1 if the newest real pulls are slow because they wait for each other (`serial_pull`), or because of the node's disk (`disk_unpack`, only with cluster.node_rates_mbit). Absent otherwise, and at a replica on standby.";
     SECRETS_MISSING: gauge "pullpath_real_pull_pods_missing_secrets" []
         "Pods that name pull Secrets which the kubelet could not read. Absent at a replica on standby.";
-    SEEN: counter "pullpath_real_pull_events_total" ["kind"]
+    OBSERVED: counter "pullpath_real_pull_events_total" ["kind"]
         "Occurrences of kubelet Events about images, by kind: `pulling`, `pulled`, `present`, `failed`, `still_failing`, `secrets_missing`, `never_pulled`, `not_inspected`.";
     UNKNOWN: counter "pullpath_real_pull_unmatched_messages_total" []
         "Failed real pulls whose message matches no cause; the status page shows the messages.";
@@ -34,13 +34,13 @@ families! {
         "Occurrences that are in no other metric because a bound was reached (cluster.max_pairs, or one of docs/pulls.md).";
     WORKLOADS: gauge "pullpath_workload_findings" ["namespace", "cause", "severity"]
         "Findings about workloads, service accounts and Secrets, made before any pull (cluster.lint). At most 500 series, of the worst findings. Absent with `cluster.lint: off`, and at a replica on standby.";
-    WORKLOADS_UNSEEN: gauge "pullpath_workload_lint_unread" []
+    WORKLOADS_UNREAD: gauge "pullpath_workload_lint_unread" []
         "Resources that lint could not read, so findings may be missing; the status page lists them. Absent with `cluster.lint: off`, and at a replica on standby.";
     CAUSE_INFO: gauge "pullpath_cause_info" ["cause", "title", "fix"]
         "1 for each cause of the catalogue, with its title and fix. Alerts read their `fix` annotation from it.";
     ACTIVE: gauge "pullpath_cluster_active" []
         "1: this replica holds the Lease and watches, 0: it is on standby.";
-    FOLLOWED: gauge "pullpath_cluster_events_watch_up" []
+    WATCH_UP: gauge "pullpath_cluster_events_watch_up" []
         "1: the watch of Events is up, 0: it is down. Absent at a replica on standby, and with `cluster.events: off`.";
     PAIRS: gauge "pullpath_cluster_pairs" []
         "Pairs of registry and node that have series.";
@@ -52,10 +52,10 @@ families! {
         "1 for the running program, with its version and commit.";
 }
 
-/// Everything.
+/// All metrics of this replica, in Prometheus' text format.
 pub fn text(board: &ClusterState) -> String {
     let tally = &board.tally;
-    // A pair's lines are 4 kB.
+    // A pair has 4 kB of lines.
     let mut page = Page(String::with_capacity(
         16 * 1024 + tally.pairs.len() * 4 * 1024,
     ));
@@ -75,11 +75,11 @@ pub fn text(board: &ClusterState) -> String {
     if board.role.is_active() {
         of_now(board, &mut page);
     }
-    let seen = tally.counts.iter().map(|(kind, count)| ([*kind], *count));
-    page.add(&SEEN, seen);
+    let observed = tally.counts.iter().map(|(kind, count)| ([*kind], *count));
+    page.add(&OBSERVED, observed);
     page.bare(&UNKNOWN, [tally.unknown_texts]);
     page.bare(&UNCOUNTED, [tally.uncounted]);
-    // Of every replica: an alert must not lose its text while another one takes over.
+    // Every replica serves these: an alert must not lose its text while another replica takes over.
     let entries = Cause::ALL.iter().map(|cause| cause.entry());
     page.add(
         &CAUSE_INFO,
@@ -87,7 +87,7 @@ pub fn text(board: &ClusterState) -> String {
     );
     page.bare(&ACTIVE, [board.role.is_active()]);
     page.bare(
-        &FOLLOWED,
+        &WATCH_UP,
         board.events.as_ref().map(WatchState::is_following),
     );
     page.bare(&PAIRS, [tally.pairs.len()]);
@@ -97,7 +97,7 @@ pub fn text(board: &ClusterState) -> String {
     page.0
 }
 
-/// What only the replica that watches knows.
+/// Metrics that only the active replica has.
 fn of_now(board: &ClusterState, page: &mut Page) {
     let tally = &board.tally;
     let mut failing: BTreeMap<(&str, Cause), u64> = BTreeMap::new();
@@ -121,7 +121,7 @@ fn of_now(board: &ClusterState, page: &mut Page) {
     }
 }
 
-/// Series of findings at most; those of the worst, which come first.
+/// Maximum of series of findings; the worst findings come first.
 const WORKLOAD_SERIES: usize = 500;
 
 fn of_workloads(lint: &Snapshot, page: &mut Page) {
@@ -138,7 +138,7 @@ fn of_workloads(lint: &Snapshot, page: &mut Page) {
             ([namespace, cause.code(), severity.as_str()], count)
         });
     page.add(&WORKLOADS, counts);
-    page.bare(&WORKLOADS_UNSEEN, [lint.not_observed.len()]);
+    page.bare(&WORKLOADS_UNREAD, [lint.not_observed.len()]);
 }
 
 /// The part of docs/metrics.md about the cluster role.

@@ -1,9 +1,8 @@
-//! `pullpath cluster`: what needs the whole cluster and not a node: the Events of real pulls. One replica
-//! of several is active, by a Lease.
+//! `pullpath cluster`: watches what needs the whole cluster and not a node, the Events of real pulls, and
+//! lints workloads. A Lease keeps one of several replicas active.
 //!
-//! What else is to be watched while a replica is active begins and ends with the Lease (`follow` of
-//! [`runner::Runner`]), keeps what it knows in [`state::ClusterState`], and has its families, its route and its part
-//! of the page.
+//! To add another watch: start it in `follow` of [`runner::Runner`], so that it starts and stops with the Lease; keep
+//! its result in [`state::ClusterState`]; add its metric families, its route and its part of the page.
 
 pub mod metrics;
 pub mod page;

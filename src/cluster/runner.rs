@@ -1,5 +1,5 @@
-//! The loop: holds the Lease or waits for it, follows while it is held, obeys. It looks at the clock of this
-//! machine, and decides nothing about pulls.
+//! The loop of the cluster role: acquires or renews the Lease, watches while it is held, and reloads the
+//! configuration. It reads the clock, and decides nothing about pulls.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -23,24 +23,25 @@ use crate::pulls::tally::{Limits, Tally};
 use crate::serving::cluster::secret_access;
 use crate::serving::reload::{Loader, Reload};
 
-/// At the Lease: until when Events have been followed. Whoever takes over counts what came later.
+/// The Lease's annotation with the time until which Events were counted. The next holder counts later ones.
 const NOTE: &str = "pullpath/events-until";
 
-/// A Lease that is held is renewed after this part of it, so that two renewals may fail.
+/// The Lease is renewed after this part of its duration, so that two renewals may fail.
 const RENEW: u32 = 3;
 
-/// And looked at after this part of it by those who wait: one request.
-const LOOK: u32 = 5;
+/// A replica on standby reads the Lease after this part of its duration: one request.
+const READ: u32 = 5;
 
-/// Not renewed for three quarters of it, it is given up: another may take it in the last quarter at the
-/// soonest, and clocks do not run that differently.
+/// A Lease that was not renewed for three quarters of its duration is given up. Another replica can take it
+/// only after the whole duration, and clocks don't drift by a quarter.
 fn given_up_after(duration: Duration) -> Duration {
     duration * 3 / 4
 }
 
-/// At the end another replica need not wait; nor does the end.
+/// The limit for the release at shutdown, which lets another replica take over at once.
 const RELEASE: Duration = Duration::from_secs(3);
 
+/// How often old entries of the tally are dropped.
 const TIDY: Duration = Duration::from_secs(30);
 
 /// One replica.
@@ -50,9 +51,9 @@ pub struct Runner {
     client: kube::Client,
     candidate: Candidate,
     leases: Leases,
-    /// When it was renewed last; `None`: it is not held.
+    /// When the Lease was renewed last; `None`: this replica does not hold it.
     renewed: Option<Instant>,
-    /// What is followed while this replica is active ends with this.
+    /// The watches stop when this is dropped.
     following: Option<DropGuard>,
     board: Shared,
 }
@@ -66,10 +67,10 @@ impl std::fmt::Debug for Runner {
 }
 
 impl Runner {
-    /// Sets all up; asks nobody yet.
+    /// Creates the clients. No request is sent yet.
     ///
     /// # Errors
-    /// When there is no way to an API server. Whether it answers shows later.
+    /// If no API server is configured, or its credentials can't be read. Whether it answers shows later.
     pub async fn start(
         identity: &str,
         namespace: &str,
@@ -91,7 +92,7 @@ impl Runner {
             lease: format!("{namespace}/{lease_name}"),
             role: Role::Standby {
                 why: None,
-                is_trouble: false,
+                is_problem: false,
             },
             events: None,
             tally: Tally::new(limits(&config), now),
@@ -110,11 +111,12 @@ impl Runner {
         })
     }
 
+    /// The state that metrics, page and API show.
     pub fn board(&self) -> Shared {
         self.board.clone()
     }
 
-    /// Runs until the stop. Each word of `reloads` reads the configuration again.
+    /// Runs until `stop` is cancelled. Each message of `reloads` reloads the configuration.
     pub async fn run(mut self, mut reloads: mpsc::Receiver<()>, stop: CancellationToken) {
         let mut next = Instant::now();
         let mut tidy = tokio::time::interval(TIDY);
@@ -136,16 +138,16 @@ impl Runner {
         let notes = self.notes();
         self.following = None;
         if is_held {
-            // It expires by itself where this fails.
+            // If this fails, the Lease expires.
             match timeout(RELEASE, self.candidate.release(Clocks::read(), &notes)).await {
-                Ok(Ok(())) => tracing::info!("the Lease is given up"),
-                Ok(Err(error)) => tracing::warn!(%error, "the Lease can't be given up"),
-                Err(_) => tracing::warn!("the Lease can't be given up in time"),
+                Ok(Ok(())) => tracing::info!("the Lease is released"),
+                Ok(Err(error)) => tracing::warn!(%error, "the Lease can't be released"),
+                Err(_) => tracing::warn!("the Lease can't be released in time"),
             }
         }
     }
 
-    /// Takes or renews the Lease; how long to wait then.
+    /// Acquires or renews the Lease. Returns the wait until the next step.
     async fn step(&mut self) -> Duration {
         let duration = self.config.cluster.lease_duration.0;
         let Some(renewed) = self.renewed else {
@@ -153,15 +155,15 @@ impl Runner {
         };
         let notes = self.notes();
         let left = (renewed + given_up_after(duration)).saturating_duration_since(Instant::now());
-        let asked_at = Instant::now();
+        let requested_at = Instant::now();
         match timeout(left, self.candidate.renew(Clocks::read(), &notes)).await {
             Ok(Ok(())) => {
-                self.renewed = Some(asked_at);
+                self.renewed = Some(requested_at);
                 duration / RENEW
             }
             Ok(Err(LeaseError::Unreachable(reason))) if !left.is_zero() => {
                 tracing::warn!(reason, "the Lease can't be renewed now");
-                (duration / (RENEW * LOOK)).min(left)
+                (duration / (RENEW * READ)).min(left)
             }
             Ok(Err(error)) => self.end(
                 &error.to_string(),
@@ -172,14 +174,14 @@ impl Runner {
     }
 
     async fn try_to_begin(&mut self, duration: Duration) -> Duration {
-        let asked_at = Instant::now();
+        let requested_at = Instant::now();
         match self
             .candidate
             .acquire(Clocks::read(), &BTreeMap::new())
             .await
         {
             Ok(()) => {
-                self.renewed = Some(asked_at);
+                self.renewed = Some(requested_at);
                 let since = self.followed_until().await;
                 self.begin(since);
                 duration / RENEW
@@ -190,17 +192,17 @@ impl Runner {
                     false,
                 );
                 let left = until.saturating_duration_since(Instant::now());
-                left.min(jittered(duration / LOOK))
+                left.min(jittered(duration / READ))
             }
-            Err(LeaseError::Conflict) => jittered(duration / LOOK),
+            Err(LeaseError::Conflict) => jittered(duration / READ),
             Err(error) => {
                 self.wait_because(error.to_string(), true);
-                jittered(duration / LOOK)
+                jittered(duration / READ)
             }
         }
     }
 
-    /// Until when the one before has followed, where it says so.
+    /// Until when the previous holder counted Events; `None` if it left no note.
     async fn followed_until(&self) -> Option<Timestamp> {
         let name = &self.config.cluster.lease_name;
         let record = timeout(RELEASE, self.leases.read(name))
@@ -210,11 +212,11 @@ impl Runner {
         record.note(NOTE)?.parse().ok()
     }
 
-    /// What is written with the Lease.
+    /// The annotations to write with the Lease.
     fn notes(&self) -> BTreeMap<String, String> {
         let board = self.board.read();
-        if board.is_told() && self.following.is_some() {
-            // The newest may be under way.
+        if board.is_watching() && self.following.is_some() {
+            // Whole seconds: the newest Event may not have arrived.
             BTreeMap::from([(NOTE.to_owned(), whole_seconds(Timestamp::now()))])
         } else {
             BTreeMap::new()
@@ -223,7 +225,7 @@ impl Runner {
 
     fn begin(&mut self, since: Option<Timestamp>) {
         let now = Timestamp::now();
-        // A note from the future is none.
+        // A time in the future is ignored.
         let from = since.filter(|since| *since <= now).unwrap_or(now);
         {
             let mut board = self.board.write();
@@ -234,7 +236,7 @@ impl Runner {
         self.follow();
     }
 
-    /// Begins to follow what the configuration wishes.
+    /// Starts the watches that the configuration requests.
     fn follow(&mut self) {
         self.following = None;
         let stop = CancellationToken::new();
@@ -263,25 +265,25 @@ impl Runner {
             self.board.write().events = None;
             return;
         }
-        let (state, told) = watch::channel(WatchState::Unknown);
+        let (state, states) = watch::channel(WatchState::Unknown);
         self.board.write().events = Some(WatchState::Unknown);
         let (board, ended) = (self.board.clone(), stop.clone());
-        let tell = move |change| take(&board, &ended, change);
+        let on_change = move |change| take(&board, &ended, change);
         tokio::spawn(events::follow(
             self.client.clone(),
-            tell,
+            on_change,
             state,
             stop.clone(),
         ));
-        self.show(told, stop, |board, state| {
+        self.show(states, stop, |board, state| {
             if let WatchState::Lost { reason, .. } = &state {
-                tracing::warn!(reason, "the API server does not tell of Events");
+                tracing::warn!(reason, "the watch of Events is down");
             }
             board.events = Some(state);
         });
     }
 
-    /// Puts news on the board until the stop.
+    /// Copies news into the shared state until `stop` is cancelled.
     fn show<T: Clone + Send + Sync + 'static>(
         &self,
         mut news: watch::Receiver<T>,
@@ -301,23 +303,23 @@ impl Runner {
         });
     }
 
-    fn end(&mut self, reason: &str, is_trouble: bool) -> Duration {
+    fn end(&mut self, reason: &str, is_problem: bool) -> Duration {
         tracing::warn!(reason, "standby: the Lease is lost");
         self.renewed = None;
         self.following = None;
-        self.wait_because(reason.to_owned(), is_trouble);
-        jittered(self.config.cluster.lease_duration.0 / LOOK)
+        self.wait_because(reason.to_owned(), is_problem);
+        jittered(self.config.cluster.lease_duration.0 / READ)
     }
 
-    fn wait_because(&self, why: String, is_trouble: bool) {
+    fn wait_because(&self, why: String, is_problem: bool) {
         let mut board = self.board.write();
         let role = Role::Standby {
             why: Some(why),
-            is_trouble,
+            is_problem,
         };
         if board.role != role {
-            if is_trouble && let Role::Standby { why: Some(why), .. } = &role {
-                tracing::warn!(why, "the Lease can't be had");
+            if is_problem && let Role::Standby { why: Some(why), .. } = &role {
+                tracing::warn!(why, "the Lease can't be acquired");
             }
             board.role = role;
         }
@@ -336,13 +338,13 @@ impl Runner {
                     || new.lease_duration != old.lease_duration;
                 if is_fixed {
                     tracing::warn!(
-                        "the Lease, the kubeconfig and listen count from the next start on"
+                        "changes of the Lease, the kubeconfig and listen take effect at the next start"
                     );
                 }
                 let is_other = new.events != old.events
                     || new.lint != old.lint
                     || config.kubernetes != self.config.kubernetes;
-                // The Lease is what the candidate was made with.
+                // The candidate keeps the Lease that it was created with.
                 config.cluster.lease_name.clone_from(&old.lease_name);
                 config.cluster.lease_duration = old.lease_duration;
                 self.config = config;
@@ -364,7 +366,7 @@ impl Runner {
     }
 }
 
-/// One change, in the figures of whoever is still active.
+/// Counts one change, if this replica is still active.
 fn take(board: &Shared, ended: &CancellationToken, change: Change) {
     let mut board = board.write();
     if ended.is_cancelled() {
@@ -392,10 +394,10 @@ fn limits(config: &Config) -> Limits {
     }
 }
 
-/// Replicas that began together do not ask together.
+/// Spreads the requests of replicas that started together.
 fn jittered(wait: Duration) -> Duration {
     let mut byte = [0];
-    // Without a random number all is as well, but for the jitter.
+    // Without a random number, only the jitter is lost.
     let _ = aws_lc_rs::rand::fill(&mut byte);
     wait.mul_f64(0.8 + 0.4 * f64::from(byte[0]) / 255.0)
 }

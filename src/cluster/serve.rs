@@ -1,4 +1,4 @@
-//! What is served: metrics, real pulls as JSON, the status page.
+//! The HTTP server of the cluster role: metrics, real pulls as JSON, the status page.
 
 use std::fmt::Write as _;
 use std::sync::Arc;
@@ -24,18 +24,18 @@ use crate::report::lint::LintDocument;
 use crate::serving::cause;
 use crate::serving::http::{METRICS, guard, html, json, made, plain, style};
 
-/// What handlers may touch.
+/// The state that handlers share.
 #[derive(Clone, Debug)]
 pub struct App {
     board: Shared,
     stop: CancellationToken,
-    /// Ends with the loop.
+    /// Cancelled when the runner's loop has ended.
     running: CancellationToken,
     scrape: Arc<Mutex<()>>,
 }
 
 impl App {
-    /// `running` is cancelled when the loop has ended.
+    /// `running` is cancelled when the runner's loop has ended, `stop` when the program stops.
     pub fn new(board: Shared, running: CancellationToken, stop: CancellationToken) -> Self {
         Self {
             board,
@@ -45,7 +45,7 @@ impl App {
         }
     }
 
-    /// What anybody may read.
+    /// The routes; they only read, and need no authentication.
     pub fn public(&self) -> Router {
         Router::new()
             .route("/", get(index))
@@ -62,10 +62,10 @@ impl App {
 }
 
 async fn all_metrics(State(app): State<App>) -> Response {
-    // Of a thousand pairs it takes some tens of milliseconds, and some megabytes: one at a time.
-    let _turn = app.scrape.clone().lock_owned().await;
+    // A thousand pairs take some tens of milliseconds and some megabytes, so one scrape runs at a time.
+    let _guard = app.scrape.clone().lock_owned().await;
     let text = tokio::task::spawn_blocking(move || metrics::text(&app.board.read())).await;
-    made(METRICS, text.map_err(|_| "metrics can't be made"))
+    made(METRICS, text.map_err(|_| "metrics can't be rendered"))
 }
 
 async fn index(State(app): State<App>) -> Response {
@@ -77,19 +77,19 @@ async fn index(State(app): State<App>) -> Response {
 /// `/api/v1/pulls`.
 #[derive(Default, Serialize)]
 struct PullsDocument<'a> {
-    /// This replica watches; otherwise the lists are empty.
+    /// This replica holds the Lease; otherwise the lists are empty.
     active: bool,
-    /// What keeps it from telling all.
+    /// Problems because of which the lists may be incomplete.
     problems: Vec<String>,
     /// Containers whose image can't be pulled, the newest first.
     failing: Vec<FailingSummary<'a>>,
     /// Pods that name Secrets which can't be read.
     missing_secrets: Vec<SecretsSummary<'a>>,
-    /// Where pulls are slow, and by what.
+    /// Pairs of registry and node whose pulls are slow, with the cause.
     slow: Vec<SlowSummary<'a>>,
     /// The newest pulls first.
     pulls: Vec<PullSummary<'a>>,
-    /// Texts that have no name yet.
+    /// Messages that match no cause.
     unmatched_messages: Vec<&'a Unknown>,
 }
 
@@ -99,10 +99,10 @@ struct FailingSummary<'a> {
     key: &'a ContainerKey,
     #[serde(flatten)]
     of: &'a Failing,
-    /// Absent: no name for it, or only the state was told.
+    /// Absent if no cause matches the message, or there was no message.
     #[serde(skip_serializing_if = "Option::is_none")]
     cause: Option<Cause>,
-    /// The text fits these as well.
+    /// Causes that match the message as well.
     or: &'a [Cause],
     facts: Vec<String>,
     hint: String,
@@ -131,24 +131,24 @@ struct PullSummary<'a> {
     of: &'a Pull,
     #[serde(with = "Seconds")]
     pulling_seconds: std::time::Duration,
-    /// Absent where the kubelet does not tell it apart.
+    /// Absent if the kubelet does not report it separately (before Kubernetes 1.28).
     #[serde(skip_serializing_if = "Option::is_none")]
     waiting_seconds: Option<f64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     image_bytes: Option<u64>,
-    /// Absent where the time was too short to be one.
+    /// Absent if the pull was too short for a rate.
     #[serde(skip_serializing_if = "Option::is_none")]
     bytes_per_second: Option<f64>,
 }
 
-/// What `pullpath lint -o json` prints, of the newest look.
+/// The document of `pullpath lint -o json`, with the newest result.
 async fn lint(State(app): State<App>) -> Response {
     let found = app.board.read().lint.clone();
     match found {
         Some(found) => json(&LintDocument::new(Timestamp::now(), (*found).clone())),
         None => plain(
             StatusCode::NOT_FOUND,
-            "workloads are not looked at by this replica: it stands by, has only begun, or cluster.lint is off\n",
+            "this replica has no lint result: it is on standby, has just become active, or cluster.lint is off\n",
         ),
     }
 }
@@ -161,10 +161,10 @@ fn summary(board: &ClusterState) -> PullsDocument<'_> {
     let active = board.role.is_active();
     let mut all = PullsDocument {
         active,
-        problems: board.troubles(),
+        problems: board.problems(),
         ..PullsDocument::default()
     };
-    // What it knew when it was active is old.
+    // What it observed while it was active is outdated.
     if !active {
         return all;
     }
@@ -237,12 +237,14 @@ async fn ready(State(app): State<App>) -> Response {
     let mut text = match &board.role {
         Role::Active { .. } => format!("ready: active, holding the Lease {}\n", board.lease),
         Role::Standby { why, .. } => format!(
-            "ready: standing by, {}\n",
-            why.as_deref().unwrap_or("asking for the Lease")
+            "ready: on standby for the Lease {}: {}\n",
+            board.lease,
+            why.as_deref()
+                .unwrap_or("the API server has not answered yet")
         ),
     };
-    for trouble in board.troubles() {
-        let _ = writeln!(text, "{trouble}");
+    for problem in board.problems() {
+        let _ = writeln!(text, "{problem}");
     }
     plain(StatusCode::OK, text)
 }

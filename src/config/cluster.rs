@@ -1,4 +1,4 @@
-//! `cluster`: what `pullpath cluster` watches, and how one of its replicas is the active one.
+//! Section `cluster`: what `pullpath cluster` watches, and the Lease that keeps one replica active.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -11,28 +11,28 @@ use super::values::{CountWithin, WaitWithin};
 
 const HOUR: u64 = 3600;
 
-/// Of the role for the whole cluster; nodes do not read it.
+/// Settings of `pullpath cluster`. The daemon on a node doesn't read them.
 #[derive(Clone, Debug, Deserialize, Eq, JsonSchema, PartialEq)]
 #[serde(default, deny_unknown_fields)]
 pub struct Cluster {
-    /// Where the Lease is; otherwise POD_NAMESPACE, the namespace of the pod's service account, or
+    /// The namespace of the Lease; default: POD_NAMESPACE, the namespace of the pod's service account, or
     /// `pullpath`.
     pub namespace: Option<String>,
     /// The Lease that keeps one replica active.
     pub lease_name: String,
-    /// How long it lasts when it is not renewed: so long nobody watches after a crash.
+    /// How long the Lease lasts without renewal. After a crash, no replica watches for that long.
     pub lease_duration: WaitWithin<5, 300>,
-    /// Whether Events of real pulls are watched.
+    /// `on`: watches the Events of real pulls.
     pub events: Switch,
-    /// Whether workloads, their service accounts and Secrets are looked at before anybody pulls. Which
-    /// Secrets are read for it, `kubernetes.secrets` says.
+    /// `on`: checks workloads, their service accounts and Secrets before a pull. `kubernetes.secrets` selects the
+    /// Secrets that are read for it.
     pub lint: Switch,
-    /// Pairs of registry and node that have figures of their own.
+    /// The limit of pairs of registry and node with their own series.
     pub max_pairs: CountWithin<1, 20_000>,
-    /// A pair without a pull for so long is forgotten.
+    /// A pair is dropped after this long without a pull.
     pub forget_after: WaitWithin<600, { 7 * 24 * HOUR }>,
-    /// By registry, what nodes get of it over their network, in Mbit/s, as their transfer tests measure it.
-    /// Only then it is told that a disk is slow, and of no other registry.
+    /// The rate that nodes get from each registry, in Mbit/s, as their transfer tests measure it. A slow disk is
+    /// detected only for the registries listed here.
     pub node_rates_mbit: BTreeMap<String, CountWithin<1, 1_000_000>>,
 }
 

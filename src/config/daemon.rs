@@ -1,5 +1,5 @@
-//! What `pullpath run` is told of itself: what it is called, how often it checks, what it may spend,
-//! what it remembers. docs/configuration.md gives the reason of each default.
+//! Sections about the daemon itself: its name, its schedule, its budgets, what it keeps.
+//! docs/configuration.md has the reason of each default.
 
 use std::time::Duration;
 
@@ -14,58 +14,69 @@ const MINUTE: u64 = 60;
 const HOUR: u64 = 60 * MINUTE;
 const DAY: u64 = 24 * HOUR;
 
-/// `log`.
+/// Section `log`: what is written to stderr, and how.
 #[derive(Clone, Debug, Default, Deserialize, Eq, JsonSchema, PartialEq)]
 #[serde(default, deny_unknown_fields)]
 pub struct Log {
+    /// Text for people, or JSON for log collectors.
     pub format: LogFormat,
+    /// The least severe messages that are logged.
     pub level: LogLevel,
 }
 
+/// `log.format`.
 #[derive(Clone, Copy, Debug, Default, Deserialize, Eq, JsonSchema, PartialEq, clap::ValueEnum)]
 #[serde(rename_all = "snake_case")]
 pub enum LogFormat {
+    /// One line per message, for people
     #[default]
     Text,
+    /// One JSON object per line
     Json,
 }
 
+/// `log.level`: each level includes those before it.
 #[derive(Clone, Copy, Debug, Default, Deserialize, Eq, JsonSchema, PartialEq, clap::ValueEnum)]
 #[serde(rename_all = "snake_case")]
 pub enum LogLevel {
+    /// Errors only
     Error,
+    /// Also warnings
     Warn,
+    /// Also changes of state, such as a reload
     #[default]
     Info,
+    /// Also details of each check
     Debug,
+    /// Also details of libraries
     Trace,
 }
 
-/// `vantage`.
+/// Section `vantage`: where the daemon runs.
 #[derive(Clone, Debug, Default, Deserialize, Eq, JsonSchema, PartialEq)]
 #[serde(default, deny_unknown_fields)]
 pub struct VantageConfig {
-    /// What this node is called; otherwise NODE_NAME of the environment, or the host's name. It
-    /// decides when checks are made, so it should stay the same.
+    /// The name of this node; default: NODE_NAME of the environment, or the host's name. The times of
+    /// checks follow from it, so it should stay the same.
     pub node: Option<String>,
 }
 
-/// `schedule`.
+/// Section `schedule`: how often each tier of check runs, and its time limits.
 #[derive(Clone, Debug, Deserialize, JsonSchema, PartialEq)]
 #[serde(default, deny_unknown_fields)]
 pub struct Schedule {
-    /// How often it is checked whether a pull would succeed.
+    /// How often to check whether a pull would succeed.
     pub reach: WaitWithin<10, DAY>,
-    /// How often the way is looked at: routers, metadata, egress. When something about it is new,
-    /// it is looked at soon.
+    /// How often to check the path: routers, metadata, egress. A change of addresses or path class
+    /// brings the next such check forward.
     pub path: WaitWithin<MINUTE, { 7 * DAY }>,
-    /// How often, on average, it is measured how fast layers come; `off`: never.
+    /// How often, on average, to measure the download rate; `off`: never.
     pub transfer: Interval,
-    /// The longest wait for any single answer from the network.
+    /// The longest wait for a single answer from the network.
     pub timeout: WaitWithin<1, { 5 * MINUTE }>,
-    /// The longest that a whole check may last.
+    /// The longest duration of a whole check.
     pub check_timeout: WaitWithin<5, HOUR>,
-    /// How long checks under way may go on at the end.
+    /// How long running checks may continue at shutdown.
     pub grace: WaitWithin<0, { 5 * MINUTE }>,
 }
 
@@ -84,11 +95,14 @@ impl Default for Schedule {
 }
 
 impl Schedule {
-    /// What one entry alone can't show.
+    /// Checks keys that depend on each other.
+    ///
+    /// # Errors
+    /// If `timeout` is not shorter than `check_timeout`.
     pub(super) fn check(&self) -> Result<(), ConfigError> {
         if self.timeout.0 >= self.check_timeout.0 {
             return Err(ConfigError::whole(format!(
-                "schedule.timeout ({}) is as long as schedule.check_timeout ({}): a check that waits once for so long would tell nothing; make check_timeout some times longer",
+                "schedule.timeout ({}) is not shorter than schedule.check_timeout ({}), so one missing answer would use up the whole check; make check_timeout several times longer",
                 short(self.timeout.0),
                 short(self.check_timeout.0)
             )));
@@ -97,7 +111,7 @@ impl Schedule {
     }
 }
 
-/// A mean distance in time, or `off`.
+/// A mean interval between 5 minutes and 30 days; `None`: `off`.
 #[derive(Clone, Copy, Debug, Eq, JsonSchema, PartialEq)]
 #[schemars(transparent)]
 pub struct Interval(#[schemars(with = "String")] pub Option<Duration>);
@@ -109,31 +123,33 @@ impl<'de> Deserialize<'de> for Interval {
             return Ok(Self(None));
         }
         let from = de::value::StrDeserializer::<D::Error>::new(&text);
-        // More often would be no test, but a load.
+        // More often would be a load rather than a test.
         let read = WaitWithin::<{ 5 * MINUTE }, { 30 * DAY }>::deserialize(from);
         let wait = read.map_err(|error| de::Error::custom(format!("{error}, or off")))?;
         Ok(Self(Some(wait.0)))
     }
 }
 
-/// `budgets`.
+/// Section `budgets`: upper bounds for checks, bytes and requests.
 #[derive(Clone, Debug, Deserialize, JsonSchema, PartialEq)]
 #[serde(default, deny_unknown_fields)]
 pub struct Budgets {
-    /// Checks that are made at the same time.
+    /// Checks that run at the same time.
     pub checks_at_once: CountWithin<1, 256>,
-    /// The most that one transfer test reads.
+    /// The limit of bytes for one transfer test.
     pub transfer_bytes: Size,
-    /// And the longest that it lasts.
+    /// The longest duration of one transfer test.
     pub transfer_duration: WaitWithin<1, MINUTE>,
-    /// What all transfer tests of this node read in a day (UTC).
+    /// What all transfer tests of this node may download per day (UTC).
     pub node_bytes_per_day: Size,
+    /// The same for one target.
     pub target_bytes_per_day: Size,
+    /// The same for one registry.
     pub registry_bytes_per_day: Size,
-    /// Requests that this node sends to one registry.
+    /// Requests from this node to one registry.
     pub registry_requests_per_minute: CountWithin<1, 1_000_000>,
-    /// With less than this share left of a registry's rate limit, only what is known to be free
-    /// goes on.
+    /// With less than this share of a registry's rate limit left, only requests that don't count
+    /// against it are sent.
     pub rate_limit_floor: Fraction,
 }
 
@@ -152,16 +168,16 @@ impl Default for Budgets {
     }
 }
 
-/// `history`.
+/// Section `history`: how many checks and reports are kept in memory.
 #[derive(Clone, Debug, Deserialize, JsonSchema, PartialEq)]
 #[serde(default, deny_unknown_fields)]
 pub struct History {
-    /// Runs of each target that are remembered.
+    /// Checks to keep per target.
     pub runs: CountWithin<1, 1000>,
-    /// Failed runs that are remembered besides, however many have succeeded since.
+    /// Failed checks to keep besides, however many have succeeded since.
     pub failures: CountWithin<1, 1000>,
-    /// What all full reports may take of memory; the newest of each target, and of its failures, is
-    /// kept in any case.
+    /// Memory for all full reports. The newest report of each target, and of its failures, is kept in
+    /// any case.
     pub memory: Size,
 }
 

@@ -1,16 +1,17 @@
-//! What is wrong in a configuration: the line, the key and the fix.
+//! Errors in a configuration: the line, the key and the fix.
 
 use std::fmt::{self, Write as _};
 
 use crate::model::text::clean;
 
-/// What is wrong with a file.
+/// The first error of a configuration file.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct ConfigError {
-    /// Line and column, counted from 1; `None` where they can't be told.
+    /// Line and column, counted from 1; `None` if it has no single position.
     pub at: Option<(u64, u64)>,
+    /// The error and its fix, in one line.
     pub message: String,
-    /// The lines around it, drawn.
+    /// The line with the one before it, and a caret below; `None` without a position.
     pub snippet: Option<String>,
 }
 
@@ -28,7 +29,7 @@ impl fmt::Display for ConfigError {
 }
 
 impl ConfigError {
-    /// Of no one line.
+    /// An error that no single line has.
     pub(super) fn whole(message: String) -> Self {
         Self {
             at: None,
@@ -37,9 +38,9 @@ impl ConfigError {
         }
     }
 
-    /// One that was found after parsing.
-    pub(super) fn at<T>(place: &serde_saphyr::Spanned<T>, message: String, text: &str) -> Self {
-        let (line, column) = (place.referenced.line(), place.referenced.column());
+    /// An error that was found after parsing, at the position of `value`.
+    pub(super) fn at<T>(value: &serde_saphyr::Spanned<T>, message: String, text: &str) -> Self {
+        let (line, column) = (value.referenced.line(), value.referenced.column());
         Self {
             at: Some((line, column)),
             message,
@@ -48,7 +49,7 @@ impl ConfigError {
     }
 }
 
-/// The line with the one before it, and a mark below.
+/// The line with the one before it, and a caret below.
 pub(super) fn drawn(text: &str, line: u64, column: u64) -> Option<String> {
     let index = usize::try_from(line).ok()?.checked_sub(1)?;
     let lines: Vec<&str> = text.lines().collect();
@@ -60,22 +61,22 @@ pub(super) fn drawn(text: &str, line: u64, column: u64) -> Option<String> {
         .take(index + 1)
         .skip(index.saturating_sub(1))
     {
-        let shown = clean(&without_login(content), MOST_SHOWN);
+        let shown = clean(&without_login(content), MAX_SHOWN);
         let _ = writeln!(out, "{:>width$} | {shown}", number + 1);
     }
     lines.get(index)?;
     let before = usize::try_from(column)
         .ok()?
         .saturating_sub(1)
-        .min(MOST_SHOWN);
+        .min(MAX_SHOWN);
     let _ = write!(out, "{:>width$} | {}^", "", " ".repeat(before));
     Some(out)
 }
 
-/// Longer lines of a configuration are cut in what is shown.
-const MOST_SHOWN: usize = 160;
+/// Characters shown of a line; the rest is cut.
+const MAX_SHOWN: usize = 160;
 
-/// What stands between `://` and `@` may be a password.
+/// Hides what is between `://` and `@`, which may be a password.
 fn without_login(line: &str) -> String {
     let Some((before, rest)) = line.split_once("://") else {
         return line.to_owned();

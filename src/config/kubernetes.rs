@@ -1,4 +1,4 @@
-//! `kubernetes`: what is taken from the cluster's API, and what may be.
+//! Section `kubernetes`: what is read from the API server, and which Secrets may be read.
 
 use std::path::PathBuf;
 
@@ -11,32 +11,32 @@ use super::values::CountWithin;
 use crate::model::workload::SecretRefs;
 use crate::workload::discovery::Patterns;
 
-/// What the cluster is asked for.
+/// What is read from the API server. docs/kubernetes.md has the rights that each key needs.
 #[derive(Clone, Debug, Deserialize, Eq, JsonSchema, PartialEq)]
 #[serde(default, deny_unknown_fields)]
 pub struct Kubernetes {
-    /// Whether images of this node's pods are checked too.
+    /// `node`: also checks the images of this node's pods.
     pub discover: Discover,
-    /// Whether this node's own Node is followed: its addresses, age, zone, versions, whether it is cordoned.
-    /// Where this is not said, it is as soon as `discover` is `node`.
+    /// `on`: watches this node's own Node for its addresses, age, zone, versions, and whether it is cordoned.
+    /// Default: `on` with `discover: node`.
     pub node: Option<Switch>,
-    /// Whether findings are published as Events on the pods that wait for their image.
+    /// `pods`: publishes findings as Events on the pods that wait for the image.
     pub events: Events,
-    /// Another way to the API server than the pod's service account.
+    /// A kubeconfig file to use instead of the pod's service account.
     pub kubeconfig: Option<PathBuf>,
-    /// Domains of images that count, `*` for any characters.
+    /// Registries (domains of images) to check; `*` matches any characters.
     pub registries: Patterns,
-    /// Namespaces of pods that count.
+    /// Namespaces of pods to check; `*` matches any characters.
     pub namespaces: Patterns,
-    /// Namespaces whose pods belong to the platform: their images are told apart and not checked.
+    /// Namespaces of the platform: their images are counted separately and not checked.
     pub platform_namespaces: Vec<String>,
-    /// Images that are checked at most, besides `targets`.
+    /// The limit of images to check, besides `targets`.
     pub max_targets: CountWithin<1, 1000>,
-    /// Which pull secrets are read by the API.
+    /// Which pull secrets may be read from the API server.
     pub secrets: SecretAccess,
-    /// With `secrets: named`: those that may be read.
+    /// The Secrets that may be read with `secrets: named`.
     pub named_secrets: Vec<SecretRefs>,
-    /// For images of pods: mounted files with credentials, which count behind the pod's own Secrets.
+    /// Mounted credential files for the images of pods, tried after the pod's own Secrets.
     pub credential: CredentialFiles,
 }
 
@@ -60,45 +60,53 @@ impl Default for Kubernetes {
     }
 }
 
+/// `kubernetes.discover`: whose images are checked besides `targets`.
 #[derive(Clone, Copy, Debug, Default, Deserialize, Eq, JsonSchema, PartialEq)]
 #[serde(rename_all = "snake_case")]
 pub enum Discover {
+    /// No pods are watched.
     #[default]
     Off,
-    /// The pods of this node, and no others'.
+    /// The images of this node's pods; pods of other nodes are not read.
     Node,
 }
 
+/// `on` or `off`.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, JsonSchema, PartialEq)]
 #[serde(rename_all = "snake_case")]
 pub enum Switch {
+    /// The feature is not used, and needs no rights.
     Off,
+    /// The feature is used.
     On,
 }
 
+/// `kubernetes.events`: where findings are published as Events.
 #[derive(Clone, Copy, Debug, Default, Deserialize, Eq, JsonSchema, PartialEq)]
 #[serde(rename_all = "snake_case")]
 pub enum Events {
+    /// No Events are written.
     #[default]
     Off,
-    /// On pods of this node.
+    /// On the pods of this node that wait for the image.
     Pods,
 }
 
+/// `kubernetes.secrets`: which Secrets may be read from the API server.
 #[derive(Clone, Copy, Debug, Default, Deserialize, Eq, JsonSchema, PartialEq)]
 #[serde(rename_all = "snake_case")]
 pub enum SecretAccess {
-    /// None; files that are mounted still count.
+    /// None. Mounted files are still used.
     #[default]
     None,
-    /// Those of `named_secrets`, by a Role with their names.
+    /// Those of `named_secrets`; a Role with their names suffices.
     Named,
-    /// Those that pods of this node name. Each node's token can then read every Secret.
+    /// Those that pods name. The token of each node can then read every Secret.
     Discovered,
 }
 
 impl Kubernetes {
-    /// This node's own Node is followed.
+    /// Whether this node's own Node is watched.
     pub fn follows_node(&self) -> bool {
         match self.node {
             Some(switch) => switch == Switch::On,
@@ -106,21 +114,24 @@ impl Kubernetes {
         }
     }
 
-    /// What one entry alone can't show.
+    /// Checks keys that depend on each other.
+    ///
+    /// # Errors
+    /// If `events` needs `discover`, or `named_secrets` and `secrets` contradict each other.
     pub(super) fn check(&self) -> Result<(), ConfigError> {
         let fail = |message: &str| Err(ConfigError::whole(message.to_owned()));
         if self.events == Events::Pods && self.discover == Discover::Off {
             return fail(
-                "kubernetes.events is pods, and kubernetes.discover is off: which pods wait is not known then; write discover: node",
+                "kubernetes.events is pods but kubernetes.discover is off, so the waiting pods are unknown; write discover: node",
             );
         }
         match self.secrets {
             SecretAccess::Named if self.named_secrets.is_empty() => fail(
-                "kubernetes.secrets is named, and kubernetes.named_secrets names none; list namespace and names there",
+                "kubernetes.secrets is named but kubernetes.named_secrets is empty; list namespaces and names there",
             ),
             SecretAccess::None | SecretAccess::Discovered if !self.named_secrets.is_empty() => {
                 fail(
-                    "kubernetes.named_secrets counts only with kubernetes.secrets: named; write that, or take the list away",
+                    "kubernetes.named_secrets is used only with kubernetes.secrets: named; write that, or remove the list",
                 )
             }
             _ => Ok(()),

@@ -1,5 +1,5 @@
-//! The configuration file (`--config`), in YAML. An unknown key or a wrong value is an error that
-//! names the line and the fix; nothing of such a file is used.
+//! The configuration file (`--config`), in YAML. An unknown key or an invalid value is an error that
+//! names the line and the fix, and rejects the whole file.
 
 mod cluster;
 mod daemon;
@@ -25,50 +25,59 @@ pub use spread::{Spread, SpreadBy};
 pub use targets::{CredentialFiles, Expect, Target};
 pub use values::{CountWithin, EchoUrl, HostPort, ListenAddress, NameServer, Size};
 
-/// The whole file. Every part may be left out.
+/// The whole file. Every key is optional.
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 #[schemars(title = "Pullpath's configuration")]
 pub struct Config {
-    /// Where metrics, the status page and the API are served; otherwise `:9797`.
+    /// The address of metrics, the status page and the API; default: `:9797`.
     pub listen: Option<ListenAddress>,
-    /// Where reload and checks on demand are served; otherwise `127.0.0.1:9798`, since nobody is asked
-    /// for a password.
+    /// The address of reload and on-demand checks; default: `127.0.0.1:9798`, loopback only, because the
+    /// endpoint is unauthenticated.
     pub admin_listen: Option<ListenAddress>,
-    /// A folder for what must outlive a restart: budgets that are spent, credentials that rest,
-    /// manifests. Without it, all that begins anew.
+    /// A folder for state that outlives a restart: used budgets, cooldowns of rejected credentials,
+    /// manifests. Without it, each start begins with empty state.
     pub state_dir: Option<std::path::PathBuf>,
+    /// Format and level of the log.
     #[serde(deserialize_with = "values::or_default")]
     pub log: Log,
+    /// The name of this node.
     #[serde(deserialize_with = "values::or_default")]
     pub vantage: VantageConfig,
+    /// What the operator knows about the network, and where the node's settings are.
     #[serde(deserialize_with = "values::or_default")]
     pub network: Network,
+    /// What is read from the API server.
     #[serde(deserialize_with = "values::or_default")]
     pub kubernetes: Kubernetes,
+    /// How nodes that share a path to a registry share transfer tests.
     #[serde(deserialize_with = "values::or_default")]
     pub spread: Spread,
-    /// Of `pullpath cluster`.
+    /// Settings of `pullpath cluster`.
     #[serde(deserialize_with = "values::or_default")]
     pub cluster: Cluster,
-    /// The images whose way is watched.
+    /// The images to check.
     #[serde(deserialize_with = "values::or_default")]
     pub targets: targets::Targets,
+    /// How often checks run, and their time limits.
     #[serde(deserialize_with = "values::or_default")]
     pub schedule: Schedule,
+    /// Upper bounds for checks, bytes and requests.
     #[serde(deserialize_with = "values::or_default")]
     pub budgets: Budgets,
+    /// How many checks and reports are kept in memory.
     #[serde(deserialize_with = "values::or_default")]
     pub history: History,
+    /// Which images are checked on request, and how many per minute.
     #[serde(deserialize_with = "values::or_default")]
     pub on_demand: OnDemand,
 }
 
 impl Config {
-    /// Reads it.
+    /// Parses a file. An empty file is the default configuration.
     ///
     /// # Errors
-    /// In words that name the line, the key and the fix.
+    /// If the file is not YAML, has an unknown key or an invalid value, or if keys contradict each other.
     pub fn parse(text: &str) -> Result<Self, ConfigError> {
         if text.trim().is_empty() {
             return Ok(Self::default());
@@ -82,31 +91,31 @@ impl Config {
         Ok(config)
     }
 
-    /// Describes the file to editors.
+    /// The JSON Schema of the file, for editors.
     pub fn schema() -> schemars::Schema {
         schemars::schema_for!(Self)
     }
 
-    /// A file with every key and its default, explained.
+    /// A file with every key, its default and its meaning.
     pub const EXAMPLE: &str = include_str!("example.yaml");
 }
 
-/// The first line of what the parser says; what it draws may show a password.
+/// The first line of the parser's message. Its snippet is not used, since that may show a password.
 fn from_parser(error: &serde_saphyr::Error, text: &str) -> ConfigError {
-    let told = error.to_string();
-    let first = told.lines().next().unwrap_or_default();
+    let text_of_parser = error.to_string();
+    let first = text_of_parser.lines().next().unwrap_or_default();
     let mut message = first.strip_prefix("error: ").unwrap_or(first);
     let at = error.location();
-    // `line 3 column 5: …`, which is told in fields of its own.
+    // `line 3 column 5: …`, which has its own field.
     if let Some(rest) = message.strip_prefix("line ")
         && let Some((_, rest)) = rest.split_once(": ")
     {
         message = rest;
     }
     let message = match message {
-        "expected mapping start" => "here keys are expected, each with its value: `key: value`",
+        "expected mapping start" => "expected keys with their values here: `key: value`",
         "expected sequence start" => {
-            "here a list is expected: `[a, b]`, or lines that begin with `- `"
+            "expected a list here: `[a, b]`, or lines that begin with `- `"
         }
         other => other,
     };
@@ -119,7 +128,7 @@ fn from_parser(error: &serde_saphyr::Error, text: &str) -> ConfigError {
     }
 }
 
-/// Keys of earlier versions, each with the key that replaces it. Lists have no part in a path.
+/// Keys of earlier versions, each with its replacement. Indexes of lists are not part of a path.
 const REPLACED: &[(&str, &str)] = &[
     ("network.egress.stun", "network.egress.echo"),
     ("kubernetes.most_targets", "kubernetes.max_targets"),
@@ -127,7 +136,7 @@ const REPLACED: &[(&str, &str)] = &[
     ("cluster.node_rate_mbit", "cluster.node_rates_mbit"),
 ];
 
-/// What to use instead of an unknown key that an earlier version had.
+/// The message for an unknown key that an earlier version had; `None` for other errors.
 fn replaced(error: &serde_saphyr::Error, text: &str) -> Option<String> {
     let serde_saphyr::Error::SerdeUnknownField { field, .. } = error.without_snippet() else {
         return None;

@@ -1,4 +1,4 @@
-//! `network`: what an operator says of the network, and where the node's settings are.
+//! Section `network`: what the operator knows about the network, and where the node's settings are.
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
@@ -19,71 +19,75 @@ use crate::model::path::PathClass;
 use crate::net::dns::Families;
 use crate::net::host_root::NodeFile;
 
-/// `network`.
+/// Section `network`. docs/paths.md describes how each key decides a path class.
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Network {
-    /// Who runs the network below; otherwise firmware and providerID are looked at.
+    /// The cloud; default: detected from firmware or the node's providerID.
     pub provider: Option<Provider>,
+    /// The network of CCE (Cloud Container Engine): `vpc`, `tunnel`, `cloud_native2` (Turbo) or `autopilot`.
     pub cluster_network: Option<ClusterNetwork>,
-    /// How ranges are reached; the longest prefix counts.
+    /// Address ranges and the path to them; the longest prefix wins.
     #[schemars(with = "Vec<CidrEntry>")]
     cidrs: Vec<Spanned<CidrEntry>>,
-    /// Of the cluster's Services.
+    /// Address ranges of the cluster's Services.
     service_cidrs: Vec<Cidr>,
-    /// Source addresses of the NAT gateway's rules.
+    /// Source addresses of the NAT gateway's SNAT rules.
     snat_addresses: Vec<Address>,
-    /// What was bought for the EIP in use (the node's, or the NAT gateway's), in Mbit/s.
+    /// The bandwidth bought for the EIP (Elastic IP) in use, the node's or the NAT gateway's, in Mbit/s.
     eip_bandwidth_mbit: Option<std::num::NonZeroU64>,
-    /// ExternalIP of the node.
+    /// The node's ExternalIP addresses (`status.addresses`).
     node_external_ips: Vec<Address>,
-    /// `spec.providerID` of the node.
+    /// The node's `spec.providerID`; default: from the Node, if it is watched.
     pub node_provider_id: Option<String>,
+    /// The metadata service to query.
     pub metadata: MetadataMode,
-    /// A near destination that others are compared with.
+    /// A near destination to compare legs with.
     baseline: Option<AddressPort>,
-    /// Other hosts, `HOST:PORT`: whether these answer tells a registry's trouble from everybody's.
+    /// Other public hosts, `HOST:PORT`. If they don't answer either, the registry is not the problem.
     pub controls: Vec<HostPort>,
+    /// Hosts that report the source address of this node's packets.
     pub egress: Egress,
-    /// A downward API file of the pod's annotations, or of its allocated EIP alone.
+    /// A downward API file of the pod's annotations, or only of its allocated EIP.
     pub pod_annotations: Option<PathBuf>,
+    /// Path classes that hosts are expected to have.
     expect: Vec<Expectation>,
-    /// The folder of containerd's `REGISTRY/hosts.toml`, as its `config_path`.
+    /// The folder of containerd's `REGISTRY/hosts.toml`, its `config_path`.
     pub hosts_dir: Option<PathBuf>,
-    /// containerd's own file, read for `config_path`.
+    /// containerd's `config.toml`, read with its imports.
     pub containerd_config: Option<PathBuf>,
-    /// Files that hold containerd's proxies: a systemd unit, drop-in or folder of them, or an
-    /// environment file.
+    /// Files with containerd's proxies: a systemd unit, a drop-in, a folder of them, or an environment
+    /// file.
     pub proxy_from: Vec<PathBuf>,
-    /// Authorities to be trusted too (PEM).
+    /// Additional certificate authorities (PEM).
     pub ca_files: Vec<PathBuf>,
-    /// Where the node's `/` is mounted: absolute links of its files are followed below it.
+    /// Where the node's `/` is mounted: absolute links in its files are followed below it.
     pub host_root: Option<PathBuf>,
-    /// The node's trusted roots, in place of those of this image: a PEM file, or a folder of them.
+    /// The node's trusted roots, instead of those of this image: a PEM file, or a folder of them.
     pub node_ca_bundle: Option<PathBuf>,
-    /// The kubelet's own docker config; `none`: there is none.
+    /// The kubelet's own docker config, tried after the pod's Secrets; `none`: the node has none.
     pub kubelet_docker_config: Option<NodeFile>,
-    /// The kubelet's CredentialProviderConfig; `none`: it has no credential providers.
+    /// The kubelet's CredentialProviderConfig; `none`: the node has no credential providers.
     pub kubelet_credential_providers: Option<NodeFile>,
-    /// Asked instead of those of `resolv_conf`: `IP` or `IP:PORT`.
+    /// Name servers to query instead of those in `resolv_conf`: `IP` or `IP:PORT`.
     pub nameservers: Vec<NameServer>,
-    /// The resolver's settings.
+    /// The resolver's settings; default: `/etc/resolv.conf`.
     pub resolv_conf: Option<PathBuf>,
-    /// Read before any name server is asked.
+    /// Names that need no name server; default: `/etc/hosts`.
     pub hosts_file: Option<PathBuf>,
-    /// Which families of addresses are used.
+    /// The address families to use.
     pub families: Families,
 }
 
-/// `network.egress`: hosts that are asked for the address our packets come from. Nobody is asked
-/// unless named here.
+/// `network.egress`: hosts that report the source address of this node's packets. No request is sent
+/// unless one is named here.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Egress {
-    /// `http://…` or `https://…`, whose answer is the address, as text or as JSON `{"ip": …}`, and
-    /// best the source port, too.
+    /// URLs of HTTP echoes, which answer with the address they see, as text or as JSON `{"ip": …}`,
+    /// preferably with the source port.
     pub echo: Vec<EchoUrl>,
-    /// Connections made to see whether they come from several addresses.
+    /// Connections made to each echo, to detect a pool of addresses.
     pub samples: CountWithin<1, 16>,
 }
 
@@ -96,18 +100,24 @@ impl Default for Egress {
     }
 }
 
-/// Whether and whose metadata service is asked.
+/// `network.metadata`: the metadata service to query.
 #[derive(Clone, Copy, Debug, Default, Deserialize, Eq, JsonSchema, PartialEq)]
 #[serde(rename_all = "snake_case")]
 pub enum MetadataMode {
-    /// That of the cloud which firmware or providerID name; none otherwise.
+    /// That of the detected cloud; none if no cloud is detected.
     #[default]
     Auto,
+    /// None.
     Off,
+    /// Huawei Cloud.
     Huawei,
+    /// Open Telekom Cloud.
     Otc,
+    /// Amazon EC2.
     Aws,
+    /// Alibaba Cloud ECS.
     Alibaba,
+    /// Any OpenStack.
     Openstack,
 }
 
@@ -127,7 +137,10 @@ struct Expectation {
 }
 
 impl Network {
-    /// What one entry alone can't show.
+    /// Checks entries that depend on each other.
+    ///
+    /// # Errors
+    /// If `cidrs` has one range with two classes.
     pub(super) fn check(&self, text: &str) -> Result<(), ConfigError> {
         let mut seen: BTreeMap<IpNet, (MappedClass, u64)> = BTreeMap::new();
         for entry in &self.cidrs {
@@ -136,7 +149,7 @@ impl Network {
             match seen.insert(cidr, (class, line)) {
                 Some((other, before)) if other != class => {
                     let message = format!(
-                        "network.cidrs has {cidr} as {} here and as {} at line {before}; keep one",
+                        "network.cidrs maps {cidr} to {} here and to {} at line {before}; keep one",
                         class.as_str(),
                         other.as_str()
                     );
@@ -148,16 +161,17 @@ impl Network {
         Ok(())
     }
 
-    /// ExternalIP of the node, where given.
+    /// The node's ExternalIP addresses; empty if not configured.
     pub fn node_external_ips(&self) -> Vec<IpAddr> {
         self.node_external_ips.iter().map(|a| a.0).collect()
     }
 
+    /// The near destination to compare legs with; `None` if not configured.
     pub fn baseline(&self) -> Option<SocketAddr> {
         self.baseline.map(|a| a.0)
     }
 
-    /// The part that classes depend on.
+    /// The keys that decide path classes.
     pub fn declared(&self) -> Declared {
         Declared {
             cidrs: self

@@ -1,16 +1,17 @@
-//! `on_demand`: which images are checked at once because somebody asks, and how many.
+//! Section `on_demand`: which images are checked on request, and how many per minute.
 
 use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::values::CountWithin;
 
-/// Checks by `POST /-/probe` at the admin address.
+/// Checks requested by `POST /-/probe` at the admin address.
 #[derive(Clone, Debug, Deserialize, Eq, JsonSchema, PartialEq)]
 #[serde(default, deny_unknown_fields)]
 pub struct OnDemand {
+    /// Which images may be checked.
     pub images: OnDemandImages,
-    /// Checks of images in a minute, at most. One is made at a time.
+    /// The limit of checks per minute; one runs at a time.
     pub per_minute: CountWithin<1, 60>,
 }
 
@@ -23,14 +24,14 @@ impl Default for OnDemand {
     }
 }
 
-/// Whose images.
+/// `on_demand.images`: which images may be checked on request.
 #[derive(Clone, Copy, Debug, Default, Deserialize, Eq, JsonSchema, PartialEq)]
 #[serde(rename_all = "snake_case")]
 pub enum OnDemandImages {
-    /// Those that a target or a pod of this node names.
+    /// Images that a target or a pod of this node uses.
     #[default]
     Used,
-    /// Whatever is asked for, from this node's place in the network.
+    /// Any image, with the network access of this node.
     Any,
     /// None.
     Off,

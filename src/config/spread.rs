@@ -1,4 +1,4 @@
-//! `spread`: what nodes that share a path to a registry divide among themselves.
+//! Section `spread`: how nodes with the same path to a registry share transfer tests.
 
 use std::time::Duration;
 
@@ -9,17 +9,17 @@ use super::values::{CountWithin, WaitWithin};
 
 const DAY: u64 = 24 * 3600;
 
-/// Which nodes test, of those that share a path.
+/// How transfer tests are divided among nodes with the same path; docs/spread.md.
 #[derive(Clone, Debug, Deserialize, Eq, JsonSchema, PartialEq)]
 #[serde(default, deny_unknown_fields)]
 pub struct Spread {
-    /// Whether transfer tests, and trying rejected credentials again, are divided among nodes.
+    /// `leases`: a few nodes make transfer tests, and one retries a rejected credential.
     pub transfers: SpreadBy,
     /// How many nodes of each path to a registry make a transfer test in an epoch.
     pub nodes_per_group: CountWithin<1, 100>,
-    /// How long an epoch is; it counts instead of `schedule.transfer`.
+    /// The length of an epoch; it replaces `schedule.transfer`.
     pub epoch: WaitWithin<10, { 7 * DAY }>,
-    /// Where the Leases are; otherwise the pod's own namespace.
+    /// The namespace of the Leases; default: the pod's own.
     pub namespace: Option<String>,
 }
 
@@ -34,12 +34,13 @@ impl Default for Spread {
     }
 }
 
+/// `spread.transfers`: how nodes agree on who tests.
 #[derive(Clone, Copy, Debug, Default, Deserialize, Eq, JsonSchema, PartialEq)]
 #[serde(rename_all = "snake_case")]
 pub enum SpreadBy {
-    /// Each node tests by itself.
+    /// They don't: each node makes its own tests.
     #[default]
     Off,
-    /// By Leases of the cluster's API.
+    /// Through Leases at the API server.
     Leases,
 }

@@ -1,4 +1,4 @@
-//! `targets`: the images whose way is watched.
+//! Section `targets`: the images to check.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -13,17 +13,21 @@ use super::values::{CountWithin, Image, PlatformText, Wait, WaitWithin};
 use crate::model::path::PathClass;
 use crate::model::text::printable;
 
-/// All of them.
+/// All targets, each with its position in the file.
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(transparent)]
 pub struct Targets(#[schemars(with = "Vec<Target>")] Vec<Spanned<Target>>);
 
 impl Targets {
+    /// The targets in the order of the file.
     pub fn iter(&self) -> impl Iterator<Item = &Target> {
         self.0.iter().map(|target| &target.value)
     }
 
-    /// What one entry alone can't show.
+    /// Checks names and credentials.
+    ///
+    /// # Errors
+    /// If a name is no metric label or is used twice, or if a credential has only one of user and password.
     pub(super) fn check(&self, text: &str) -> Result<(), ConfigError> {
         let mut seen: BTreeMap<&str, u64> = BTreeMap::new();
         for entry in &self.0 {
@@ -32,19 +36,19 @@ impl Targets {
             let is_plain = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
             if name.is_empty() || name.len() > MAX_NAME || !name.chars().all(is_plain) {
                 return fail(format!(
-                    "the name '{}' of a target is a label of its metrics: 1 to {MAX_NAME} letters, digits, '-', '_' or '.'",
+                    "invalid target name '{}': it is a label in metrics, so use 1 to {MAX_NAME} letters, digits, '-', '_' or '.'",
                     printable(name)
                 ));
             }
             if let Some(before) = seen.insert(name, line) {
                 return fail(format!(
-                    "two targets have the name '{name}', the other one at line {before}"
+                    "two targets have the name '{name}'; rename this one or the one at line {before}"
                 ));
             }
             let credential = &entry.value.credential;
             if credential.username.is_some() != credential.password_file.is_some() {
                 return fail(format!(
-                    "the credential of target '{name}' has only one of username and password_file; give both"
+                    "the credential of target '{name}' has only one of username and password_file; set both"
                 ));
             }
         }
@@ -52,40 +56,42 @@ impl Targets {
     }
 }
 
-/// As long as the name of a Kubernetes object.
+/// As for names of Kubernetes objects.
 const MAX_NAME: usize = 253;
 
 /// One of `targets`.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Target {
-    /// Stands for the image in metrics and on the page.
+    /// Names the target in metrics and on the page; unique.
     pub name: String,
     /// Written as in a pod's `image:`.
     pub image: Image,
+    /// Where the credential is; default: an anonymous pull.
     #[serde(default)]
     pub credential: CredentialFiles,
+    /// The expected path classes, rate and duration.
     #[serde(default)]
     pub expect: Expect,
-    /// The platform whose image is wanted, for instance `linux/arm64`; otherwise this machine's.
+    /// The platform to check, for example `linux/arm64`; default: this machine's.
     #[serde(default)]
     pub platform: Option<PlatformText>,
-    /// Talk plain HTTP to the registry, as hosts.toml with `server = "http://…"` does.
+    /// Uses plain HTTP for the registry, as hosts.toml with `server = "http://…"` does.
     #[serde(default)]
     pub plain_http: bool,
-    /// As `schedule.reach`, for this target.
+    /// As `schedule.reach`, for this target only.
     #[serde(default)]
     pub reach: Option<WaitWithin<10, 86_400>>,
-    /// As `schedule.path`, for this target.
+    /// As `schedule.path`, for this target only.
     #[serde(default)]
     pub path: Option<WaitWithin<60, 604_800>>,
-    /// As `schedule.transfer`, for this target.
+    /// As `schedule.transfer`, for this target only.
     #[serde(default)]
     pub transfer: Option<Interval>,
 }
 
-/// Where a target's credential is. Files are read again when they change; nobody else's are looked
-/// for.
+/// Where a target's credential is. The files are read for each check; no other credentials are
+/// searched for.
 #[derive(Clone, Debug, Default, Deserialize, Eq, Hash, JsonSchema, PartialEq)]
 #[serde(default, deny_unknown_fields)]
 pub struct CredentialFiles {
@@ -93,19 +99,20 @@ pub struct CredentialFiles {
     pub docker_config: Option<PathBuf>,
     /// Secret manifests (YAML or JSON), in the pod's order.
     pub secret_files: Vec<PathBuf>,
-    /// A user, with `password_file`.
+    /// A user; requires `password_file`.
     pub username: Option<String>,
+    /// A file that holds the user's password.
     pub password_file: Option<PathBuf>,
 }
 
-/// What is wished of a target's way.
+/// What is expected of a target's legs and layers. A finding reports a deviation.
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Expect {
-    /// Classes that its legs may have.
+    /// The path classes that its legs may have.
     pub class: Vec<PathClass>,
-    /// The least rate of its layers, in Mbit/s.
+    /// The least download rate of its layers, in Mbit/s.
     pub throughput_mbit: Option<CountWithin<1, 1_000_000>>,
-    /// The longest that its layers may take.
+    /// The longest download of its layers.
     pub pull_within: Option<Wait>,
 }

@@ -85,7 +85,11 @@ fn what_is_wrong_is_told_with_its_line_and_the_fix() {
         ("network:\n  egress: {samples: 99}\n", 2, "1 to 16"),
         ("network:\n  metadata: azure\n", 2, "auto"),
         ("network:\n  baseline: near\n", 2, "10.0.0.1:443"),
-        ("network:\n  snat_addresses: [nat]\n", 2, "no IP address"),
+        (
+            "network:\n  snat_addresses: [nat]\n",
+            2,
+            "not an IP address",
+        ),
         ("network: [\n", 1, "key: value"),
         ("targets: {}\n", 1, "a list"),
     ] {
@@ -227,7 +231,7 @@ fn what_the_cluster_is_asked_for_fits_together() {
         assert!(error.message.contains(says), "{text}: {error}");
     };
     fails("kubernetes: {events: pods}\n", "write discover: node");
-    fails("kubernetes: {secrets: named}\n", "named_secrets names none");
+    fails("kubernetes: {secrets: named}\n", "named_secrets is empty");
     fails("kubernetes: {node: yes}\n", "on");
     for (text, follows) in [
         ("", false),

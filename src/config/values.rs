@@ -1,4 +1,4 @@
-//! Values that are more than a text or a number: what each may be, and what is said where it is not.
+//! Types of values: what each may be, and the error message if it is not.
 
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -17,7 +17,7 @@ use crate::model::text::printable;
 use crate::model::units::Bytes;
 use crate::net::resolv::parse_nameserver;
 
-/// A section of which all lines are comments is an empty one.
+/// Reads a section whose lines are all comments (null in YAML) as the default.
 pub(super) fn or_default<'de, D, T>(from: D) -> Result<T, D::Error>
 where
     D: Deserializer<'de>,
@@ -26,17 +26,17 @@ where
     Ok(Option::deserialize(from)?.unwrap_or_default())
 }
 
-/// What `parse` makes of a text; else the text, and what it says of it.
+/// Parses a text. The error is the text with `problem` behind it.
 fn read<'de, D, T>(
     from: D,
     parse: impl FnOnce(&str) -> Option<T>,
-    says: &str,
+    problem: &str,
 ) -> Result<T, D::Error>
 where
     D: Deserializer<'de>,
 {
     let text = String::deserialize(from)?;
-    let wrong = || de::Error::custom(format!("'{}' {says}", printable(&text)));
+    let wrong = || de::Error::custom(format!("'{}' {problem}", printable(&text)));
     parse(&text).ok_or_else(wrong)
 }
 
@@ -48,12 +48,12 @@ pub struct Wait(#[schemars(with = "String")] pub Duration);
 impl<'de> Deserialize<'de> for Wait {
     fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
         let parse = |text: &str| Duration::try_from(text.parse::<SignedDuration>().ok()?).ok();
-        let says = "is no duration; write for instance 90s, 5m or 1h";
-        read(from, parse, says).map(Self)
+        let problem = "is not a duration; write for example 90s, 5m or 1h";
+        read(from, parse, problem).map(Self)
     }
 }
 
-/// A duration between two bounds, in seconds.
+/// A duration of at least `LEAST` and at most `MOST` seconds.
 #[derive(Clone, Copy, Debug, Eq, JsonSchema, PartialEq)]
 #[schemars(transparent)]
 pub struct WaitWithin<const LEAST: u64, const MOST: u64>(#[schemars(with = "String")] pub Duration);
@@ -65,7 +65,7 @@ impl<'de, const LEAST: u64, const MOST: u64> Deserialize<'de> for WaitWithin<LEA
         if duration < bounds[0] || duration > bounds[1] {
             let [least, most] = bounds.map(short);
             return Err(de::Error::custom(format!(
-                "{} is outside of what is taken here: {least} to {most}",
+                "{} is out of range; write {least} to {most}",
                 short(duration)
             )));
         }
@@ -73,7 +73,7 @@ impl<'de, const LEAST: u64, const MOST: u64> Deserialize<'de> for WaitWithin<LEA
     }
 }
 
-/// As one writes it here.
+/// The duration in the form that the file uses: `90s`, `5m`, `1h`.
 pub(super) fn short(duration: Duration) -> String {
     let seconds = duration.as_secs();
     match seconds {
@@ -104,8 +104,8 @@ impl JsonSchema for Size {
 
 impl<'de> Deserialize<'de> for Size {
     fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
-        let says = "is no size; write for instance 16MiB";
-        read(from, |text| text.parse().ok(), says).map(Self)
+        let problem = "is not a size; write for example 16MiB";
+        read(from, |text| text.parse().ok(), problem).map(Self)
     }
 }
 
@@ -119,14 +119,14 @@ impl<'de> Deserialize<'de> for Fraction {
         let share = f64::deserialize(from)?;
         if !(0.0..=1.0).contains(&share) {
             return Err(de::Error::custom(format!(
-                "{share} is no share; write a number between 0 and 1"
+                "{share} is not a share; write a number between 0 and 1"
             )));
         }
         Ok(Self(share))
     }
 }
 
-/// A whole number between two bounds.
+/// A whole number of at least `LEAST` and at most `MOST`.
 #[derive(Clone, Copy, Debug, Eq, JsonSchema, PartialEq)]
 #[schemars(transparent)]
 pub struct CountWithin<const LEAST: u32, const MOST: u32>(pub u32);
@@ -137,7 +137,7 @@ impl<'de, const LEAST: u32, const MOST: u32> Deserialize<'de> for CountWithin<LE
         match u32::try_from(count) {
             Ok(count) if (LEAST..=MOST).contains(&count) => Ok(Self(count)),
             _ => Err(de::Error::custom(format!(
-                "{count} is outside of what is taken here: {LEAST} to {MOST}"
+                "{count} is out of range; write {LEAST} to {MOST}"
             ))),
         }
     }
@@ -149,9 +149,9 @@ impl<'de, const LEAST: u32, const MOST: u32> Deserialize<'de> for CountWithin<LE
 pub struct ListenAddress(#[schemars(with = "String")] pub SocketAddr);
 
 impl ListenAddress {
-    /// Of metrics, page and API.
+    /// The default for metrics, page and API: port 9797 of all addresses.
     pub const PUBLIC: Self = Self(SocketAddr::new(IpAddr::V6(Ipv6Addr::UNSPECIFIED), 9797));
-    /// Of orders.
+    /// The default for reload and on-demand checks: port 9798 of loopback.
     pub const ADMIN: Self = Self(SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 9798));
 }
 
@@ -161,14 +161,14 @@ impl std::str::FromStr for ListenAddress {
     fn from_str(text: &str) -> Result<Self, String> {
         let all = text.strip_prefix(':').map(|port| format!("[::]:{port}"));
         let parsed = all.as_deref().unwrap_or(text).parse();
-        // A manifest's $(HOST_IP):9797 has no brackets around what may be an IPv6 address.
+        // $(HOST_IP):9797 in a manifest has no brackets if the address is an IPv6 one.
         let bare = || {
             let (address, port) = text.rsplit_once(':')?;
             Some((address.parse::<Ipv6Addr>().ok()?, port.parse().ok()?).into())
         };
         parsed.ok().or_else(bare).map(Self).ok_or_else(|| {
             format!(
-                "'{}' is no ADDRESS:PORT; write for instance 10.0.0.5:9797, or :9797 for all addresses",
+                "'{}' is not ADDRESS:PORT; write for example 10.0.0.5:9797, or :9797 for all addresses",
                 printable(text)
             )
         })
@@ -197,7 +197,7 @@ impl<'de> Deserialize<'de> for Image {
     }
 }
 
-/// A range without host bits.
+/// An address range without host bits.
 #[derive(Clone, Copy, Debug, JsonSchema)]
 #[schemars(transparent)]
 pub(super) struct Cidr(#[schemars(with = "String")] pub(super) IpNet);
@@ -206,51 +206,50 @@ impl<'de> Deserialize<'de> for Cidr {
     fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
         let text = String::deserialize(from)?;
         let wrong = |fix: &str| de::Error::custom(format!("'{}' {fix}", printable(&text)));
-        // A bare address means itself.
+        // A bare address is a range of one.
         let parsed = text.parse::<IpNet>().or_else(|_| {
             let address = text.parse::<IpAddr>();
             address.map(IpNet::from)
         });
-        let net = parsed.map_err(|_| wrong("is no CIDR; write for instance 10.8.0.0/16"))?;
+        let net = parsed.map_err(|_| wrong("is not a CIDR; write for example 10.8.0.0/16"))?;
         if net.trunc() != net {
-            return Err(wrong(&format!(
-                "has bits behind its prefix; write {}",
-                net.trunc()
-            )));
+            return Err(wrong(&format!("has host bits; write {}", net.trunc())));
         }
         Ok(Self(net))
     }
 }
 
-/// An address.
+/// An IP address.
 #[derive(Clone, Copy, Debug, JsonSchema)]
 #[schemars(transparent)]
 pub(super) struct Address(#[schemars(with = "String")] pub(super) IpAddr);
 
 impl<'de> Deserialize<'de> for Address {
     fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
-        let says = "is no IP address; write for instance 121.36.9.9";
-        read(from, |text| text.parse().ok(), says).map(Self)
+        let problem = "is not an IP address; write for example 121.36.9.9";
+        read(from, |text| text.parse().ok(), problem).map(Self)
     }
 }
 
-/// An address and a port.
+/// An IP address and a port.
 #[derive(Clone, Copy, Debug, JsonSchema)]
 #[schemars(transparent)]
 pub(super) struct AddressPort(#[schemars(with = "String")] pub(super) SocketAddr);
 
 impl<'de> Deserialize<'de> for AddressPort {
     fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
-        let says = "is not ADDRESS:PORT, for instance 10.0.0.1:443";
-        read(from, |text| text.parse().ok(), says).map(Self)
+        let problem = "is not ADDRESS:PORT; write for example 10.0.0.1:443";
+        read(from, |text| text.parse().ok(), problem).map(Self)
     }
 }
 
-// A host and a port; a text like others to the schema.
+/// `HOST:PORT`. The schema has it as a plain string.
 #[derive(Clone, Debug, Eq, JsonSchema, PartialEq)]
 #[schemars(with = "String")]
 pub struct HostPort {
+    /// A name or an IP address, without brackets.
     pub host: String,
+    /// 1 to 65535.
     pub port: u16,
 }
 
@@ -285,12 +284,12 @@ impl fmt::Display for HostPort {
 
 impl<'de> Deserialize<'de> for HostPort {
     fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
-        let says = "is not HOST:PORT, for instance www.example.com:443";
-        read(from, Self::parse, says)
+        let problem = "is not HOST:PORT; write for example www.example.com:443";
+        read(from, Self::parse, problem)
     }
 }
 
-/// Where an answer is the asker's address.
+/// The URL of an HTTP echo, which answers with the client's address.
 #[derive(Clone, Debug, Eq, JsonSchema, PartialEq)]
 #[schemars(transparent)]
 pub struct EchoUrl(#[schemars(with = "String")] pub Url);
@@ -305,8 +304,10 @@ impl<'de> Deserialize<'de> for EchoUrl {
                 && url.password().is_none()
         });
         url.map(Self).ok_or_else(|| {
-            // Not repeated: it may hold a password.
-            de::Error::custom("an echo is an http:// or https:// URL without user and password")
+            // The text is not repeated, because it may contain a password.
+            de::Error::custom(
+                "an echo must be an http:// or https:// URL without user and password",
+            )
         })
     }
 }
@@ -318,12 +319,12 @@ pub struct NameServer(#[schemars(with = "String")] pub SocketAddr);
 
 impl<'de> Deserialize<'de> for NameServer {
     fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
-        let says = "is not IP or IP:PORT; write for instance 10.0.0.2";
-        read(from, |text| parse_nameserver(text).ok(), says).map(Self)
+        let problem = "is not IP or IP:PORT; write for example 10.0.0.2";
+        read(from, |text| parse_nameserver(text).ok(), problem).map(Self)
     }
 }
 
-/// `OS/ARCH[/VARIANT]`.
+/// A platform, `OS/ARCH[/VARIANT]` as in OCI's image index.
 #[derive(Clone, Debug, Eq, JsonSchema, PartialEq)]
 #[schemars(transparent)]
 pub struct PlatformText(#[schemars(with = "String")] pub Platform);

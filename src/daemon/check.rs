@@ -1,4 +1,4 @@
-//! One check: the walk of one target with the effort of its tier, and its report.
+//! One check of a target: the requests of a pull, what the tier adds to them, and the report.
 
 use std::sync::{Arc, Mutex as Lock, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -46,72 +46,80 @@ use crate::report::Report;
 use crate::vantage::node_settings::{NodeSettings, NodeSettingsError, containerd_files};
 use crate::vantage::{ClusterInput, NodeInput, PodInput, wants_pod_told};
 
-/// Surroundings are looked at again with a path check, when they were seen longer ago than this.
+/// A `path` check observes the vantage again if the last observation is older than this.
 const LOOK_AGAIN: Duration = Duration::from_mins(10);
 
-/// An API server that is well tells of a Secret within a fraction of this; what it has not told by then is
-/// "not known" in the report, and the person who has asked is not kept waiting.
+/// How long a check waits for Secrets. A healthy API server sends them within a fraction of this; a Secret that
+/// has not arrived by then is unknown in the report.
 const SECRETS_WAIT: Duration = Duration::from_secs(3);
 
-/// The first look waits for the Node for so long: an API server that is well has told by then, and without
-/// its word a look only knows less.
+/// How long a check waits for the first state of the Node. Without it, the vantage only has fewer facts.
 const NODE_WAIT: Duration = Duration::from_secs(2);
 
-fn told_of(view: &View<NodeFacts>) -> NodeInput {
+/// The facts about this Node, or why there are none.
+fn node_input(view: &View<NodeFacts>) -> NodeInput {
     match (view.only(), &view.state) {
         (Some(facts), _) => NodeInput::Facts(Arc::clone(facts)),
-        (None, WatchState::Unknown) => NodeInput::Nothing("it has not answered yet".to_owned()),
-        (None, WatchState::Following) => NodeInput::Nothing("it has none of this name".to_owned()),
+        (None, WatchState::Unknown) => {
+            NodeInput::Nothing("the API server has not answered yet".to_owned())
+        }
+        (None, WatchState::Following) => {
+            NodeInput::Nothing("the API server has no Node with this name".to_owned())
+        }
         (None, WatchState::Lost { reason, .. }) => NodeInput::Nothing(reason.clone()),
     }
 }
 
-/// All that checks share, as one configuration has it.
+/// What checks share under one configuration.
 #[derive(Debug)]
 pub struct CheckContext {
-    edges: ProbeNetwork,
+    probing: ProbeNetwork,
     network: Network,
-    place: NodeSettings,
-    /// Held while one looks.
-    seen: Mutex<Option<(Instant, Arc<Vantage>)>>,
-    last_seen: watch::Sender<Option<Arc<Vantage>>>,
+    node_settings: NodeSettings,
+    /// When the vantage was observed, and the result. Locked during an observation.
+    observed: Mutex<Option<(Instant, Arc<Vantage>)>>,
+    last_vantage: watch::Sender<Option<Arc<Vantage>>>,
     budgets: Budgets,
     secrets: Arc<Secrets>,
-    /// What is told of this Node; `None`: nobody is asked.
+    /// The watch of this Node; `None`: it is not watched.
     node: Option<watch::Receiver<View<NodeFacts>>>,
     own_pod: Option<OwnPod>,
     large_hellos: Arc<Lock<LargeHellos>>,
-    /// The longest that a check may take.
+    /// The longest duration of a check.
     check_timeout: Duration,
 }
 
 /// Why a configuration can't be put in force.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
-    /// Says which file, key and fix.
+    /// The file is invalid; the message names file, key and fix.
     #[error("{0}")]
     Config(String),
+    /// A file of the node that `network` names can't be used.
     #[error(transparent)]
     NodeSettings(#[from] NodeSettingsError),
+    /// A file of containerd can't be used.
     #[error(transparent)]
     Settings(#[from] SettingsError),
+    /// No API server is configured, or its credentials can't be read.
     #[error(transparent)]
     Cluster(#[from] ConnectError),
-    #[error(
-        "the folder for what must outlive a restart, {path}, can't be used: {source}; correct state_dir"
-    )]
+    /// `state_dir` can't be created or read.
+    #[error("the state folder {path} can't be used: {source}; correct state_dir")]
     StateDir {
+        /// The folder.
         path: String,
+        /// The error of the file system.
         #[source]
         source: std::io::Error,
     },
 }
 
 impl CheckContext {
-    /// Reads what a configuration names.
+    /// Reads the files that a configuration names.
     ///
     /// # Errors
-    /// When a file that was named can't be used.
+    /// If one of these files can't be used.
     pub fn load(
         config: &Config,
         netlink: Option<Arc<Netlink>>,
@@ -123,18 +131,18 @@ impl CheckContext {
         let settings = Settings::load(&containerd_files(&config.network), |name| {
             std::env::var(name).ok()
         })?;
-        let place = NodeSettings::load(&config.network, wait, &settings)?;
-        let base = place.vantage(&settings);
+        let node_settings = NodeSettings::load(&config.network, wait, &settings)?;
+        let base = node_settings.vantage(&settings);
         for because in &base.not_observed_because {
             let what = because.what.describe();
-            tracing::warn!(reason = because.reason, "not seen: {what}");
+            tracing::warn!(reason = because.reason, "not observed: {what}");
         }
         Ok(Self {
-            edges: ProbeNetwork {
-                resolver: place.means.resolver.clone(),
+            probing: ProbeNetwork {
+                resolver: node_settings.means.resolver.clone(),
                 overrides: Vec::new(),
-                families: place.means.families,
-                trust: place.trust.clone(),
+                families: node_settings.means.families,
+                trust: node_settings.trust.clone(),
                 settings,
                 trace: false,
                 transfer_turn: Mutex::new(()),
@@ -144,9 +152,9 @@ impl CheckContext {
                 known,
             },
             network: config.network.clone(),
-            place,
-            seen: Mutex::new(None),
-            last_seen: watch::Sender::default(),
+            node_settings,
+            observed: Mutex::new(None),
+            last_vantage: watch::Sender::default(),
             budgets: config.budgets.clone(),
             secrets: Arc::clone(&cluster.secrets),
             node: cluster.node.clone(),
@@ -156,11 +164,11 @@ impl CheckContext {
         })
     }
 
-    /// The place as it was seen last; looked at anew where that is too long ago.
+    /// The newest vantage; observed again if it is older than `at_most`, or if the Node's paths changed.
     async fn vantage(&self, at_most: Duration) -> Arc<Vantage> {
-        let mut seen = self.seen.lock().await;
-        let node = self.node_told().await;
-        let known = seen.as_ref().filter(|(at, vantage)| {
+        let mut observed = self.observed.lock().await;
+        let node = self.node().await;
+        let known = observed.as_ref().filter(|(at, vantage)| {
             at.elapsed() < at_most
                 && match (&vantage.node, node.facts()) {
                     (Some(before), Some(now)) => before.has_ways_of(now),
@@ -171,48 +179,51 @@ impl CheckContext {
             Some((_, vantage)) if vantage.node.as_ref() == node.facts() => {
                 return Arc::clone(vantage);
             }
-            // What else is told of the Node has changed: that it is cordoned, for instance.
+            // Other facts about the Node have changed, for example that it is cordoned.
             Some((at, vantage)) => {
                 let mut vantage = Vantage::clone(vantage);
                 vantage.node = node.facts().cloned();
                 (*at, Arc::new(vantage))
             }
             None => {
-                let netlink = self.edges.netlink.clone();
-                let base = self.edges.vantage.clone();
-                let pod = self.pod_told().await;
-                let told = ClusterInput { node, pod };
-                let vantage = self.place.look(base, &self.network, &told, netlink).await;
+                let netlink = self.probing.netlink.clone();
+                let base = self.probing.vantage.clone();
+                let pod = self.pod().await;
+                let input = ClusterInput { node, pod };
+                let vantage = self
+                    .node_settings
+                    .look(base, &self.network, &input, netlink)
+                    .await;
                 (Instant::now(), Arc::new(vantage))
             }
         };
-        *seen = Some((at, Arc::clone(&vantage)));
-        self.last_seen.send_replace(Some(Arc::clone(&vantage)));
+        *observed = Some((at, Arc::clone(&vantage)));
+        self.last_vantage.send_replace(Some(Arc::clone(&vantage)));
         vantage
     }
 
-    /// What the cluster says of this Node; the first word is waited for a short while.
-    async fn node_told(&self) -> NodeInput {
+    /// The facts about this Node from the API server; waits a moment for the first.
+    async fn node(&self) -> NodeInput {
         let Some(node) = &self.node else {
             return NodeInput::NotAsked;
         };
         let mut node = node.clone();
-        let told = node.wait_for(|view| view.state != WatchState::Unknown);
-        let _ = timeout(NODE_WAIT, told).await;
-        told_of(&node.borrow())
+        let first = node.wait_for(|view| view.state != WatchState::Unknown);
+        let _ = timeout(NODE_WAIT, first).await;
+        node_input(&node.borrow())
     }
 
-    /// What the cluster says of our own pod, where no file does.
-    async fn pod_told(&self) -> PodInput {
+    /// The annotations of this daemon's own pod from the API server, if no file has them.
+    async fn pod(&self) -> PodInput {
         match &self.own_pod {
-            Some(pod) if wants_pod_told(&self.network, self.edges.vantage.network) => {
-                pod.told().await
+            Some(pod) if wants_pod_told(&self.network, self.probing.vantage.network) => {
+                pod.annotations().await
             }
             _ => PodInput::NotAsked,
         }
     }
 
-    /// Has the Secrets of one check read, which no target may need, and waits for them a short while.
+    /// Reads the Secrets of one check, also those that no target needs, and waits a moment for them.
     pub async fn lend_secrets(&self, target: &Target) -> SecretsInUse {
         let refs = target.secrets.iter();
         let lent = self.secrets.lend(refs.flat_map(SecretRefs::keys).collect());
@@ -220,58 +231,72 @@ impl CheckContext {
         lent
     }
 
-    /// What containerd's proxies are taken from.
+    /// The proxy settings of containerd, with their source.
     pub fn proxies(&self) -> &ProxySettings {
-        self.edges.settings.proxies.settings()
+        self.probing.settings.proxies.settings()
     }
 
-    /// Whose network stack is used.
+    /// Whose network stack the checks use.
     pub fn network(&self) -> NetworkView {
-        self.edges.vantage.network
+        self.probing.vantage.network
     }
 
-    /// The place as it was seen last, if it was.
-    pub fn last_seen(&self) -> Option<Arc<Vantage>> {
-        self.last_seen.borrow().clone()
+    /// The newest vantage; `None` before the first check.
+    pub fn last_vantage(&self) -> Option<Arc<Vantage>> {
+        self.last_vantage.borrow().clone()
     }
 }
 
-/// What is to be done.
+/// A check to be made.
 #[derive(Debug)]
 pub struct Job {
+    /// The image, and how to pull it.
     pub target: Arc<Target>,
+    /// The kind of the check.
     pub tier: Tier,
+    /// Bytes that a transfer test may download; `None`: no transfer test is made.
     pub reserved: Option<Reserved>,
-    /// Credentials of this registry that are not tried, unless they have changed.
+    /// Credentials of this registry in cooldown: they are not sent unless they have changed.
     pub cooling: Vec<Rejected>,
+    /// Only requests that don't count against the registry's rate limit are sent.
     pub only_free: bool,
-    /// The routers on the way, as the last path check saw them.
+    /// The routers on the path of each leg, from the last `path` check.
     pub hops: Vec<(Role, Trace)>,
-    /// The size of the image, as far as known.
+    /// The compressed size of the image; `None` until a manifest was read.
     pub image: Option<Bytes>,
-    /// Makes tags of credentials.
+    /// The key of the HMAC that makes tags of credentials.
     pub key: [u8; 32],
+    /// The time on the schedule's clock.
     pub now: Moment,
 }
 
-/// What came of it.
+/// The result of a check.
 #[derive(Debug)]
 pub struct CheckResult {
+    /// The evidence with its verdict.
     pub report: Report,
+    /// Credentials that the registry or its token service rejected.
     pub rejected: Vec<Rejected>,
+    /// The attempt that was accepted; `None` if none was.
     pub accepted: Option<Attempt>,
 }
 
-/// Makes the check. What goes wrong is in the report.
+/// Makes the check. It never fails: errors become evidence in the report.
 pub async fn make(world: &CheckContext, job: Job) -> CheckResult {
     let target = &job.target;
     #[cfg(test)]
     made_defect(&target.name);
     let started = Timestamp::now();
     let began = Instant::now();
-    let (mut given, sought) = of_cluster(target, &world.secrets);
+    let (mut given, lookups) = from_secrets(target, &world.secrets);
     given.extend(sources(target).await);
-    given.extend(world.place.node_credentials.load(&target.reference).await);
+    given.extend(
+        world
+            .node_settings
+            .node_credentials
+            .load(&target.reference)
+            .await,
+    );
     let keyring = Keyring::new(given);
     let (candidates, _) = keyring.lookup(&target.reference);
     let tag_of = |attempt: &Attempt| {
@@ -280,7 +305,7 @@ pub async fn make(world: &CheckContext, job: Job) -> CheckResult {
         Some(tag(&job.key, &target.registry, same))
     };
     let all = job.cooling.iter();
-    let rested = all.filter(|rested| tag_of(&rested.attempt) == Some(rested.tag));
+    let unchanged = all.filter(|cooling| tag_of(&cooling.attempt) == Some(cooling.tag));
     let transfer = job.reserved.map(|reserved| Budget {
         full: false,
         max_bytes: reserved.bytes,
@@ -288,23 +313,23 @@ pub async fn make(world: &CheckContext, job: Job) -> CheckResult {
         expected_within: target.within(job.image),
         control: None,
     });
-    let node = world.node_told().await;
+    let node = world.node().await;
     let runtime = node.facts().and_then(|facts| facts.runtime.as_deref());
     let check = Check {
         runtime: runtime.and_then(Runtime::of_node),
         kubelet: node.facts().and_then(NodeFacts::kubelet_version),
         reference: target.reference.clone(),
         platform: target.platform.clone(),
-        pods: target.pods(&sought),
+        pods: target.pods(&lookups),
         asked_secrets: Vec::new(),
         effort: Effort {
             hops: job.tier == Tier::Path,
             transfer,
             layer_bytes: std::num::NonZeroU64::MIN,
             only_free: job.only_free,
-            // Many nodes with a mirror would else ask the registry as often as without one.
+            // Otherwise, many nodes with a mirror would send as many requests to the registry as without one.
             asks_behind: job.tier >= Tier::Path,
-            rested: rested.map(|rested| rested.attempt.clone()).collect(),
+            rested: unchanged.map(|cooling| cooling.attempt.clone()).collect(),
         },
         keyring: Arc::new(keyring),
         plain_http: target.plain_http,
@@ -315,7 +340,7 @@ pub async fn make(world: &CheckContext, job: Job) -> CheckResult {
         Tier::Reach | Tier::Transfer => Duration::MAX,
     };
     let (mut evidence, vantage) = tokio::join!(
-        probe::pull(&check, &world.edges, &NoProgress, started),
+        probe::pull(&check, &world.probing, &NoProgress, started),
         world.vantage(fresh),
     );
     evidence.vantage = Vantage::clone(&vantage);
@@ -342,7 +367,7 @@ pub async fn make(world: &CheckContext, job: Job) -> CheckResult {
     }
 }
 
-/// The target's own expectation counts for the hosts of all its legs.
+/// Applies the target's `expect.class` to the hosts of all its legs.
 fn expect_classes(target: &Target, evidence: &mut Evidence) {
     if target.expect.class.is_empty() {
         return;
@@ -354,7 +379,7 @@ fn expect_classes(target: &Target, evidence: &mut Evidence) {
     evidence.vantage.declared.expect.splice(0..0, hosts);
 }
 
-/// Hops of the last path check are those of this one, where the leg is the same.
+/// Adds the hops of the last `path` check to legs that connected to the same address.
 fn remember_hops(evidence: &mut Evidence, hops: Vec<(Role, Trace)>) {
     for (role, trace) in hops {
         let same = evidence.walk.legs.iter_mut().find(|leg| {
@@ -368,8 +393,8 @@ fn remember_hops(evidence: &mut Evidence, hops: Vec<(Role, Trace)>) {
     }
 }
 
-/// Tries a ClientHello of two packets at the legs whose turn it is, and adds to each leg what its
-/// last trial came to. A trial that takes too long tells nothing: the check goes first.
+/// Tries a ClientHello of two packets at the legs for which a trial is due, and adds to each leg the result of
+/// its last trial. Trials that exceed `limit` have no result, because the check has priority.
 async fn try_large_hellos(world: &CheckContext, legs: &mut [Leg], now: Moment, limit: Duration) {
     let remembered = || -> MutexGuard<'_, LargeHellos> {
         let hellos = world.large_hellos.lock();
@@ -377,7 +402,10 @@ async fn try_large_hellos(world: &CheckContext, legs: &mut [Leg], now: Moment, l
     };
     let is_due = |leg: &&Leg| large_hello::applies(leg) && remembered().take(&leg.endpoint, now);
     let due: Vec<&Leg> = legs.iter().filter(is_due).collect();
-    let trials = join_all(due.iter().map(|leg| large_hello::trial(leg, &world.edges)));
+    let trials = join_all(
+        due.iter()
+            .map(|leg| large_hello::trial(leg, &world.probing)),
+    );
     let trials = timeout(limit, trials).await.unwrap_or_default();
     for (leg, trial) in due.into_iter().zip(trials) {
         if let Some(trial) = trial {
@@ -389,7 +417,7 @@ async fn try_large_hellos(world: &CheckContext, legs: &mut [Leg], now: Moment, l
     }
 }
 
-/// Tells whether a credential is still the same: 16 bits of an HMAC, too few to find a password by.
+/// Detects whether a credential has changed: 16 bits of an HMAC, too few to search for a password.
 fn tag(key: &[u8; 32], registry: &str, credential: &Credential) -> u16 {
     let key = hmac::Key::new(hmac::HMAC_SHA256, key);
     let mut context = hmac::Context::with_key(&key);
@@ -406,24 +434,24 @@ fn tag(key: &[u8; 32], registry: &str, credential: &Credential) -> u16 {
     u16::from_be_bytes([tag.as_ref()[0], tag.as_ref()[1]])
 }
 
-/// The Secrets that pods name for a target, as far as they may be read, in the pods' order.
-fn of_cluster(target: &Target, secrets: &Secrets) -> (Vec<LoadedSource>, Vec<SecretLookup>) {
+/// The Secrets that pods name for a target, in the pods' order, and the result of reading each.
+fn from_secrets(target: &Target, secrets: &Secrets) -> (Vec<LoadedSource>, Vec<SecretLookup>) {
     let Some(refs) = &target.secrets else {
         return (Vec::new(), Vec::new());
     };
-    let (mut sources, mut sought) = (Vec::new(), Vec::new());
+    let (mut sources, mut lookups) = (Vec::new(), Vec::new());
     for key in refs.keys() {
         let (read, found) = secrets.get(&key).sources(&key);
         sources.extend(read);
-        sought.push(SecretLookup {
+        lookups.push(SecretLookup {
             name: printable(&key.name),
             found,
         });
     }
-    (sources, sought)
+    (sources, lookups)
 }
 
-/// The credentials of a target, read anew: whoever changes a file does not have to tell.
+/// The credentials of a target, read from its files for each check, so that a change takes effect at once.
 async fn sources(target: &Target) -> Vec<LoadedSource> {
     let files = &target.credential;
     let mut sources = Vec::new();
@@ -446,7 +474,7 @@ async fn sources(target: &Target) -> Vec<LoadedSource> {
             Err(reason) => sources.push(unreadable(path, &reason)),
         }
     }
-    // Each by itself: one that can't be read says nothing of the others.
+    // Each file is loaded separately: an error in one does not affect the others.
     let mut requests = vec![request];
     requests.extend(files.secret_files.iter().map(|path| credentials::Request {
         secret_files: vec![path.clone()],
@@ -480,7 +508,7 @@ fn unreadable(path: &std::path::Path, reason: &str) -> LoadedSource {
     LoadedSource::failed(source, SourceProblem::Malformed { reason })
 }
 
-/// So that a test sees what becomes of one.
+/// A panic on purpose, for a test.
 #[cfg(test)]
 fn made_defect(name: &str) {
     assert_ne!(name, "panics", "made for a test");

@@ -1,5 +1,5 @@
-//! What the cluster's API tells this daemon: the pods of its node, the Secrets that they name, and its own
-//! Node.
+//! What the daemon reads from the API server: the pods of its node, the Secrets that they name, its own Node
+//! and its own pod.
 
 use std::env;
 use std::sync::Arc;
@@ -28,24 +28,25 @@ use crate::workload::discovery::{self, Scope, Wanted};
 use crate::workload::new_failures::Waiting;
 use crate::workload::pod::Pod;
 
-/// A rollout changes many pods in a moment; what they come to is told once.
+/// The wait after a change. A rollout changes many pods in a moment, and the targets are updated once.
 const SETTLE: Duration = Duration::from_secs(1);
 
-/// A look around waits for the annotations for so long: without them it only knows less.
+/// How long a check waits for the annotations of its pod. Without them, the vantage only has fewer facts.
 const POD_WAIT: Duration = Duration::from_secs(2);
 
-/// Followed as long as this is there.
+/// The watches of the daemon; they stop when this is dropped.
 #[derive(Debug)]
 pub struct Cluster {
     scope: Scope,
+    /// The Secrets that may be read.
     pub secrets: Arc<Secrets>,
-    /// `None`: nothing is asked.
+    /// The pods of this node; `None`: they are not watched.
     pods: Option<watch::Receiver<View<Pod>>>,
-    /// What is told of this node's own Node; `None` where nobody is asked.
+    /// This node's own Node; `None`: it is not watched.
     pub node: Option<watch::Receiver<View<NodeFacts>>>,
-    /// Who tells of our own pod; `None` where nobody is asked.
+    /// Reads the daemon's own pod; `None`: no request is sent for it.
     pub own_pod: Option<OwnPod>,
-    /// There is something new, which is told then.
+    /// When the newest change has settled; `None`: there is no change.
     settled: Option<Instant>,
     waiting: Waiting,
     /// `None`: no Event is published.
@@ -53,7 +54,7 @@ pub struct Cluster {
     _stop: DropGuard,
 }
 
-/// The pod that this is.
+/// The daemon's own pod.
 #[derive(Clone)]
 pub struct OwnPod {
     client: Client,
@@ -67,7 +68,7 @@ impl std::fmt::Debug for OwnPod {
 }
 
 impl OwnPod {
-    /// As the manifest tells it by the downward API.
+    /// The pod named by the downward API (`POD_NAMESPACE`, `POD_NAME`); `None` without these variables.
     fn of(client: Client, environment: impl Fn(&str) -> Option<String>) -> Option<Self> {
         let of = |name| environment(name).filter(|value| is_name(value));
         let (namespace, name) = (of("POD_NAMESPACE")?, of("POD_NAME")?);
@@ -75,26 +76,26 @@ impl OwnPod {
         Some(Self { client, pod })
     }
 
-    /// Its annotations, as the API server has them now.
-    pub async fn told(&self) -> PodInput {
-        let asked = annotations_of(&self.client, &self.pod.namespace, &self.pod.name);
-        match timeout(POD_WAIT, asked).await {
+    /// Its annotations, read now. If they can't be read, the reason.
+    pub async fn annotations(&self) -> PodInput {
+        let request = annotations_of(&self.client, &self.pod.namespace, &self.pod.name);
+        match timeout(POD_WAIT, request).await {
             Ok(Ok(Some(annotations))) => PodInput::Annotations(annotations),
-            Ok(Ok(None)) => PodInput::Nothing(format!("it has no pod {}", self.pod)),
+            Ok(Ok(None)) => PodInput::Nothing(format!("the API server has no pod {}", self.pod)),
             Ok(Err(error)) => PodInput::Nothing(error.to_string()),
-            Err(_) => PodInput::Nothing("it has not answered".to_owned()),
+            Err(_) => PodInput::Nothing("the API server has not answered".to_owned()),
         }
     }
 }
 
-/// A container or image volume: namespace, pod, and what it is called there.
+/// A container or image volume: namespace, pod, kind, and its name in the pod.
 pub type ContainerOfPod = (String, String, ContainerKind, String);
 
 impl Cluster {
-    /// Begins to follow, where that is wished.
+    /// Starts the watches that the configuration requests.
     ///
     /// # Errors
-    /// When there is no way to an API server. Whether it answers shows later.
+    /// If no API server is configured, or its credentials can't be read. Whether it answers shows later.
     pub async fn start(
         config: &Kubernetes,
         node: &str,
@@ -123,8 +124,8 @@ impl Cluster {
         });
         let may_list = client.clone().filter(|_| follows_pods);
         let own_pod = may_list.and_then(|client| OwnPod::of(client, |name| env::var(name).ok()));
-        let told = client.clone().filter(|_| config.events == Events::Pods);
-        let events = told.map(|client| PodEvents::start(client, node, counts, stop.clone()));
+        let publisher = client.clone().filter(|_| config.events == Events::Pods);
+        let events = publisher.map(|client| PodEvents::start(client, node, counts, stop.clone()));
         Ok(Self {
             events,
             scope: scope(config),
@@ -138,9 +139,9 @@ impl Cluster {
         })
     }
 
-    /// Waits until there is something new, and then until it has settled.
+    /// Waits for a change, and then until it has settled.
     pub async fn changed(&mut self) {
-        // Whoever waits here may be called away in between, and comes again.
+        // The caller may drop this future and call again: `settled` keeps the time.
         let settled = if let Some(settled) = self.settled {
             settled
         } else {
@@ -155,13 +156,14 @@ impl Cluster {
         self.settled = None;
     }
 
-    /// What is told of this node's own Node, now.
-    pub fn look_at_node(&mut self) -> Option<View<NodeFacts>> {
+    /// The newest state of this node's own Node; `None`: it is not watched.
+    pub fn newest_node(&mut self) -> Option<View<NodeFacts>> {
         Some(self.node.as_mut()?.borrow_and_update().clone())
     }
 
-    /// What is known now, and whose pull has begun to fail, or fails otherwise; `None` where nothing is asked.
-    pub fn look(&mut self) -> Option<(Discovery, Vec<ContainerOfPod>)> {
+    /// The images of the node's pods, and the containers whose pull has begun to fail, or fails for another
+    /// reason; `None`: pods are not watched.
+    pub fn newest_pods(&mut self) -> Option<(Discovery, Vec<ContainerOfPod>)> {
         let view = self.pods.as_mut()?.borrow_and_update().clone();
         let found = discovery::discover(view.objects.values().map(|pod| &**pod), &self.scope);
         let pods = view.objects.iter().map(|(uid, pod)| (uid, &**pod));
@@ -176,19 +178,19 @@ impl Cluster {
         Some((Discovery { state, found }, failing))
     }
 
-    /// The pods of this node, as far as they are known.
+    /// The pods of this node; `None`: they are not watched.
     pub fn pods(&self) -> Option<View<Pod>> {
         Some(self.pods.as_ref()?.borrow().clone())
     }
 
-    /// Publishes what a check has found on the pods that wait for the target's image, where that is asked for.
+    /// With `kubernetes.events: pods`, publishes the result of a check on the pods that wait for the image.
     pub fn publish(&self, report: &Report, target: &Target, node: &str) {
         if let (Some(events), Some(pods)) = (&self.events, &self.pods) {
             events.take(pod_events::of(report, target, &pods.borrow(), node));
         }
     }
 
-    /// Of these targets the Secrets are needed, and no others.
+    /// Keeps the Secrets of these images read, and no others.
     pub fn need_secrets_of(&self, wanted: &[Wanted]) {
         let refs = wanted.iter().filter_map(|one| one.secrets.as_ref());
         self.secrets
@@ -196,7 +198,7 @@ impl Cluster {
     }
 }
 
-/// Waits for news, for ever where there can be none.
+/// Waits for a change; forever if there is no watch.
 async fn change<T>(view: &mut Option<watch::Receiver<T>>) {
     if let Some(view) = view
         && view.changed().await.is_ok()

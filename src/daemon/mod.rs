@@ -1,16 +1,16 @@
-//! `pullpath run`: the same check as `probe`, again and again, within budgets.
+//! `pullpath run`: repeats the check of `probe` on a schedule, within budgets.
 //!
-//! | room | what it does |
+//! | module | content |
 //! |---|---|
 //! | [`http`] | metrics, status page, API, commands |
-//! | [`runner`] | the loop: what is due is checked, booked and recorded |
-//! | [`check`], [`on_demand`] | one check; images that somebody asks for |
-//! | [`cluster`], [`pod_events`] | what the cluster's API reports of this node; Events on pods |
-//! | [`coordination`] | what nodes share by Leases |
-//! | [`store`] | what is known of the targets |
-//! | [`schedule`] | when what is due, and what it may spend |
+//! | [`runner`] | the loop: makes checks that are due, books what they spend, records their results |
+//! | [`check`], [`on_demand`] | one check; images that are checked on request |
+//! | [`cluster`], [`pod_events`] | watches of the API server; Events on pods |
+//! | [`coordination`] | what nodes share through Leases |
+//! | [`store`] | results of the targets |
+//! | [`schedule`] | when checks are due, and what they may spend |
 //!
-//! Each uses those below it only (tests/floors.rs).
+//! Each module uses only those below it (tests/floors.rs).
 
 pub mod check;
 pub mod cluster;

@@ -1,5 +1,5 @@
-//! What a check has found, published as an Event on the pods that wait for that image, where the operator
-//! asks for it: once for each cause and hour, so many a minute, and never in the way of a check.
+//! Publishes the cause that a check found as an Event on the pods that wait for that image
+//! (`kubernetes.events: pods`): once per cause and hour, with a limit per minute, and without delaying a check.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
@@ -24,31 +24,31 @@ use crate::report::Report;
 use crate::workload::discovery::Use;
 use crate::workload::pod::Pod;
 
-/// The reason of an Event that names a cause. Public: alerts and people look for it.
+/// The reason of an Event that names a cause. It is public: users and alerts search for it.
 const DIAGNOSED: &str = "ImagePullDiagnosed";
 
-/// And of the one that takes it back.
+/// The reason of the Event that revokes it.
 const RESOLVED: &str = "ImagePullResolved";
 
-/// The same is said again after this, for as long as it lasts: an API server forgets Events after an hour.
+/// While a cause lasts, its Event is published again after this: an API server drops Events after an hour.
 const AGAIN: Duration = Duration::from_hours(1);
 
-/// Events of one node in a minute. A registry that fails may have a hundred pods waiting on a node, and
-/// thousands of nodes in a cluster: some are told now, the others after their next check.
+/// Maximum of Events of one node in a minute. If a registry fails, a hundred pods may wait on a node, and a
+/// cluster may have thousands of nodes. Pods above the limit get their Event after the next check.
 const MOST_A_MINUTE: usize = 10;
 
-/// What is to be said waits for the API server; beyond this it is left out, and said after the next check.
+/// Maximum of Events that wait for the API server. Others are dropped, and published after the next check.
 const MOST_WAITING: usize = 64;
 
-/// Containers of which is known what was said. A node has some hundred.
+/// Maximum of containers whose newest Event is remembered. A node has some hundred containers.
 const MOST_KNOWN: usize = 1024;
 
-/// The longest that a fact or a hint may be in a message, so that both find room.
+/// Maximum length of a fact or a hint in a message, so that both fit.
 const MOST_PART: usize = 350;
 
 const MINUTE: Duration = Duration::from_mins(1);
 
-/// What is to be said of a container, or an image volume, of the pod of this UID.
+/// The Event about a container or image volume of the pod with this UID. `None` as the cause revokes it.
 fn note(one: &Use, uid: &str, cause: Option<&'static str>, message: &str) -> Note {
     let reason = if cause.is_some() { DIAGNOSED } else { RESOLVED };
     // A volume may have the name of a container.
@@ -57,7 +57,7 @@ fn note(one: &Use, uid: &str, cause: Option<&'static str>, message: &str) -> Not
         _ => one.container.clone(),
     };
     let number = hash(&[uid, &subject, reason, cause.unwrap_or_default()]);
-    // A name of Kubernetes, of which a part before a dot ends in a letter or digit.
+    // In a Kubernetes name, a part before a dot ends in a letter or digit.
     let pod: String = one.pod.chars().take(200).collect();
     Note {
         name: format!("{}.{number:016x}", pod.trim_end_matches(['-', '.'])),
@@ -72,7 +72,7 @@ fn note(one: &Use, uid: &str, cause: Option<&'static str>, message: &str) -> Not
     }
 }
 
-/// What a report has to say to those who wait for just this image; nothing where it names no cause.
+/// The Events for the containers that wait for exactly the checked image; none if the report names no cause.
 pub fn of(report: &Report, target: &Target, pods: &View<Pod>, node: &str) -> Vec<Note> {
     let image = target.reference.to_string();
     let waiting = target
@@ -99,33 +99,33 @@ pub fn of(report: &Report, target: &Target, pods: &View<Pod>, node: &str) -> Vec
 
 fn message_of(report: &Report, image: &str, node: &str) -> Option<(Option<&'static str>, String)> {
     let verdict = &report.verdict;
-    let place = place(report.evidence.vantage.network);
+    let vantage = vantage(report.evidence.vantage.network);
     if verdict.pull == Pull::WouldSucceed {
         let message = format!(
-            "a pull of {image} would succeed now, checked on node {node} by {place}; the kubelet tries again within 5 minutes"
+            "a pull of {image} would succeed now (checked on node {node} from {vantage}); the kubelet tries again within 5 minutes"
         );
         return Some((None, bounded(&message)));
     }
     let worst = verdict.findings.first()?;
-    // What a defect of ours leaves open helps nobody who waits.
+    // A cause that Pullpath does not know helps no user.
     if worst.severity != Severity::Critical || worst.cause == Cause::Unexplained {
         return None;
     }
     let may = match verdict.pull {
-        Pull::Unknown => "; whether a pull would succeed can't be told before that",
+        Pull::Unknown => "; until then it is unknown whether a pull would succeed",
         _ => "",
     };
     Some((
         Some(worst.cause.code()),
         bounded(&format!(
-            "{}{may} ({image}, checked on node {node} by {place})",
-            told(worst)
+            "{}{may} ({image}, checked on node {node} from {vantage})",
+            summary(worst)
         )),
     ))
 }
 
-/// The cause, one fact, and what to do.
-fn told(finding: &Finding) -> String {
+/// The cause, one fact, and the fix.
+fn summary(finding: &Finding) -> String {
     let mut text = finding.cause.code().to_owned();
     if let Some(fact) = finding.evidence.first() {
         text.push_str(": ");
@@ -138,16 +138,16 @@ fn told(finding: &Finding) -> String {
     text
 }
 
-fn place(network: NetworkView) -> &'static str {
+fn vantage(network: NetworkView) -> &'static str {
     match network {
         NetworkView::Machine => "its own network",
         NetworkView::Node => "the node's network",
-        NetworkView::Pod => "a pod's network, which pulls do not use",
-        NetworkView::PodOrNode => "a pod's or its own network",
+        NetworkView::Pod => "a pod's network, which pulls don't use",
+        NetworkView::PodOrNode => "a pod's network or the node's",
     }
 }
 
-/// As many bytes as an Event takes.
+/// Cuts a text to the maximum size of an Event's message.
 fn bounded(text: &str) -> String {
     let mut text = clean(text, MOST_MESSAGE);
     while text.len() > MOST_MESSAGE {
@@ -159,31 +159,31 @@ fn bounded(text: &str) -> String {
 /// The UID of a pod, and one of its containers.
 type Subject = (String, ContainerKind, String);
 
-/// What was said of which container.
+/// The newest Event of each container.
 #[derive(Debug, Default)]
 struct EventLog {
     known: BTreeMap<Subject, Known>,
-    /// When, in the last minute.
+    /// When Events of the last minute were published.
     published: VecDeque<Instant>,
 }
 
 #[derive(Debug)]
 struct Known {
-    /// `None`: it was taken back.
+    /// `None`: the cause was revoked.
     cause: Option<&'static str>,
     at: Instant,
-    /// How often it was said.
+    /// How often the Event was published (`count`).
     times: i32,
 }
 
-/// What becomes of an event.
+/// What to do with an Event.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 enum EventAction {
-    /// With how often it was said before.
+    /// Publish it; with the count of the same Event before, if there was one.
     Publish(Option<i32>),
-    /// It was said, and that stands.
+    /// It was published, and is still valid.
     Nothing,
-    /// Too many in a minute.
+    /// The limit per minute is reached.
     Limited,
 }
 
@@ -194,15 +194,15 @@ impl EventLog {
         let key = (event.uid.clone(), event.kind, event.container.clone());
         let known = self.known.get(&key);
         let before = known.filter(|known| known.cause == event.cause);
-        let stands = match (known, event.cause) {
-            // There is nothing to take back.
+        let is_valid = match (known, event.cause) {
+            // There is nothing to revoke.
             (None, None) => true,
             (Some(known), None) => known.cause.is_none(),
             (_, Some(_)) => {
                 before.is_some_and(|known| now.saturating_duration_since(known.at) < AGAIN)
             }
         };
-        if stands {
+        if is_valid {
             return EventAction::Nothing;
         }
         if self.published.len() >= MOST_A_MINUTE {
@@ -213,7 +213,7 @@ impl EventLog {
         EventAction::Publish(times)
     }
 
-    /// It was published.
+    /// Remembers a published Event.
     fn note(&mut self, event: &Note, published: Published, now: Instant) {
         let times = match published {
             Published::Created => 1,
@@ -235,7 +235,7 @@ impl EventLog {
     }
 }
 
-/// Takes events, and publishes those that are new.
+/// Queues Events and publishes those that are new.
 #[derive(Clone, Debug)]
 pub struct PodEvents {
     queue: mpsc::Sender<Note>,
@@ -243,7 +243,7 @@ pub struct PodEvents {
 }
 
 impl PodEvents {
-    /// Publishes until told to stop.
+    /// Publishes until `stop` is cancelled, and counts outcomes in `counts`.
     pub fn start(client: Client, node: &str, counts: EventCounts, stop: CancellationToken) -> Self {
         let (queue, waiting) = mpsc::channel(MOST_WAITING);
         let run = run(client, node.to_owned(), waiting, counts.clone());
@@ -251,7 +251,7 @@ impl PodEvents {
         Self { queue, counts }
     }
 
-    /// Never waits.
+    /// Queues Events. It never waits: if the queue is full, they are dropped and counted.
     pub fn take(&self, events: Vec<Note>) {
         for event in events {
             if self.queue.try_send(event).is_err() {
@@ -267,7 +267,7 @@ fn count(counts: &EventCounts, outcome: &'static str) {
 
 async fn run(client: Client, node: String, mut waiting: mpsc::Receiver<Note>, counts: EventCounts) {
     let mut log = EventLog::default();
-    let mut is_well = true;
+    let mut is_healthy = true;
     while let Some(event) = waiting.recv().await {
         let times = match log.decide(&event, Instant::now()) {
             EventAction::Publish(times) => times,
@@ -288,14 +288,14 @@ async fn run(client: Client, node: String, mut waiting: mpsc::Receiver<Note>, co
         match published {
             Ok(published) => {
                 log.note(&event, published, Instant::now());
-                is_well = true;
+                is_healthy = true;
             }
-            // Once, and again after it was well.
+            // Logged once, and again after a success.
             Err(error) => {
-                if is_well {
-                    tracing::warn!(%error, "an Event is not published");
+                if is_healthy {
+                    tracing::warn!(%error, "an Event can't be published");
                 }
-                is_well = false;
+                is_healthy = false;
             }
         }
     }
@@ -339,7 +339,7 @@ mod tests {
         assert_eq!(
             step(None, 0, None),
             EventAction::Nothing,
-            "there is nothing to take back"
+            "there is nothing to revoke"
         );
         let new = EventAction::Publish(None);
         // It failed the first time.
@@ -402,7 +402,7 @@ mod tests {
             evidence: vec!["HTTP 403: a page titled 'Sign in, ann@example.com'".to_owned()],
             hint: "Ask.".to_owned(),
         };
-        assert_eq!(told(&finding), "fw_403: HTTP 403: a page. hint: Ask.");
+        assert_eq!(summary(&finding), "fw_403: HTTP 403: a page. hint: Ask.");
     }
 
     #[test]
@@ -417,7 +417,7 @@ mod tests {
             evidence: vec!["e".repeat(5000), "second".to_owned()],
             hint: "h".repeat(5000),
         };
-        let text = told(&finding);
+        let text = summary(&finding);
         assert!(text.starts_with("auth_bad_cred: eee") && text.contains("…. hint: hhh"));
         assert!(text.len() < MOST_MESSAGE && !text.contains("second"));
     }

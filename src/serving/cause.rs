@@ -1,5 +1,5 @@
-//! `/causes/CODE`: an entry of the catalogue as a page. It is the same text in each role, and the place
-//! where the alerts' `runbook_url` leads.
+//! `/causes/CODE`: an entry of the catalogue as a page, the same in each role. The `runbook_url` of alerts
+//! leads here.
 
 use askama::Template;
 use axum::extract::Path;
@@ -17,20 +17,20 @@ struct CausePage {
     parts: Vec<EntryPart>,
 }
 
-/// A heading, and the text below it in pieces, of which some are code.
+/// A heading, and the text below it in pieces: `true` for code.
 struct EntryPart {
     heading: &'static str,
     pieces: Vec<(bool, String)>,
 }
 
-/// Answers for `/causes/{code}`.
+/// Serves `/causes/{code}`; 404 for a code that the catalogue doesn't have.
 pub async fn page(Path(code): Path<String>) -> Response {
     match code.parse::<Cause>() {
         Ok(cause) => html(render(cause)),
-        // The code is not repeated: it is whatever somebody wrote into the address.
+        // The code is not repeated: it is any text that a client put into the URL.
         Err(error) => plain(
             StatusCode::NOT_FOUND,
-            format!("{error}; pullpath explain lists all\n"),
+            format!("{error}; pullpath explain lists all codes\n"),
         ),
     }
 }
@@ -44,7 +44,7 @@ fn render(cause: Cause) -> askama::Result<String> {
     .render()
 }
 
-/// Every second piece of a text is between backticks.
+/// Splits at backticks: every second piece is code.
 fn entry_part((heading, body): (&'static str, String)) -> EntryPart {
     let pieces = body.split('`').map(str::to_owned);
     EntryPart {

@@ -1,4 +1,4 @@
-//! What a configuration allows to be asked of the cluster, and what is said where it does not answer.
+//! What a configuration allows to read from the API server, and the message if a watch is down.
 
 use crate::config::{Kubernetes, SecretAccess};
 use crate::kubernetes::secrets::Access;
@@ -6,7 +6,7 @@ use crate::kubernetes::watch::WatchState;
 use crate::model::fault::instant;
 use crate::model::workload::SecretRefs;
 
-/// Which Secrets may be read.
+/// The Secrets that `kubernetes.secrets` allows to read.
 pub fn secret_access(config: &Kubernetes) -> Access {
     match config.secrets {
         SecretAccess::None => Access::None,
@@ -21,8 +21,8 @@ pub fn secret_access(config: &Kubernetes) -> Access {
     }
 }
 
-/// What is lost, since when and why, where it is; `so`: what that means, `advice`: what helps where the API
-/// server forbids it.
+/// The message about a watch that is down, with its start and reason; `None` if the watch is up or was not
+/// tried yet. `so` is the effect, and `advice` the fix if the API server forbids it.
 pub fn lost(state: &WatchState, what: &str, so: &str, advice: &str) -> Option<String> {
     let WatchState::Lost {
         since,

@@ -1,4 +1,4 @@
-//! How answers are made, and what each page is guarded by.
+//! HTTP responses, and the security headers of each page.
 
 use std::fmt::Display;
 
@@ -12,13 +12,13 @@ use serde::Serialize;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
-/// Of all pages.
+/// The style of all pages.
 const STYLE: &str = include_str!("style.css");
 
-/// Serves until the stop.
+/// Serves until `stop` is cancelled, and ends after running requests.
 ///
 /// # Errors
-/// Those of accepting.
+/// If the listener fails.
 pub async fn serve(
     listener: TcpListener,
     router: Router,
@@ -30,9 +30,10 @@ pub async fn serve(
         .await
 }
 
-/// A page that runs nothing, loads nothing from elsewhere, and is part of no other.
+/// No scripts, nothing from other hosts, no frames.
 const POLICY: &str = "default-src 'none'; style-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
 
+/// Adds the security headers to each response, and forbids caching.
 pub async fn guard(request: Request, next: Next) -> Response {
     let mut response = next.run(request).await;
     let headers = response.headers_mut();
@@ -47,15 +48,17 @@ pub async fn guard(request: Request, next: Next) -> Response {
     response
 }
 
+/// A response in plain text.
 pub fn plain(status: StatusCode, text: impl Into<String>) -> Response {
     (status, text.into()).into_response()
 }
 
+/// A response with status 200 and this content type.
 pub fn of_type(content_type: &'static str, body: String) -> Response {
     ([(header::CONTENT_TYPE, content_type)], Body::from(body)).into_response()
 }
 
-/// A text of this type, or why there is none.
+/// A response with this content type, or status 500 with the error.
 pub fn made(content_type: &'static str, text: Result<String, impl Display>) -> Response {
     match text {
         Ok(text) => of_type(content_type, text),
@@ -63,19 +66,24 @@ pub fn made(content_type: &'static str, text: Result<String, impl Display>) -> R
     }
 }
 
+/// The content type of the API.
 pub const JSON: &str = "application/json";
 
+/// A value as indented JSON.
 pub fn json(value: &impl Serialize) -> Response {
     let text = serde_json::to_string_pretty(value);
     made(JSON, text.map(|text| text + "\n"))
 }
 
+/// The content type of Prometheus' text format, version 0.0.4.
 pub const METRICS: &str = "text/plain; version=0.0.4; charset=utf-8";
 
+/// A rendered page, or status 500 with the error.
 pub fn html(page: Result<String, askama::Error>) -> Response {
     made("text/html; charset=utf-8", page)
 }
 
+/// Serves `/style.css`.
 pub async fn style() -> Response {
     of_type("text/css; charset=utf-8", STYLE.to_owned())
 }

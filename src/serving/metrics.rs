@@ -1,4 +1,4 @@
-//! Prometheus' text format, and how families are declared and documented.
+//! Prometheus' text format, and the declaration and documentation of metric families.
 
 use std::fmt::Write as _;
 use std::time::Duration;
@@ -10,17 +10,20 @@ use prometheus::process_collector::ProcessCollector;
 
 use crate::model::histogram::Histogram;
 
-/// A family of series.
+/// A metric family.
 #[derive(Debug)]
 pub struct Family {
+    /// The name of the metric, with its unit.
     pub name: &'static str,
-    /// What it is: `gauge`, `counter` or `histogram`.
+    /// The type: `gauge`, `counter` or `histogram`.
     pub kind: &'static str,
+    /// Names of the labels; series have their values in this order.
     pub labels: &'static [&'static str],
+    /// The `# HELP` line, and the meaning in docs/metrics.md.
     pub help: &'static str,
 }
 
-/// Makes a table of families, and `FAMILIES` of all.
+/// Declares metric families, and `FAMILIES` with all of them.
 macro_rules! families {
     ($($id:ident: $kind:ident $name:literal [$($label:literal),*] $help:literal;)*) => {
         $(static $id: $crate::serving::metrics::Family = $crate::serving::metrics::Family {
@@ -30,7 +33,7 @@ macro_rules! families {
             help: $help,
         };)*
 
-        /// All, in the order of the documentation.
+        /// All families, in the order of the documentation.
         pub static FAMILIES: &[&$crate::serving::metrics::Family] = &[$(&$id),*];
     };
 }
@@ -38,7 +41,7 @@ pub(crate) use families;
 
 #[cfg(test)]
 impl Family {
-    /// Prometheus' own conventions: base units at the end of the name, `_total` for counters alone.
+    /// Checks Prometheus' conventions: base units at the end of the name, `_total` for counters only.
     pub(crate) fn check_name(&self) {
         let name = self.name;
         assert!(name.starts_with("pullpath_"), "{name}");
@@ -50,10 +53,12 @@ impl Family {
     }
 }
 
-/// What one series has, or the series of one histogram.
+/// The value of one series, or the content of one histogram.
 #[derive(Clone, Copy, Debug)]
 pub enum Value<'a> {
+    /// The value of a gauge or counter.
     Number(f64),
+    /// Written as the series `_bucket`, `_sum` and `_count`.
     Histogram(&'a Histogram),
 }
 
@@ -103,8 +108,8 @@ impl<'a> From<&'a Histogram> for Value<'a> {
 /// Name and value of a label.
 type Label<'a> = (&'static str, &'a str);
 
-/// The text so far. Each series is written when it is made: a thousand targets have forty thousand, which
-/// the types of the crate `prometheus` would all hold before the first is written.
+/// The text so far. Each series is written at once: a thousand targets have forty thousand series, which the
+/// types of the crate `prometheus` would all keep in memory before the first is written.
 #[derive(Debug, Default)]
 pub struct Page(pub String);
 
@@ -167,8 +172,8 @@ impl Page {
         let text = &mut self.0;
         text.push_str(name);
         text.push_str(part);
-        for (place, (label, value)) in labels.iter().enumerate() {
-            text.push(if place == 0 { '{' } else { ',' });
+        for (index, (label, value)) in labels.iter().enumerate() {
+            text.push(if index == 0 { '{' } else { ',' });
             text.push_str(label);
             text.push_str("=\"");
             for c in value.chars() {
@@ -186,17 +191,17 @@ impl Page {
     }
 }
 
-/// The program and its process.
+/// Adds the build info and the standard `process_*` metrics.
 pub fn process(page: &mut Page, build_info: &Family) {
     page.add(build_info, [([crate::VERSION, crate::COMMIT], 1.0)]);
     let families = ProcessCollector::for_self().collect();
-    // Only a family without series or name can't be written.
+    // Only a family without series or name fails here.
     if let Err(error) = TextEncoder::new().encode_utf8(&families, &mut page.0) {
-        tracing::error!(%error, "the figures of the process can't be written");
+        tracing::error!(%error, "the process metrics can't be written");
     }
 }
 
-/// A table of docs/metrics.md.
+/// Appends a table of docs/metrics.md.
 pub fn table<'a>(text: &mut String, title: &str, families: impl Iterator<Item = &'a &'a Family>) {
     let _ = writeln!(
         text,

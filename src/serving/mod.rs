@@ -1,5 +1,5 @@
-//! What programs that stay share: metrics in Prometheus' format, answers by HTTP, a configuration that is
-//! read again.
+//! What the daemon and the cluster role share: metrics in Prometheus' format, HTTP responses, and the reload
+//! of the configuration.
 
 pub mod cause;
 pub mod cluster;

@@ -1,5 +1,5 @@
-//! When the configuration's file changes, also by the swap of symlinks that a mounted ConfigMap
-//! changes by: then a watch on the file itself dies with the old one, so its folder is watched.
+//! Detects changes of the configuration file, also by the symlink swap of a mounted ConfigMap. A watch on
+//! the file itself would end with the old file, so its folder is watched.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -10,27 +10,28 @@ use notify::{RecommendedWatcher, RecursiveMode, Watcher as _};
 use tokio::sync::mpsc;
 use tokio::time::{sleep, timeout};
 
-/// Writers write in several steps.
+/// The wait after an event, because editors write a file in several steps.
 const SETTLES: Duration = Duration::from_millis(250);
 
-/// Where events are lost (network file systems, too few watches), one looks all the same.
-const LOOK_EVERY: Duration = Duration::from_mins(1);
+/// The file is read this often in any case: network file systems, or a lack of watches, lose events.
+const READ_EVERY: Duration = Duration::from_mins(1);
 
-/// Reads and checks the configuration; the error is for people.
+/// Reads and checks the configuration. The error is a message for the operator.
 pub type Loader<T> = Box<dyn Fn() -> Result<T, String> + Send + Sync>;
 
-/// The last time that the configuration was read.
+/// The result of the newest attempt to load the configuration.
 #[derive(Clone, Debug)]
 pub struct Reload {
+    /// When the file was read.
     pub at: Timestamp,
-    /// Of the one in force.
+    /// When the configuration in force was loaded.
     pub success_at: Timestamp,
-    /// Why the one that was read last is not in force.
+    /// Why the newest file was rejected; `None` if it is in force.
     pub error: Option<String>,
 }
 
 impl Reload {
-    /// The first one is in force.
+    /// The first configuration, which is in force.
     pub fn begin(at: Timestamp) -> Self {
         Self {
             at,
@@ -39,14 +40,14 @@ impl Reload {
         }
     }
 
-    /// It was read again, and is in force or not.
+    /// Records another attempt, and logs it.
     pub fn again(&mut self, result: Result<(), String>, at: Timestamp) {
         self.at = at;
         self.error = result.err();
         if let Some(error) = &self.error {
             tracing::error!(
                 error,
-                "the configuration was not taken; the one before stays in force"
+                "the configuration was rejected; the one before it stays in force"
             );
         } else {
             self.success_at = at;
@@ -55,21 +56,22 @@ impl Reload {
     }
 }
 
-/// Tells of changes of a file's content.
+/// Detects changes of a file's content.
 #[derive(Debug)]
 pub struct Watch {
     path: PathBuf,
     known: Option<Vec<u8>>,
     events: mpsc::Receiver<()>,
-    /// Ends with this.
+    /// The watch ends when this is dropped.
     _watcher: Option<RecommendedWatcher>,
 }
 
 impl Watch {
+    /// Watches the folder of `path`. If that fails, the file is read once a minute.
     pub fn new(path: &Path) -> Self {
         let (sender, events) = mpsc::channel(1);
-        let told = move |event: notify::Result<notify::Event>| {
-            // What is only read changes nothing; one more signal than fits adds nothing.
+        let on_event = move |event: notify::Result<notify::Event>| {
+            // A read changes nothing, and one pending signal is enough.
             if event.is_ok_and(|event| !event.kind.is_access()) {
                 let _ = sender.try_send(());
             }
@@ -78,12 +80,12 @@ impl Watch {
             .parent()
             .filter(|folder| !folder.as_os_str().is_empty());
         let folder = folder.unwrap_or_else(|| Path::new("."));
-        let watcher = notify::recommended_watcher(told).and_then(|mut watcher| {
+        let watcher = notify::recommended_watcher(on_event).and_then(|mut watcher| {
             watcher.watch(folder, RecursiveMode::NonRecursive)?;
             Ok(watcher)
         });
         if let Err(error) = &watcher {
-            tracing::warn!(%error, folder = %folder.display(), "changes are seen within a minute only");
+            tracing::warn!(%error, folder = %folder.display(), "the folder can't be watched; changes of the configuration are detected within a minute");
         }
         Self {
             known: content(path),
@@ -93,16 +95,16 @@ impl Watch {
         }
     }
 
-    /// Waits until the content is another one. A file that is gone for a moment is not.
+    /// Waits until the content changes. A file that is missing for a moment is no change.
     pub async fn changed(&mut self) {
         loop {
-            match timeout(LOOK_EVERY, self.events.recv()).await {
+            match timeout(READ_EVERY, self.events.recv()).await {
                 Ok(Some(())) => {
                     sleep(SETTLES).await;
                     while self.events.try_recv().is_ok() {}
                 }
-                // Without a watcher there is no event.
-                Ok(None) => sleep(LOOK_EVERY).await,
+                // The watcher could not be created.
+                Ok(None) => sleep(READ_EVERY).await,
                 Err(_) => {}
             }
             let now = content(&self.path);

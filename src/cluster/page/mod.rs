@@ -1,5 +1,5 @@
-//! The status page of the cluster: what fails where and what to do, which registry is slow. Pure; askama
-//! escapes all that comes from the network.
+//! The status page of the cluster role: what fails where and what to do, which registry is slow. Pure; askama
+//! escapes all text from the network.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -18,12 +18,12 @@ use crate::pulls::advice;
 use crate::pulls::tally::{ContainerKey, Failing, Pair, Pull};
 use crate::report::{few, grouped};
 
-/// Pods of a card, nodes of a line, pulls of the table; the API has all.
+/// Maximum of pods in a card, of nodes in a line, and of pulls in the table; the API has all.
 const PODS: usize = 3;
 const NODES: usize = 5;
 const PULLS: usize = 20;
 
-/// Cards of each kind; more are a list for programs.
+/// Maximum of cards of each kind; the API has all.
 const CARDS: usize = 50;
 
 #[derive(Default, Template)]
@@ -34,23 +34,23 @@ struct Index<'a> {
     identity: &'a str,
     role: String,
     now: String,
-    troubles: Vec<String>,
+    problems: Vec<String>,
     failing: Vec<FailureGroup>,
     secrets: Vec<SecretsView>,
     slow: Vec<SlowView<'a>>,
     workloads: Vec<WorkloadsView>,
-    workloads_unseen: &'a [String],
+    workloads_unread: &'a [String],
     registries: Vec<RegistryView>,
     unknown: Vec<UnknownView<'a>>,
     pulls: Vec<PullView<'a>>,
 }
 
-/// Containers that fail alike at one registry.
+/// Containers whose pull from one registry fails with the same cause.
 struct FailureGroup {
     cause: &'static str,
     title: &'static str,
     registry: String,
-    places: String,
+    affected: String,
     hint: String,
     pods: Vec<PodView>,
     more: usize,
@@ -115,7 +115,10 @@ struct PullView<'a> {
     size: String,
 }
 
-/// All of it, the worst first.
+/// Renders the page, the worst first.
+///
+/// # Errors
+/// If the template fails.
 pub fn index(board: &ClusterState, now: Timestamp) -> askama::Result<String> {
     let tally = &board.tally;
     let is_active = board.role.is_active();
@@ -127,22 +130,24 @@ pub fn index(board: &ClusterState, now: Timestamp) -> askama::Result<String> {
         role: match &board.role {
             Role::Active { since } => format!("active since {}", instant(*since)),
             Role::Standby { why, .. } => format!(
-                "standing by: {}",
-                why.as_deref().unwrap_or("the Lease is asked for")
+                "on standby for the Lease {}: {}",
+                board.lease,
+                why.as_deref()
+                    .unwrap_or("the API server has not answered yet")
             ),
         },
         now: instant(now),
-        troubles: board.troubles(),
+        problems: board.problems(),
         ..Index::default()
     };
-    // What it knew when it was active is old.
+    // What it observed while it was active is outdated.
     if is_active {
         page.failing = groups(&tally.failing);
         page.secrets = secrets(board);
         page.slow = slow(board);
         if let Some(lint) = &board.lint {
             page.workloads = workloads(lint);
-            page.workloads_unseen = &lint.not_observed;
+            page.workloads_unread = &lint.not_observed;
         }
         page.registries = registries(board);
         page.unknown = unknown(board);
@@ -157,13 +162,13 @@ fn headline(board: &ClusterState) -> (&'static str, String) {
         return if matches!(
             board.role,
             Role::Standby {
-                is_trouble: true,
+                is_problem: true,
                 ..
             }
         ) {
-            ("open", "Nobody is known to watch".to_owned())
+            ("open", "No replica is known to watch".to_owned())
         } else {
-            ("none", "Standing by".to_owned())
+            ("none", "On standby".to_owned())
         };
     }
     let slow = tally.pairs.values().filter(|pair| pair.slow.is_some());
@@ -177,9 +182,9 @@ fn headline(board: &ClusterState) -> (&'static str, String) {
             format!("{n} containers wait for images that can't be pulled"),
         ),
         _ if board.events.is_none() => ("none", "Real pulls are not watched".to_owned()),
-        _ if !board.is_told() => (
+        _ if !board.is_watching() => (
             "open",
-            "The API server does not tell of real pulls".to_owned(),
+            "Real pulls are unknown: the watch of Events is not up".to_owned(),
         ),
         (_, 0) => ("good", "No pull is known to fail".to_owned()),
         (_, n) => (
@@ -190,24 +195,24 @@ fn headline(board: &ClusterState) -> (&'static str, String) {
 }
 
 /// Registry and cause.
-type Alike<'a> = (&'a str, Option<Cause>);
+type RegistryCause<'a> = (&'a str, Option<Cause>);
 
 fn groups(failing: &BTreeMap<ContainerKey, Failing>) -> Vec<FailureGroup> {
-    let mut by: BTreeMap<Alike<'_>, Vec<(&ContainerKey, &Failing)>> = BTreeMap::new();
+    let mut by: BTreeMap<RegistryCause<'_>, Vec<(&ContainerKey, &Failing)>> = BTreeMap::new();
     for (key, one) in failing {
-        let alike = (&*one.registry, one.told.cause);
-        by.entry(alike).or_default().push((key, one));
+        let registry_cause = (&*one.registry, one.told.cause);
+        by.entry(registry_cause).or_default().push((key, one));
     }
-    let mut groups: Vec<(Alike<'_>, Vec<_>)> = by.into_iter().collect();
+    let mut groups: Vec<(RegistryCause<'_>, Vec<_>)> = by.into_iter().collect();
     groups.sort_by_key(|(_, all)| std::cmp::Reverse(all.len()));
     let groups = groups.into_iter().take(CARDS);
     groups
-        .filter_map(|(alike, all)| group(alike, all))
+        .filter_map(|(registry_cause, all)| group(registry_cause, all))
         .collect()
 }
 
 fn group(
-    (registry, cause): Alike<'_>,
+    (registry, cause): RegistryCause<'_>,
     mut all: Vec<(&ContainerKey, &Failing)>,
 ) -> Option<FailureGroup> {
     all.sort_by_key(|(_, one)| std::cmp::Reverse(one.last));
@@ -221,12 +226,12 @@ fn group(
     let pods = all.iter().take(PODS);
     Some(FailureGroup {
         cause: cause.map_or("unexplained", Cause::code),
-        title: cause.map_or("No name for it yet", |cause| cause.entry().title),
+        title: cause.map_or("No cause matches the message", |cause| cause.entry().title),
         registry: match registry {
-            "" => "no registry: the image's name is none".to_owned(),
+            "" => "no registry: the image reference is invalid".to_owned(),
             registry => registry.to_owned(),
         },
-        places: format!("{} {containers} on {}", all.len(), some_of(&nodes)),
+        affected: format!("{} {containers} on {}", all.len(), some_of(&nodes)),
         hint: advice::hint(&newest.told, &newest.image, &newest.node),
         more: all.len().saturating_sub(PODS),
         pods: pods.map(|(key, one)| pod(key, one)).collect(),
@@ -249,7 +254,7 @@ fn pod(key: &ContainerKey, one: &Failing) -> PodView {
         image: one.image.clone(),
         facts: advice::facts(&one.told, &one.image).join("; "),
         text: if one.text.is_empty() {
-            "Why was not told since Events are followed: `kubectl describe pod` may still have it."
+            "No message since the watch of Events began. `kubectl describe pod` may still show it."
                 .to_owned()
         } else {
             one.text.clone()
@@ -309,7 +314,7 @@ fn workloads(lint: &Snapshot) -> Vec<WorkloadsView> {
             all: shown.collect(),
         }
     };
-    // The worst come first.
+    // The worst first.
     let causes = grouped(lint.findings.iter().map(|finding| (finding.cause, finding)));
     causes.into_iter().take(CARDS).map(of_cause).collect()
 }
@@ -366,7 +371,7 @@ fn pulls(board: &ClusterState) -> Vec<PullView<'_>> {
         pulling: HumanDuration(one.took.pulling).to_string(),
         waiting: match one.took.waiting() {
             Some(waiting) => HumanDuration(waiting).to_string(),
-            None => "not told".to_owned(),
+            None => "unknown".to_owned(),
         },
         size: one
             .took
@@ -376,7 +381,7 @@ fn pulls(board: &ClusterState) -> Vec<PullView<'_>> {
     .collect()
 }
 
-/// Over the whole of some histograms; `None` where there was no value.
+/// The mean over several histograms; `None` if they are empty.
 #[expect(clippy::cast_precision_loss, reason = "counts are below 2^53")]
 fn mean<'a>(all: impl Iterator<Item = &'a Histogram> + Clone) -> Option<f64> {
     let count: u64 = all.clone().map(Histogram::count).sum();
@@ -390,10 +395,10 @@ fn time(seconds: Option<f64>) -> String {
         .map_or_else(String::new, |time| HumanDuration(time).to_string())
 }
 
-/// The first few.
+/// The first few names, and how many more.
 fn some_of(names: &BTreeSet<&str>) -> String {
     let shown = names.iter().map(|name| match *name {
-        "" => "a node that is not named",
+        "" => "an unknown node",
         name => name,
     });
     few(shown, NODES)

@@ -1,4 +1,4 @@
-//! This node's part in what nodes share: its slots, the Leases that it holds, and what it reports by them.
+//! This node's part in the coordination: its slots, the Leases that it holds, and what it reports in them.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -19,44 +19,50 @@ use crate::kubernetes::watch::WatchState;
 use crate::model::credential::CredentialId;
 use crate::model::evidence::Attempt;
 
-/// Requests for credentials at the same time; each is two requests in an hour.
+/// Maximum of credentials whose Lease is requested at the same time; each takes two requests an hour.
 const MOST_ASKING: usize = 4;
 
-/// A credential whose slot it is may be tried for so long; longer where checks are further apart.
+/// How long this node may retry a credential after its slot, at least; longer if checks are further apart.
 const TRY_WITHIN: Duration = Duration::from_mins(10);
 
-/// A slot that is used for a test, if the Lease allows it.
+/// A slot for a transfer test, which is made if the Lease allows it.
 #[derive(Clone, Debug)]
 pub struct TakenSlot {
+    /// The domain of the registry.
     pub registry: Arc<str>,
+    /// The nodes that share the path.
     pub group: LeaseGroup,
+    /// The slot.
     pub slot: Slot,
-    /// When the target's last transfer test was, before this was booked.
+    /// The target's transfer test before this one; `None`: unknown.
     pub last: Option<Moment>,
 }
 
-/// A credential's Lease, the slot, and the answer.
+/// The Lease of a credential, the slot, and the answer.
 type RetryAnswer = (Arc<str>, Slot, Answer);
 
-/// Without Leases it has no slots.
+/// The coordination of this node. With `spread.transfers: off` it has no slots.
 #[derive(Debug)]
 pub struct Coordinator {
     leases: Option<Arc<SharedLeases>>,
-    /// Of this node, from 0 to 1.
+    /// A number from 0 to 1 that differs between nodes.
     share: f64,
-    /// Of transfer tests.
+    /// Slots of transfer tests, one for each registry.
     pub slots: Slots,
     retries: Slots,
     asking: JoinSet<RetryAnswer>,
-    /// Leases that are given up, and credentials that were accepted.
+    /// Tasks that release Leases and report accepted credentials.
     reporting: JoinSet<()>,
-    /// Credentials that this node tries for all, by Lease.
+    /// Slots of credentials that this node retries for all nodes, by Lease.
     trying: BTreeMap<String, Slot>,
 }
 
 impl Coordinator {
+    /// Prepares the coordination that the configuration requests.
+    ///
     /// # Errors
-    /// When Leases are asked for and no API server is known. Whether it answers shows later.
+    /// If Leases are requested, and no API server is configured or its credentials can't be read. Whether it answers
+    /// shows later.
     pub async fn start(config: &Config, node: &str) -> Result<Self, ConnectError> {
         let leases = SharedLeases::start(config, node).await?;
         let rule = Rule {
@@ -74,31 +80,31 @@ impl Coordinator {
         })
     }
 
-    /// As another configuration has it. Reports that are under way go on.
+    /// Replaces it after a reload. Reports that are being written continue.
     pub fn become_as(&mut self, other: Self) {
         let reporting = std::mem::take(&mut self.reporting);
         *self = Self { reporting, ..other };
     }
 
-    /// How the API server answers; `None` where nothing is shared.
+    /// Whether Leases are usable, by the newest answer of the API server; `None` without coordination.
     pub fn access(&self) -> Option<WatchState> {
         self.leases.as_ref().map(|leases| leases.access())
     }
 
-    /// When the next credential is asked for.
+    /// When the Lease of the next credential is requested; `None`: no credential waits, or too many requests run.
     pub fn next_retry(&self) -> Option<Moment> {
         (self.asking.len() < MOST_ASKING)
             .then(|| self.retries.next())
             .flatten()
     }
 
-    /// When the slot of a target's registry comes.
+    /// The next slot of a target's registry; `None`: it has none.
     pub fn next_of(&self, target: &Target) -> Option<Moment> {
         target.rhythm.transfer?;
         self.slots.next_of(&target.registry)
     }
 
-    /// The rhythm of a target's own checks: tests that are shared are not among them.
+    /// The rhythm of a target's own checks; without transfer tests if these are shared.
     pub fn own(&self, rhythm: Rhythm) -> Rhythm {
         Rhythm {
             transfer: rhythm.transfer.filter(|_| self.leases.is_none()),
@@ -106,17 +112,17 @@ impl Coordinator {
         }
     }
 
-    /// How long a rejected credential is not tried.
+    /// How long a rejected credential is not sent.
     pub fn cooldown(&self) -> Duration {
         if self.leases.is_some() {
-            // Not all at once, where the API server was away for as long.
+            // Different on each node: if the API server was unreachable for that long, nodes must not retry together.
             SHARED_COOLDOWN.mul_f64(1.0 + self.share)
         } else {
             COOLDOWN
         }
     }
 
-    /// These are the targets, and this was rejected.
+    /// Takes a new list of targets, and the credentials in cooldown.
     pub fn replace(&mut self, targets: &[Arc<Target>], rejected: &Cooldowns, now: Moment) {
         if self.leases.is_none() {
             return;
@@ -138,7 +144,7 @@ impl Coordinator {
         self.retries.replace(wanted.collect::<Vec<_>>());
     }
 
-    /// Asks whether a slot may be used.
+    /// Requests the Lease for a slot; `None` without coordination.
     pub fn ask(
         &self,
         taken: &TakenSlot,
@@ -149,8 +155,7 @@ impl Coordinator {
         Some(async move { leases.ask(&group, &slot, now).await })
     }
 
-    /// Takes the answer, once the test has ended that it allowed; `None`: a defect has ended it, and the
-    /// Lease expires.
+    /// Takes the answer, after the test that it allowed; `None`: the test panicked, and the Lease expires.
     pub fn answered(&mut self, taken: &TakenSlot, answer: Option<Answer>, now: Moment) {
         while self.reporting.try_join_next().is_some() {}
         let (registry, epoch) = (&*taken.registry, taken.slot.epoch);
@@ -161,7 +166,7 @@ impl Coordinator {
         match answer.decision {
             Decision::Test => {
                 let by = answer.by.as_str();
-                tracing::debug!(registry, epoch, by, "this node had a slot");
+                tracing::debug!(registry, epoch, by, "this node used its slot");
                 self.slots.done(registry, now);
                 if let Some(holding) = answer.holding {
                     self.reporting.spawn(holding.end());
@@ -169,14 +174,14 @@ impl Coordinator {
             }
             Decision::Skip(why) => {
                 let reason = why.as_str();
-                tracing::debug!(registry, epoch, why = reason, "this node does not test");
+                tracing::debug!(registry, epoch, why = reason, "this node skips its slot");
                 self.slots.done(registry, now);
             }
             Decision::Later(at) => self.slots.later(registry, at),
         }
     }
 
-    /// Asks for the credential whose slot has come.
+    /// Requests the Lease of the credential whose slot is due.
     pub fn ask_retry(&mut self, rejected: &Cooldowns, now: Moment) {
         let Some(leases) = self.leases.clone() else {
             return;
@@ -195,12 +200,15 @@ impl Coordinator {
         });
     }
 
-    /// Waits for an answer; `None` where nothing is asked.
+    /// Waits for the answer about a credential; `None`: no request is running.
+    ///
+    /// # Errors
+    /// If the task of the request panicked.
     pub async fn retry_answer(&mut self) -> Option<Result<RetryAnswer, JoinError>> {
         self.asking.join_next().await
     }
 
-    /// A rejected credential is tried again here, or it is not.
+    /// Takes the answer about a credential: this node may retry it or not.
     pub fn retry_answered(
         &mut self,
         answer: Result<RetryAnswer, JoinError>,
@@ -228,7 +236,7 @@ impl Coordinator {
                     registry = &*registry,
                     credential = %id,
                     by,
-                    "a credential that was rejected is tried again here"
+                    "a rejected credential is tried again on this node"
                 );
                 rejected.let_try(&registry, &id, now.after(TRY_WITHIN.max(reach * 2)));
                 if answer.by == AllowedBy::Lease {
@@ -241,7 +249,7 @@ impl Coordinator {
         }
     }
 
-    /// A check has used credentials: the others want to know of the one that is accepted again.
+    /// Takes the credentials that a check used, and reports one that is accepted again to the other nodes.
     pub fn checked(
         &mut self,
         registry: &str,
@@ -266,7 +274,7 @@ impl Coordinator {
         }
     }
 
-    /// Waits until all is reported.
+    /// Waits until all reports are written.
     pub async fn reported(&mut self) {
         while self.reporting.join_next().await.is_some() {}
     }
@@ -277,7 +285,7 @@ fn lease_of(registry: &str, attempt: &Attempt) -> Option<String> {
     Some(LeaseGroup::of_credential(registry, id).lease)
 }
 
-/// Whose Lease it is, and when it was rejected.
+/// The registry and credential of a Lease, and when the credential was rejected.
 fn credential_of(rejected: &Cooldowns, lease: &str) -> Option<(Arc<str>, CredentialId, Moment)> {
     rejected.all().find_map(|(registry, one)| {
         let is_it = lease_of(registry, &one.attempt).as_deref() == Some(lease);

@@ -1,4 +1,4 @@
-//! Which nodes share a path, and so a Lease. Pure.
+//! Egress groups: nodes that share a path, and so a Lease. Pure.
 
 use std::collections::BTreeSet;
 
@@ -13,34 +13,34 @@ use crate::model::path::PathClass;
 use crate::model::resolve::Family;
 use crate::model::vantage::Vantage;
 
-/// The nodes whose tests are counted together, one at a time.
+/// Nodes that share a Lease: their tests are counted together, and run one at a time.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct LeaseGroup {
     /// The name of their Lease.
     pub lease: String,
-    /// No other node can be in it: no request is sent.
+    /// No other node can be in the group, so no request is sent.
     pub is_alone: bool,
 }
 
-/// What nodes share that pull by the same path.
+/// What nodes have in common that pull over the same path.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum EgressGroup {
     /// A private path, from this subnet or zone.
     Private(Option<String>),
-    /// An EIP, or an address of its own.
+    /// An EIP (Elastic IP), or a public address of its own.
     Own,
-    /// These addresses of NAT gateways, in order.
+    /// These addresses of NAT gateways, sorted.
     Shared(Vec<String>),
-    /// Not known. All nodes that do not know it are one group.
+    /// Unknown. All nodes whose egress is unknown are one group.
     Unknown,
 }
 
 impl LeaseGroup {
-    /// Those that pull layers of a registry by the same path. Numbers of epochs of another length mean
-    /// something else.
+    /// Nodes that pull layers of a registry over the same path. The length of the epoch is part of the name, because
+    /// notes with epochs of different lengths can't be compared.
     pub fn of_path(registry: &str, egress: &EgressGroup, rule: &Rule) -> Self {
         let (kind, of) = match egress {
-            EgressGroup::Private(place) => ("private", place.clone().unwrap_or_default()),
+            EgressGroup::Private(zone) => ("private", zone.clone().unwrap_or_default()),
             EgressGroup::Own => ("own", String::new()),
             EgressGroup::Shared(addresses) => ("shared", addresses.join(" ")),
             EgressGroup::Unknown => ("unknown", String::new()),
@@ -53,8 +53,8 @@ impl LeaseGroup {
         }
     }
 
-    /// Those that have the same credential for a registry, by where it comes from. What it holds is not part
-    /// of it: a hash of that in a Lease could be tried against lists of passwords.
+    /// Nodes that have the same credential for a registry, identified by its source. Its content is not part of the
+    /// name: a hash of it in a Lease could be tested against lists of passwords.
     pub fn of_credential(registry: &str, id: &CredentialId) -> Self {
         let (kind, [first, second]): (_, [&str; 2]) = match &id.source {
             CredentialSource::SecretFile {
@@ -89,7 +89,7 @@ impl LeaseGroup {
     }
 }
 
-/// The egress of layers; of the registry where the path of layers is not known. `None`: neither is.
+/// The egress group of layers, or else of the registry; `None`: the path of neither is known.
 pub fn egress(paths: &[PathSummary], vantage: Option<&Vantage>) -> Option<EgressGroup> {
     let known = |role| {
         let mut paths = paths.iter();
@@ -103,12 +103,12 @@ fn egress_of(path: &PathSummary, vantage: Option<&Vantage>) -> EgressGroup {
     let class = match path.class {
         None | Some(PathClass::Mixed) => return EgressGroup::Unknown,
         Some(class) if !class.is_public() => {
-            return EgressGroup::Private(vantage.and_then(place));
+            return EgressGroup::Private(vantage.and_then(subnet_or_zone));
         }
         Some(class) => class,
     };
     let is_own = matches!(class, PathClass::PublicEip | PathClass::PublicDirect);
-    // A NAT gateway that is taken for an EIP would be tested by all nodes.
+    // If a NAT gateway were mistaken for an EIP, all nodes would test it.
     if is_own && path.confidence == Confidence::High {
         return EgressGroup::Own;
     }
@@ -121,10 +121,10 @@ fn egress_of(path: &PathSummary, vantage: Option<&Vantage>) -> EgressGroup {
         return EgressGroup::Shared(Vec::from_iter(all));
     }
     let families: Vec<Family> = path.addresses.iter().map(|at| Family::of(*at)).collect();
-    let seen = vantage.egress.iter().filter_map(EgressTrial::seen);
-    let seen = seen.filter(|seen| families.contains(&seen.family()));
-    let all: BTreeSet<String> = seen.map(|seen| seen.address.to_string()).collect();
-    // Of several, which one is seen changes from time to time, and with it the group would.
+    let observed = vantage.egress.iter().filter_map(EgressTrial::seen);
+    let observed = observed.filter(|egress| families.contains(&egress.family()));
+    let all: BTreeSet<String> = observed.map(|egress| egress.address.to_string()).collect();
+    // With several addresses, the observed one changes from time to time, and the group would change with it.
     match all.len() {
         1 => EgressGroup::Shared(Vec::from_iter(all)),
         _ => EgressGroup::Unknown,
@@ -132,7 +132,7 @@ fn egress_of(path: &PathSummary, vantage: Option<&Vantage>) -> EgressGroup {
 }
 
 /// The subnet from the metadata service, or else the node's zone.
-fn place(vantage: &Vantage) -> Option<String> {
+fn subnet_or_zone(vantage: &Vantage) -> Option<String> {
     let facts = vantage.metadata.facts();
     let cidrs = facts.map_or(&[][..], |facts| &facts.subnet_cidrs);
     if cidrs.is_empty() {
@@ -343,7 +343,7 @@ mod tests {
         assert_eq!(egress(&[]), None);
     }
 
-    /// Other nodes run other versions: what these hashes are must not change without another name.
+    /// Other nodes run other versions, so these hashes must not change without another `VERSION`.
     #[test]
     fn what_shares_a_registry_and_an_egress_shares_a_lease() {
         let rule = |hours| Rule {

@@ -1,4 +1,4 @@
-//! Reads and writes the Leases by which nodes test one at a time. `slots` decides.
+//! Reads and writes the Leases that coordinate nodes. `slots` decides.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -16,39 +16,41 @@ use crate::kubernetes::client::{ConnectError, connect};
 use crate::kubernetes::lease::{Clocks, LeaseError, LeaseObservation, Leases, Record};
 use crate::kubernetes::watch::WatchState;
 
-/// A Lease lasts for so much longer than the check that it is held for may, so that whoever takes it
-/// over does not meet its end: requests to write it, and a little.
+/// A Lease lasts this much longer than `schedule.check_timeout`, for the requests that write it. So the check has
+/// ended before another node can take the Lease over.
 const BEYOND: Duration = Duration::from_secs(30);
 
-/// What was done is written down in at most so many tries; then the Lease expires by itself.
+/// Maximum of attempts to write a result; after that, the Lease expires.
 const TRIES: u32 = 3;
+/// The wait between these attempts.
 const BETWEEN_TRIES: Duration = Duration::from_secs(2);
 
-/// Leases that were seen and whose holder is waited for.
-const MOST_SEEN: usize = 1000;
+/// Maximum of remembered observations of Leases.
+const MAX_OBSERVED: usize = 1000;
 
-/// The annotation that counts.
+/// The annotation with the note that counts tests.
 pub const NOTE: &str = "pullpath/epoch";
 
 /// The Leases of transfer tests and of rejected credentials.
 #[derive(Debug)]
 pub struct SharedLeases {
     leases: Leases,
-    /// Of this process: one that was there before and has left its Lease is somebody else.
+    /// The name of this process as a holder; a process before it has another name.
     holder: String,
     lasts: Duration,
-    seen: Mutex<BTreeMap<String, LeaseObservation>>,
-    /// How the API server answered last.
+    observed: Mutex<BTreeMap<String, LeaseObservation>>,
+    /// The newest answer of the API server.
     access: watch::Sender<WatchState>,
 }
 
 /// What allowed a test, or a retry.
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
 pub enum AllowedBy {
+    /// The Lease.
     Lease,
     /// No other node shares the path.
     Alone,
-    /// Of a credential: another node was let in with it, and so all may try.
+    /// The credential was accepted on another node, so all nodes may try it.
     Accepted,
 }
 
@@ -66,9 +68,11 @@ impl AllowedBy {
 /// What a Lease allows.
 #[derive(Debug)]
 pub struct Answer {
+    /// Whether this node tests.
     pub decision: Decision,
+    /// What allowed it; without meaning if it is not allowed.
     pub by: AllowedBy,
-    /// To be ended after the test.
+    /// The Lease, to be released after the test; `None`: none is held.
     pub holding: Option<Holding>,
 }
 
@@ -92,6 +96,7 @@ impl Answer {
         Self::of(Decision::Skip(reason))
     }
 
+    /// Whether this node tests.
     pub fn is_allowed(&self) -> bool {
         self.decision == Decision::Test
     }
@@ -108,10 +113,10 @@ pub struct Holding {
 }
 
 impl SharedLeases {
-    /// `None` where it is not wished for.
+    /// Connects to the API server; `None` with `spread.transfers: off`.
     ///
     /// # Errors
-    /// When there is no way to an API server. Whether it answers shows later.
+    /// If no API server is configured, or its credentials can't be read. Whether it answers shows later.
     pub async fn start(config: &config::Config, node: &str) -> Result<Option<Self>, ConnectError> {
         if config.spread.transfers == config::SpreadBy::Off {
             return Ok(None);
@@ -130,26 +135,26 @@ impl SharedLeases {
         )))
     }
 
-    /// With these Leases, each held for so long.
+    /// Uses these Leases; one that is held lasts for `lasts`.
     pub fn new(leases: Leases, node: &str, lasts: Duration) -> Self {
         let mut own = [0; 4];
-        // Without randomness it would be the name of the process before, whose Lease is ours then.
+        // Without randomness, this is the name of the process before, and its Lease counts as ours.
         let _ = rand::fill(&mut own);
         Self {
             leases,
             holder: format!("{node}_{:08x}", u32::from_be_bytes(own)),
             lasts,
-            seen: Mutex::default(),
+            observed: Mutex::default(),
             access: watch::Sender::new(WatchState::Unknown),
         }
     }
 
-    /// How the API server answered last.
+    /// The newest answer of the API server.
     pub fn access(&self) -> WatchState {
         self.access.borrow().clone()
     }
 
-    fn heard(&self, error: Option<&LeaseError>) {
+    fn note_answer(&self, error: Option<&LeaseError>) {
         match error {
             None | Some(LeaseError::Held { .. } | LeaseError::Conflict) => {
                 self.access.send_replace(WatchState::Following);
@@ -168,14 +173,14 @@ impl SharedLeases {
 
     async fn read(&self, lease: &str) -> Option<Record> {
         let read = self.leases.read(lease).await;
-        self.heard(read.as_ref().err());
+        self.note_answer(read.as_ref().err());
         read.ok().map(Option::unwrap_or_default)
     }
 
-    /// One that is not answered may be written all the same: it expires then.
+    /// A write without an answer may have succeeded; the Lease then expires.
     async fn write(&self, lease: &str, record: &Record) -> Result<Record, SkipReason> {
         let written = self.leases.write(lease, record).await;
-        self.heard(written.as_ref().err());
+        self.note_answer(written.as_ref().err());
         written.map_err(|error| match error {
             LeaseError::Held { .. } | LeaseError::Conflict => SkipReason::Conflict,
             LeaseError::Unreachable(_) | LeaseError::Forbidden(_) | LeaseError::Refused(_) => {
@@ -185,23 +190,23 @@ impl SharedLeases {
     }
 
     fn is_held(&self, lease: &str, record: &Record, now: Instant) -> bool {
-        let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
-        // Those of groups that this node has left; a holder is waited for once more then.
-        if seen.len() >= MOST_SEEN {
-            seen.clear();
+        let mut observed = self.observed.lock().unwrap_or_else(PoisonError::into_inner);
+        // Removes observations of groups that this node has left. Holders are then waited for once more.
+        if observed.len() >= MAX_OBSERVED {
+            observed.clear();
         }
-        let known = LeaseObservation::again(seen.get(lease), record, now);
+        let known = LeaseObservation::again(observed.get(lease), record, now);
         let is_held = record.free_for(&self.holder, &known, now).is_err();
-        seen.insert(lease.to_owned(), known);
+        observed.insert(lease.to_owned(), known);
         is_held
     }
 
-    /// Asks for a transfer test, and takes the Lease for it. One request where it is not allowed, two where it
-    /// is; within 20 s. `asked`: the time at the call. The epoch may end before the API server has answered,
-    /// and the slot with it.
-    pub async fn ask(&self, group: &LeaseGroup, slot: &Slot, asked: Moment) -> Answer {
+    /// Requests a transfer test, and takes the Lease for it. It sends one request if the test is not allowed, two if
+    /// it is, and takes at most 20 s. `called` is the time of the call: the epoch may end, and the slot with it,
+    /// before the API server has answered.
+    pub async fn ask(&self, group: &LeaseGroup, slot: &Slot, called: Moment) -> Answer {
         let begun = Instant::now();
-        let now = || asked.after(begun.elapsed());
+        let now = || called.after(begun.elapsed());
         if group.is_alone {
             return Answer::allowed(AllowedBy::Alone);
         }
@@ -237,7 +242,7 @@ impl SharedLeases {
         }
     }
 
-    /// The same for a credential that was rejected: nothing is held, the retry is counted at once.
+    /// The same for a retry of a rejected credential: no Lease is held, and the retry is counted at once.
     pub async fn ask_retry(
         &self,
         lease: &str,
@@ -265,12 +270,12 @@ impl SharedLeases {
         }
     }
 
-    /// A note that can't be read is shown, since only people can remove it.
+    /// Returns the decision. A note that can't be parsed is reported, since only an operator can remove it.
     fn refused(&self, lease: &str, decision: Decision) -> Answer {
         if decision == Decision::Skip(SkipReason::Unreadable) {
             self.lost(
                 format!(
-                    "the annotation {NOTE} of the Lease {lease} can't be read; delete that Lease"
+                    "the annotation {NOTE} of the Lease {lease} can't be parsed; delete that Lease"
                 ),
                 false,
             );
@@ -278,7 +283,7 @@ impl SharedLeases {
         Answer::of(decision)
     }
 
-    /// Writes down that a credential was accepted.
+    /// Reports to other nodes that a credential was accepted.
     pub async fn report_accepted(self: Arc<Self>, lease: String, slot: Slot, now: Moment) {
         for _ in 0..TRIES {
             if let Some(mut record) = self.read(&lease).await {
@@ -293,17 +298,17 @@ impl SharedLeases {
         }
         tracing::warn!(
             lease,
-            "other nodes could not be informed that a credential is accepted again"
+            "the Lease can't be written: other nodes don't learn that a credential is accepted again"
         );
     }
 }
 
 impl Holding {
-    /// Counts the test and gives the Lease up.
+    /// Counts the test and releases the Lease.
     pub async fn end(mut self) {
         let lease = &self.lease;
         for _ in 0..TRIES {
-            // Expired and taken over, or written before without an answer: not ours to write.
+            // It expired and was taken over, or an earlier write succeeded without an answer.
             if self.record.holder() != Some(&self.holder) {
                 return;
             }
@@ -314,7 +319,7 @@ impl Holding {
             record.give_up(Clocks::read().at);
             match self.leases.write(lease, &record).await {
                 Ok(_) => return,
-                Err(error) => tracing::debug!(lease, %error, "a Lease could not be given up"),
+                Err(error) => tracing::debug!(lease, %error, "a Lease can't be released"),
             }
             tokio::time::sleep(BETWEEN_TRIES).await;
             if let Ok(Some(record)) = self.leases.read(lease).await {
@@ -323,11 +328,11 @@ impl Holding {
         }
         tracing::warn!(
             lease,
-            "a Lease could not be given up; it expires, and another node tests once more"
+            "a Lease can't be released; it expires, and another node repeats the test"
         );
     }
 
-    /// Gives it up, and nothing was done. It expires by itself otherwise.
+    /// Releases the Lease without a test. If that fails, it expires.
     async fn leave(mut self) {
         self.record.give_up(Clocks::read().at);
         let _ = self.leases.write(&self.lease, &self.record).await;

@@ -1,4 +1,4 @@
-//! Transfer tests, and retries of rejected credentials, that nodes share by Leases (docs/spread.md).
+//! Coordination of nodes through Leases: transfer tests and retries of rejected credentials (docs/spread.md).
 
 pub mod coordinator;
 pub mod group;

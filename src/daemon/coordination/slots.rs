@@ -1,9 +1,9 @@
-//! Which node tests: of those that share a path, a few make in each epoch the test that all of them could
-//! make. Pure; `lease` asks the API server.
+//! Slots: which nodes test. In each epoch, a few of the nodes that share a path make the test that all of them
+//! could make. Pure; `lease` sends the requests.
 //!
-//! Each node has one slot in each epoch, at a moment that follows from its name. At its slot it reads the
-//! note in its group's Lease, which counts the tests of the epoch. So no node needs a list of the others,
-//! and the place of one that is down is the next one's.
+//! Each node has one slot in each epoch, at a moment that follows from its name. At its slot it reads the note in
+//! its group's Lease, which counts the tests of the epoch. So no node needs a list of the others, and if a node is
+//! down, the next one tests.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -14,29 +14,30 @@ use serde::{Deserialize, Serialize};
 
 use crate::daemon::schedule::clock::{Moment, hash, share};
 
-/// Part of all hashes: another way to decide has another name.
+/// Part of all hashes: a change of the rules needs another value, because nodes may run different versions.
 pub const VERSION: &str = "pullpath slots 1";
 
-/// A Lease that is held is read again after a part of the epoch, within these: a test takes some seconds.
+/// Bounds of the wait for a Lease that is held: a part of the epoch, since a test takes some seconds.
 const AGAIN: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(30));
 
-/// How many, and how often.
+/// How many nodes test, and how often.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Rule {
+    /// The length of an epoch, in whole seconds.
     pub epoch: Duration,
     /// How many nodes of a group test in an epoch.
     pub nodes: u32,
 }
 
 impl Rule {
-    /// Credentials that were rejected: one node an hour.
+    /// Retries of rejected credentials: one node an hour.
     pub const RETRIES: Self = Self {
         epoch: Duration::from_hours(1),
         nodes: 1,
     };
 
-    /// When the epoch began that a moment is in, in seconds since 1970. It begins at another moment for each
-    /// registry, so that those behind one NAT gateway are not tested together.
+    /// The start of the epoch that contains a moment, in seconds since 1970. It differs between registries, so that
+    /// registries behind one NAT gateway are not tested together.
     pub fn begin(&self, of: &str, at: Moment) -> u64 {
         let length = self.epoch.as_secs().max(1);
         let offset = hash(&[VERSION, "epoch", of]) % length;
@@ -48,14 +49,16 @@ impl Rule {
 /// A node's slot in an epoch.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Slot {
+    /// The rule that it follows.
     pub rule: Rule,
-    /// When the epoch began, in seconds since 1970.
+    /// The start of the epoch, in seconds since 1970.
     pub epoch: u64,
+    /// When the node reads the Lease.
     pub at: Moment,
 }
 
 impl Slot {
-    /// The first one of a node that comes after a moment. `of`: a registry, or the Lease of a credential.
+    /// The first slot of a node after a moment. `of` is a registry, or the Lease of a credential.
     pub fn after(of: &str, rule: &Rule, node: &str, after: Moment) -> Self {
         let in_epoch = |epoch: u64| {
             let draw = share(hash(&[VERSION, "slot", of, &epoch.to_string(), node]));
@@ -79,7 +82,7 @@ impl Slot {
         ))
     }
 
-    /// Another node holds the Lease: not all read it again at the same moment.
+    /// The decision if another node holds the Lease: read it again, at another moment than other nodes.
     fn later(&self, now: Moment) -> Decision {
         let wait = (self.rule.epoch / 120).clamp(AGAIN.0, AGAIN.1);
         let [now_text, at] = [now, self.at].map(|moment| moment.0.as_nanos().to_string());
@@ -91,19 +94,19 @@ impl Slot {
     }
 }
 
-/// What nodes of a group leave to each other, as JSON in an annotation.
+/// What the nodes of a group share, as JSON in an annotation.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
 struct Note {
     epoch: Timestamp,
-    /// How many have tested in it.
+    /// How many nodes have tested in the epoch.
     done: u32,
-    /// Of a credential: when a node was let in with it again.
+    /// For a credential: when it was accepted again.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     accepted: Option<Timestamp>,
 }
 
 impl Note {
-    /// One of an epoch after the next is none: the clock of the node that wrote it is wrong.
+    /// Parses a note. A note of an epoch after the next is ignored: the clock of its node is wrong.
     fn read(text: Option<&str>, slot: &Slot) -> serde_json::Result<Option<Self>> {
         let Some(text) = text else { return Ok(None) };
         let note: Self = serde_json::from_str(text)?;
@@ -111,7 +114,7 @@ impl Note {
         Ok(Some(note).filter(|_| is_possible))
     }
 
-    /// How many have tested in the slot's epoch; `None`: a later one has begun.
+    /// How many nodes have tested in the slot's epoch; `None`: a later epoch has begun.
     fn done_in(&self, slot: &Slot) -> Option<u32> {
         match seconds(self.epoch).cmp(&slot.epoch) {
             std::cmp::Ordering::Greater => None,
@@ -133,17 +136,17 @@ fn timestamp(seconds: u64) -> Timestamp {
 /// Why a node does not use its slot.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum SkipReason {
-    /// As many have tested as should.
+    /// Enough nodes have tested in this epoch.
     Enough,
     /// The epoch ended while another node held the Lease.
     Late,
     /// Another node wrote the Lease at the same time.
     Conflict,
-    /// The API server does not answer, or forbids it.
+    /// The API server does not answer, or forbids access.
     NoApi,
-    /// The Lease holds a note that is none.
+    /// The note in the Lease can't be parsed.
     Unreadable,
-    /// It is not known by which path layers are pulled.
+    /// The path of layers is unknown.
     NoPath,
 }
 
@@ -166,12 +169,13 @@ impl SkipReason {
 pub enum Decision {
     /// It tests, once the Lease is written.
     Test,
+    /// It does not test in this epoch.
     Skip(SkipReason),
     /// Another node holds the Lease; it is read again then.
     Later(Moment),
 }
 
-/// Decides by the note in the Lease, and by whether another node holds it.
+/// Decides from the note in the Lease, and from whether another node holds it.
 pub fn decide(slot: &Slot, note: Option<&str>, is_held: bool, now: Moment) -> Decision {
     if now >= slot.end() {
         return Decision::Skip(SkipReason::Late);
@@ -187,16 +191,16 @@ pub fn decide(slot: &Slot, note: Option<&str>, is_held: bool, now: Moment) -> De
     }
 }
 
-/// Whether another node was let in with a credential after it was rejected here. Then each node may try it
-/// once, at its slot.
+/// Whether the credential was accepted on another node after it was rejected on this one. Then each node may try
+/// it once, at its slot.
 pub fn was_accepted(slot: &Slot, note: Option<&str>, rejected: Moment) -> bool {
     let note = Note::read(note, slot).ok().flatten();
     let accepted = note.and_then(|note| note.accepted).map(seconds);
-    // By a clock that is far ahead, it would be let in for ever.
+    // A time beyond the epoch is ignored: with a clock far ahead, it would count as accepted forever.
     accepted.is_some_and(|at| at > rejected.0.as_secs() && at <= slot.end().0.as_secs())
 }
 
-/// The note with one more test; `None`: it stays as it is.
+/// The note with one more test; `None`: it does not change.
 pub fn counted(slot: &Slot, note: Option<&str>) -> Option<String> {
     let before = Note::read(note, slot).ok().flatten();
     let done = before.as_ref().map_or(Some(0), |note| note.done_in(slot))?;
@@ -208,7 +212,7 @@ pub fn counted(slot: &Slot, note: Option<&str>) -> Option<String> {
     serde_json::to_string(&note).ok()
 }
 
-/// The note with the news that a credential was accepted.
+/// The note with the time at which a credential was accepted; `None`: it can't be written as JSON.
 pub fn accepted(slot: &Slot, note: Option<&str>, now: Moment) -> Option<String> {
     let before = Note::read(note, slot).ok().flatten();
     let mut note = before.unwrap_or(Note {
@@ -220,10 +224,11 @@ pub fn accepted(slot: &Slot, note: Option<&str>, now: Moment) -> Option<String> 
     serde_json::to_string(&note).ok()
 }
 
-/// This node's next slots, of each registry or credential.
+/// This node's next slot for each registry or credential.
 #[derive(Debug)]
 pub struct Slots {
     node: String,
+    /// The rule of all slots.
     pub rule: Rule,
     entries: BTreeMap<Arc<str>, SlotEntry>,
 }
@@ -235,6 +240,7 @@ struct SlotEntry {
 }
 
 impl Slots {
+    /// No slots yet; `node` decides their times.
     pub fn new(node: &str, rule: Rule) -> Self {
         Self {
             node: node.to_owned(),
@@ -243,8 +249,7 @@ impl Slots {
         }
     }
 
-    /// These have slots, and nothing else. The first one of what is new comes after the moment that is given
-    /// with it.
+    /// Takes a new list of names that have slots. The first slot of a new name is after the moment given with it.
     pub fn replace(&mut self, wanted: impl IntoIterator<Item = (Arc<str>, Moment)>) {
         let mut before = std::mem::take(&mut self.entries);
         for (name, after) in wanted {
@@ -256,16 +261,18 @@ impl Slots {
         }
     }
 
+    /// When the next slot is due that is not taken; `None`: there is none.
     pub fn next(&self) -> Option<Moment> {
         let waiting = self.entries.values().filter(|entry| !entry.is_taken);
         waiting.map(|entry| entry.slot.at).min()
     }
 
+    /// The slot of this name; `None`: it has none.
     pub fn next_of(&self, name: &str) -> Option<Moment> {
         Some(self.entries.get(name)?.slot.at)
     }
 
-    /// Takes the slot that is due for longest.
+    /// Takes the slot that has been due for longest.
     pub fn take(&mut self, now: Moment) -> Option<(Arc<str>, Slot)> {
         let waiting = self.entries.iter_mut().filter(|(_, one)| !one.is_taken);
         let (name, entry) = waiting.min_by_key(|(_, entry)| entry.slot.at)?;
@@ -276,7 +283,7 @@ impl Slots {
         Some((Arc::clone(name), entry.slot.clone()))
     }
 
-    /// The same slot comes once more.
+    /// Returns a taken slot, which is due again at `at`.
     pub fn later(&mut self, name: &str, at: Moment) {
         if let Some(entry) = self.entries.get_mut(name) {
             entry.slot.at = at;
@@ -284,7 +291,7 @@ impl Slots {
         }
     }
 
-    /// It was used or skipped: the next one is in another epoch.
+    /// Ends a slot that was used or skipped; the next one is in another epoch.
     pub fn done(&mut self, name: &str, now: Moment) {
         if let Some(entry) = self.entries.get_mut(name) {
             let last = entry.slot.end().0.saturating_sub(Duration::from_nanos(1));
@@ -294,7 +301,7 @@ impl Slots {
         }
     }
 
-    /// Those that were taken are skipped.
+    /// Skips all taken slots.
     pub fn give_up(&mut self, now: Moment) {
         let taken = self.entries.iter().filter(|(_, entry)| entry.is_taken);
         let taken: Vec<Arc<str>> = taken.map(|(name, _)| Arc::clone(name)).collect();
@@ -332,7 +339,7 @@ mod tests {
         serde_json::to_string(&note).unwrap()
     }
 
-    /// Other nodes run other versions: what these hashes are must not change without another name.
+    /// Other nodes run other versions, so these hashes must not change without another `VERSION`.
     #[test]
     fn epochs_and_slots_are_the_same_in_every_version() {
         let slot = slot("n1");
@@ -380,7 +387,7 @@ mod tests {
             (Some(note(epoch, 3)), true, skip(Enough)),
             (Some(note(epoch - LENGTH, 2)), false, Decision::Test),
             (Some(note(epoch + LENGTH, 0)), false, skip(Late)),
-            // A clock that is days ahead is not believed.
+            // A clock that is days ahead is ignored.
             (Some(note(epoch + 2 * LENGTH, 2)), false, Decision::Test),
             (Some("{torn".to_owned()), false, skip(Unreadable)),
             (Some("{\"done\": 1}".to_owned()), false, skip(Unreadable)),
@@ -389,7 +396,7 @@ mod tests {
             assert_eq!(decision, expected, "{note:?} {is_held}");
         }
         let Decision::Later(again) = decide(&slot, None, true, slot.at) else {
-            panic!("another node holds it");
+            panic!("another node holds the Lease");
         };
         let wait = again.since(slot.at).as_secs();
         assert!((15..=45).contains(&wait), "{wait}");
@@ -428,12 +435,12 @@ mod tests {
         assert!(!was_accepted(&first, Some(&tried), rejected));
         let news = accepted(&first, Some(&tried), first.at).unwrap();
         assert!(was_accepted(&first, Some(&news), rejected));
-        // Rejected here all the same, and later: as before.
+        // Rejected on this node after that: as before.
         assert!(!was_accepted(&first, Some(&news), first.at));
         let next = slot("n2", first.end());
         let kept = counted(&next, Some(&news)).unwrap();
         assert!(was_accepted(&next, Some(&kept), rejected), "kept");
-        // Let in for ever by a clock that is ahead: not believed.
+        // A time of a clock that is ahead is ignored.
         let ahead = accepted(&next, Some(&kept), next.at.after(48 * HOUR)).unwrap();
         assert!(!was_accepted(&next, Some(&ahead), rejected));
     }

@@ -1,5 +1,5 @@
-//! What is known, in Prometheus' text format: made from the store at each scrape, so that a target
-//! which is gone takes its series along.
+//! The metrics of the daemon, rendered from the store at each scrape, so that the series of a removed target
+//! disappear with it.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ptr;
@@ -51,7 +51,7 @@ families! {
         "1 for the cause that limits the rate of the newest transfer test. Absent without a test, and if the cause is unknown.";
     ESTIMATED_PULL: gauge "pullpath_estimated_pull_seconds" ["target"]
         "Estimated download time of the image's layers, in seconds, without unpacking: at the rate measured for this image, else at the newest rate of its registry. Absent without a rate.";
-    HELD_BACK: gauge "pullpath_check_deferred" ["target", "reason"]
+    DEFERRED: gauge "pullpath_check_deferred" ["target", "reason"]
         "1 if a `reach` or `path` check was due and was deferred, with the reason. Absent again after the next check.";
     CHECK_DURATION: histogram "pullpath_check_duration_seconds" ["registry", "phase"]
         "Duration of a phase, in seconds, summed over all legs of a check. CPU-starved checks are not counted.";
@@ -93,7 +93,7 @@ families! {
         "Checks that ended in a panic, which is a bug in Pullpath.";
     LAG: histogram "pullpath_scheduler_lag_seconds" []
         "Delay between the scheduled and the actual start of checks, in seconds.";
-    BUDGET_LEFT: gauge "pullpath_budget_remaining_bytes" []
+    BUDGET_REMAINING: gauge "pullpath_budget_remaining_bytes" []
         "Bytes that transfer tests may still download today (UTC).";
     BUDGET: gauge "pullpath_budget_bytes_per_day" []
         "Bytes that transfer tests may download per day (`budgets.node_bytes_per_day`).";
@@ -101,7 +101,7 @@ families! {
         "Time that the CPU limit has stopped this container, in seconds. Absent if the kernel does not report it.";
     STATE_ERRORS: counter "pullpath_state_errors_total" []
         "Failed writes of the state file in `state_dir`.";
-    KUBERNETES_FOLLOWED: gauge "pullpath_kubernetes_watch_up" []
+    KUBERNETES_WATCH_UP: gauge "pullpath_kubernetes_watch_up" []
         "1: the watch of this node's pods is up, 0: it is down, and the images that pods last requested are still checked. Absent with `kubernetes.discover: off`.";
     KUBERNETES_IMAGES: gauge "pullpath_kubernetes_images" ["state"]
         "Repositories used by pods of this node, by what is done with them: `checked`, `over_limit` (beyond kubernetes.max_targets), `platform`, `out_of_scope` (counted per container), `malformed`. Absent with `kubernetes.discover: off`.";
@@ -113,7 +113,7 @@ families! {
         "Unix time, in seconds, at which this node joined the cluster; failures on a new node may be temporary. Absent until the Node was read.";
     NODE_UNSCHEDULABLE: gauge "pullpath_node_unschedulable" []
         "1: this node is cordoned, 0: it is not. Absent until the Node was read from the API server.";
-    SPREAD_TURNS: counter "pullpath_spread_slots_total" ["by"]
+    SPREAD_SLOTS: counter "pullpath_spread_slots_total" ["by"]
         "Transfer tests that this node made for its egress group, by what allowed them: `lease`, or `alone` (no other node shares the path). Absent with `spread.transfers: off`.";
     SPREAD_REACHABLE: gauge "pullpath_spread_leases_reachable" []
         "1: the API server answered the newest request for a Lease, 0: it did not answer or refused, and transfer tests are skipped. Absent before the first request, and with `spread.transfers: off`.";
@@ -125,16 +125,16 @@ families! {
         "1 for the running program, with its version and commit.";
 }
 
-/// Series of one target at most.
+/// Maximum of series of one target.
 const SERIES_A_TARGET: usize = 40;
 
-/// Labels of a target's series besides `target`, at most.
+/// Maximum of labels of a target's series, without `target`.
 const LABELS: usize = 5;
 
-/// Findings of one target that are published; the worst of them.
+/// Maximum of findings of one target that become series; the worst ones.
 const FINDINGS_A_TARGET: usize = 6;
 
-/// Everything, or what there is of one target.
+/// All metrics of the daemon, or with `only` those of one target, in Prometheus' text format.
 pub fn text(store: &TargetStore, only: Option<&str>) -> String {
     let rates = store.rates();
     let targets: Vec<(&str, Series<'_>)> = store
@@ -143,7 +143,7 @@ pub fn text(store: &TargetStore, only: Option<&str>) -> String {
         .filter(|(name, _)| only.is_none_or(|only| &***name == only))
         .map(|(name, watched)| (&**name, of_target(store, &rates, watched)))
         .collect();
-    // A target's lines are 3 kB; what grows by doubling would need twice the room.
+    // A target has 3 kB of lines. A buffer that grows by doubling would need twice the memory.
     let mut page = Page(String::with_capacity(16 * 1024 + targets.len() * 4 * 1024));
     for family in FAMILIES
         .iter()
@@ -162,12 +162,12 @@ pub fn text(store: &TargetStore, only: Option<&str>) -> String {
     page.0
 }
 
-/// Series of one target, the most telling first.
+/// Series of one target, the most useful first.
 struct Series<'a>(Vec<TargetSeries<'a>>);
 
 struct TargetSeries<'a> {
     family: &'static Family,
-    /// Of the labels behind `target`, in the family's order.
+    /// Values of the labels after `target`, in the family's order.
     labels: [&'a str; LABELS],
     value: Value<'a>,
 }
@@ -200,12 +200,12 @@ fn of_target<'a>(store: &TargetStore, rates: &Rates<'_>, watched: &'a Watched) -
     series.add(&CONSECUTIVE_FAILURES, [], failures);
     series.add(&LAST_SUCCESS, [], history.last_success);
     if let Some(deferred) = &history.deferred {
-        series.add(&HELD_BACK, [deferred.reason], [1.0]);
+        series.add(&DEFERRED, [deferred.reason], [1.0]);
     }
-    let mut told = BTreeSet::new();
+    let mut published = BTreeSet::new();
     for finding in history.findings() {
         let leg = finding.leg.map_or("", Role::as_str);
-        if told.len() < FINDINGS_A_TARGET && told.insert((leg, finding.cause.code())) {
+        if published.len() < FINDINGS_A_TARGET && published.insert((leg, finding.cause.code())) {
             let severity = finding.severity.as_str();
             series.add(&FINDING, [leg, finding.cause.code(), severity], [1.0]);
         }
@@ -227,7 +227,7 @@ fn of_target<'a>(store: &TargetStore, rates: &Rates<'_>, watched: &'a Watched) -
         for phase in &summary.phases {
             series.add(&PHASE_SUCCESS, labels(phase), [phase.success]);
         }
-        // Where there is no room for all, those of the token service's connection give way.
+        // Above the maximum, the durations of the token leg are dropped.
         let mut by_weight: Vec<&PhaseSummary> = summary.phases.iter().collect();
         by_weight.sort_by_key(|phase| phase.leg == Role::Token);
         for phase in by_weight {
@@ -262,7 +262,7 @@ fn of_transfer<'a>(newest: &Rates<'_>, watched: &'a Watched, series: &mut Series
     if let Some(cause) = rates.bound_by {
         series.add(&BOTTLENECK, [cause.code()], [1.0]);
     }
-    // A disturbed rate is not what the way gives.
+    // A disturbed rate is not that of the path.
     if rates.disturbed.is_some() {
         return;
     }
@@ -294,10 +294,10 @@ fn of_registries(store: &TargetStore, page: &mut Page) {
     };
     count(page, &PATH_CHANGES, |registry| Some(registry.path_changes));
     let certificates = store.certificates();
-    let ends = certificates.iter();
+    let expiries = certificates.iter();
     page.add(
         &CERTIFICATE_EXPIRY,
-        ends.map(|((name, leg), at)| ([&**name, leg.as_str()], *at)),
+        expiries.map(|((name, leg), at)| ([&**name, leg.as_str()], *at)),
     );
     count(page, &RATE_LIMIT, |registry| {
         registry.rate_limit.as_ref()?.limit
@@ -332,11 +332,11 @@ fn of_process(store: &TargetStore, page: &mut Page) {
     page.bare(&STATE_ERRORS, [counters.state_errors]);
     page.bare(&RUNNING, [counters.running]);
     page.bare(&LAG, [&store.lag]);
-    page.bare(&BUDGET_LEFT, [store.limits.bytes_left.0]);
+    page.bare(&BUDGET_REMAINING, [store.limits.bytes_left.0]);
     page.bare(&BUDGET, [store.limits.bytes_a_day.0]);
     page.bare(&THROTTLED, machine::cpu().and_then(|cpu| cpu.throttled));
     if let Some(cluster) = &store.cluster {
-        page.bare(&KUBERNETES_FOLLOWED, [cluster.state.is_following()]);
+        page.bare(&KUBERNETES_WATCH_UP, [cluster.state.is_following()]);
         let found = &cluster.found;
         let counts = [
             (["checked"], found.wanted.len()),
@@ -350,9 +350,9 @@ fn of_process(store: &TargetStore, page: &mut Page) {
     page.add(&EVENTS, by(&counters.events.borrow()));
     of_node(store, page);
     if let Some(leases) = &store.leases {
-        page.add(&SPREAD_TURNS, by(&counters.slots));
-        let is_asked = *leases != WatchState::Unknown;
-        let answered = is_asked.then_some(leases.is_following());
+        page.add(&SPREAD_SLOTS, by(&counters.slots));
+        let is_known = *leases != WatchState::Unknown;
+        let answered = is_known.then_some(leases.is_following());
         page.bare(&SPREAD_REACHABLE, answered);
     }
     page.bare(&RELOAD_SUCCESSFUL, [store.reload.error.is_none()]);
@@ -365,13 +365,13 @@ fn by(counts: &BTreeMap<&'static str, u64>) -> impl Iterator<Item = ([&'static s
     counts.iter().map(|(value, count)| ([*value], *count))
 }
 
-/// This node, as the cluster knows it.
+/// Facts about this node from the API server.
 fn of_node(store: &TargetStore, page: &mut Page) {
     let Some(facts) = store.own_node.as_ref().and_then(View::only) else {
         return;
     };
     let info = [&facts.runtime, &facts.kubelet, &facts.zone];
-    let info = info.map(|said| said.as_deref().unwrap_or_default());
+    let info = info.map(|text| text.as_deref().unwrap_or_default());
     page.add(&NODE_INFO, [(info, 1.0)]);
     page.bare(&NODE_CREATED, facts.created);
     page.bare(&NODE_UNSCHEDULABLE, [facts.unschedulable]);
@@ -389,7 +389,7 @@ fn vantage(network: NetworkView) -> &'static str {
 /// The part of docs/metrics.md about the daemon, from the table above.
 pub fn markdown() -> String {
     let mut text = String::from(HEAD);
-    for (title, is_here) in [
+    for (title, is_in_table) in [
         (
             "Targets",
             (|labels| labels.contains(&"target")) as fn(&[&str]) -> bool,
@@ -401,7 +401,7 @@ pub fn markdown() -> String {
             !labels.contains(&"registry") && !labels.contains(&"target")
         }),
     ] {
-        let families = FAMILIES.iter().filter(|family| is_here(family.labels));
+        let families = FAMILIES.iter().filter(|family| is_in_table(family.labels));
         table(&mut text, title, families);
     }
     text.push_str(TAIL);

@@ -1,4 +1,4 @@
-//! What is served: metrics, the status page, the API, and on loopback the commands.
+//! The HTTP servers: metrics, the status page and the API; and commands at the admin address.
 
 pub mod metrics;
 mod page;

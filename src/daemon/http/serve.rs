@@ -1,4 +1,4 @@
-//! Metrics, checks on demand, reports, the status page; and on loopback the commands.
+//! The handlers: metrics, `/probe`, reports, the status page; and the commands at the admin address.
 
 #![expect(clippy::result_large_err, reason = "a response, made once")]
 
@@ -38,29 +38,33 @@ use crate::report::vantage::VantageDocument;
 use crate::serving::cause;
 use crate::serving::http::{JSON, METRICS, guard, html, json, made, of_type, plain, style};
 
-/// What handlers may touch.
+/// The state that handlers share.
 #[derive(Clone, Debug)]
 pub struct App {
+    /// What is known of the targets.
     pub store: SharedStore,
+    /// Commands to the runner; closed once its loop has ended.
     pub commands: mpsc::Sender<Command>,
+    /// Cancelled when the program stops.
     pub stop: CancellationToken,
     probes: Arc<Semaphore>,
     scrape: Arc<Mutex<()>>,
 }
 
-/// Checks on demand by `/probe` at the same time.
+/// Maximum of `/probe` requests that are served at the same time.
 const PROBES_AT_ONCE: usize = 4;
 
-/// The longest wait for a check on demand where the scraper does not say its own.
+/// The longest wait for a requested check, and the default if the scraper sends no timeout.
 const PROBE_WAIT: Duration = Duration::from_mins(1);
 
-/// What is taken off a scraper's timeout, as blackbox_exporter does, so that the answer is in time.
+/// Subtracted from a scraper's timeout, as blackbox_exporter does, so that the answer arrives in time.
 const SCRAPE_MARGIN: f64 = 0.5;
 
-/// Requests of other things than checks are answered in memory; whoever reads slower than this is cut.
+/// The header in which Prometheus sends its scrape timeout.
 const HEADER: &str = "x-prometheus-scrape-timeout-seconds";
 
 impl App {
+    /// Handlers that read `store` and send to `commands`.
     pub fn new(
         store: SharedStore,
         commands: mpsc::Sender<Command>,
@@ -79,7 +83,7 @@ impl App {
         self.store.read().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// What anybody may read.
+    /// The routes of `listen`: they only read, and need no authentication.
     pub fn public(&self) -> Router {
         Router::new()
             .route("/", get(index))
@@ -101,7 +105,7 @@ impl App {
             .with_state(self.clone())
     }
 
-    /// Commands, which are taken on this host only.
+    /// The routes of `admin_listen`: commands, by default from this host only.
     pub fn admin(&self) -> Router {
         Router::new()
             .route("/-/reload", post(reload))
@@ -115,13 +119,13 @@ impl App {
     }
 }
 
-/// A page that somebody has open on this host must not give commands.
+/// A web page that is open in a browser on this host must not send commands.
 async fn no_browser(request: Request, next: Next) -> Response {
     let is_page = request.headers().contains_key(header::ORIGIN);
     if is_page {
         return plain(
             StatusCode::FORBIDDEN,
-            "orders are not taken from web pages\n",
+            "commands from web pages are rejected\n",
         );
     }
     next.run(request).await
@@ -138,10 +142,10 @@ fn unknown(name: &str) -> Response {
 // ---- metrics ------------------------------------------------------------------------------------
 
 async fn all_metrics(State(app): State<App>) -> Response {
-    // Of a thousand targets it takes some tens of milliseconds, and some megabytes: one at a time.
-    let _turn = app.scrape.clone().lock_owned().await;
+    // A thousand targets take some tens of milliseconds and some megabytes, so one scrape runs at a time.
+    let _guard = app.scrape.clone().lock_owned().await;
     let text = tokio::task::spawn_blocking(move || metrics::text(&app.read(), None)).await;
-    made(METRICS, text.map_err(|_| "metrics can't be made"))
+    made(METRICS, text.map_err(|_| "metrics can't be rendered"))
 }
 
 #[derive(Deserialize)]
@@ -151,7 +155,7 @@ struct ProbeQuery {
     debug: bool,
 }
 
-/// As blackbox_exporter's, for configured targets.
+/// Like `/probe` of blackbox_exporter, for configured targets.
 async fn probe(
     State(app): State<App>,
     Query(query): Query<ProbeQuery>,
@@ -160,20 +164,20 @@ async fn probe(
     let name = query.target.ok_or_else(|| {
         plain(
             StatusCode::BAD_REQUEST,
-            "which target? /probe?target=NAME; /api/v1/targets lists all\n",
+            "the parameter target is missing: /probe?target=NAME; /api/v1/targets lists all\n",
         )
     })?;
-    let busy = "too many checks on demand are going on; try again later\n";
-    let _place = app.probes.try_acquire().map_err(|_| later(busy, BUSY))?;
+    let busy = "too many on-demand checks are running; try again later\n";
+    let _permit = app.probes.try_acquire().map_err(|_| later(busy, BUSY))?;
     let begun = Instant::now();
     let answer = request_check(&app, &name, Tier::Reach, patience(&headers)).await;
     let took = begun.elapsed();
     let (run, success) = match &answer {
         Ok(run) => (Some(*run), None),
-        // What was due was checked just now, or is: what is known is the answer.
+        // The target is being checked, or was just now: the newest result is the answer.
         Err(Refused::Busy) => (None, None),
         Err(Refused::NoSuchTarget) => return Err(unknown(&name)),
-        Err(Refused::Deferred(held)) => return Err(deferred(held, Timestamp::now())),
+        Err(Refused::Deferred(reason)) => return Err(deferred(reason, Timestamp::now())),
         Err(Refused::Failed(_)) => (None, Some(false)),
     };
     let store = app.read();
@@ -182,8 +186,8 @@ async fn probe(
     let mut text = metrics::text(&store, Some(&name));
     let _ = write!(
         text,
-        "# HELP probe_duration_seconds How long the check took.\n# TYPE probe_duration_seconds gauge\nprobe_duration_seconds {}\n\
-         # HELP probe_success 1: a pull would succeed.\n# TYPE probe_success gauge\nprobe_success {}\n",
+        "# HELP probe_duration_seconds Duration of the check, in seconds.\n# TYPE probe_duration_seconds gauge\nprobe_duration_seconds {}\n\
+         # HELP probe_success 1: a pull would succeed, 0: it would fail, or that is unknown.\n# TYPE probe_success gauge\nprobe_success {}\n",
         took.as_secs_f64(),
         u8::from(success)
     );
@@ -202,15 +206,16 @@ async fn probe(
     ))
 }
 
+/// How long the scraper waits.
 fn patience(headers: &HeaderMap) -> Duration {
-    let asked = headers
+    let scraper = headers
         .get(HeaderName::from_static(HEADER))
         .and_then(|value| value.to_str().ok()?.parse::<f64>().ok())
         .and_then(|seconds| Duration::try_from_secs_f64((seconds - SCRAPE_MARGIN).max(0.1)).ok());
-    asked.unwrap_or(PROBE_WAIT).min(PROBE_WAIT)
+    scraper.unwrap_or(PROBE_WAIT).min(PROBE_WAIT)
 }
 
-/// Gives a command and waits for the answer; `None`: the daemon stops.
+/// Sends a command and waits for the answer; `None`: the daemon stops.
 async fn command<T>(app: &App, of: impl FnOnce(oneshot::Sender<T>) -> Command) -> Option<T> {
     let (done, answer) = oneshot::channel();
     app.commands.send(of(done)).await.ok()?;
@@ -245,9 +250,9 @@ struct TargetSummary<'a> {
     consecutive_failures: u64,
     paths: Vec<LegPath<'a>>,
     findings: Vec<FindingSummary<'a>>,
-    /// `configuration`, `pods`.
+    /// `configuration`, `pods`, or both.
     sources: &'a [TargetSource],
-    /// Containers of this node that want it.
+    /// Containers of this node that use the image.
     uses: Vec<UseSummary<'a>>,
     runs: Vec<&'a Run>,
 }
@@ -259,10 +264,10 @@ struct UseSummary<'a> {
     container: &'a str,
     image: &'a str,
     policy: &'static str,
-    /// It waits for this image.
+    /// The container waits for this image.
     waits: bool,
-    /// The image is there, and no request would be sent for it. `null`: its kubelet may verify it by a pull
-    /// (Kubernetes 1.35 or later), or the kubelet's version is not known.
+    /// The image is present, and the kubelet sends no request for it. `null`: the kubelet may verify it by a
+    /// pull (Kubernetes 1.35 or later), or its version is unknown.
     needs_no_pull: Option<bool>,
 }
 
@@ -321,7 +326,7 @@ async fn targets(State(app): State<App>) -> Response {
     json(&all.collect::<Vec<_>>())
 }
 
-/// The newest report of each target.
+/// The newest report of each target, as one document.
 async fn reports(State(app): State<App>) -> Response {
     let newest: Vec<Arc<Run>> = {
         let store = app.read();
@@ -352,7 +357,7 @@ async fn report(
     if run.report.is_some() {
         return Ok(document(&[run]));
     }
-    let gone = "the report of this run was dropped for lack of memory (history.memory)\n";
+    let gone = "the report of this run was dropped, because history.memory was used up\n";
     Err(plain(StatusCode::GONE, gone))
 }
 
@@ -370,7 +375,7 @@ fn find_run(app: &App, name: &str, run: u64) -> Result<Arc<Run>, Response> {
             plain(
                 StatusCode::NOT_FOUND,
                 format!(
-                    "no run {run} of {name} is remembered; /api/v1/targets lists those that are\n"
+                    "run {run} of {name} does not exist or is no longer kept; /api/v1/targets lists the runs that are\n"
                 ),
             )
         })
@@ -382,8 +387,8 @@ fn document(runs: &[Arc<Run>]) -> Response {
         // The list is the last of the document's fields.
         let mut text = empty.strip_suffix("]}").unwrap_or(&empty).to_owned();
         let reports = runs.iter().filter_map(|run| run.report.as_ref()?.text());
-        for (place, report) in reports.enumerate() {
-            text.push_str(if place > 0 { "," } else { "" });
+        for (index, report) in reports.enumerate() {
+            text.push_str(if index > 0 { "," } else { "" });
             text.push_str(&report);
         }
         text + "]}\n"
@@ -391,11 +396,11 @@ fn document(runs: &[Arc<Run>]) -> Response {
     made(JSON, text)
 }
 
-/// The place as it was seen last.
-fn seen(app: &App) -> Option<VantageDocument> {
+/// The vantage as the newest check observed it; `None` before the first check.
+fn newest_vantage(app: &App) -> Option<VantageDocument> {
     let store = app.read();
     let mut vantage = store.vantage.as_deref()?.clone();
-    // Told by itself, and not only when a check looks around.
+    // The watch of the Node is newer than the last check.
     if let Some(facts) = store.own_node.as_ref().and_then(View::only) {
         vantage.node = Some(NodeFacts::clone(facts));
     }
@@ -403,11 +408,11 @@ fn seen(app: &App) -> Option<VantageDocument> {
 }
 
 async fn vantage(State(app): State<App>) -> Response {
-    match seen(&app) {
+    match newest_vantage(&app) {
         Some(document) => json(&document),
         None => plain(
             StatusCode::SERVICE_UNAVAILABLE,
-            "nothing was looked at yet: the first check does\n",
+            "nothing was observed yet; the first check does that\n",
         ),
     }
 }
@@ -441,7 +446,7 @@ async fn ready(State(app): State<App>) -> Response {
     if let Some(error) = &store.reload.error {
         let _ = writeln!(
             text,
-            "the configuration that was read last is not in force: {error}"
+            "the newest configuration was rejected, and the one before it is still in force: {error}"
         );
     }
     let lost = [
@@ -453,7 +458,7 @@ async fn ready(State(app): State<App>) -> Response {
         let _ = writeln!(text, "{lost}");
     }
     if store.counters.state_errors > 0 {
-        text.push_str("what must outlive a restart can't be written (see the log)\n");
+        text.push_str("the state file in state_dir can't be written; see the log\n");
     }
     plain(StatusCode::OK, text)
 }
@@ -465,7 +470,7 @@ async fn reload(State(app): State<App>) -> Response {
         Some(Ok(())) => plain(StatusCode::OK, "the configuration is in force\n"),
         Some(Err(error)) => plain(
             StatusCode::UNPROCESSABLE_ENTITY,
-            format!("not taken, the one before stays in force: {error}\n"),
+            format!("rejected, and the configuration before it stays in force: {error}\n"),
         ),
         None => plain(StatusCode::SERVICE_UNAVAILABLE, "stopping\n"),
     }
@@ -485,13 +490,16 @@ async fn check(State(app): State<App>, Query(query): Query<CheckQuery>) -> Respo
             Err(response) => response,
         },
         Err(Refused::NoSuchTarget) => unknown(&query.target),
-        Err(Refused::Busy) => later("it is being checked, or too many others are\n", BUSY),
-        Err(Refused::Deferred(held)) => deferred(&held, Timestamp::now()),
+        Err(Refused::Busy) => later(
+            "the target is being checked, or too many others are\n",
+            BUSY,
+        ),
+        Err(Refused::Deferred(reason)) => deferred(&reason, Timestamp::now()),
         Err(Refused::Failed(reason)) => no_result(reason),
     }
 }
 
-/// Any image that may be asked for here: as a pod of this node pulls it, or with Secrets that are named.
+/// Checks an image on request: as a pod of this node pulls it, or with named Secrets.
 async fn probe_image(State(app): State<App>, body: Body) -> Response {
     let Ok(body) = to_bytes(body, on_demand::MOST_BYTES).await else {
         return plain(
@@ -524,20 +532,20 @@ fn not_probed(refused: on_demand::Refused, now: Timestamp) -> Response {
             "another image is being checked on demand; one at a time\n",
         ),
         Refused::TooMany(after) => later(
-            "that were too many images in a minute (on_demand.per_minute)\n",
+            "too many images were requested within a minute (on_demand.per_minute)\n",
             after,
         ),
-        Refused::Deferred(held) => deferred(&held, now),
+        Refused::Deferred(reason) => deferred(&reason, now),
         Refused::Failed(reason) => no_result(reason),
     }
 }
 
 fn no_result(reason: &str) -> Response {
-    let text = format!("the check told nothing: {reason}\n");
+    let text = format!("the check has no result: {reason}\n");
     plain(StatusCode::INTERNAL_SERVER_ERROR, text)
 }
 
-/// Not now, and when to ask again.
+/// Status 429 with `Retry-After`.
 fn later(text: impl Into<String>, after: Duration) -> Response {
     let seconds = after.as_secs_f64().ceil().max(1.0).to_string();
     let again = [(header::RETRY_AFTER, seconds)];
@@ -549,26 +557,26 @@ fn deferred(deferred: &Deferred, now: Timestamp) -> Response {
     let after = until.and_then(|at| Duration::try_from(at.duration_since(now)).ok());
     let until = until.map_or_else(String::new, |at| format!(", until {at}"));
     let text = format!("not checked: {reason}{until}\n");
-    later(text, after.unwrap_or(HELD_BACK))
+    later(text, after.unwrap_or(DEFERRED_FOR))
 }
 
-/// What is said of a budget whose end is not known: those of bytes are of a day.
-const HELD_BACK: Duration = Duration::from_hours(1);
+/// `Retry-After` if the end of the deferral is unknown; byte budgets last a day.
+const DEFERRED_FOR: Duration = Duration::from_hours(1);
 
-/// A check takes about a second; where it takes longer, whoever asks is told so again.
+/// `Retry-After` if a check is running; most take about a second.
 const BUSY: Duration = Duration::from_secs(2);
 
-/// This daemon, and the place as it was seen last.
+/// The document of `/-/node`: this daemon and its newest vantage.
 #[derive(Serialize)]
 struct NodeDocument<'a> {
     node: &'a str,
     version: &'static str,
-    /// Absent before the first look.
+    /// `null` before the first check.
     vantage: Option<VantageDocument>,
 }
 
 async fn node(State(app): State<App>) -> Response {
-    let vantage = seen(&app);
+    let vantage = newest_vantage(&app);
     json(&NodeDocument {
         node: &app.read().node,
         version: crate::VERSION,
@@ -600,7 +608,7 @@ async fn run_page(
 }
 
 async fn vantage_page(State(app): State<App>) -> Response {
-    let text = seen(&app)
+    let text = newest_vantage(&app)
         .map(|document| crate::report::vantage::render(&document, Style { color: false }));
     html(page::vantage(text))
 }

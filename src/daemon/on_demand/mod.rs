@@ -1,5 +1,5 @@
-//! Images that somebody asks for, besides the schedule: what may be asked, with whose Secrets, and how
-//! often. Pure; the runner acts by it.
+//! On-demand checks: which images may be checked on request, with which Secrets, and how often. Pure; the
+//! runner acts on it.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -18,51 +18,57 @@ use crate::model::workload::{ContainerKind, Namespaced, PullPolicy, SecretRefs, 
 use crate::workload::discovery::{Use, Wanted};
 use crate::workload::pod::{Container, Pod};
 
-/// The longest request that is read. A request with all that it may hold has 5 KiB.
+/// Maximum size of a request's body, in bytes. A request with every field at its limit has 5 KiB.
 pub const MOST_BYTES: usize = 16 << 10;
 
-/// Secrets that may be named; pods have one or two.
+/// Maximum of Secrets in a request; pods have one or two.
 const MOST_SECRETS: usize = 16;
 
-/// In the book, where targets have their names; no target can be called so.
+/// The name of on-demand checks in the ledger. No target can have it, because it contains a blank.
 const NAME: &str = "on demand";
 
-/// Registries that are asked for and that no target has, of which the book keeps how they want to be
-/// treated. Names of registries come from outside.
+/// Maximum of requested registries that no target has, whose back-off and limits the ledger keeps. Their names
+/// are input from outside.
 const MOST_REGISTRIES: usize = 32;
 
 const MINUTE: Duration = Duration::from_mins(1);
 
-/// What is asked for.
+/// A request for a check.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Request {
+    /// The image to check.
     pub image: Reference,
-    /// As this pod would pull it.
+    /// The pod as which to pull it; `None`: no certain one.
     pub pod: Option<Namespaced>,
-    /// With these Secrets.
+    /// The Secrets to pull it with; `None`: those of the pod or target.
     pub secrets: Option<SecretRefs>,
+    /// The kind of the check.
     pub tier: Tier,
 }
 
-/// It, as it travels; of Secrets the names alone.
+/// The JSON body of a request. It contains names of Secrets only.
 #[derive(Clone, Debug, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct Question {
+    /// The image reference, as in a pod's `image`.
     pub image: String,
+    /// A pod of this node; excludes `secrets`.
     pub pod: Option<Namespaced>,
+    /// Namespace and names of 1 to 16 Secrets; excludes `pod`.
     pub secrets: Option<SecretRefs>,
+    /// `reach` if absent.
     #[serde(default)]
     pub tier: Tier,
 }
 
-/// How a body looks, for those who have sent another one.
-const FORM: &str = r#"it is {"image": "registry.example.com/app:1", "pod": {"namespace": "n", "name": "p"}, "secrets": {"namespace": "n", "names": ["s"]}, "tier": "reach"}, of which only image must be there"#;
+/// The form of a body, for error messages.
+const FORM: &str = r#"send {"image": "registry.example.com/app:1", "pod": {"namespace": "n", "name": "p"}, "secrets": {"namespace": "n", "names": ["s"]}, "tier": "reach"}, of which only image is required"#;
 
 impl Request {
-    /// Reads a request's body.
+    /// Parses the body of a request.
     ///
     /// # Errors
-    /// What is wrong with it, for whoever has sent it.
+    /// If it is not such a JSON object, or a value is invalid; the message is for the client.
     pub fn read(body: &[u8]) -> Result<Self, String> {
         let body: Question = serde_json::from_slice(body).map_err(|error| {
             format!(
@@ -73,10 +79,10 @@ impl Request {
         let image: Reference = body
             .image
             .parse()
-            .map_err(|error| format!("image '{}' is none: {error}", printable(&body.image)))?;
+            .map_err(|error| format!("image '{}' is invalid: {error}", printable(&body.image)))?;
         if body.pod.is_some() && body.secrets.is_some() {
             return Err(
-                "pod and secrets are both given: a pod brings its own Secrets; give one of them"
+                "pod and secrets are both given, but a pod has its own Secrets; give one of them"
                     .to_owned(),
             );
         }
@@ -88,7 +94,7 @@ impl Request {
             check_name("secrets.namespace", &secrets.namespace)?;
             if secrets.names.is_empty() || secrets.names.len() > MOST_SECRETS {
                 return Err(format!(
-                    "secrets.names has {} names; 1 to {MOST_SECRETS} are taken",
+                    "secrets.names has {} names; give 1 to {MOST_SECRETS}",
                     secrets.names.len()
                 ));
             }
@@ -105,31 +111,31 @@ impl Request {
     }
 }
 
-/// It stands in paths and selectors of requests.
+/// The names become part of URLs and selectors.
 fn check_name(key: &str, name: &str) -> Result<(), String> {
     if is_name(name) {
         return Ok(());
     }
     Err(format!(
-        "{key} is '{}', which is no name of Kubernetes: lower-case letters, digits, '-' and '.'",
+        "{key} is '{}', which is not a Kubernetes name: use lower-case letters, digits, '-' and '.'",
         printable(name)
     ))
 }
 
-/// Why an image is not checked, or nothing came of it.
+/// Why an image is not checked, or the check has no result.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum Refused {
-    /// Not here, and what would allow it.
+    /// The configuration forbids it; with the setting that allows it.
     NotAllowed(String),
-    /// The pod is not known here, and why.
+    /// The pod is unknown on this node; with the reason.
     NoPod(String),
-    /// Another one is being checked.
+    /// Another image is being checked.
     Busy,
-    /// Too many in a minute; when the next may come.
+    /// `on_demand.per_minute` is reached; with the wait until the next check may start.
     TooMany(Duration),
-    /// A budget does not allow it, or the registry asked to be left alone.
+    /// A budget is used up, or the registry is in back-off.
     Deferred(Deferred),
-    /// The check told nothing.
+    /// The check has no result: `timed_out`, `panicked` or `stopping`.
     Failed(&'static str),
 }
 
@@ -147,12 +153,13 @@ impl Refused {
     }
 }
 
-/// The pods of this node, or why none is known.
+/// The pods of this node, or why they are unknown.
 pub type Pods<'a> = Result<Vec<&'a Pod>, &'static str>;
 
-pub const NOT_FOLLOWED: &str =
-    "the pods of this node are not followed (kubernetes.discover is off)";
-pub const NOT_HEARD: &str = "the API server has not told of this node's pods yet";
+/// Why pods are unknown with `kubernetes.discover: off`.
+pub const NOT_WATCHED: &str = "the pods of this node are not watched (kubernetes.discover is off)";
+/// Why pods are unknown before the first list.
+pub const NOT_LISTED: &str = "the API server has not listed this node's pods yet";
 
 fn find<'a>(pods: &Pods<'a>, key: &Namespaced) -> Result<&'a Pod, Refused> {
     let mut known = pods.iter().flatten();
@@ -160,16 +167,16 @@ fn find<'a>(pods: &Pods<'a>, key: &Namespaced) -> Result<&'a Pod, Refused> {
     found.copied().ok_or_else(|| {
         let why = match pods {
             Ok(_) => "is not on this node".to_owned(),
-            Err(why) => format!("is not known here: {why}"),
+            Err(why) => format!("is unknown: {why}"),
         };
         Refused::NoPod(format!("pod {key} {why}"))
     })
 }
 
-/// What is to be checked for a request, as if it were a target.
+/// The check for a request, in the form of a target.
 ///
 /// # Errors
-/// When it may not be.
+/// If the configuration forbids the image or a Secret, or the pod is unknown on this node.
 pub fn plan(
     request: &Request,
     config: &Config,
@@ -179,7 +186,7 @@ pub fn plan(
     let images = config.on_demand.images;
     if images == OnDemandImages::Off {
         return Err(Refused::NotAllowed(
-            "no image is checked on demand here (on_demand.images is off; used or any allows it)"
+            "no image is checked on request: on_demand.images is off; set it to used or any"
                 .to_owned(),
         ));
     }
@@ -189,7 +196,7 @@ pub fn plan(
         let uses = uses(pod, &request.image);
         if uses.is_empty() && !is_any {
             return Err(Refused::NotAllowed(format!(
-                "no container of pod {key} has the image {} (on_demand.images is used; any allows others)",
+                "no container of pod {key} has the image {} (on_demand.images is used; set it to any to allow others)",
                 request.image
             )));
         }
@@ -204,12 +211,12 @@ pub fn plan(
         target.sources.contains(&TargetSource::Configuration) && target.reference == request.image
     });
     let known = pods.as_deref().unwrap_or_default();
-    let askers = users(&request.image, known);
-    if named.is_none() && askers.is_empty() && !is_any {
+    let users = users(&request.image, known);
+    if named.is_none() && users.is_empty() && !is_any {
         let of_pods = pods.as_ref().err().copied();
         let of_pods = of_pods.unwrap_or("no pod of this node has it");
         return Err(Refused::NotAllowed(format!(
-            "no target has the image {}, and {of_pods}; on_demand.images: any allows every image",
+            "no target has the image {}, and {of_pods}; set on_demand.images: any to allow every image",
             request.image
         )));
     }
@@ -220,7 +227,7 @@ pub fn plan(
         }
         let uses = vec![hypothetical(&secrets.namespace, "", &request.image)];
         let mut target = of_pods(request, config, Some(secrets.clone()), uses);
-        // Whether these do is the question, not whether something else would.
+        // The question is whether these Secrets suffice, not whether other credentials would.
         target.credential = crate::config::CredentialFiles::default();
         return Ok(target);
     }
@@ -230,18 +237,18 @@ pub fn plan(
             ..Target::clone(named)
         });
     }
-    // As those pull it that use it; those first that wait.
-    let Some(first) = askers.first() else {
+    // As the pods that use the image pull it; pods that wait for it first.
+    let Some(first) = users.first() else {
         return Ok(of_pods(request, config, None, Vec::new()));
     };
     let secrets = first.secrets();
-    let same = askers.iter().filter(|pod| pod.secrets() == secrets);
+    let same = users.iter().filter(|pod| pod.secrets() == secrets);
     let uses = same.flat_map(|pod| uses(pod, &request.image)).collect();
     Ok(of_pods(request, config, secrets, uses))
 }
 
-/// With `kubernetes.secrets: discovered`, a Secret is read where a pod of this node names it; asking for
-/// one must not widen that.
+/// With `kubernetes.secrets: discovered`, a Secret is read only if a pod of this node names it. A request must
+/// not extend that.
 fn check_named(secrets: &SecretRefs, pods: &[&Pod]) -> Result<(), Refused> {
     let is_named = |name: &&String| {
         pods.iter()
@@ -250,13 +257,13 @@ fn check_named(secrets: &SecretRefs, pods: &[&Pod]) -> Result<(), Refused> {
     match secrets.names.iter().find(|name| !is_named(name)) {
         None => Ok(()),
         Some(name) => Err(Refused::NotAllowed(format!(
-            "no pod of this node names Secret {}/{name}, and others are not read (kubernetes.secrets is discovered; named allows those of its list, and so does on_demand.images: any)",
+            "no pod of this node names Secret {}/{name}, and others are not read (kubernetes.secrets is discovered); set it to named and list the Secret, or set on_demand.images: any",
             secrets.namespace
         ))),
     }
 }
 
-/// Pods that have an image, those first that wait for it.
+/// Pods that use an image; those that wait for it first.
 fn users<'a>(image: &Reference, pods: &[&'a Pod]) -> Vec<&'a Pod> {
     let mut having: Vec<&Pod> = pods
         .iter()
@@ -285,7 +292,7 @@ fn uses(pod: &Pod, image: &Reference) -> Vec<Use> {
         .collect()
 }
 
-/// A container that there is not.
+/// A container that does not exist, for an image that no pod uses.
 fn hypothetical(namespace: &str, pod: &str, image: &Reference) -> Use {
     Use {
         namespace: namespace.to_owned(),
@@ -321,7 +328,7 @@ fn of_pods(
     }
 }
 
-/// When checks on demand were begun, of the last minute, and of which registries.
+/// The on-demand checks of the last minute, and the newest requested registries.
 #[derive(Debug, Default)]
 pub struct Pace {
     begun: VecDeque<Moment>,
@@ -329,20 +336,21 @@ pub struct Pace {
 }
 
 impl Pace {
-    /// Whether one more may begin.
+    /// Whether another check may start now.
     ///
     /// # Errors
-    /// With the time until it may.
+    /// The wait until it may, if `per_minute` checks started within the last minute.
     pub fn may(&mut self, per_minute: u32, now: Moment) -> Result<(), Duration> {
         self.begun.retain(|at| now.since(*at) < MINUTE);
         let most = per_minute as usize;
         match self.begun.len().checked_sub(most) {
             None => Ok(()),
-            // Of those that must be older than a minute, the youngest; the file may have lowered the number.
+            // The newest check that must be older than a minute; the limit may have been lowered meanwhile.
             Some(over) => Err(MINUTE.saturating_sub(now.since(self.begun[over]))),
         }
     }
 
+    /// Counts a check that starts now.
     pub fn begin(&mut self, registry: &Arc<str>, now: Moment) {
         self.begun.push_back(now);
         self.registries.retain(|known| known != registry);
@@ -352,7 +360,7 @@ impl Pace {
         }
     }
 
-    /// It was asked for, not long ago.
+    /// Whether the registry is one of the newest requested.
     pub fn knows(&self, registry: &str) -> bool {
         self.registries.iter().any(|known| **known == *registry)
     }

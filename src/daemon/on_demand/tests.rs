@@ -55,7 +55,10 @@ fn what_is_no_wish_is_told_with_the_reason() {
             r#"{"image": "r.test/a", "tier": "all"}"#,
             "unknown variant `all`",
         ),
-        (r#"{"image": "r.test/A b"}"#, "image 'r.test/A b' is none"),
+        (
+            r#"{"image": "r.test/A b"}"#,
+            "image 'r.test/A b' is invalid",
+        ),
         (
             r#"{"image": "r.test/a", "pod": {"namespace": "n/../x", "name": "p"}}"#,
             "pod.namespace is 'n/../x'",
@@ -77,8 +80,8 @@ fn what_is_no_wish_is_told_with_the_reason() {
             "give one of them",
         ),
     ] {
-        let told = Request::read(body.as_bytes()).unwrap_err();
-        assert!(told.contains(says), "{body}: {told}");
+        let refused = Request::read(body.as_bytes()).unwrap_err();
+        assert!(refused.contains(says), "{body}: {refused}");
     }
     let whole = request(
         r#"{"image": "r.test/a:1", "pod": null, "secrets": {"namespace": "n", "names": ["s", "t"]}, "tier": "path"}"#,
@@ -93,9 +96,9 @@ fn only_what_is_used_here_is_checked_unless_the_operator_says_otherwise() {
     let pods = [pod("shop", "a", &["pull"], "r.test/app:1", false)];
     let configured = "targets: [{name: mine, image: 'r.test/mine:1'}]";
     let ask = |image: &str| format!(r#"{{"image": "{image}"}}"#);
-    let not_allowed = |told: Result<Target, Refused>, says: &str| {
-        let Err(Refused::NotAllowed(reason)) = told else {
-            panic!("{told:?}");
+    let not_allowed = |refused: Result<Target, Refused>, says: &str| {
+        let Err(Refused::NotAllowed(reason)) = refused else {
+            panic!("{refused:?}");
         };
         assert!(reason.contains(says), "{reason}");
     };
@@ -106,7 +109,7 @@ fn only_what_is_used_here_is_checked_unless_the_operator_says_otherwise() {
     // Another tag is another image.
     not_allowed(
         planned(&ask("r.test/app:2"), configured, &pods),
-        "no pod of this node has it; on_demand.images: any",
+        "no pod of this node has it; set on_demand.images: any",
     );
     let any = "on_demand: {images: any}";
     let unknown = planned(&ask("r.test/app:2"), any, &pods).unwrap();
@@ -140,13 +143,14 @@ fn a_pod_brings_its_secrets_and_must_be_here_and_have_the_image() {
     assert_eq!(any.uses[0].container, "");
     let config = Config::default();
     for (why, says) in [
-        (NOT_FOLLOWED, "kubernetes.discover is off"),
-        (NOT_HEARD, "has not told"),
+        (NOT_WATCHED, "kubernetes.discover is off"),
+        (NOT_LISTED, "has not listed"),
     ] {
-        let told = plan(&request(&ask("r.test/app:1", "a")), &config, &[], &Err(why)).unwrap_err();
+        let refused =
+            plan(&request(&ask("r.test/app:1", "a")), &config, &[], &Err(why)).unwrap_err();
         assert!(
-            matches!(&told, Refused::NoPod(reason) if reason.contains(says)),
-            "{told:?}"
+            matches!(&refused, Refused::NoPod(reason) if reason.contains(says)),
+            "{refused:?}"
         );
     }
 }
@@ -163,8 +167,8 @@ fn secrets_may_be_named_as_far_as_they_are_read_anyway() {
     let target = planned(&ask("pull"), files, &pods).unwrap();
     assert_eq!(target.secrets.unwrap().names, ["pull"]);
     assert_eq!(target.credential, crate::config::CredentialFiles::default());
-    let told = planned(&ask("others"), files, &pods).unwrap_err();
-    assert!(matches!(&told, Refused::NotAllowed(reason) if reason.contains("shop/others")));
+    let refused = planned(&ask("others"), files, &pods).unwrap_err();
+    assert!(matches!(&refused, Refused::NotAllowed(reason) if reason.contains("shop/others")));
     let any = format!("{files}on_demand: {{images: any}}\n");
     assert!(planned(&ask("others"), &any, &pods).is_ok());
     // Which of a list are read is said by the report.

@@ -1,4 +1,4 @@
-//! What the runner is asked for, and its answers.
+//! Commands to the runner, and its answers.
 
 use std::sync::Arc;
 
@@ -9,38 +9,44 @@ use crate::daemon::schedule::admission::Deferred;
 use crate::daemon::schedule::timetable::Tier;
 use crate::report::Report;
 
-/// What the runner is asked for.
+/// A command to the runner.
 #[derive(Debug)]
 pub enum Command {
-    /// Read the configuration again.
+    /// Reload the configuration; the error is for the operator.
     Reload(oneshot::Sender<Result<(), String>>),
     /// Check a target now.
     Check {
+        /// The name of the target.
         target: Arc<str>,
+        /// The kind of the check.
         tier: Tier,
+        /// Receives the number of the run.
         done: CheckReply,
     },
-    /// Check an image now, which no target may have.
+    /// Check an image now, also one that no target has.
     Probe {
+        /// The image, and as whom to pull it.
         request: Box<Request>,
+        /// Receives the report.
         done: ProbeReply,
     },
 }
 
-/// The number of the run.
+/// Receives the number of the run, or why there is none.
 pub type CheckReply = oneshot::Sender<Result<u64, Refused>>;
 
-/// The report of an image.
+/// Receives the report of an image, or why there is none.
 pub type ProbeReply = oneshot::Sender<Result<Box<Report>, on_demand::Refused>>;
 
 /// Why a target is not checked now.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum Refused {
+    /// No target has this name.
     NoSuchTarget,
-    /// It is being checked, or too many are.
+    /// The target is being checked, or `budgets.checks_at_once` checks are running.
     Busy,
-    /// A budget does not allow it, or a registry asked to be left alone.
+    /// A budget is used up, or the registry is in back-off.
     Deferred(Deferred),
-    /// There is no report: it timed out, or ended abnormally.
+    /// The check has no report: `timed_out`, `panicked`, `stopping` or `too_late`.
     Failed(&'static str),
 }

@@ -1,4 +1,4 @@
-//! The checks that are being made, side by side.
+//! Runs checks at the same time.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -20,13 +20,13 @@ use crate::daemon::store::history::Outcome;
 use crate::daemon::store::target::Target;
 use crate::net::machine;
 
-/// Checks that begin later than this count as CPU-starved.
+/// Checks that start later than this count as CPU-starved.
 const STARVED_LAG: Duration = Duration::from_secs(1);
 
-/// The share of its time that the limit of processors may take from a check.
+/// Above this share of its time stopped by the CPU limit, a check counts as CPU-starved.
 const STARVED_SHARE: f64 = 0.05;
 
-/// A check that is being made.
+/// A running check.
 #[derive(Debug)]
 pub(super) struct Underway {
     pub(super) due: Due,
@@ -35,9 +35,9 @@ pub(super) struct Underway {
     pub(super) at: Timestamp,
     pub(super) reserved: Option<Reserved>,
     throttled: Option<Duration>,
-    /// Who asked for it; `None`: the schedule.
+    /// Receives the result of a requested check; `None`: a scheduled one.
     pub(super) reply: Option<CheckReply>,
-    /// Where transfer tests are shared with other nodes: its slot.
+    /// The slot, if transfer tests are shared with other nodes.
     pub(super) slot: Option<TakenSlot>,
 }
 
@@ -64,12 +64,12 @@ impl Underway {
         self.due.tier == Tier::Transfer
     }
 
-    /// How late it began.
+    /// The delay of its start.
     pub(super) fn lag(&self) -> Duration {
         self.began.since(self.due.at)
     }
 
-    /// This process had too little of the processor meanwhile.
+    /// Whether it was CPU-starved.
     pub(super) fn is_starved(&self, took: Duration) -> bool {
         let throttled = self.throttled.zip(throttled());
         let throttled = throttled.map(|(before, after)| after.saturating_sub(before));
@@ -87,10 +87,10 @@ fn throttled() -> Option<Duration> {
 /// How a check ended.
 #[derive(Debug)]
 pub(super) struct Ended {
-    /// Of the Lease, where one was asked for.
+    /// The answer of the Lease; `None` if none was requested.
     pub(super) answer: Option<Answer>,
     /// How long that took.
-    pub(super) asked_for: Duration,
+    pub(super) lease_wait: Duration,
     /// `None`: the Lease did not allow it.
     pub(super) result: Option<Result<CheckResult, Outcome>>,
 }
@@ -116,7 +116,7 @@ impl Executor {
         self.underway.values().any(Underway::is_test)
     }
 
-    /// Begins a check, once the Lease allows it that is asked for before.
+    /// Starts a check. With a `lease`, it waits for that answer first, and is made only if it is allowed.
     pub(super) fn begin(
         &mut self,
         world: &Arc<CheckContext>,
@@ -140,7 +140,7 @@ impl Executor {
                 None => None,
             };
             let mut ended = Ended {
-                asked_for: began.elapsed(),
+                lease_wait: began.elapsed(),
                 result: None,
                 answer,
             };
@@ -154,13 +154,13 @@ impl Executor {
         self.underway.insert(handle.id(), underway);
     }
 
-    /// Waits for the next check that ends; `None` where none is being made.
+    /// Waits for the next check to end; `None` if none is running.
     pub(super) async fn ended(&mut self) -> Option<(Underway, Ended)> {
         let joined = self.running.join_next_with_id().await?;
         let (id, ended) = joined.unwrap_or_else(|error: JoinError| {
             let ended = Ended {
                 answer: None,
-                asked_for: Duration::ZERO,
+                lease_wait: Duration::ZERO,
                 result: Some(Err(Outcome::Panicked)),
             };
             (error.id(), ended)

@@ -1,4 +1,4 @@
-//! The ledger with its file: what is spent is written down before it is spent.
+//! The ledger with its file. What a check may spend is saved before it is spent.
 
 use std::io;
 use std::sync::Arc;
@@ -17,7 +17,7 @@ use crate::daemon::store::target::Target;
 use crate::daemon::store::targets::BudgetStatus;
 use crate::model::units::Bytes;
 
-/// The ledger, and what it is held to.
+/// The ledger and its file.
 pub(super) struct LedgerStore {
     state: PersistedState,
     file: Option<StateFile>,
@@ -31,7 +31,10 @@ impl LedgerStore {
             None => (PersistedState::new(node), None),
         };
         if let Some(reason) = aside {
-            tracing::warn!(reason, "what was known before the start is not used");
+            tracing::warn!(
+                reason,
+                "the state file is not used; starting with empty state"
+            );
         }
         Self {
             state,
@@ -44,7 +47,7 @@ impl LedgerStore {
         &self.state.ledger
     }
 
-    /// To be changed, and saved.
+    /// For a change, which the next save writes.
     pub(super) fn ledger_mut(&mut self) -> &mut Ledger {
         self.is_unsaved = true;
         &mut self.state.ledger
@@ -58,7 +61,7 @@ impl LedgerStore {
         }
     }
 
-    /// Takes from the budgets what a check of this registry may need. Of a transfer test it is to be saved at
+    /// Reserves what a check of this registry may need. The caller saves the reservation of a transfer test at
     /// once.
     pub(super) fn admit(
         &mut self,
@@ -80,7 +83,7 @@ impl LedgerStore {
         Ok(reserved)
     }
 
-    /// Gives back what a transfer test did not need that was not made.
+    /// Returns the reservation of a transfer test that was not made.
     pub(super) fn give_back(
         &mut self,
         target: &Target,
@@ -92,7 +95,7 @@ impl LedgerStore {
         admission::give_back(ledger, &target.name, &target.registry, reserved, last, now);
     }
 
-    /// Books what a check has spent and heard; before when the next one should not be made.
+    /// Books what a check has spent and the registry's answer. Returns the earliest time of the next check.
     pub(super) fn settle(
         &mut self,
         target: &Target,
@@ -100,7 +103,7 @@ impl LedgerStore {
         result: Option<(&CheckResult, &RunSummary)>,
         now: Moment,
     ) -> Option<Moment> {
-        let heard = result.map_or_else(CheckUsage::default, |(result, summary)| CheckUsage {
+        let usage = result.map_or_else(CheckUsage::default, |(result, summary)| CheckUsage {
             requests: summary.requests,
             read: Some(
                 summary
@@ -113,22 +116,22 @@ impl LedgerStore {
             rejected: result.rejected.clone(),
             accepted: result.accepted.clone(),
         });
-        let is_ill = heard
+        let is_failing = usage
             .answered
             .is_some_and(|answered| answered != Answered::Well);
-        self.is_unsaved |= reserved.is_some() || !heard.rejected.is_empty() || is_ill;
+        self.is_unsaved |= reserved.is_some() || !usage.rejected.is_empty() || is_failing;
         admission::book(
             &mut self.state.ledger,
             &self.state.node,
             &target.name,
             &target.registry,
             reserved,
-            &heard,
+            &usage,
             now,
         )
     }
 
-    /// What is to be done, as far as the book knows. `cooldown`: how long rejected credentials are not tried.
+    /// The job of a check, with what the ledger knows. `cooldown`: how long rejected credentials are not sent.
     pub(super) fn job(
         &self,
         budgets: &Budgets,
@@ -155,12 +158,12 @@ impl LedgerStore {
         }
     }
 
-    /// It is written at the next save.
+    /// Makes the next save write the file.
     pub(super) fn must_save(&mut self) {
         self.is_unsaved = true;
     }
 
-    /// Writes what has changed.
+    /// Writes the file if something has changed.
     pub(super) fn save(&mut self) -> io::Result<()> {
         if let Some(file) = self.file.as_ref().filter(|_| self.is_unsaved) {
             file.save(&self.state)?;

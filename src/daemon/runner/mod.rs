@@ -1,6 +1,5 @@
-//! The loop of the daemon: takes what is due, has checks made side by side, books what they spend, and
-//! records what they find. Its parts have their own state: `executor`, `on_demand`, `reload`, `book`,
-//! `recorder`.
+//! The loop of the daemon: runs checks that are due at the same time, books what they spend, and records their
+//! results. Each part has its own state: `executor`, `on_demand`, `reload`, `ledger_store`, `recorder`.
 
 pub mod command;
 mod executor;
@@ -44,19 +43,19 @@ use crate::model::endpoint::Role;
 use crate::serving::reload::Loader;
 use crate::workload::discovery::Wanted;
 
-/// A check that is due while one is made on demand waits for so long.
+/// How long a due check is postponed while the same target is checked on demand.
 const AFTER_DEMAND: Duration = Duration::from_secs(5);
 
-/// What has changed is written at least this often.
+/// How often changed state is written.
 const SAVE_EVERY: Duration = Duration::from_secs(30);
 
-/// What the parts work on together.
+/// The daemon's loop, with its parts.
 pub struct Runner {
     clock: Clock,
     config: Config,
     world: Arc<CheckContext>,
     cluster: Cluster,
-    /// What pods want, as it was known last.
+    /// The images of this node's pods, from the newest list.
     wanted: Vec<Wanted>,
     timetable: Timetable,
     coordinator: Coordinator,
@@ -76,10 +75,10 @@ impl std::fmt::Debug for Runner {
 }
 
 impl Runner {
-    /// Sets all up; checks nothing yet.
+    /// Prepares the loop. No check is made yet.
     ///
     /// # Errors
-    /// When a file or folder that the configuration names can't be used.
+    /// If a file or folder that the configuration names can't be used, or no API server is configured.
     pub async fn start(
         node: String,
         config: Config,
@@ -110,16 +109,16 @@ impl Runner {
         Ok(runner)
     }
 
-    /// What others may look at.
+    /// The results that metrics, page and API show.
     pub fn store(&self) -> SharedStore {
         Arc::clone(&self.recorder.store)
     }
 
-    /// Checks until it is stopped, and then for as long as the grace allows.
+    /// Runs until `stop` is cancelled. Running checks then have `schedule.grace` to finish.
     pub async fn run(mut self, mut commands: mpsc::Receiver<Command>, stop: CancellationToken) {
         let mut save = tokio::time::interval(SAVE_EVERY);
         loop {
-            let has_room = self.executor.count() < self.places();
+            let has_room = self.executor.count() < self.capacity();
             let due = [self.timetable.next(), self.coordinator.slots.next()];
             let due = due.into_iter().flatten().min().filter(|_| has_room);
             let [due, retry] =
@@ -155,7 +154,7 @@ impl Runner {
         tracing::info!(
             running = self.executor.count(),
             ?grace,
-            "stopping: checks under way may end"
+            "stopping: running checks may finish"
         );
         let end = Instant::now() + grace;
         while self.executor.count() > 0 {
@@ -176,13 +175,13 @@ impl Runner {
         tracing::info!(given_up, "stopped");
     }
 
-    fn places(&self) -> usize {
+    fn capacity(&self) -> usize {
         usize::try_from(self.config.budgets.checks_at_once.0).unwrap_or(1)
     }
 
     fn save(&mut self) {
         if let Err(error) = self.book.save() {
-            tracing::error!(%error, "what must outlive a restart can't be written");
+            tracing::error!(%error, "the state file can't be written");
             self.recorder
                 .write(|store| store.counters.state_errors += 1);
         }
@@ -190,7 +189,7 @@ impl Runner {
 
     // ---- targets --------------------------------------------------------------------------------
 
-    /// Puts the configuration in force.
+    /// Applies the configuration and the images of pods.
     fn apply(&mut self) {
         let now = self.clock.now();
         let targets = Target::all(&self.config, &self.wanted);
@@ -202,12 +201,12 @@ impl Runner {
         });
         self.timetable.replace(tasks.collect::<Vec<_>>(), now);
         let has = |name: &str| targets.iter().any(|target| &*target.name == name);
-        let asks = |name: &str| {
+        let is_used = |name: &str| {
             self.on_demand.pace.knows(name)
                 || targets.iter().any(|target| &*target.registry == name)
         };
         let cooldown = self.coordinator.cooldown();
-        self.book.ledger_mut().tidy(&has, &asks, cooldown, now);
+        self.book.ledger_mut().tidy(&has, &is_used, cooldown, now);
         self.recorder.forget_hops(has);
         self.recorder.write(|store| {
             store.replace(targets.clone(), &self.config.history);
@@ -220,15 +219,14 @@ impl Runner {
         self.show(None);
     }
 
-    /// Takes up what the pods of this node want now.
+    /// Updates the targets after a change of this node's pods or Node.
     fn discover(&mut self) {
-        let own_node = self.cluster.look_at_node();
+        let own_node = self.cluster.newest_node();
         self.recorder.write(|store| store.own_node = own_node);
-        let Some((discovery, failing)) = self.cluster.look() else {
+        let Some((discovery, failing)) = self.cluster.newest_pods() else {
             return;
         };
-        // Before the first list nothing is known, and what was known before a change of the
-        // configuration is not to be forgotten for that.
+        // Before the first list after a reload, the images known before it stay.
         if discovery.state == watch::WatchState::Unknown {
             return;
         }
@@ -239,7 +237,7 @@ impl Runner {
             self.cluster.need_secrets_of(&self.wanted);
             self.apply();
         }
-        // A pod waits: it is not left to its turn.
+        // A pod waits, so its image is checked soon.
         let now = self.clock.now();
         for name in self.recorder.waited_for(&failing) {
             self.timetable.hasten_reach(&name, now);
@@ -247,7 +245,7 @@ impl Runner {
         }
     }
 
-    /// Figures of the book, and when the next check is: of one target, or of each.
+    /// Updates budgets and the time of the next check: of one target, or of all.
     fn show(&self, only: Option<&str>) {
         let status = self.book.status(&self.config, self.clock.now());
         self.recorder.write(|store| {
@@ -269,7 +267,7 @@ impl Runner {
         own.chain(self.coordinator.next_of(target)).min()
     }
 
-    /// How the API server answers.
+    /// Updates whether Leases are usable.
     fn show_leases(&self) {
         let access = self.coordinator.access();
         self.recorder.write(|store| store.leases = access);
@@ -287,7 +285,7 @@ impl Runner {
         }
     }
 
-    /// Reads the configuration again; a bad one changes nothing.
+    /// Reloads the configuration; an invalid one changes nothing.
     async fn read_again(&mut self) -> Result<(), String> {
         let now = Timestamp::now();
         let prepared = self.reload.again(&self.config, &self.cluster).await;
@@ -311,7 +309,9 @@ impl Runner {
             config,
         } = prepared;
         if config.state_dir != self.config.state_dir || config.listen != self.config.listen {
-            tracing::warn!("listen addresses and state_dir count from the next start on");
+            tracing::warn!(
+                "changes of the listen addresses and state_dir take effect at the next start"
+            );
         }
         self.world = Arc::new(world);
         self.config = config;
@@ -339,7 +339,8 @@ impl Runner {
 
     fn begin_requested(&mut self, target: Arc<str>, tier: Tier, done: CheckReply) {
         let now = self.clock.now();
-        let is_busy = self.executor.count() >= self.places() || self.executor.is_checking(&target);
+        let is_busy =
+            self.executor.count() >= self.capacity() || self.executor.is_checking(&target);
         let due = Due {
             target,
             tier,
@@ -371,7 +372,7 @@ impl Runner {
             return;
         };
         if self.executor.is_checking(&due.target) {
-            // On demand, just now.
+            // A command requested it just now.
             self.timetable.postpone(&due, now.after(AFTER_DEMAND));
             return;
         }
@@ -386,7 +387,7 @@ impl Runner {
                 }
                 self.recorder.write(|store| {
                     store.skipped(deferred.reason);
-                    // That a transfer waits says nothing of whether a pull would succeed.
+                    // A deferred transfer test does not concern whether a pull would succeed.
                     if due.tier != Tier::Transfer
                         && let Some(watched) = store.targets.get_mut(&due.target)
                     {
@@ -398,7 +399,7 @@ impl Runner {
         }
     }
 
-    /// Begins the test whose slot has come. `false`: none has.
+    /// Begins the transfer test whose slot is due. `false`: no slot is due.
     fn begin_slot(&mut self, now: Moment) -> bool {
         let Some((registry, slot)) = self.coordinator.slots.take(now) else {
             return false;
@@ -448,7 +449,7 @@ impl Runner {
         self.recorder.write(|store| store.skipped(reason));
     }
 
-    /// Takes from the budgets what a check of a target may need.
+    /// Reserves what a check of a target may need.
     fn admit(
         &mut self,
         due: &Due,
@@ -475,7 +476,7 @@ impl Runner {
         let is_testing = self.executor.is_testing() || self.on_demand.is_testing();
         let reserved = self.book.admit(budgets, due, registry, is_testing, now)?;
         if reserved.is_some() {
-            // Written before it is spent.
+            // Saved before it is spent.
             self.save();
         }
         Ok(reserved)
@@ -514,7 +515,7 @@ impl Runner {
         };
         let due = &underway.due;
         let (target_name, tier) = (&*due.target, due.tier.as_str());
-        let took = now.since(underway.began).saturating_sub(ended.asked_for);
+        let took = now.since(underway.began).saturating_sub(ended.lease_wait);
         if let Err(outcome) = &result {
             let outcome = outcome.as_str();
             tracing::error!(target_name, tier, outcome, "a check has no result");
@@ -527,11 +528,11 @@ impl Runner {
         if let Ok(result) = &result {
             self.hand_on(result, &underway, now);
         }
-        let seen = self.world.last_seen();
+        let vantage = self.world.last_vantage();
         let outcome = recorder::outcome(&result);
         let (run, changes) = self
             .recorder
-            .record(&underway, &result, summary, took, seen);
+            .record(&underway, &result, summary, took, vantage);
         tracing::debug!(
             target_name,
             tier,
@@ -541,7 +542,7 @@ impl Runner {
         );
         if let Some(changes) = changes {
             log_changes(&underway, &changes);
-            if changes.way && due.tier != Tier::Path {
+            if changes.is_path_new && due.tier != Tier::Path {
                 self.timetable.hasten_path(target_name, now);
             }
         }
@@ -554,7 +555,8 @@ impl Runner {
         }
     }
 
-    /// Books what a check has spent and heard. Its summary, and before when the next one should not be made.
+    /// Books what a check has spent and the registry's answer. Returns its summary, and the earliest time of the
+    /// next check.
     fn settle(
         &mut self,
         underway: &Underway,
@@ -572,7 +574,7 @@ impl Runner {
         (summary, not_before)
     }
 
-    /// To other nodes what became of credentials, and to pods that wait what was found.
+    /// Reports credentials to other nodes, and the result to pods that wait.
     fn hand_on(&mut self, result: &CheckResult, underway: &Underway, now: Moment) {
         self.coordinator.checked(
             &underway.target.registry,
@@ -589,7 +591,7 @@ impl Runner {
         }
     }
 
-    /// A slot was used, or it is not.
+    /// Ends a slot that was used or skipped.
     fn finish_slot(
         &mut self,
         underway: &Underway,
@@ -616,7 +618,7 @@ impl Runner {
 
     // ---- images on demand -----------------------------------------------------------------------
 
-    /// Checks an image that somebody asks for, if it may be.
+    /// Checks an image on request, if it is allowed.
     fn begin_on_demand(&mut self, request: &Request, reply: ProbeReply) {
         let now = self.clock.now();
         match self.admit_on_demand(request, now) {
@@ -650,8 +652,8 @@ impl Runner {
     ) -> Result<Underway, images::Refused> {
         let view = self.cluster.pods();
         let pods = match &view {
-            None => Err(images::NOT_FOLLOWED),
-            Some(view) if view.state == watch::WatchState::Unknown => Err(images::NOT_HEARD),
+            None => Err(images::NOT_WATCHED),
+            Some(view) if view.state == watch::WatchState::Unknown => Err(images::NOT_LISTED),
             Some(view) => Ok(view.objects.values().map(|pod| &**pod).collect()),
         };
         let target = images::plan(request, &self.config, &self.recorder.targets(), &pods)?;
@@ -676,7 +678,7 @@ impl Runner {
     ) {
         self.settle(underway, &result, self.clock.now());
         let outcome = recorder::outcome(&result);
-        let vantage = self.world.last_seen();
+        let vantage = self.world.last_vantage();
         self.recorder.write(|store| {
             store.counters.panics += u64::from(outcome == Outcome::Panicked);
             store.vantage = vantage;
@@ -695,7 +697,7 @@ impl Runner {
     }
 }
 
-/// Waits until then, for ever where there is no moment.
+/// Waits until a moment; forever without one.
 async fn at(moment: Option<Instant>) {
     match moment {
         Some(moment) => sleep_until(moment).await,
@@ -703,7 +705,7 @@ async fn at(moment: Option<Instant>) {
     }
 }
 
-/// A line for each change.
+/// Logs one line for each change.
 fn log_changes(underway: &Underway, changes: &Changes) {
     let (target_name, registry) = (&*underway.due.target, &*underway.target.registry);
     for finding in &changes.appeared {
@@ -713,13 +715,13 @@ fn log_changes(underway: &Underway, changes: &Changes) {
             cause = finding.cause.code(),
             severity = ?finding.severity,
             leg = finding.leg.map(Role::as_str),
-            seen = finding.evidence.first(),
+            evidence = finding.evidence.first(),
             hint = finding.hint,
-            "found"
+            "finding appeared"
         );
     }
     for cause in &changes.gone {
-        tracing::info!(target_name, registry, cause, "gone");
+        tracing::info!(target_name, registry, cause, "finding gone");
     }
     for (leg, before, after) in &changes.classes {
         tracing::info!(
@@ -728,7 +730,7 @@ fn log_changes(underway: &Underway, changes: &Changes) {
             leg = leg.as_str(),
             before = before.as_str(),
             after = after.as_str(),
-            "the path is another one"
+            "the path class changed"
         );
     }
 }
@@ -739,7 +741,7 @@ mod tests {
 
     use super::*;
 
-    /// A registry where nobody listens: no packet leaves this host.
+    /// A registry on a closed port of loopback: no packet leaves this host.
     fn config(more: &str) -> Config {
         Config::parse(&format!(
             "network: {{metadata: off}}\ntargets:\n  - {{name: panics, image: '127.0.0.1:1/a:1', plain_http: true}}\n  - {{name: fails, image: '127.0.0.1:1/b:1', plain_http: true}}\n{more}\n"
@@ -748,19 +750,19 @@ mod tests {
     }
 
     async fn check(commands: &mpsc::Sender<Command>, target: &str) -> Result<u64, Refused> {
-        let (done, told) = oneshot::channel();
+        let (done, answer) = oneshot::channel();
         let command = Command::Check {
             target: Arc::from(target),
             tier: Tier::Reach,
             done,
         };
         commands.send(command).await.unwrap();
-        told.await.unwrap()
+        answer.await.unwrap()
     }
 
     #[tokio::test]
     async fn a_panic_ends_one_check_and_is_counted() {
-        let load: Loader<Config> = Box::new(|| Err("not asked for".to_owned()));
+        let load: Loader<Config> = Box::new(|| Err("not requested".to_owned()));
         let runner = Runner::start("n1".to_owned(), config(""), load)
             .await
             .unwrap();
@@ -773,7 +775,10 @@ mod tests {
             Err(Refused::Failed("panicked"))
         );
         assert!(check(&commands, "fails").await.is_ok(), "the others go on");
-        assert_eq!(check(&commands, "nobody").await, Err(Refused::NoSuchTarget));
+        assert_eq!(
+            check(&commands, "unknown").await,
+            Err(Refused::NoSuchTarget)
+        );
         {
             let store = store.read().unwrap();
             assert_eq!(store.counters.panics, 1);

@@ -1,4 +1,4 @@
-//! The image that somebody asked for: one at a time, besides the schedule, and within the same budgets.
+//! Runs on-demand checks: one at a time, besides the schedule, and within the same budgets.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,7 +14,7 @@ use crate::daemon::on_demand::{Pace, Refused};
 use crate::daemon::schedule::clock::Moment;
 use crate::daemon::store::history::Outcome;
 
-/// Runs it.
+/// The running on-demand check.
 #[derive(Debug, Default)]
 pub(super) struct OnDemand {
     pub(super) running: JoinSet<Result<CheckResult, Outcome>>,
@@ -61,7 +61,7 @@ impl OnDemand {
         self.current = Some((underway, reply));
     }
 
-    /// Waits until it has ended; `None` where none is being checked.
+    /// Waits until the check has ended; `None` if none is running.
     pub(super) async fn ended(
         &mut self,
     ) -> Option<(Underway, Result<CheckResult, Outcome>, ProbeReply)> {

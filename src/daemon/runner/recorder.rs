@@ -1,4 +1,4 @@
-//! Puts what checks find where metrics, page and API see it, and what later checks need of it.
+//! Records the results of checks for metrics, page and API, and keeps what later checks need.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, PoisonError};
@@ -23,7 +23,7 @@ use crate::report::Report;
 /// Writes the store, and reads it for the runner.
 pub(super) struct Recorder {
     pub(super) store: SharedStore,
-    /// The routers on the path of each target, as the last path check saw them.
+    /// The routers on the path of each target, from the last `path` check.
     hops: BTreeMap<Arc<str>, Vec<(Role, Trace)>>,
 }
 
@@ -39,8 +39,8 @@ impl Recorder {
         act(&mut self.store.write().unwrap_or_else(PoisonError::into_inner))
     }
 
-    fn read<T>(&self, look: impl FnOnce(&TargetStore) -> T) -> T {
-        look(&self.store.read().unwrap_or_else(PoisonError::into_inner))
+    fn read<T>(&self, get: impl FnOnce(&TargetStore) -> T) -> T {
+        get(&self.store.read().unwrap_or_else(PoisonError::into_inner))
     }
 
     pub(super) fn target(&self, name: &str) -> Option<Arc<Target>> {
@@ -57,7 +57,7 @@ impl Recorder {
         })
     }
 
-    /// Targets that one of these containers waits for.
+    /// Targets whose image one of these containers waits for.
     pub(super) fn waited_for(&self, containers: &[ContainerOfPod]) -> Vec<Arc<str>> {
         let is_waited_for = |watched: &Watched| {
             watched.target.uses.iter().any(|one| {
@@ -78,7 +78,7 @@ impl Recorder {
         })
     }
 
-    /// The egress of a registry's layers, from the first of its targets of which one is known.
+    /// The egress group of a registry's layers, from the first of its targets that has one.
     pub(super) fn egress(&self, registry: &str) -> Option<EgressGroup> {
         self.read(|store| {
             let watched = store.targets.values();
@@ -89,7 +89,7 @@ impl Recorder {
         })
     }
 
-    /// Of a registry's targets: the one that was not tested for longest.
+    /// The target of a registry whose last transfer test is the oldest.
     pub(super) fn longest_untested(
         &self,
         registry: &str,
@@ -101,7 +101,7 @@ impl Recorder {
             .min_by_key(|target| budget.last_transfer(&target.name))
     }
 
-    /// What earlier checks of the target have found.
+    /// Adds to a job what earlier checks of the target found.
     pub(super) fn complete(&self, job: Job) -> Job {
         let name = &job.target.name;
         Job {
@@ -115,8 +115,8 @@ impl Recorder {
         self.hops.retain(|name, _| has(name));
     }
 
-    /// Takes the result of a check: the number of its run, and what it changed (`None`: the target is gone by
-    /// now).
+    /// Records the result of a check. Returns the number of the run, and what it changed (`None`: the target is
+    /// gone).
     pub(super) fn record(
         &mut self,
         underway: &Underway,
@@ -144,7 +144,7 @@ impl Recorder {
             starved: underway.is_starved(took),
             cause: worst.map(|finding| finding.cause.code()),
             bytes_per_second: summary.as_ref().and_then(rate),
-            // As `probe -o json` has it in its list.
+            // In the form of the list of `probe -o json`.
             report: report
                 .and_then(|report| serde_json::to_string(report).ok())
                 .map(|text| CompressedReport::of(&text)),

@@ -1,4 +1,4 @@
-//! What is made anew for each configuration, and what outlasts them.
+//! What is created for each configuration, and what stays the same for all of them.
 
 use std::path::Path;
 use std::sync::{Arc, Mutex};
@@ -15,7 +15,7 @@ use crate::net::netlink::Netlink;
 use crate::probe::manifest::KnownManifests;
 use crate::serving::reload::Loader;
 
-/// Makes it.
+/// Creates the parts for a configuration, and keeps what all configurations share.
 pub(super) struct Reload {
     load: Loader<Config>,
     pub(super) node: String,
@@ -25,7 +25,7 @@ pub(super) struct Reload {
     pub(super) events: EventCounts,
 }
 
-/// A configuration that can be put in force, and what is made anew for it.
+/// A valid configuration, and the parts that were created for it. `None`: the part in use stays.
 pub(super) struct Prepared {
     pub(super) world: CheckContext,
     pub(super) cluster: Option<Cluster>,
@@ -34,7 +34,7 @@ pub(super) struct Prepared {
 }
 
 impl Reload {
-    /// With the file of the first configuration's state.
+    /// Opens `state_dir` of the first configuration.
     pub(super) async fn start(
         node: String,
         config: &Config,
@@ -73,7 +73,7 @@ impl Reload {
         Cluster::start(&config.kubernetes, &self.node, self.events.clone()).await
     }
 
-    /// Reads the configuration again, and makes what it needs before the one in force is given up.
+    /// Reads the configuration again, and creates what it needs while the old one is still in force.
     pub(super) async fn again(
         &self,
         before: &Config,

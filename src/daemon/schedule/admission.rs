@@ -1,5 +1,5 @@
-//! Whether a check may be made now, and what is booked after it. Pure: the runner acts on it, and the
-//! simulation of a fleet as well.
+//! Whether a check may be made now, and what is booked after it. Pure: the runner and the simulation of a fleet
+//! (tests/simulation) act on it.
 
 use std::time::Duration;
 
@@ -15,46 +15,51 @@ use crate::config::Budgets;
 use crate::model::evidence::{Attempt, RateLimit};
 use crate::model::units::Bytes;
 
-/// Requests of a usual check: `/v2/`, a token, the manifest, a layer.
+/// Requests of a usual check: `/v2/`, token, manifest, layer.
 const USUAL_REQUESTS: u32 = 4;
 
-/// A test that another one keeps from beginning is tried again after this.
+/// How long a transfer test is postponed while another one runs.
 const TRANSFER_TURN: Duration = Duration::from_secs(30);
 
-/// A check that was due and is not made now.
+/// Why a check that was due is not made now.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Deferred {
     /// The metric label.
     pub reason: &'static str,
+    /// When it may be made; `None`: unknown.
     pub until: Option<Timestamp>,
 }
 
-/// What becomes of a check that may not be made now.
+/// When a deferred check is made.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum NextAttempt {
-    /// It is made later instead.
+    /// It is postponed until then.
     Later(Moment),
-    /// It is left out; the next one in its place in time, not before a moment.
+    /// It is skipped. The next scheduled one is made, not before this moment.
     NextTime(Option<Moment>),
 }
 
-/// What a check has spent and heard.
+/// What a check has spent, and the registry's answer.
 #[derive(Clone, Debug, Default)]
 pub struct CheckUsage {
+    /// Requests to the registry, its token service and its blob storage.
     pub requests: u32,
-    /// By a transfer test; `None`: it told nothing, and may have read all that was reserved.
+    /// Bytes downloaded by a transfer test; `None`: unknown, so everything reserved may be used.
     pub read: Option<Bytes>,
     /// `None`: there was no answer.
     pub answered: Option<Answered>,
+    /// The rate limit that the registry reported; `None`: it reported none.
     pub rate_limit: Option<RateLimit>,
+    /// Credentials that were rejected.
     pub rejected: Vec<Rejected>,
+    /// The attempt that was accepted; `None`: none was.
     pub accepted: Option<Attempt>,
 }
 
-/// Takes from the budgets what a check of a target of this registry may need.
+/// Reserves what a check of a target of this registry may need: requests, and bytes for a transfer test.
 ///
 /// # Errors
-/// Why it may not be made now, and what becomes of it.
+/// If it may not be made now: the reason, and when it is made.
 pub fn may(
     ledger: &mut Ledger,
     budgets: &Budgets,
@@ -105,7 +110,7 @@ pub fn may(
         .map_err(|spent| deferred(spent, None, NextAttempt::NextTime(None)))
 }
 
-/// Gives back all that was taken for a transfer test that was not made; `last` is when the one before was.
+/// Returns what was reserved for a transfer test that was not made. `last` is the time of the previous test.
 pub fn give_back(
     ledger: &mut Ledger,
     target: &str,
@@ -121,33 +126,33 @@ pub fn give_back(
     ledger.requests.charge(registry, -usual);
 }
 
-/// Books what a check has spent and heard; before when the registry should not be asked again.
+/// Books what a check has spent and the registry's answer. Returns until when the registry is in back-off.
 pub fn book(
     ledger: &mut Ledger,
     node: &str,
     target: &str,
     registry: &str,
     reserved: Option<Reserved>,
-    heard: &CheckUsage,
+    usage: &CheckUsage,
     now: Moment,
 ) -> Option<Moment> {
     if let Some(reserved) = reserved {
-        let used = heard.read.unwrap_or(reserved.bytes);
+        let used = usage.read.unwrap_or(reserved.bytes);
         ledger.bytes.settle(target, registry, reserved, used, now);
     }
-    let beyond = heard.requests.saturating_sub(USUAL_REQUESTS);
+    let beyond = usage.requests.saturating_sub(USUAL_REQUESTS);
     ledger.requests.charge(registry, f64::from(beyond));
-    if let Some(limit) = &heard.rate_limit {
+    if let Some(limit) = &usage.rate_limit {
         ledger.requests.note_rate_limit(registry, limit);
     }
-    for rejected in &heard.rejected {
+    for rejected in &usage.rejected {
         ledger.cooldown.reject(registry, rejected.clone());
     }
-    if let Some(accepted) = &heard.accepted {
+    if let Some(accepted) = &usage.accepted {
         ledger.cooldown.accept(registry, accepted);
     }
-    if let Some(answered) = heard.answered {
-        ledger.backoff.heard(node, registry, answered, now);
+    if let Some(answered) = usage.answered {
+        ledger.backoff.record(node, registry, answered, now);
     }
     ledger.backoff.until(registry, now)
 }
@@ -183,8 +188,8 @@ mod tests {
         tier: Tier,
         busy: bool,
     ) -> Result<Option<Bytes>, (&'static str, NextAttempt)> {
-        let asked = may(ledger, &budgets(), &due(tier), "r", busy, NOW);
-        asked
+        let admitted = may(ledger, &budgets(), &due(tier), "r", busy, NOW);
+        admitted
             .map(|reserved| reserved.map(|reserved| reserved.bytes))
             .map_err(|(deferred, then)| (deferred.reason, then))
     }
@@ -220,13 +225,13 @@ mod tests {
     #[test]
     fn a_registry_that_has_too_much_is_left_alone_and_its_checks_come_later() {
         let mut ledger = Ledger::default();
-        let heard = CheckUsage {
+        let usage = CheckUsage {
             answered: Some(Answered::TooMany {
                 retry_after: Some(Duration::from_mins(5)),
             }),
             ..CheckUsage::default()
         };
-        let until = book(&mut ledger, "n", "a", "r", None, &heard, NOW).unwrap();
+        let until = book(&mut ledger, "n", "a", "r", None, &usage, NOW).unwrap();
         assert!(until.since(NOW) >= Duration::from_mins(5));
         assert_eq!(
             ask(&mut ledger, Tier::Reach, false),

@@ -1,4 +1,4 @@
-//! Registries that asked to be left alone, or fail. Pure.
+//! Back-off of registries that answer 429 or 5xx. Pure.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -7,26 +7,37 @@ use serde::{Deserialize, Serialize};
 
 use super::clock::{Moment, hash, share};
 
-/// The first wait after a registry said that it is too much (429), when it did not say how long.
+/// The first wait after status 429 without `Retry-After`.
 const TOO_MANY_FIRST: Duration = Duration::from_mins(1);
+/// The longest wait after status 429 without `Retry-After`.
 const TOO_MANY_MOST: Duration = Duration::from_hours(1);
 
-/// The same after an error of the server (5xx): shorter, since an outage's end should be seen.
+/// The first wait after status 5xx: shorter, to detect the end of an outage.
 const ERROR_FIRST: Duration = Duration::from_secs(30);
+/// The longest wait after status 5xx.
 const ERROR_MOST: Duration = Duration::from_mins(10);
 
-/// No `Retry-After` counts for more.
+/// The longest `Retry-After` that is respected.
 const RETRY_AFTER_MOST: Duration = Duration::from_hours(24);
 
-/// What a registry said, as far as it bears on when to ask again.
+/// A registry's answer, as far as it decides when the next request may be sent.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Answered {
+    /// Any answer but the others.
     Well,
-    TooMany { retry_after: Option<Duration> },
-    ServerError { retry_after: Option<Duration> },
+    /// Status 429, or the error code TOOMANYREQUESTS.
+    TooMany {
+        /// `Retry-After` (RFC 9110, section 10.2.3); `None`: absent or invalid.
+        retry_after: Option<Duration>,
+    },
+    /// Status 5xx.
+    ServerError {
+        /// `Retry-After` (RFC 9110, section 10.2.3); `None`: absent or invalid.
+        retry_after: Option<Duration>,
+    },
 }
 
-/// Until when registries are left alone.
+/// Until when no requests are sent to registries.
 #[derive(Clone, Debug, Default, Deserialize, Serialize)]
 #[serde(default)]
 pub struct Backoffs {
@@ -42,15 +53,15 @@ struct Wait {
 }
 
 impl Backoffs {
-    /// Until when a registry is to be left alone.
+    /// Until when no requests may be sent to a registry; `None`: now they may.
     pub fn until(&self, registry: &str, now: Moment) -> Option<Moment> {
         let until = self.waits.get(registry)?.until;
         (until > now).then_some(until)
     }
 
-    /// What a registry said. A wait that it did not ask for doubles each time, and is longer by up to
-    /// a half at some nodes than at others.
-    pub fn heard(&mut self, node: &str, registry: &str, answered: Answered, now: Moment) {
+    /// Records a registry's answer. A wait without `Retry-After` doubles each time. Each wait is up to a half
+    /// longer, by a different amount on each node.
+    pub fn record(&mut self, node: &str, registry: &str, answered: Answered, now: Moment) {
         let (first, most, retry_after) = match answered {
             Answered::Well => {
                 self.waits.remove(registry);
@@ -60,13 +71,13 @@ impl Backoffs {
             Answered::ServerError { retry_after } => (ERROR_FIRST, ERROR_MOST, retry_after),
         };
         let before = self.waits.get(registry);
-        // Checks that were under way together are one refusal, not many.
+        // Checks that ran at the same time count as one refusal.
         if before.is_some_and(|wait| wait.until > now) && retry_after.is_none() {
             return;
         }
         let times = before.map_or(0, |wait| wait.times);
         let wait = first.saturating_mul(1 << times.min(16)).min(most);
-        let wait = retry_after.map_or(wait, |asked| asked.min(RETRY_AFTER_MOST).max(first));
+        let wait = retry_after.map_or(wait, |requested| requested.min(RETRY_AFTER_MOST).max(first));
         let draw = hash(&[node, registry, "wait", &now.0.as_nanos().to_string()]);
         let wait = wait.mul_f64(1.0 + 0.5 * share(draw));
         let until = now.after(wait);
@@ -80,7 +91,7 @@ impl Backoffs {
         );
     }
 
-    /// Forgets registries that are gone.
+    /// Drops registries that are no longer used.
     pub fn tidy(&mut self, registries: &dyn Fn(&str) -> bool) {
         self.waits.retain(|name, _| registries(name));
     }
@@ -101,10 +112,10 @@ mod tests {
         let mut now = at(0);
         let mut waits = Vec::new();
         for _ in 0..8 {
-            backoffs.heard("n", "r", error, now);
+            backoffs.record("n", "r", error, now);
             let until = backoffs.until("r", now).unwrap();
-            // What was under way meanwhile changes nothing.
-            backoffs.heard("n", "r", error, now.after(Duration::from_secs(1)));
+            // Checks that ran at the same time change nothing.
+            backoffs.record("n", "r", error, now.after(Duration::from_secs(1)));
             assert_eq!(backoffs.until("r", now), Some(until));
             waits.push(until.since(now).as_secs());
             now = until;
@@ -113,8 +124,8 @@ mod tests {
             assert!((least..=least * 3 / 2).contains(wait), "{waits:?}");
         }
         assert_eq!(backoffs.until("s", now), None);
-        backoffs.heard("n", "r", Answered::Well, now);
-        backoffs.heard("n", "r", error, now);
+        backoffs.record("n", "r", Answered::Well, now);
+        backoffs.record("n", "r", error, now);
         let until = backoffs.until("r", now).unwrap();
         assert!(until.since(now) <= Duration::from_secs(45));
     }
@@ -124,7 +135,7 @@ mod tests {
         for (asked, least, most) in [(300, 300, 450), (5, 60, 90), (1_000_000, 86_400, 129_600)] {
             let mut backoffs = Backoffs::default();
             let retry_after = Some(Duration::from_secs(asked));
-            backoffs.heard("n", "r", Answered::TooMany { retry_after }, at(0));
+            backoffs.record("n", "r", Answered::TooMany { retry_after }, at(0));
             let wait = backoffs.until("r", at(0)).unwrap().since(at(0)).as_secs();
             assert!((least..=most).contains(&wait), "{asked}: {wait}");
         }

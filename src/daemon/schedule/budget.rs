@@ -1,4 +1,4 @@
-//! The bytes that transfer tests may read in a day. Pure.
+//! The bytes that transfer tests may download in a day. Pure.
 
 use std::collections::BTreeMap;
 
@@ -8,34 +8,35 @@ use super::clock::Moment;
 use crate::config::Budgets;
 use crate::model::units::Bytes;
 
-/// Bytes that a transfer test may read, taken from the budgets before it begins.
+/// Bytes that a transfer test may download, reserved before it starts.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Reserved {
+    /// At most `budgets.transfer_bytes`.
     pub bytes: Bytes,
     day: u64,
 }
 
-/// A rate measured with less is not worth having (slow start, and 1.3 MB at 10 Mbit/s).
+/// The least bytes for a useful measurement (slow start, and 1.3 MB at 10 Mbit/s).
 const LEAST_WORTH: Bytes = Bytes(2 << 20);
 
-/// What was read.
+/// Bytes that transfer tests have downloaded today.
 #[derive(Clone, Debug, Default, Deserialize, Serialize)]
 #[serde(default)]
 pub struct ByteBudget {
-    /// That the bytes below were spent on, in days since the epoch.
+    /// The day of the counts below, in days since the epoch.
     day: u64,
     node: Bytes,
     targets: BTreeMap<String, Bytes>,
     registries: BTreeMap<String, Bytes>,
-    /// Last transfer tests.
+    /// The last transfer test of each target.
     transfers: BTreeMap<String, Moment>,
 }
 
 impl ByteBudget {
-    /// Takes what one transfer test may read from the three budgets, or what is left of them.
+    /// Reserves what one transfer test may download from the three budgets, or what is left of them.
     ///
     /// # Errors
-    /// Whose budget is spent: the metric label.
+    /// If too little is left: the used-up budget, as a metric label.
     pub fn reserve(
         &mut self,
         budgets: &Budgets,
@@ -43,7 +44,7 @@ impl ByteBudget {
         registry: &str,
         now: Moment,
     ) -> Result<Reserved, &'static str> {
-        self.turn_page(now);
+        self.start_day(now);
         let spent = |book: &BTreeMap<String, Bytes>, name| book.get(name).map_or(0, |b| b.0);
         let of_registry = spent(&self.registries, registry);
         let of_target = spent(&self.targets, target);
@@ -58,9 +59,9 @@ impl ByteBudget {
         ]
         .map(|(whose, limit, spent)| (limit.0.0.saturating_sub(spent), whose));
         let (least, whose) = left.into_iter().min().unwrap_or_default();
-        let asked = budgets.transfer_bytes.0;
-        let bytes = Bytes(asked.0.min(least));
-        if bytes.0 < LEAST_WORTH.0.min(asked.0) {
+        let requested = budgets.transfer_bytes.0;
+        let bytes = Bytes(requested.0.min(least));
+        if bytes.0 < LEAST_WORTH.0.min(requested.0) {
             return Err(whose);
         }
         self.add(target, registry, bytes);
@@ -71,7 +72,7 @@ impl ByteBudget {
         })
     }
 
-    /// Gives back all that was taken for a test that was not made; `last` is when the one before was.
+    /// Returns what was reserved for a test that was not made. `last` is the time of the previous test.
     pub fn give_back(
         &mut self,
         target: &str,
@@ -87,7 +88,7 @@ impl ByteBudget {
         };
     }
 
-    /// Gives back what a test did not read. More than was reserved counts too.
+    /// Returns what a test did not download. If it downloaded more than reserved, that is booked too.
     pub fn settle(
         &mut self,
         target: &str,
@@ -96,7 +97,7 @@ impl ByteBudget {
         used: Bytes,
         now: Moment,
     ) {
-        self.turn_page(now);
+        self.start_day(now);
         if used.0 > reserved.bytes.0 {
             self.add(target, registry, Bytes(used.0 - reserved.bytes.0));
         } else if self.day == reserved.day {
@@ -117,8 +118,8 @@ impl ByteBudget {
         }
     }
 
-    /// A new day. A clock that went back gives nothing back.
-    fn turn_page(&mut self, now: Moment) {
+    /// Resets the counts on a new day. A clock that went back resets nothing.
+    fn start_day(&mut self, now: Moment) {
         if now.day() > self.day {
             self.day = now.day();
             self.node = Bytes(0);
@@ -127,20 +128,20 @@ impl ByteBudget {
         }
     }
 
-    /// What transfer tests of this node may still read today.
+    /// What transfer tests of this node may still download today.
     pub fn left(&self, budgets: &Budgets, now: Moment) -> Bytes {
         let spent = if now.day() > self.day { 0 } else { self.node.0 };
         Bytes(budgets.node_bytes_per_day.0.0.saturating_sub(spent))
     }
 
-    /// When the last transfer test of a target began.
+    /// When the last transfer test of a target started; `None`: unknown.
     pub fn last_transfer(&self, target: &str) -> Option<Moment> {
         self.transfers.get(target).copied()
     }
 
-    /// Forgets targets that are gone. What was spent today stays spent.
+    /// Drops targets that are no longer used. What was spent today stays spent.
     pub fn tidy(&mut self, targets: &dyn Fn(&str) -> bool, now: Moment) {
-        self.turn_page(now);
+        self.start_day(now);
         self.transfers.retain(|name, _| targets(name));
     }
 }
@@ -212,7 +213,7 @@ mod tests {
             budget.reserve(&budgets(), "a", "r", at(13)),
             Err("target_bytes")
         );
-        // A small test asks for less than what is else worth having.
+        // A small test requests less than the usual least.
         let small = Budgets {
             transfer_bytes: Size(Bytes(1 << 20)),
             ..budgets()

@@ -1,4 +1,4 @@
-//! Credentials that were rejected, and when each may be tried again. Pure.
+//! Cooldown: rejected credentials, and when each may be sent again. Pure.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -9,15 +9,15 @@ use super::clock::Moment;
 use crate::model::credential::CredentialId;
 use crate::model::evidence::Attempt;
 
-/// How long a credential that was rejected is not tried again, unless it changes: registries lock
-/// accounts after some wrong passwords in a short time, and there are many nodes.
+/// How long a rejected credential is not sent again, unless it changes. Registries lock accounts after some
+/// wrong passwords in a short time, and there are many nodes.
 pub const COOLDOWN: Duration = Duration::from_hours(1);
 
-/// The same where nodes share its retries: counted from when it was known last that another one has
-/// tried it, since the API server may be away for long.
+/// The same if nodes share retries: counted from the last time that another node is known to have tried it,
+/// since the API server may be unreachable for long.
 pub const SHARED_COOLDOWN: Duration = Duration::from_hours(24);
 
-/// By registry, then by source and key of the credential.
+/// The rejected credentials of each registry, by source and key.
 #[derive(Clone, Debug, Default, Deserialize, Serialize)]
 #[serde(default)]
 pub struct Cooldowns {
@@ -28,17 +28,17 @@ pub struct Cooldowns {
 #[derive(Clone, Debug, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct Rejected {
-    /// Tells whether the credential is still the same: 16 bits of a keyed hash. Enough for that, and
-    /// too few to find a password by.
+    /// Detects whether the credential has changed: 16 bits of a keyed hash, too few to search for a password.
     pub tag: u16,
+    /// When this node sent it.
     pub at: Moment,
-    /// When another node was known to have tried it, for all.
+    /// When another node was last known to have tried it, for all nodes; `None`: never.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub confirmed: Option<Moment>,
-    /// Until when this node may try it again.
+    /// Until when this node may send it again; `None`: it may not.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub may_until: Option<Moment>,
-    /// What the registry said then.
+    /// The rejected attempt, which reports show again.
     pub attempt: Attempt,
 }
 
@@ -56,14 +56,14 @@ impl Rejected {
 }
 
 impl Cooldowns {
-    /// Keeps what became of a credential.
+    /// Keeps a rejected credential, in place of an earlier rejection of it.
     pub fn reject(&mut self, registry: &str, rejected: Rejected) {
         let list = self.rejected.entry(registry.to_owned()).or_default();
         list.retain(|known| known.attempt.credential != rejected.attempt.credential);
         list.push(rejected);
     }
 
-    /// The credential was let in.
+    /// Drops a credential that was accepted.
     pub fn accept(&mut self, registry: &str, attempt: &Attempt) {
         if let Some(list) = self.rejected.get_mut(registry) {
             list.retain(|known| known.attempt.credential != attempt.credential);
@@ -73,7 +73,7 @@ impl Cooldowns {
         }
     }
 
-    /// Credentials of a registry that are not tried for so long, the moment given being now.
+    /// Credentials of a registry that are in cooldown at `now`, if one lasts `cooldown`.
     pub fn cooling(&self, cooldown: Duration, registry: &str, now: Moment) -> Vec<&Rejected> {
         let list = self.rejected.get(registry).map_or(&[][..], Vec::as_slice);
         list.iter()
@@ -81,7 +81,7 @@ impl Cooldowns {
             .collect()
     }
 
-    /// Another node has tried it, in vain.
+    /// Records that another node tried it without success.
     pub fn confirm(&mut self, registry: &str, credential: &CredentialId, now: Moment) {
         for known in self.of(registry, credential) {
             known.confirmed = Some(now);
@@ -103,15 +103,15 @@ impl Cooldowns {
         all.flat_map(|(registry, list)| list.iter().map(move |one| (registry.as_str(), one)))
     }
 
-    /// It may be tried until a moment, which shows whether it is rejected again. Not for longer: who could not
-    /// try it, since the registry was away, would do so together with all whose turn came after.
+    /// Allows this node to send it until a moment. The permission ends, because nodes that could not use it while
+    /// the registry was unreachable would otherwise send it together.
     pub fn let_try(&mut self, registry: &str, credential: &CredentialId, until: Moment) {
         for known in self.of(registry, credential) {
             known.may_until = Some(until);
         }
     }
 
-    /// Forgets what may be tried again, and registries that are gone.
+    /// Drops credentials whose cooldown is over, and registries that are no longer used.
     pub fn tidy(&mut self, registries: &dyn Fn(&str) -> bool, cooldown: Duration, now: Moment) {
         self.rejected.retain(|name, list| {
             list.retain(|known| {

@@ -1,5 +1,5 @@
-//! When a ClientHello of two packets is tried at an endpoint, and what came of it last. Pure: the time
-//! comes in. Kept in memory only; after a restart the first trial waits for its turn, too.
+//! When a ClientHello of two packets is tried at an endpoint, and the result of the last trial. Pure: the time is
+//! an argument. Kept in memory only; after a restart, the first trial waits for its time as well.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -11,13 +11,13 @@ use crate::model::evidence::LargeHello;
 /// An endpoint is tried at most once in this time.
 const PERIOD: Duration = Duration::from_hours(1);
 
-/// So much later at most, different for each node, endpoint and hour: many nodes do not come together.
+/// Maximum extra delay, different for each node, endpoint and hour, so that many nodes don't try together.
 const SPREAD: Duration = Duration::from_mins(15);
 
-/// An endpoint that no check has met for so long is forgotten.
+/// An endpoint that no check has used for this long is dropped.
 const FORGET_AFTER: Duration = Duration::from_hours(24);
 
-/// Endpoints that are remembered; others are not tried.
+/// Maximum of endpoints; others are not tried.
 const MAX_ENDPOINTS: usize = 1024;
 
 /// The trials of one node.
@@ -30,11 +30,12 @@ pub struct LargeHellos {
 #[derive(Debug)]
 struct Known {
     next: Moment,
-    met: Moment,
+    used: Moment,
     last: Option<LargeHello>,
 }
 
 impl LargeHellos {
+    /// No endpoints yet. `node` decides the times of trials.
     pub fn new(node: &str) -> Self {
         Self {
             node: node.to_owned(),
@@ -42,14 +43,14 @@ impl LargeHellos {
         }
     }
 
-    /// Whether an endpoint is to be tried now; if so, that is booked.
+    /// Whether a trial at this endpoint is due now; if so, the next one is planned.
     pub fn take(&mut self, endpoint: &Endpoint, now: Moment) -> bool {
         let name = endpoint.to_string();
         let Some(known) = self.endpoints.get_mut(&name) else {
-            self.meet(name, now);
+            self.add(name, now);
             return false;
         };
-        known.met = now;
+        known.used = now;
         if now < known.next {
             return false;
         }
@@ -59,22 +60,22 @@ impl LargeHellos {
         true
     }
 
-    /// The first trial is made within a period from now.
-    fn meet(&mut self, name: String, now: Moment) {
+    /// Plans the first trial within a period from now.
+    fn add(&mut self, name: String, now: Moment) {
         self.endpoints
-            .retain(|_, known| now.since(known.met) < FORGET_AFTER);
+            .retain(|_, known| now.since(known.used) < FORGET_AFTER);
         if self.endpoints.len() < MAX_ENDPOINTS {
             let wait = PERIOD.mul_f64(share(hash(&[&self.node, &name, "large hello"])));
             let known = Known {
                 next: now.after(wait),
-                met: now,
+                used: now,
                 last: None,
             };
             self.endpoints.insert(name, known);
         }
     }
 
-    /// Remembers a trial. One that found the same as the last one counts on.
+    /// Keeps the result of a trial, and counts drops in a row.
     pub fn learn(&mut self, endpoint: &Endpoint, mut trial: LargeHello) {
         let Some(known) = self.endpoints.get_mut(&endpoint.to_string()) else {
             return;
@@ -86,7 +87,7 @@ impl LargeHellos {
         known.last = Some(trial);
     }
 
-    /// What the last trial came to.
+    /// The result of the last trial; `None` before the first.
     pub fn last(&self, endpoint: &Endpoint) -> Option<&LargeHello> {
         self.endpoints.get(&endpoint.to_string())?.last.as_ref()
     }
@@ -138,7 +139,7 @@ mod tests {
         }
     }
 
-    /// When an endpoint is tried, where each second a check meets it.
+    /// The seconds at which an endpoint is tried, if a check uses it every second.
     fn tried(hellos: &mut LargeHellos, name: &str, seconds: u32) -> Vec<u32> {
         let endpoint = endpoint(name);
         let at = |second: &u32| START.after(SECOND * *second);
@@ -180,7 +181,7 @@ mod tests {
         let mut hellos = LargeHellos::new("node-1");
         let at = endpoint("registry.test");
         hellos.learn(&at, trial(false));
-        assert_eq!(hellos.last(&at), None, "nothing was asked of it");
+        assert_eq!(hellos.last(&at), None, "no trial was requested");
         hellos.take(&at, START);
         for (passes, in_a_row) in [(false, 1), (false, 2), (true, 0), (false, 1)] {
             hellos.learn(&at, trial(passes));

@@ -1,5 +1,5 @@
-//! The book of what checks have spent, and of who is to be left alone. What must outlive a restart is written
-//! down, so that a crash loop spends nothing.
+//! The ledger: what checks have spent, back-offs of registries, and cooldowns of credentials. It is saved in
+//! `state_dir`, so that a crash loop spends no more than the budgets.
 
 use std::time::Duration;
 
@@ -11,21 +11,26 @@ use super::clock::Moment;
 use super::cooldown::Cooldowns;
 use super::requests::RequestBuckets;
 
-/// All of it. What an earlier version wrote besides is left out.
+/// The ledger of one node. Unknown fields, as of earlier versions, are ignored.
 #[derive(Clone, Debug, Default, Deserialize, Serialize)]
 pub struct Ledger {
+    /// Bytes of transfer tests.
     #[serde(flatten)]
     pub bytes: ByteBudget,
+    /// Requests per registry, and the registry's own rate limit.
     #[serde(flatten)]
     pub requests: RequestBuckets,
+    /// Registries that answered 429 or 5xx.
     #[serde(flatten)]
     pub backoff: Backoffs,
+    /// Credentials that were rejected.
     #[serde(flatten)]
     pub cooldown: Cooldowns,
 }
 
 impl Ledger {
-    /// Forgets what is of no use any more, so that the book stays as short as the list of targets.
+    /// Drops what is no longer needed, so that the ledger stays as short as the list of targets. `targets` and
+    /// `registries` decide which names are still in use.
     pub fn tidy(
         &mut self,
         targets: &dyn Fn(&str) -> bool,
@@ -58,7 +63,7 @@ mod tests {
         ledger.bytes.reserve(&budgets, "a", "r", at(0)).unwrap();
         ledger.requests.take(60, "r", 50, at(0)).unwrap();
         let too_many = Answered::TooMany { retry_after: None };
-        ledger.backoff.heard("n", "r", too_many, at(0));
+        ledger.backoff.record("n", "r", too_many, at(0));
         // An earlier version wrote more.
         let mut written = serde_json::to_value(&ledger).unwrap();
         written["learned"] = serde_json::json!({"r": {}});

@@ -1,4 +1,4 @@
-//! When which check is due, what it may spend, and what is to be left alone.
+//! When checks are due, what they may spend, and which registries and credentials must wait.
 
 pub mod admission;
 pub mod backoff;

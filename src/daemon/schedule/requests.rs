@@ -1,4 +1,4 @@
-//! The requests that a registry is sent in a minute, and what it says of its own limit. Pure.
+//! Requests to a registry per minute, and the registry's own rate limit. Pure.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::clock::Moment;
 use crate::model::evidence::RateLimit;
 
-/// One bucket for each registry, its token service and its storage together.
+/// A token bucket for each registry, which its token service and blob storage share.
 #[derive(Clone, Debug, Default, Deserialize, Serialize)]
 #[serde(default)]
 pub struct RequestBuckets {
@@ -17,7 +17,7 @@ pub struct RequestBuckets {
     rate_limits: BTreeMap<String, RateLimit>,
 }
 
-/// A bucket of requests.
+/// A token bucket of requests.
 #[derive(Clone, Copy, Debug, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 struct Tokens {
@@ -26,10 +26,10 @@ struct Tokens {
 }
 
 impl RequestBuckets {
-    /// Takes requests from a registry's bucket.
+    /// Takes requests from a registry's bucket, which holds those of a minute.
     ///
     /// # Errors
-    /// When there will be enough.
+    /// If there are not enough: the moment at which there will be.
     pub fn take(
         &mut self,
         per_minute: u32,
@@ -55,21 +55,20 @@ impl RequestBuckets {
         Ok(())
     }
 
-    /// Books requests that were sent beyond those that were taken; the bucket may owe some.
-    /// Less than none are given back: they were not sent.
+    /// Books requests that were sent beyond those taken; the bucket may become negative. A negative number
+    /// returns requests that were not sent.
     pub fn charge(&mut self, registry: &str, requests: f64) {
         if let Some(tokens) = self.requests.get_mut(registry) {
             tokens.left -= requests;
         }
     }
 
-    /// What a registry said of its rate limit; it is not kept across restarts, since it costs nothing
-    /// to hear again.
+    /// Keeps a registry's rate limit. It is not saved over restarts, since the next response has it again.
     pub fn note_rate_limit(&mut self, registry: &str, limit: &RateLimit) {
         self.rate_limits.insert(registry.to_owned(), limit.clone());
     }
 
-    /// So little is left of a registry's rate limit that only what is free goes on.
+    /// Whether less than `floor` of a registry's rate limit is left, so that only free requests may be sent.
     pub fn is_low(&self, floor: f64, registry: &str) -> bool {
         let known = self.rate_limits.get(registry);
         let Some((limit, left)) = known.and_then(|known| known.limit.zip(known.remaining)) else {
@@ -80,7 +79,7 @@ impl RequestBuckets {
         share < floor
     }
 
-    /// Forgets registries that are gone.
+    /// Drops registries that are no longer used.
     pub fn tidy(&mut self, registries: &dyn Fn(&str) -> bool) {
         self.requests.retain(|name, _| registries(name));
         self.rate_limits.retain(|name, _| registries(name));

@@ -1,4 +1,5 @@
-//! The file of what must outlive a restart. A torn or foreign one is set aside, and never fatal.
+//! The state file in `state_dir`, which outlives a restart. A damaged or foreign file is renamed, and never
+//! stops the daemon.
 
 use std::fs::{self, File};
 use std::io::{self, Write as _};
@@ -11,29 +12,30 @@ use serde::{Deserialize, Serialize};
 use super::ledger::Ledger;
 use crate::net::host_root::read_whole;
 
-/// What is in it.
+/// The content of the state file.
 #[derive(Clone, Debug, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct PersistedState {
     version: u32,
-    /// Whose it is: another node's budgets are not ours.
+    /// The node that wrote it: the budgets of another node don't apply.
     pub node: String,
-    /// Makes tags of credentials.
+    /// The key of the HMAC that makes tags of credentials.
     pub key: [u8; 32],
+    /// Budgets, back-offs and cooldowns.
     pub ledger: Ledger,
 }
 
-/// Another one is set aside.
+/// A file with another version is renamed.
 const VERSION: u32 = 1;
 
-/// Some KiB; what is larger is not ours.
+/// Maximum size of the file; it usually has some KiB.
 const MOST: u64 = 16 << 20;
 
 impl PersistedState {
-    /// An empty one.
+    /// An empty state with a new key.
     pub fn new(node: &str) -> Self {
         let mut key = [0; 32];
-        // Without randomness, tags would be no worse than 16 bits of a plain hash.
+        // Without randomness, tags are 16 bits of a hash with a known key.
         let _ = rand::fill(&mut key);
         Self {
             version: VERSION,
@@ -44,17 +46,17 @@ impl PersistedState {
     }
 }
 
-/// Where it is.
+/// The path of the state file.
 #[derive(Clone, Debug)]
 pub struct StateFile {
     path: PathBuf,
 }
 
 impl StateFile {
-    /// In a folder, which is made if need be.
+    /// The file `state.json` in a folder, which is created if it is missing.
     ///
     /// # Errors
-    /// When the folder can't be made.
+    /// If the folder can't be created.
     pub fn in_folder(folder: &Path) -> io::Result<Self> {
         fs::create_dir_all(folder)?;
         Ok(Self {
@@ -62,7 +64,7 @@ impl StateFile {
         })
     }
 
-    /// What was written last; or an empty one, with the reason why what is there can't be used.
+    /// Reads the state. If it can't be used, returns an empty one with the reason, and renames the file.
     pub fn load(&self, node: &str) -> (PersistedState, Option<String>) {
         let reason = match self.read(node) {
             Ok(Some(state)) => return (state, None),
@@ -70,11 +72,11 @@ impl StateFile {
             Err(reason) => reason,
         };
         let aside = self.path.with_extension("json.bad");
-        let told = match fs::rename(&self.path, &aside) {
-            Ok(()) => format!("{reason}; it is now {}", aside.display()),
-            Err(error) => format!("{reason}; it can't be set aside: {error}"),
+        let message = match fs::rename(&self.path, &aside) {
+            Ok(()) => format!("{reason}; it was renamed to {}", aside.display()),
+            Err(error) => format!("{reason}; it can't be renamed: {error}"),
         };
-        (PersistedState::new(node), Some(told))
+        (PersistedState::new(node), Some(message))
     }
 
     fn read(&self, node: &str) -> Result<Option<PersistedState>, String> {
@@ -85,26 +87,26 @@ impl StateFile {
             Err(error) => return Err(format!("{shown} can't be read: {error}")),
         };
         let state: PersistedState = serde_json::from_slice(&text)
-            .map_err(|error| format!("{shown} is torn or foreign: {error}"))?;
+            .map_err(|error| format!("{shown} is damaged or of another program: {error}"))?;
         if state.version != VERSION {
             return Err(format!(
-                "{shown} is of version {}, not {VERSION}",
+                "{shown} has version {}, not {VERSION}",
                 state.version
             ));
         }
         if state.node != node {
             return Err(format!(
-                "{shown} is of the node '{}', not of '{node}'",
+                "{shown} belongs to the node '{}', not to '{node}'",
                 state.node
             ));
         }
         Ok(Some(state))
     }
 
-    /// Writes it whole or not at all.
+    /// Replaces the file as a whole.
     ///
     /// # Errors
-    /// Those of the file system.
+    /// If it can't be written or renamed.
     pub fn save(&self, state: &PersistedState) -> io::Result<()> {
         let next = self.path.with_extension("json.new");
         let mut file = fs::OpenOptions::new()
@@ -127,19 +129,19 @@ mod tests {
     fn what_was_written_is_read_and_what_is_torn_or_foreign_is_set_aside() {
         let folder = tempfile::tempdir().unwrap();
         let file = StateFile::in_folder(&folder.path().join("new")).unwrap();
-        let (state, told) = file.load("n1");
-        assert_eq!(told, None);
+        let (state, message) = file.load("n1");
+        assert_eq!(message, None);
         file.save(&state).unwrap();
-        let (read, told) = file.load("n1");
-        assert_eq!((read.key, told), (state.key, None));
+        let (read, message) = file.load("n1");
+        assert_eq!((read.key, message), (state.key, None));
         let mode = std::os::unix::fs::PermissionsExt::mode(
             &fs::metadata(&file.path).unwrap().permissions(),
         );
         assert_eq!(mode & 0o777, 0o600);
 
-        let (other, told) = file.load("n2");
+        let (other, message) = file.load("n2");
         assert_ne!(other.key, state.key);
-        assert!(told.unwrap().contains("of the node 'n1'"));
+        assert!(message.unwrap().contains("belongs to the node 'n1'"));
         let whole = serde_json::to_string(&state).unwrap();
         for torn in [
             "",
@@ -149,9 +151,9 @@ mod tests {
             &whole.replace("\"version\":1", "\"version\":2"),
         ] {
             fs::write(&file.path, torn).unwrap();
-            let (_, told) = file.load("n1");
-            let told = told.unwrap();
-            assert!(told.contains("state.json.bad"), "{told}");
+            let (_, message) = file.load("n1");
+            let message = message.unwrap();
+            assert!(message.contains("state.json.bad"), "{message}");
             assert!(!file.path.exists());
         }
     }

@@ -1,8 +1,7 @@
-//! When which check is due. Pure: the time comes in, and nothing is done here.
+//! When checks are due. Pure: the time is an argument.
 //!
-//! A place in time comes from a hash of node, target and tier, not from chance and not from the start
-//! of the process: a restart moves nothing, and thousands of nodes that restart together do not
-//! come together.
+//! The time of a check follows from a hash of node, target and tier, not from chance and not from the start of the
+//! process. So a restart moves nothing, and thousands of nodes that restart together don't check together.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -12,7 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use super::clock::{Moment, hash, share};
 
-/// Kinds of checks, by what they cost. Each does what the one before does, and more.
+/// The kinds of checks, by cost. Each does what the one before it does, and more.
 #[derive(
     Clone, Copy, Debug, Default, Deserialize, Eq, Hash, Ord, PartialEq, PartialOrd, Serialize,
 )]
@@ -21,13 +20,14 @@ pub enum Tier {
     /// Would a pull succeed?
     #[default]
     Reach,
-    /// What does the path look like? Asks routers, the metadata service and egress hosts, too.
+    /// What is the path? Also traces routers, and queries the metadata service and egress hosts.
     Path,
     /// How fast do layers download?
     Transfer,
 }
 
 impl Tier {
+    /// All tiers, the cheapest first.
     pub const ALL: [Self; 3] = [Self::Reach, Self::Path, Self::Transfer];
 
     /// The JSON value and metric label.
@@ -43,9 +43,11 @@ impl Tier {
 /// How often a target is checked.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Rhythm {
+    /// The period of `reach` checks.
     pub reach: Duration,
+    /// The period of `path` checks.
     pub path: Duration,
-    /// On average; `None`: never.
+    /// The mean interval of transfer tests; `None`: never.
     pub transfer: Option<Duration>,
 }
 
@@ -59,33 +61,34 @@ impl Rhythm {
     }
 }
 
-/// A check to be made.
+/// A check that is due.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Due {
+    /// The name of the target.
     pub target: Arc<str>,
+    /// The kind of the check.
     pub tier: Tier,
-    /// When it should have begun.
+    /// When it was scheduled to start.
     pub at: Moment,
 }
 
-/// Path checks out of turn are made at most so often: where a name has other addresses each time, the
-/// way to them is not worth more.
-const OUT_OF_TURN: Duration = Duration::from_mins(10);
+/// The least interval of unscheduled `path` checks, because some names have other addresses each time.
+const UNSCHEDULED_INTERVAL: Duration = Duration::from_mins(10);
 
-/// Checks out of turn are spread over this, since what made one node look again makes all.
-const OUT_OF_TURN_SPREAD: Duration = Duration::from_secs(30);
+/// Unscheduled checks are spread over this time, because their reason concerns many nodes at once.
+const UNSCHEDULED_SPREAD: Duration = Duration::from_secs(30);
 
-/// Transfer tests come as NDT7's do: with exponential spacing, so that they meet all hours, clamped
-/// to these multiples of the mean.
+/// The spacing of transfer tests is exponential, as in NDT7, so that they cover all hours; clamped to these
+/// multiples of the mean.
 const SPACING: (f64, f64) = (0.1, 2.5);
 
-/// A check out of turn begins after this: a Secret that is new is there by then.
+/// The delay of an unscheduled `reach` check: a new Secret is there by then.
 const SOON: Duration = Duration::from_secs(2);
 
-/// Checks because somebody waits are so far apart at least; a kubelet tries again after 10 s, 20 s, …
+/// The least interval of unscheduled `reach` checks for pods that wait; a kubelet retries after 10 s, 20 s, …
 const WAITED_FOR: Duration = Duration::from_mins(1);
 
-/// What is due, and when.
+/// When checks of each target are due.
 #[derive(Debug)]
 pub struct Timetable {
     node: String,
@@ -98,14 +101,14 @@ struct Task {
     rhythm: Rhythm,
     next: [Option<Moment>; 3],
     running: bool,
-    /// The last path check out of turn.
+    /// The last unscheduled `path` check.
     hastened: Option<Moment>,
-    /// The last reach check out of turn, or the next.
+    /// The last unscheduled `reach` check, or the next.
     waited: Option<Moment>,
 }
 
 impl Timetable {
-    /// An empty one, of the node of this name.
+    /// An empty timetable; `node` decides the times of checks.
     pub fn new(node: &str) -> Self {
         Self {
             node: node.to_owned(),
@@ -114,8 +117,8 @@ impl Timetable {
         }
     }
 
-    /// Takes a new list of targets, each with the moment of its last transfer test, where known.
-    /// Those that stay keep their place in time, unless their rhythm is another one.
+    /// Takes a new list of targets, each with the time of its last transfer test, if known. Targets that stay
+    /// keep their times, unless their rhythm changes.
     pub fn replace(
         &mut self,
         targets: impl IntoIterator<Item = (Arc<str>, Rhythm, Option<Moment>)>,
@@ -136,7 +139,7 @@ impl Timetable {
                 let planned = || {
                     rhythm.of(tier).map(|period| match tier {
                         Tier::Transfer => self.first_transfer(&name, period, last_transfer, now),
-                        _ => self.slot(&name, tier, period, now),
+                        _ => self.scheduled(&name, tier, period, now),
                     })
                 };
                 let next = task.next[tier as usize].filter(|_| keeps).or_else(planned);
@@ -149,17 +152,17 @@ impl Timetable {
         }
     }
 
-    /// When the next check is due of a target that none is made of now.
+    /// When the next check is due; targets that are being checked don't count.
     pub fn next(&self) -> Option<Moment> {
         self.waiting().next().map(|(at, ..)| *at)
     }
 
-    /// When a target's next check of this tier is due.
+    /// When a target's next check of this tier is due; `None`: never.
     pub fn next_of(&self, target: &str, tier: Tier) -> Option<Moment> {
         self.tasks.get(target)?.next[tier as usize]
     }
 
-    /// Takes the check that is due for longest. Of one target, one at a time is made.
+    /// Takes the check that has been due for longest. A target has one check at a time.
     pub fn take(&mut self, now: Moment) -> Option<Due> {
         let (at, target, tier) = self.waiting().next().filter(|(at, ..)| *at <= now)?.clone();
         self.tasks.get_mut(&target)?.running = true;
@@ -171,9 +174,8 @@ impl Timetable {
         self.queue.iter().filter(move |(_, name, _)| is_free(name))
     }
 
-    /// A check was made, or passed over: the next of its kind is planned, not before the moment
-    /// given. Checks that came due meanwhile and are part of it are not made up. Returns how many of
-    /// its own kind were missed.
+    /// Plans the next check of this tier, not before `not_before`, after one was made or skipped. Checks that
+    /// became due meanwhile and are part of it are not repeated. Returns how many of its tier were missed.
     pub fn done(&mut self, due: &Due, now: Moment, not_before: Option<Moment>) -> u64 {
         let from = not_before.map_or(now, |at| at.max(now));
         let Some(task) = self.tasks.get(&due.target) else {
@@ -191,7 +193,7 @@ impl Timetable {
             }
             let planned = match tier {
                 Tier::Transfer => from.after(self.spacing(&due.target, period, due.at)),
-                _ => self.slot(&due.target, tier, period, from),
+                _ => self.scheduled(&due.target, tier, period, from),
             };
             if is_itself && tier != Tier::Transfer {
                 let periods = now.since(at).as_nanos() / period.as_nanos().max(1);
@@ -205,7 +207,7 @@ impl Timetable {
         missed
     }
 
-    /// A check that could not be made now is made later instead.
+    /// Postpones a check that can't be made now.
     pub fn postpone(&mut self, due: &Due, until: Moment) {
         self.plan(&due.target, due.tier, until);
         if let Some(task) = self.tasks.get_mut(&due.target) {
@@ -213,17 +215,19 @@ impl Timetable {
         }
     }
 
-    /// Something about the way is new: look at it soon, if that was not done a short while ago.
+    /// Brings the next `path` check forward because something about the path is new, at most every 10 minutes.
     pub fn hasten_path(&mut self, target: &str, now: Moment) {
         let Some((name, task)) = self.tasks.get_key_value(target) else {
             return;
         };
-        let is_fresh = task.hastened.is_some_and(|at| now.since(at) < OUT_OF_TURN);
+        let is_fresh = task
+            .hastened
+            .is_some_and(|at| now.since(at) < UNSCHEDULED_INTERVAL);
         if is_fresh {
             return;
         }
         let name = Arc::clone(name);
-        let spread = share(self.draw(&name, "soon", now)) * OUT_OF_TURN_SPREAD.as_secs_f64();
+        let spread = share(self.draw(&name, "soon", now)) * UNSCHEDULED_SPREAD.as_secs_f64();
         let at = now.after(Duration::from_secs_f64(spread));
         if task.next[Tier::Path as usize].is_some_and(|next| next <= at) {
             return;
@@ -234,8 +238,7 @@ impl Timetable {
         }
     }
 
-    /// Somebody waits for what the target stands for: a reach check is made soon, but a while after the last
-    /// one that was out of turn.
+    /// Brings the next `reach` check forward because a pod waits for the image, at most once a minute.
     pub fn hasten_reach(&mut self, target: &str, now: Moment) {
         let Some((name, task)) = self.tasks.get_key_value(target) else {
             return;
@@ -264,8 +267,8 @@ impl Timetable {
         self.queue.insert((at, Arc::clone(target), tier));
     }
 
-    /// The first of the target's places in time after a moment.
-    fn slot(&self, target: &str, tier: Tier, period: Duration, after: Moment) -> Moment {
+    /// The first scheduled time of the target and tier after a moment.
+    fn scheduled(&self, target: &str, tier: Tier, period: Duration, after: Moment) -> Moment {
         let period = period.as_nanos().max(1);
         let offset = u128::from(hash(&[&self.node, target, tier.as_str()])) % period;
         let after = after.0.as_nanos();
@@ -274,8 +277,8 @@ impl Timetable {
         Moment(Duration::from_nanos(u64::try_from(at).unwrap_or(u64::MAX)))
     }
 
-    /// The first test after a start: somewhere within the mean; where the last one is known, when it
-    /// would have been without the restart, or soon.
+    /// The first test after a start: some time within the mean interval. If the last test is known, the time as
+    /// without the restart, or soon if that is over.
     fn first_transfer(
         &self,
         target: &str,
@@ -293,7 +296,7 @@ impl Timetable {
         now.after(mean.mul_f64(SPACING.0 * share(self.draw(target, "late", now))))
     }
 
-    /// From one transfer test to the next.
+    /// The time from one transfer test to the next.
     fn spacing(&self, target: &str, mean: Duration, last: Moment) -> Duration {
         let chance = share(self.draw(target, "transfer", last));
         let exponential = -(1.0 - chance).ln();
@@ -336,7 +339,7 @@ mod tests {
         Moment(Duration::from_secs(1_800_000_000 + minutes * 60))
     }
 
-    /// All that is made until a moment, each check taking a second.
+    /// All checks until a moment, each of which takes a second.
     fn run(schedule: &mut Timetable, until: Moment) -> Vec<Due> {
         let mut made = Vec::new();
         while let Some(next) = schedule.next().filter(|next| *next <= until) {
@@ -362,7 +365,7 @@ mod tests {
         assert_eq!(first, now.after(SOON));
         let due = schedule.take(first).unwrap();
         schedule.done(&due, first, None);
-        // More of them within the minute have one look, at its end.
+        // More requests within the minute cause one check, at its end.
         let minute = first.after(WAITED_FOR);
         for seconds in [0, 1, 20, 59] {
             schedule.hasten_reach("a", first.after(Duration::from_secs(seconds)));
@@ -374,7 +377,7 @@ mod tests {
         run(&mut schedule, later.after(SOON));
         schedule.hasten_reach("a", later);
         assert_eq!(schedule.next_of("a", Tier::Reach), Some(later.after(SOON)));
-        schedule.hasten_reach("nobody", later);
+        schedule.hasten_reach("unknown", later);
     }
 
     #[test]
@@ -383,7 +386,7 @@ mod tests {
         let made = run(&mut schedule, at(24 * 60));
         let of = |tier| made.iter().filter(|due| due.tier == tier).count();
         assert_eq!(of(Tier::Path), 24);
-        // Those that came due within a larger check are part of it.
+        // Checks that became due within a larger check are part of it.
         assert!(
             (715..=720).contains(&of(Tier::Reach)),
             "{}",
@@ -499,7 +502,7 @@ mod tests {
         let now = at(1);
         schedule.hasten_path("a", now);
         let soon = schedule.next_of("a", Tier::Path).unwrap();
-        assert!(soon < regular && now.after(OUT_OF_TURN_SPREAD) >= soon);
+        assert!(soon < regular && now.after(UNSCHEDULED_SPREAD) >= soon);
         let due = Due {
             target: Arc::from("a"),
             tier: Tier::Path,
@@ -541,7 +544,7 @@ mod tests {
         schedule.replace([(Arc::clone(&name), rhythm(), Some(at(0)))], at(1));
         let next = schedule.next_of("a", Tier::Transfer).unwrap();
         assert!(next >= at(36), "a tenth of six hours at least");
-        // It was away for a week: soon, and not at once with everybody else.
+        // After a week offline: soon, but not together with all others.
         let mut back = Timetable::new("node-1");
         back.replace([(name, rhythm(), Some(at(0)))], at(10_080));
         let next = back.next_of("a", Tier::Transfer).unwrap();

@@ -24,30 +24,34 @@ use crate::report::text::{self, Style};
 /// One check that was made.
 #[derive(Clone, Debug, Serialize)]
 pub struct Run {
+    /// The number of the run, unique since the start of the daemon.
     pub id: u64,
+    /// The kind of the check.
     pub tier: Tier,
+    /// When it started.
     pub at: Timestamp,
+    /// How long it took, without waiting for a Lease.
     #[serde(rename = "took_seconds", with = "Seconds")]
     pub took: Duration,
-    /// How late it began.
+    /// The delay of its start.
     #[serde(rename = "lag_seconds", with = "Seconds")]
     pub lag: Duration,
+    /// The verdict, or how it ended without one.
     pub outcome: Outcome,
-    /// This process had too little of the processor meanwhile: the times of this run tell more of that
-    /// than of the network.
+    /// The run was CPU-starved, so its times don't measure the network.
     pub starved: bool,
-    /// The worst cause, for lists.
+    /// The worst cause, for lists; `None` without findings.
     #[serde(skip)]
     pub cause: Option<&'static str>,
-    /// The rate of all streams, where it was measured.
+    /// The download rate of all streams; `None`: not measured.
     pub bytes_per_second: Option<f64>,
-    /// Dropped when memory runs out; the API has whether it is still there.
+    /// `None`: dropped because `history.memory` was used up, or there was no report. The API has a boolean.
     #[serde(serialize_with = "whether_kept")]
     pub report: Option<CompressedReport>,
 }
 
 impl Run {
-    /// Its report, for people; `None`: it is not there any more.
+    /// Its report as text; `None`: it was dropped.
     pub fn text(&self) -> Option<String> {
         let json = self.report.as_ref()?.text()?;
         let report: Report = serde_json::from_str(&json).ok()?;
@@ -55,7 +59,7 @@ impl Run {
     }
 }
 
-#[expect(clippy::ref_option, reason = "as serde hands it over")]
+#[expect(clippy::ref_option, reason = "serde requires this signature")]
 fn whether_kept<S: Serializer>(
     report: &Option<CompressedReport>,
     to: S,
@@ -67,10 +71,11 @@ fn whether_kept<S: Serializer>(
 #[derive(Clone, Copy, Debug, Eq, PartialEq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Outcome {
-    /// It took longer than a check may.
+    /// It exceeded `schedule.check_timeout`.
     TimedOut,
-    /// A defect of this program.
+    /// It ended in a panic, which is a bug in Pullpath.
     Panicked,
+    /// It has a report with this verdict.
     #[serde(untagged)]
     Verdict(Pull),
 }
@@ -80,6 +85,7 @@ impl Outcome {
         !matches!(self, Self::Verdict(Pull::WouldSucceed))
     }
 
+    /// The JSON value and metric label.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Verdict(Pull::WouldSucceed) => "would_succeed",
@@ -91,22 +97,27 @@ impl Outcome {
     }
 }
 
-/// Of one target.
+/// What is known of one target.
 #[derive(Debug, Default)]
 pub struct TargetHistory {
     /// The oldest first.
     runs: VecDeque<Arc<Run>>,
-    /// Those that have failed, however long ago.
+    /// The newest failed runs, however long ago; the oldest first.
     failures: VecDeque<Arc<Run>>,
-    /// Of the newest run that told anything.
+    /// The newest run with a report; `None` before the first.
     pub summary: Option<RunSummary>,
+    /// The newest transfer test; `None` before the first.
     pub transfer: Option<TransferSummary>,
     classes: BTreeMap<Role, LegClass>,
+    /// The compressed size of the layers; `None` until a manifest was read.
     pub image: Option<Bytes>,
+    /// Runs in a row that did not find a pull possible.
     pub consecutive_failures: u64,
+    /// The newest run that found a pull possible; `None` if none has.
     pub last_success: Option<Timestamp>,
+    /// The newest run; `None` before the first.
     pub checked: Option<Timestamp>,
-    /// Why no check is made now, where one was due.
+    /// Why the check that was due is not made now; `None`: none is deferred.
     pub deferred: Option<Deferred>,
 }
 
@@ -117,29 +128,34 @@ struct LegClass {
     server: String,
 }
 
-/// What is published of a leg's way; the API has it as it is here.
+/// The published path of a leg, in the form of the API.
 #[derive(Clone, Debug, Eq, PartialEq, Serialize)]
 pub struct LegPath<'a> {
+    /// The leg.
     pub leg: Role,
+    /// Its server, as `HOST` or `HOST:PORT`.
     pub server: &'a str,
+    /// The published path class.
     pub class: PathClass,
+    /// The confidence of that class.
     pub confidence: Confidence,
 }
 
 /// What a run changed.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Changes {
-    /// Legs whose published class is another one now.
+    /// Legs whose published class changed: leg, class before, class now.
     pub classes: Vec<(Role, PathClass, PathClass)>,
-    /// Something about the way is new.
-    pub way: bool,
-    /// Causes that were not there before, and those that are gone.
+    /// A leg has other addresses or another class, published or not.
+    pub is_path_new: bool,
+    /// Findings whose cause the run before did not have.
     pub appeared: Vec<Finding>,
+    /// Codes of causes that this run no longer has.
     pub gone: Vec<&'static str>,
 }
 
 impl TargetHistory {
-    /// Takes what came of a run.
+    /// Records a run, and returns what it changed.
     pub fn take(&mut self, run: Run, summary: Option<RunSummary>, keep: &History) -> Changes {
         let before: Vec<&'static str> = self.findings().map(|f| f.cause.code()).collect();
         let mut changes = Changes::default();
@@ -152,7 +168,7 @@ impl TargetHistory {
             self.last_success = Some(run.at);
         }
         if let Some(mut summary) = summary {
-            self.see_paths(&summary.paths, &mut changes);
+            self.update_paths(&summary.paths, &mut changes);
             self.image = summary.image.or(self.image);
             if let Some(transfer) = summary.transfer.take() {
                 self.transfer = Some(transfer);
@@ -174,12 +190,12 @@ impl TargetHistory {
         changes
     }
 
-    fn see_paths(&mut self, paths: &[PathSummary], changes: &mut Changes) {
+    fn update_paths(&mut self, paths: &[PathSummary], changes: &mut Changes) {
         for path in paths {
             let leg = self.classes.entry(path.leg).or_default();
             let before = leg.published.class();
             let moved = leg.published.see(path.class, path.addresses.clone());
-            changes.way |=
+            changes.is_path_new |=
                 moved || (before.is_some() && path.class.is_some() && path.class != before);
             let after = leg.published.class();
             if let (Some(before), Some(after)) = (before, after)
@@ -192,10 +208,10 @@ impl TargetHistory {
                 leg.server.clone_from(&path.server);
             }
         }
-        // A leg that was not come to is as it was: another one failed before it.
+        // A leg that was not reached keeps its class: another leg failed before it.
     }
 
-    /// The published way of each leg.
+    /// The published path of each leg.
     pub fn paths(&self) -> impl Iterator<Item = LegPath<'_>> {
         self.classes.iter().filter_map(|(leg, known)| {
             Some(LegPath {
@@ -207,7 +223,7 @@ impl TargetHistory {
         })
     }
 
-    /// What is wrong: now, and with the newest transfer; the worst first.
+    /// Findings of the newest run and of the newest transfer test; the worst first.
     pub fn findings(&self) -> impl Iterator<Item = &Finding> {
         let of_transfer = self.transfer.iter().flat_map(|transfer| &transfer.findings);
         let of_summary = self.summary.iter().flat_map(|summary| &summary.findings);
@@ -216,7 +232,7 @@ impl TargetHistory {
         all.into_iter()
     }
 
-    /// Would a pull succeed? Of the newest run; `None` before any, or where it could not be told.
+    /// Whether a pull would succeed, by the newest run; `None` before the first, or if that is unknown.
     pub fn is_ready(&self) -> Option<bool> {
         match self.runs.back()?.outcome {
             Outcome::Verdict(Pull::WouldSucceed) => Some(true),
@@ -225,7 +241,7 @@ impl TargetHistory {
         }
     }
 
-    /// The newest run first; failures of long ago last.
+    /// All runs, the newest first; older failures last.
     pub fn runs(&self) -> impl Iterator<Item = &Arc<Run>> {
         let oldest = self.runs.front().map_or(0, |run| run.id);
         let failures = self.failures.iter().rev();
@@ -233,22 +249,24 @@ impl TargetHistory {
         self.runs.iter().rev().chain(old)
     }
 
+    /// The run with this number; `None`: it is not kept.
     pub fn run(&self, id: u64) -> Option<&Arc<Run>> {
         self.runs().find(|run| run.id == id)
     }
 
+    /// The newest run; `None` before the first.
     pub fn newest(&self) -> Option<&Arc<Run>> {
         self.runs.back()
     }
 
-    /// Bytes of the reports that are kept.
+    /// The size of all kept reports, in bytes.
     pub fn memory(&self) -> usize {
         let reports = self.runs().filter_map(|run| run.report.as_ref());
         reports.map(CompressedReport::size).sum()
     }
 
-    /// Drops the oldest full report that may go, and says how large it was: the newest stays, of all
-    /// runs and of those that failed.
+    /// Drops the oldest full report, and returns its size in bytes. The newest report stays, and the newest of a
+    /// failed run.
     pub fn forget_one(&mut self) -> Option<usize> {
         let newest = self.runs.back().map(|run| run.id);
         let newest_failure = self.failures.back().map(|run| run.id);
@@ -382,9 +400,9 @@ mod tests {
         let mut record = TargetHistory::default();
         let see = |record: &mut TargetHistory, class, address| {
             let mut changes = Changes::default();
-            record.see_paths(&[path(class, address)], &mut changes);
+            record.update_paths(&[path(class, address)], &mut changes);
             let published = record.paths().next().map(|path| path.class);
-            (published, changes.way, changes.classes.len())
+            (published, changes.is_path_new, changes.classes.len())
         };
         let a = "10.0.0.1";
         assert_eq!(
@@ -404,7 +422,7 @@ mod tests {
             see(&mut record, Some(PublicEip), a),
             (Some(PublicEip), true, 1)
         );
-        // Other addresses count at once.
+        // Other addresses take effect at once.
         assert_eq!(
             see(&mut record, Some(Intranet), "10.0.0.2"),
             (Some(Intranet), true, 1)

@@ -1,4 +1,4 @@
-//! What is known now: written by the runner, read by metrics, page and API.
+//! Targets with their results: written by the runner, read by metrics, page and API.
 
 pub mod compressed_report;
 pub mod history;

@@ -1,4 +1,4 @@
-//! The summary of a run: the part of a report that metrics, the page and the schedule need. Pure.
+//! The summary of a run: the parts of a report that metrics, page and schedule need. Pure.
 
 use std::net::IpAddr;
 use std::time::Duration;
@@ -18,59 +18,76 @@ use crate::model::units::Bytes;
 use crate::registry::error;
 use crate::report::Report;
 
-/// The part of a report that is published.
+/// The published part of a report.
 #[derive(Clone, Debug)]
 pub struct RunSummary {
+    /// Phases that ran, one for each leg and phase.
     pub phases: Vec<PhaseSummary>,
+    /// The path of each leg of the deciding host.
     pub paths: Vec<PathSummary>,
-    /// Of all but how fast layers come; the worst first.
+    /// Findings, the worst first; without those of the transfer test.
     pub findings: Vec<Finding>,
-    /// When the first certificate of each leg's chain ends.
+    /// When the first certificate of each leg's chain expires.
     pub certificates: Vec<(Role, Timestamp)>,
-    /// When the credential that is used ends, as far as it says so.
+    /// When the credential in use expires; `None`: it does not state it, or no credential is used.
     pub credential: Option<Timestamp>,
+    /// The registry's rate limit; `None`: it reported none.
     pub rate_limit: Option<RateLimit>,
-    /// What the layers of this platform come to.
+    /// The compressed size of the platform's layers; `None`: no manifest was read.
     pub image: Option<Bytes>,
+    /// The transfer test; `None`: none was made.
     pub transfer: Option<TransferSummary>,
-    /// Requests that were sent to registry, token service and storage.
+    /// Requests to the registry, its token service and its blob storage.
     pub requests: u32,
     /// `None`: there was no answer.
     pub answered: Option<Answered>,
 }
 
-/// A phase that was run.
+/// A phase that ran.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct PhaseSummary {
+    /// The leg.
     pub leg: Role,
+    /// The phase.
     pub phase: Phase,
+    /// Whether it succeeded.
     pub success: bool,
+    /// How long it took.
     pub took: Duration,
 }
 
-/// How a leg was reached.
+/// The path of a leg.
 #[derive(Clone, Debug, PartialEq)]
 pub struct PathSummary {
+    /// The leg.
     pub leg: Role,
+    /// Its path class; `None`: unknown.
     pub class: Option<PathClass>,
+    /// The confidence of that class.
     pub confidence: Confidence,
-    /// In any order; what tells a new name service answer from a new way.
+    /// The addresses of the server's name, sorted. They distinguish a new DNS answer from a new path.
     pub addresses: Vec<IpAddr>,
-    /// The server, as HOST or HOST:PORT.
+    /// The server, as `HOST` or `HOST:PORT`.
     pub server: String,
 }
 
-/// What a transfer test told.
+/// The result of a transfer test.
 #[derive(Clone, Debug)]
 pub struct TransferSummary {
+    /// When its check started.
     pub at: Timestamp,
+    /// What it downloaded.
     pub read: Bytes,
+    /// The time from the first request for a layer to its first byte; `None`: none arrived.
     pub first_byte: Option<Duration>,
+    /// The measured rates; `None`: too little was downloaded.
     pub rates: Option<Throughput>,
+    /// Findings about the rate, the worst first.
     pub findings: Vec<Finding>,
 }
 
 impl RunSummary {
+    /// Summarizes a report.
     pub fn of(report: &Report) -> Self {
         let (evidence, verdict) = (&report.evidence, &report.verdict);
         let walk = &evidence.walk;
@@ -123,7 +140,7 @@ fn addresses(leg: &Leg) -> Vec<IpAddr> {
     addresses
 }
 
-/// Every phase that was run, each once: of several legs with a role (redirects), the last.
+/// Every phase that ran, once: the last one, if redirects led to several legs of a role.
 fn phases(walk: &Walk) -> Vec<PhaseSummary> {
     let mut found: Vec<PhaseSummary> = Vec::new();
     let mut note = |leg, phase, ran: Option<(bool, Duration)>| {
@@ -142,7 +159,7 @@ fn phases(walk: &Walk) -> Vec<PhaseSummary> {
         note(leg.role, Phase::Tls, ran(&leg.tls.outcome));
     }
     note(Role::Registry, Phase::Ping, ran(&walk.ping));
-    // The attempt that decided. One of long ago is not of this run.
+    // The attempt that decided. One with a time is from an earlier run.
     if let Some(attempt) = walk.attempts.last().filter(|attempt| attempt.at.is_none()) {
         note(Role::Token, Phase::Token, ran(&attempt.token));
         let success = attempt.head.done().is_some() && walk.manifest.fault().is_none();
@@ -158,21 +175,21 @@ fn phases(walk: &Walk) -> Vec<PhaseSummary> {
     found
 }
 
-/// Whether it succeeded, and how long it took, if it was run.
+/// Whether a step succeeded, and how long it took; `None`: it did not run.
 fn ran<T, F>(step: &Step<T, F>) -> Option<(bool, Duration)> {
     Some((step.done().is_some(), step.took()?))
 }
 
 fn certificate(leg: &Leg) -> Option<(Role, Timestamp)> {
-    let ends = leg
+    let expiries = leg
         .tls
         .chain
         .iter()
         .map(|certificate| certificate.not_after);
-    Some((leg.role, ends.min()?))
+    Some((leg.role, expiries.min()?))
 }
 
-/// Of the credential that was let in, or else of the last that was tried.
+/// The expiry of the credential that was accepted, or else of the last one that was tried.
 fn credential(evidence: &Evidence) -> Option<Timestamp> {
     let used = evidence.walk.attempts.last()?.credential.as_ref()?;
     let mut sources = evidence.keyring.sources.iter();
@@ -196,7 +213,7 @@ fn requests(walk: &Walk) -> u32 {
     u32::try_from(all).unwrap_or(u32::MAX)
 }
 
-/// Connections for the trial of a large ClientHello, each as much as a request.
+/// Connections of the trial of a large ClientHello; each counts as a request.
 fn hellos(walk: &Walk, started: Timestamp) -> u32 {
     let trials = walk.legs.iter().filter_map(|leg| leg.large_hello.as_ref());
     trials
@@ -205,7 +222,7 @@ fn hellos(walk: &Walk, started: Timestamp) -> u32 {
         .sum()
 }
 
-/// The word of the registry's servers on how much is too much.
+/// What the servers' answers mean for the back-off; `None`: there was no answer.
 pub fn answered(walk: &Walk, now: Timestamp) -> Option<Answered> {
     let mut faults: Vec<&HttpFault> = Vec::new();
     let mut let_in = walk.ping.done().is_some();
@@ -258,8 +275,7 @@ fn wait_of(text: &str, now: Timestamp) -> Option<Duration> {
     Duration::try_from(at.duration_since(now)).ok()
 }
 
-/// The credentials that were rejected in this walk, as a login, so that trying them again would count
-/// against an account.
+/// Attempts of this check whose login was rejected. Repeating them could lock an account.
 pub fn rejected(walk: &Walk) -> impl Iterator<Item = &crate::model::evidence::Attempt> {
     walk.attempts.iter().filter(|attempt| {
         let refused_token = matches!(attempt.token.fault(), Some(TokenFault::Rejected { .. }));

@@ -1,4 +1,4 @@
-//! The targets of a configuration, ready to be checked.
+//! Targets, from the configuration and from pods, ready to be checked.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,35 +13,43 @@ use crate::model::units::Bytes;
 use crate::model::workload::{PodUse, SecretLookup, SecretRefs};
 use crate::workload::discovery::{Use, Wanted};
 
-/// Pods of a target that its reports name.
-const USES_TOLD: usize = 3;
+/// Maximum of pods of a target that its reports name.
+const MAX_PODS: usize = 3;
 
-/// Where a target comes from.
+/// Where a target is from.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum TargetSource {
+    /// Section `targets` of the configuration.
     Configuration,
-    /// Pods of this node.
+    /// Pods of this node (`kubernetes.discover`).
     Pods,
 }
 
-/// An image whose way is watched.
+/// An image that is checked on a schedule.
 #[derive(Clone, Debug)]
 pub struct Target {
+    /// Its unique name in metrics and on the page.
     pub name: Arc<str>,
+    /// The image.
     pub reference: Reference,
     /// The registry in metrics: the domain of the image.
     pub registry: Arc<str>,
+    /// The platform whose manifest is checked.
     pub platform: Platform,
+    /// Whether the registry is reached by plain HTTP.
     pub plain_http: bool,
+    /// Files with credentials.
     pub credential: CredentialFiles,
-    /// Secrets of the cluster, which count before those files.
+    /// Secrets that pods name, tried before those files; `None`: the pods name none.
     pub secrets: Option<SecretRefs>,
-    /// Who wants it, of the pods of this node.
+    /// Containers of this node's pods that use the image.
     pub uses: Vec<Use>,
-    /// Where it comes from.
+    /// Where the target is from.
     pub sources: Vec<TargetSource>,
+    /// The expected path classes, rate and duration.
     pub expect: Expect,
+    /// How often each tier is checked.
     pub rhythm: Rhythm,
 }
 
@@ -68,7 +76,7 @@ impl Target {
         }
     }
 
-    /// One that pods want.
+    /// The target of an image that pods use.
     pub fn discovered(wanted: &Wanted, config: &Config) -> Self {
         let reference = wanted.witness.clone();
         Self {
@@ -90,8 +98,8 @@ impl Target {
         }
     }
 
-    /// All of a configuration, and what pods want besides. An image that the configuration names is not
-    /// checked twice where the pods' pulls would be the same.
+    /// The targets of a configuration, and images that pods use besides. An image of the configuration is not
+    /// checked twice if the pods' pulls would be the same.
     pub fn all(config: &Config, discovered: &[Wanted]) -> Vec<Arc<Self>> {
         let named = config.targets.iter();
         let mut targets: Vec<Self> = named.map(|one| Self::of(one, &config.schedule)).collect();
@@ -110,8 +118,8 @@ impl Target {
         targets.into_iter().map(Arc::new).collect()
     }
 
-    /// What is told of this configured target holds for those pods too: they pull from the same repository
-    /// by the same credential. Of an image that a pod waits for, another tag tells nothing.
+    /// Whether the results of this configured target hold for those pods too: they pull from the same repository
+    /// with the same credential. If a pod waits for the image, the tag has to be the same as well.
     fn stands_for(&self, wanted: &Wanted, config: &Config) -> bool {
         let is_same_repository = self.reference.domain() == wanted.witness.domain()
             && self.reference.repository() == wanted.witness.repository();
@@ -124,9 +132,9 @@ impl Target {
             && (self.reference == wanted.witness || !wanted.is_waited_for())
     }
 
-    /// Each pod that wants it, as a finding names it, with what came of looking for its Secrets.
-    pub fn pods(&self, sought: &[SecretLookup]) -> Vec<PodUse> {
-        let (uses, secrets) = (self.uses.iter().take(USES_TOLD), self.secrets.as_ref());
+    /// The pods that use the image, in the form of findings, with the result of reading their Secrets.
+    pub fn pods(&self, lookups: &[SecretLookup]) -> Vec<PodUse> {
+        let (uses, secrets) = (self.uses.iter().take(MAX_PODS), self.secrets.as_ref());
         uses.map(|one| PodUse {
             path: "the cluster".to_owned(),
             kind: "Pod".to_owned(),
@@ -141,12 +149,13 @@ impl Target {
             service_account: None,
             eip: Vec::new(),
             progress_deadline: None,
-            secrets: sought.to_vec(),
+            secrets: lookups.to_vec(),
         })
         .collect()
     }
 
-    /// The rate that is wished for: what was asked for outright, and what the time allowed comes to.
+    /// The expected rate in bytes per second: the larger of `expect.throughput_mbit` and of what
+    /// `expect.pull_within` requires; `None` without an expectation.
     pub fn required(&self, image: Option<Bytes>) -> Option<f64> {
         let outright = self.expect.throughput_mbit;
         let outright = outright.map(|mbit| f64::from(mbit.0) * 1e6 / 8.0);
@@ -158,7 +167,7 @@ impl Target {
         [outright, by_time].into_iter().flatten().reduce(f64::max)
     }
 
-    /// How long a pull may take, as far as wishes say so.
+    /// The longest expected download; `None` without an expectation or image size.
     pub fn within(&self, image: Option<Bytes>) -> Option<Duration> {
         let image = image?;
         let required = self.required(Some(image)).filter(|rate| *rate > 0.0)?;
@@ -172,8 +181,8 @@ impl Target {
 mod tests {
     use super::*;
 
-    fn target(wishes: &str) -> Arc<Target> {
-        let text = format!("targets:\n  - name: a\n    image: r.test/a:1\n{wishes}");
+    fn target(more: &str) -> Arc<Target> {
+        let text = format!("targets:\n  - name: a\n    image: r.test/a:1\n{more}");
         Target::all(&Config::parse(&text).unwrap(), &[]).remove(0)
     }
 
@@ -253,8 +262,8 @@ mod tests {
             ),
         ] {
             let all = Target::all(&Config::parse(config).unwrap(), &[wanted]);
-            let told: Vec<&str> = all.iter().map(|target| &*target.name).collect();
-            assert_eq!(told, names, "{config}");
+            let found: Vec<&str> = all.iter().map(|target| &*target.name).collect();
+            assert_eq!(found, names, "{config}");
             if names.len() == 1 {
                 let sources = [TargetSource::Configuration, TargetSource::Pods];
                 assert_eq!((&all[0].sources[..], all[0].uses.len()), (&sources[..], 1));

@@ -1,4 +1,4 @@
-//! All that is known now of the targets of this node.
+//! The store: the targets of this node with their results.
 
 use std::collections::{BTreeMap, BinaryHeap};
 use std::sync::{Arc, RwLock};
@@ -25,71 +25,86 @@ use crate::model::vantage::{NetworkView, NodeFacts, Vantage};
 use crate::serving::reload::Reload;
 use crate::workload::discovery::Discovered;
 
-/// Read by metrics, page and API while the runner writes it.
+/// The store, which the runner writes while metrics, page and API read it.
 pub type SharedStore = Arc<RwLock<TargetStore>>;
 
-/// All of it.
+/// The targets with their results, and the state of the daemon.
 #[derive(Debug)]
 pub struct TargetStore {
+    /// The name of this node.
     pub node: String,
+    /// Whose network stack the checks use.
     pub network: NetworkView,
+    /// The targets by name.
     pub targets: BTreeMap<Arc<str>, Watched>,
+    /// Registries of the targets, by domain.
     pub registries: BTreeMap<Arc<str>, RegistryStats>,
-    /// What the pods of this node want; `None` where the cluster is not asked.
+    /// The images of this node's pods; `None` with `kubernetes.discover: off`.
     pub cluster: Option<Discovery>,
-    /// What is told of this node's own Node; `None` where nobody is asked.
+    /// This node's own Node; `None`: it is not watched.
     pub own_node: Option<View<NodeFacts>>,
-    /// Whether Leases can be had, as the API server answered last; `None` where nothing is shared with other
-    /// nodes.
+    /// Whether Leases are usable, by the newest answer of the API server; `None` with `spread.transfers: off`.
     pub leases: Option<WatchState>,
+    /// Counts since the start of the daemon.
     pub counters: Counters,
-    /// How late checks began.
+    /// Delays of the start of checks.
     pub lag: Histogram,
+    /// The newest load of the configuration.
     pub reload: Reload,
+    /// The vantage that the newest check observed; `None` before the first.
     pub vantage: Option<Arc<Vantage>>,
+    /// containerd's proxy settings.
     pub proxies: ProxySettings,
+    /// Budgets and what is left of them.
     pub limits: BudgetStatus,
     keep: History,
-    /// What full reports take.
+    /// The size of all full reports, in bytes.
     memory: usize,
     next_run: u64,
 }
 
-/// A target with all that is known of it.
+/// A target with its history.
 #[derive(Debug)]
 pub struct Watched {
+    /// What is checked.
     pub target: Arc<Target>,
+    /// Its results.
     pub history: TargetHistory,
-    /// When its next check is due.
+    /// When its next check is due; `None`: not scheduled yet.
     pub next: Option<Timestamp>,
 }
 
-/// Of each registry the newest rate of any of its targets, in bytes per second, and when it was measured.
+/// The newest rate of each registry's targets: when it was measured, and bytes per second.
 pub type Rates<'a> = BTreeMap<&'a str, (Timestamp, f64)>;
 
 impl Watched {
-    /// Its own; a disturbed one is not what the way gives.
+    /// Its own measured rate, unless other traffic disturbed it.
     fn own_rate(&self) -> Option<f64> {
         let rates = self.history.transfer.as_ref()?.rates.as_ref()?;
         Some(rates.undisturbed()?.bytes_per_second)
     }
 
-    /// Its own, or else the newest of its registry.
+    /// Its own rate, else the newest of its registry, in bytes per second; `None`: neither was measured.
     pub fn rate(&self, newest: &Rates<'_>) -> Option<f64> {
         let of_registry = || newest.get(&*self.target.registry).map(|(_, rate)| *rate);
         self.own_rate().or_else(of_registry)
     }
 }
 
-/// A registry, over all targets that have it.
+/// Statistics of a registry over all its targets, since the start of the daemon.
 #[derive(Debug)]
 pub struct RegistryStats {
+    /// Durations of each phase in seconds, summed over the legs of a check; without CPU-starved checks.
     pub phases: BTreeMap<Phase, Histogram>,
+    /// Rates of transfer tests in bytes per second; without disturbed ones.
     pub throughput: Histogram,
-    /// What transfer tests have read.
+    /// Bytes that transfer tests have downloaded.
     pub spent: u64,
+    /// Changes of a published path class.
     pub path_changes: u64,
+    /// The rate limit that the registry last reported; `None`: it reported none.
     pub rate_limit: Option<RateLimit>,
+    /// Requests to the registry, its token service and its blob storage.
     pub requests: u64,
 }
 
@@ -106,40 +121,49 @@ impl Default for RegistryStats {
     }
 }
 
-/// Events on pods, by what became of them.
+/// Counts of Events on pods, by outcome; the task that publishes them writes the counts.
 pub type EventCounts = watch::Sender<BTreeMap<&'static str, u64>>;
 
-/// Of the process.
+/// Counts since the start of the daemon.
 #[derive(Debug, Default)]
 pub struct Counters {
+    /// Checks, by tier and outcome.
     pub runs: BTreeMap<(Tier, &'static str), u64>,
     /// Findings that have appeared, by cause.
     pub findings: BTreeMap<&'static str, u64>,
-    /// Images that were asked for besides the schedule, by what came of it.
+    /// On-demand checks, by outcome.
     pub on_demand: BTreeMap<&'static str, u64>,
-    /// Events on pods, by what became of them.
+    /// Events on pods, by outcome.
     pub events: EventCounts,
     /// Checks that were due and were not made, by reason.
     pub skipped: BTreeMap<&'static str, u64>,
-    /// Slots that were used for a transfer test, by what allowed it.
+    /// Slots used for a transfer test, by what allowed it: `lease` or `alone`.
     pub slots: BTreeMap<&'static str, u64>,
+    /// Checks that ended in a panic.
     pub panics: u64,
+    /// Scheduled checks that were left out because one of the same target was still running.
     pub missed: u64,
+    /// CPU-starved checks.
     pub starved: u64,
+    /// Checks that are running now.
     pub running: usize,
+    /// Failed writes of the state file.
     pub state_errors: u64,
 }
 
-/// Figures of the budgets, for those who look.
+/// The budgets for metrics.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct BudgetStatus {
+    /// What transfer tests of this node may still download today (UTC).
     pub bytes_left: Bytes,
+    /// `budgets.node_bytes_per_day`.
     pub bytes_a_day: Bytes,
-    /// What was bought, as the configuration says.
+    /// `network.eip_bandwidth_mbit` in bytes per second; `None` if it is not set.
     pub declared: Option<f64>,
 }
 
 impl TargetStore {
+    /// A store without targets, with a configuration that was loaded at `at`.
     pub fn new(node: &str, network: NetworkView, at: Timestamp) -> Self {
         Self {
             node: node.to_owned(),
@@ -161,8 +185,7 @@ impl TargetStore {
         }
     }
 
-    /// Takes a new list of targets. Those that stay keep what is known of them, unless they have
-    /// another image.
+    /// Takes a new list of targets. Targets that stay keep their history, unless their image changes.
     pub fn replace(&mut self, targets: Vec<Arc<Target>>, keep: &History) {
         let mut before = std::mem::take(&mut self.targets);
         for target in targets {
@@ -187,14 +210,14 @@ impl TargetStore {
         self.forget();
     }
 
-    /// The number of the next run.
+    /// Takes the number of the next run.
     pub fn number(&mut self) -> u64 {
         let id = self.next_run;
         self.next_run += 1;
         id
     }
 
-    /// Takes what came of a check. Of a target that is gone by now, nothing is kept.
+    /// Records a run, and returns what it changed; `None`: the target is gone, and nothing is kept.
     pub fn take(&mut self, name: &str, run: Run, summary: Option<RunSummary>) -> Option<Changes> {
         let key = (run.tier, run.outcome.as_str());
         *self.counters.runs.entry(key).or_default() += 1;
@@ -217,8 +240,8 @@ impl TargetStore {
         Some(changes)
     }
 
-    /// Drops full reports once they are too many, always of the target that has most, and somewhat more
-    /// than it must: not each run shall go through all targets.
+    /// Drops full reports once they exceed `history.memory`, of the target with the largest first. It drops a
+    /// sixteenth more than necessary, so that not every run has to search all targets.
     fn forget(&mut self) {
         let limit = usize::try_from(self.keep.memory.0.0).unwrap_or(usize::MAX);
         if self.memory <= limit {
@@ -236,7 +259,7 @@ impl TargetStore {
             let Some(watched) = self.targets.get_mut(&name) else {
                 continue;
             };
-            // Of one that has but what must stay, nothing.
+            // A target of which every report must stay is skipped.
             if let Some(size) = watched.history.forget_one() {
                 self.memory -= size;
                 largest.push((watched.history.memory(), name));
@@ -244,11 +267,12 @@ impl TargetStore {
         }
     }
 
+    /// Counts a check that was due and was not made.
     pub fn skipped(&mut self, reason: &'static str) {
         *self.counters.skipped.entry(reason).or_default() += 1;
     }
 
-    /// The newest rates. Made once for all targets: each of them would look at all others.
+    /// The newest rate of each registry. Computed once per page, since each target would search all others.
     pub fn rates(&self) -> Rates<'_> {
         let mut newest = Rates::new();
         for watched in self.targets.values() {
@@ -265,7 +289,7 @@ impl TargetStore {
         newest
     }
 
-    /// The first certificate of a registry's legs to end.
+    /// The earliest expiry of a certificate, for each registry and leg.
     pub fn certificates(&self) -> BTreeMap<(Arc<str>, Role), Timestamp> {
         let mut first = BTreeMap::new();
         for watched in self.targets.values() {
@@ -286,7 +310,7 @@ impl RegistryStats {
         if let Some(limit) = &summary.rate_limit {
             self.rate_limit = Some(limit.clone());
         }
-        // Times of a starved run are not the network's.
+        // Times of a CPU-starved run don't measure the network.
         if !starved {
             let mut sums: BTreeMap<Phase, Duration> = BTreeMap::new();
             for phase in &summary.phases {
@@ -308,15 +332,17 @@ impl RegistryStats {
     }
 }
 
-/// What the pods of this node come to.
+/// The images of this node's pods.
 #[derive(Clone, Debug)]
 pub struct Discovery {
+    /// The watch of pods.
     pub state: WatchState,
+    /// Images to check, and images that are not checked.
     pub found: Discovered,
 }
 
 impl TargetStore {
-    /// The version of this node's kubelet, where its Node tells it.
+    /// The version of this node's kubelet; `None`: the Node was not read, or does not report it.
     pub fn kubelet(&self) -> Option<KubeletVersion> {
         self.own_node.as_ref()?.only()?.kubelet_version()
     }

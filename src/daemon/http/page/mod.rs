@@ -1,5 +1,5 @@
-//! The status page: facts in HTML, readable without scripts, at night as by day. Pure; askama escapes
-//! all that comes from the network.
+//! The status page: HTML without scripts, in a light and a dark style. Pure; askama escapes all text from
+//! the network.
 
 use std::time::Duration;
 
@@ -19,7 +19,7 @@ use crate::model::vantage::{NetworkView, NodeFacts};
 use crate::serving::cluster::lost;
 use crate::workload::discovery::Use;
 
-/// Findings of a card; the rest are on the target's own page.
+/// Maximum of findings in a card; the target's own page has all.
 const SHOWN: usize = 3;
 
 #[derive(Template)]
@@ -28,9 +28,9 @@ struct Index<'a> {
     headline: String,
     tone: Tone,
     node: &'a str,
-    seen_from: &'static str,
+    vantage: &'static str,
     now: String,
-    /// Of the node, as the cluster knows it.
+    /// The node in one line, from the API server.
     about: Option<String>,
     warnings: Vec<String>,
     cards: Vec<Card<'a>>,
@@ -44,28 +44,28 @@ struct TargetPage<'a> {
     rates: Option<Plot>,
     checks: Option<Plot>,
     runs: Vec<RunLine<'a>>,
-    /// What, and why.
-    unseen: Vec<(&'static str, String)>,
+    /// What this vantage point can't observe, and why.
+    not_observed: Vec<(&'static str, String)>,
 }
 
 #[derive(Template)]
 #[template(path = "text.html", config = "src/daemon/http/page/askama.toml")]
 struct Verbatim<'a> {
     title: String,
-    /// A target, and one of its runs; empty: neither.
+    /// The target, whose run is `run`; empty on other pages.
     back: &'a str,
     run: u64,
     text: String,
 }
 
-/// How bad it is; the class of the style, and never told by colour alone.
+/// How bad it is: the class in the style. A sign shows the same, for readers who see no colors.
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
 enum Tone {
     Bad,
     Open,
     Warn,
     Good,
-    /// Not known yet.
+    /// Not checked yet, or without effect.
     None,
 }
 
@@ -93,13 +93,14 @@ struct Card<'a> {
     rate: String,
     rate_note: String,
     checked: String,
-    /// Who wants it.
+    /// Containers that use the image.
     uses: Vec<String>,
 }
 
 struct FindingView<'a> {
     tone: Tone,
-    place: String,
+    /// Leg and phase.
+    step: String,
     of: &'a Finding,
 }
 
@@ -127,7 +128,7 @@ struct Bar {
     title: String,
 }
 
-/// All targets, the worst first.
+/// Renders all targets, the worst first.
 pub(super) fn index(store: &TargetStore, now: Timestamp) -> askama::Result<String> {
     let rates = store.rates();
     let mut cards: Vec<Card<'_>> = store
@@ -142,9 +143,9 @@ pub(super) fn index(store: &TargetStore, now: Timestamp) -> askama::Result<Strin
     let (tone, headline) = if bad > 0 {
         (Tone::Bad, format!("{bad} of {all} pulls would fail"))
     } else if open > 0 {
-        (Tone::Open, format!("{open} of {all} pulls can't be told"))
+        (Tone::Open, format!("{open} of {all} pulls are unknown"))
     } else if all == 0 {
-        (Tone::None, "Nothing is watched".to_owned())
+        (Tone::None, "No targets".to_owned())
     } else if none == all {
         (Tone::None, "Not checked yet".to_owned())
     } else if warn > 0 {
@@ -156,7 +157,7 @@ pub(super) fn index(store: &TargetStore, now: Timestamp) -> askama::Result<Strin
     let mut warnings = Vec::new();
     if let Some(error) = &store.reload.error {
         warnings.push(format!(
-            "The configuration read at {} was not taken; the one of {} stays in force. {error}",
+            "The configuration read at {} was rejected; the one of {} is still in force. {error}",
             instant(store.reload.at),
             instant(store.reload.success_at)
         ));
@@ -165,15 +166,13 @@ pub(super) fn index(store: &TargetStore, now: Timestamp) -> askama::Result<Strin
     warnings.extend(store.own_node.as_ref().and_then(lost_node));
     warnings.extend(store.leases.as_ref().and_then(unshared));
     if store.counters.state_errors > 0 {
-        warnings.push(
-            "What must outlive a restart (state_dir) can't be written; see the log.".to_owned(),
-        );
+        warnings.push("The state file in state_dir can't be written; see the log.".to_owned());
     }
     Index {
         headline,
         tone,
         node: &store.node,
-        seen_from: seen_from(store.network),
+        vantage: vantage_point(store.network),
         now: instant(now),
         about: store.own_node.as_ref().and_then(|own| about(own, now)),
         warnings,
@@ -182,47 +181,47 @@ pub(super) fn index(store: &TargetStore, now: Timestamp) -> askama::Result<Strin
     .render()
 }
 
-/// What is to be said of the cluster's API, and of images that are not checked.
+/// Problems with the watch of pods, and images that are not checked.
 fn of_cluster(cluster: &Discovery) -> Vec<String> {
     let found = &cluster.found;
-    let mut told: Vec<String> = lost_pods(cluster).into_iter().collect();
+    let mut messages: Vec<String> = lost_pods(cluster).into_iter().collect();
     if !found.over.is_empty() {
-        told.push(format!(
-            "{} images of this node's pods are not checked, since {} are at most (kubernetes.max_targets): {}.",
+        messages.push(format!(
+            "{} images of this node's pods are beyond the limit of {} (kubernetes.max_targets) and not checked: {}.",
             found.over.len(),
             found.wanted.len(),
             some_of(&found.over)
         ));
     }
     if !found.malformed.is_empty() {
-        told.push(format!(
-            "No image names, and not checked: {}.",
+        messages.push(format!(
+            "Invalid image references, not checked: {}.",
             some_of(&found.malformed)
         ));
     }
-    told
+    messages
 }
 
-/// The first few.
+/// The first few names.
 fn some_of(names: &[String]) -> String {
     let shown = names[..names.len().min(SHOWN)].join(", ");
     let more = if names.len() > SHOWN { ", …" } else { "" };
     shown + more
 }
 
-/// Who wants an image, and whether it is pulled for that.
+/// A container that uses an image, and whether the kubelet pulls it for that.
 fn used(one: &Use, kubelet: Option<&KubeletVersion>) -> String {
     let pull = if one.waits {
-        "waits for it"
+        "waits for the image"
     } else {
         match (one.needs_no_pull(kubelet), kubelet) {
-            (Some(true), _) => "there, and no pull is needed",
+            (Some(true), _) => "present, no pull needed",
             (Some(false), _) => one.policy.as_str(),
             (None, Some(_)) => {
-                "there; whether its kubelet verifies it by a pull (Kubernetes 1.35 or later) is not known"
+                "present; unknown whether the kubelet verifies it by a pull (Kubernetes 1.35 or later)"
             }
             (None, None) => {
-                "there; whether a pull is needed is not known: the kubelet's version is not"
+                "present; unknown whether a pull is needed, because the kubelet's version is unknown"
             }
         }
     };
@@ -236,61 +235,61 @@ fn used(one: &Use, kubelet: Option<&KubeletVersion>) -> String {
     )
 }
 
-/// Why transfer tests are skipped, where they are shared by Leases.
+/// The message if the Leases of transfer tests are unusable; `None` if they are not.
 pub(super) fn unshared(leases: &WatchState) -> Option<String> {
     let (what, so) = (
-        "Leases are out of reach",
+        "Leases have been unusable",
         ", and transfer tests are skipped",
     );
-    lost(
-        leases,
-        what,
-        so,
-        " docs/spread.md has the rights that it needs.",
-    )
+    lost(leases, what, so, " Grant the rights in docs/spread.md.")
 }
 
-/// Since when the API server tells nothing of pods, where it does not.
+/// The message if the watch of pods is down; `None` if it is up.
 pub(super) fn lost_pods(cluster: &Discovery) -> Option<String> {
     if cluster.state == WatchState::Unknown {
-        let text = "The API server was not heard yet: which images pods want is not known.";
+        let text =
+            "The API server has not answered yet, so the images of this node's pods are unknown.";
         return Some(text.to_owned());
     }
     let advice = " Allow list and watch of pods (docs/kubernetes.md).";
-    let lost = lost(&cluster.state, "The API server does not tell", "", advice)?;
-    Some(lost + " What pods wanted then is still checked.")
+    let lost = lost(
+        &cluster.state,
+        "The watch of this node's pods has been down",
+        "",
+        advice,
+    )?;
+    Some(lost + " The images that pods used before are still checked.")
 }
 
-/// The same of this node's own Node. Nothing but what is known of the place depends on it.
+/// The same for the watch of this node's own Node. Only the facts about the vantage point depend on it.
 pub(super) fn lost_node(own: &View<NodeFacts>) -> Option<String> {
     if own.state.is_following() && own.only().is_none() {
-        let text =
-            "The API server has no Node of this name; vantage.node, --node or NODE_NAME gives it.";
+        let text = "The API server has no Node with this name. Set vantage.node, --node or NODE_NAME to the Node's name.";
         return Some(text.to_owned());
     }
     let advice =
         " Allow list and watch of nodes (docs/kubernetes.md), or set kubernetes.node: off.";
     lost(
         &own.state,
-        "The API server does not tell of this Node",
+        "The watch of this Node has been down",
         "",
         advice,
     )
 }
 
-/// This node in a line, as the cluster knows it.
+/// This node in one line, from the API server; `None` if there is nothing to show.
 fn about(own: &View<NodeFacts>, now: Timestamp) -> Option<String> {
     let facts = own.only()?;
     let mut parts = Vec::new();
     if facts.unschedulable {
-        parts.push("cordoned: no new pod comes here".to_owned());
+        parts.push("cordoned: no new pods are scheduled here".to_owned());
     }
     if facts.ready == Some(false) {
         parts.push("not ready".to_owned());
     }
     if let Some(age) = facts.age(now).filter(|_| facts.is_young(now)) {
         parts.push(format!(
-            "new, {} min old: what fails now may not last",
+            "new, {} min old: failures may be temporary",
             age.as_secs() / 60
         ));
     }
@@ -301,7 +300,7 @@ fn about(own: &View<NodeFacts>, now: Timestamp) -> Option<String> {
     (!parts.is_empty()).then(|| parts.join(" · "))
 }
 
-/// One target with its history.
+/// Renders one target with its history.
 pub(super) fn target(
     store: &TargetStore,
     watched: &Watched,
@@ -309,7 +308,7 @@ pub(super) fn target(
 ) -> askama::Result<String> {
     let history = &watched.history;
     let runs: Vec<&Run> = history.runs().map(AsRef::as_ref).collect();
-    let unseen = store.vantage.iter().flat_map(|vantage| {
+    let not_observed = store.vantage.iter().flat_map(|vantage| {
         vantage.not_observed.iter().map(|what| {
             let reasons: Vec<&str> = vantage.reasons(*what).collect();
             (what.describe(), reasons.join("; "))
@@ -318,7 +317,7 @@ pub(super) fn target(
     TargetPage {
         card: card(store, &store.rates(), watched, now, usize::MAX),
         no_rate: if watched.target.rhythm.transfer.is_some() {
-            "Not measured yet: transfer tests are rare (schedule.transfer)."
+            "Not measured yet. Transfer tests are rare (schedule.transfer)."
         } else {
             "Not measured: transfer tests are off for this target."
         },
@@ -330,12 +329,12 @@ pub(super) fn target(
             "durations",
         ),
         runs: runs.iter().map(|run| line(run)).collect(),
-        unseen: unseen.collect(),
+        not_observed: not_observed.collect(),
     }
     .render()
 }
 
-/// The full report of a run.
+/// Renders the full report of a run; `text` is `None` if it was dropped.
 pub(super) fn run(name: &str, run: &Run, text: Option<String>) -> askama::Result<String> {
     Verbatim {
         title: format!("{name}, run {} of {}", run.id, instant(run.at)),
@@ -343,7 +342,7 @@ pub(super) fn run(name: &str, run: &Run, text: Option<String>) -> askama::Result
         run: run.id,
         text: text.unwrap_or_else(|| {
             format!(
-                "{}. The full report is not there any more: reports are dropped, the oldest first, when history.memory is used up.",
+                "{}. The full report was dropped: the oldest reports go first when history.memory is used up.",
                 outcome(run.outcome)
             )
         }),
@@ -351,13 +350,14 @@ pub(super) fn run(name: &str, run: &Run, text: Option<String>) -> askama::Result
     .render()
 }
 
-/// What this node sees of its network.
+/// Renders the vantage point; `text` is `None` before the first check.
 pub(super) fn vantage(text: Option<String>) -> askama::Result<String> {
     Verbatim {
-        title: "What this node sees".to_owned(),
+        title: "Vantage point".to_owned(),
         back: "",
         run: 0,
-        text: text.unwrap_or_else(|| "Nothing was looked at yet: the first check does.".to_owned()),
+        text: text
+            .unwrap_or_else(|| "Nothing was observed yet. The first check does that.".to_owned()),
     }
     .render()
 }
@@ -412,15 +412,15 @@ fn finding(finding: &Finding) -> FindingView<'_> {
         finding.leg.map(Role::as_str),
         finding.phase.map(Phase::as_str),
     );
-    let mut place: Vec<&str> = leg.into_iter().chain(phase).collect();
-    place.dedup();
+    let mut step: Vec<&str> = leg.into_iter().chain(phase).collect();
+    step.dedup();
     FindingView {
         tone: match finding.severity {
             Severity::Critical => Tone::Bad,
             Severity::Warning => Tone::Warn,
             Severity::Info => Tone::None,
         },
-        place: place.join(", "),
+        step: step.join(", "),
         of: finding,
     }
 }
@@ -441,7 +441,7 @@ fn rate(newest: &Rates<'_>, watched: &Watched) -> (String, String) {
                 notes.push("at least".to_owned());
             }
             if let Some(cause) = bound_by {
-                notes.push(format!("bound by {}", cause.code()));
+                notes.push(format!("limited by {}", cause.code()));
             }
             notes.push(format!("measured {}", instant(at)));
         }
@@ -454,14 +454,14 @@ fn rate(newest: &Rates<'_>, watched: &Watched) -> (String, String) {
     if let Some(image) = history.image {
         let seconds = Duration::from_secs_f64((image.0 as f64 / rate).min(1e7));
         notes.push(format!(
-            "layers of {image} take about {}",
+            "downloading {image} of layers takes about {}",
             HumanDuration(seconds)
         ));
     }
     (mbit(rate), notes.join(", "))
 }
 
-/// As clouds sell it, and as one reads it in a log.
+/// The rate in Mbit/s, as clouds sell it, and in MiB/s, as logs show it.
 fn mbit(bytes_per_second: f64) -> String {
     let mib = bytes_per_second / f64::from(1 << 20);
     format!("{} ({mib:.2} MiB/s)", Mbit(bytes_per_second))
@@ -491,7 +491,7 @@ fn checked(watched: &Watched, now: Timestamp) -> String {
     if let Some(deferred) = &history.deferred {
         let until = deferred.until;
         let until = until.map_or_else(String::new, |at| format!(" until {}", instant(at)));
-        parts.push(format!("held back{until} ({})", deferred.reason));
+        parts.push(format!("deferred{until} ({})", deferred.reason));
     } else if let Some(next) = watched.next {
         parts.push(format!("next check {}", instant(next)));
     }
@@ -502,9 +502,9 @@ fn outcome(outcome: Outcome) -> &'static str {
     match outcome {
         Outcome::Verdict(Pull::WouldSucceed) => "a pull would succeed",
         Outcome::Verdict(Pull::WouldFail) => "a pull would fail",
-        Outcome::Verdict(Pull::Unknown) => "it can't be told whether a pull would succeed",
-        Outcome::TimedOut => "the check took too long and told nothing",
-        Outcome::Panicked => "the check ended abnormally: a defect of pullpath",
+        Outcome::Verdict(Pull::Unknown) => "unknown whether a pull would succeed",
+        Outcome::TimedOut => "the check timed out without a result",
+        Outcome::Panicked => "the check panicked, which is a bug in Pullpath",
     }
 }
 
@@ -513,7 +513,7 @@ fn line(run: &Run) -> RunLine<'_> {
     notes.extend(run.cause.map(str::to_owned));
     notes.extend(run.bytes_per_second.map(mbit));
     if run.starved {
-        notes.push("this process was starved: its times do not count".to_owned());
+        notes.push("CPU-starved: its times are not counted".to_owned());
     }
     RunLine {
         of: run,
@@ -533,18 +533,16 @@ fn tone(run: &Run) -> Tone {
     }
 }
 
-fn seen_from(network: NetworkView) -> &'static str {
+fn vantage_point(network: NetworkView) -> &'static str {
     match network {
-        NetworkView::Machine => "seen from this machine's own network",
-        NetworkView::Node => "seen from the node's network, as the kubelet's pulls are",
-        NetworkView::Pod => {
-            "seen from a pod's network: pulls are made by the node, and may go another way"
-        }
-        NetworkView::PodOrNode => "seen from a pod, of which kind is not known",
+        NetworkView::Machine => "this machine's own network",
+        NetworkView::Node => "the node's network, which the kubelet's pulls use",
+        NetworkView::Pod => "a pod's network; the node's pulls may take another path",
+        NetworkView::PodOrNode => "a pod, with its own network or the node's: unknown which",
     }
 }
 
-/// A bar for each run that has a value, the oldest on the left.
+/// A chart with a bar for each run that has a value, the oldest on the left; `None` without values.
 fn plot(
     runs: &[&Run],
     value: impl Fn(&Run) -> Option<f64>,

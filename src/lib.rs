@@ -4,24 +4,24 @@
 //!
 //! | floor | module | what it does |
 //! |---|---|---|
-//! | 9 | [`cli`] | the commands: arguments → check; result and exit status |
-//! | 8 | [`daemon`] | `pullpath run`: checks on a schedule, within budgets; metrics, page, API |
-//! | 8 | [`cluster`] | `pullpath cluster`: real pulls from Events, and lint; one active replica, by a Lease |
-//! | 7 | [`report`] | evidence and verdict as JSON and text |
-//! | 7 | [`serving`] | shared by the long-running commands: metrics, HTTP, reload |
-//! | 6 | [`probe`] | makes the requests of one pull, leg by leg; returns evidence, never an error |
-//! | 6 | [`vantage`] | observes the vantage point: kernel, cloud, egress |
-//! | 6 | [`lint`] | finds problems of workloads and their Secrets before any image is pulled |
-//! | 5 | [`credentials`] | reads Secrets and docker configs into a keyring |
-//! | 5 | [`config`] | the configuration file |
-//! | 5 | [`kubernetes`] | reads and watches objects through the cluster's API |
-//! | 5 | [`containerd`] | the settings of the node's containerd: mirrors, proxies |
-//! | 4 | [`pulls`] | pure: kubelets' Events of real pulls → causes and counts |
-//! | 3 | [`diagnose`] | pure: evidence → verdict; the catalogue of causes |
-//! | 3 | [`net`] | network I/O: one input, one observation or typed fault |
-//! | 3 | [`registry`] | the OCI distribution protocol without I/O |
-//! | 3 | [`workload`] | pure: Kubernetes manifests → the images they pull, and how |
-//! | 2 | [`pull_secret`] | pure: reads pull secrets as the kubelet does, and finds the credentials for an image |
+//! | 10 | [`cli`] | the commands: arguments → check; result and exit status |
+//! | 9 | [`daemon`] | `pullpath run`: checks on a schedule, within budgets; metrics, page, API |
+//! | 9 | [`cluster`] | `pullpath cluster`: real pulls from Events, and lint; one active replica, by a Lease |
+//! | 8 | [`report`] | evidence and verdict as JSON and text |
+//! | 8 | [`serving`] | shared by the long-running commands: metrics, HTTP, reload |
+//! | 7 | [`probe`] | makes the requests of one pull, leg by leg; returns evidence, never an error |
+//! | 7 | [`vantage`] | observes the vantage point: kernel, cloud, egress |
+//! | 7 | [`lint`] | finds problems of workloads and their Secrets before any image is pulled |
+//! | 6 | [`credentials`] | reads Secrets and docker configs into a keyring |
+//! | 6 | [`config`] | the configuration file |
+//! | 6 | [`kubernetes`] | reads and watches objects through the cluster's API |
+//! | 6 | [`containerd`] | the settings of the node's containerd: mirrors, proxies |
+//! | 5 | [`pulls`] | pure: kubelets' Events of real pulls → causes and counts |
+//! | 4 | [`diagnose`] | pure: evidence → verdict; the catalogue of causes |
+//! | 4 | [`net`] | network I/O: one input, one observation or typed fault |
+//! | 4 | [`registry`] | the OCI distribution protocol without I/O |
+//! | 4 | [`workload`] | pure: Kubernetes manifests → the images they pull, and how |
+//! | 3 | [`pull_secret`] | pure: reads pull secrets as the kubelet does, and finds the credentials for an image |
 //! | 2 | [`redact`] | pure: keeps secrets out of all output |
 //! | 1 | [`model`] | the basic types |
 //! | 1 | [`trust`] | pure: whether Go trusts a certificate |

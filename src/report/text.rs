@@ -1058,3 +1058,56 @@ fn short(digest: &str) -> String {
         _ => digest.to_owned(),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn report(case: &str) -> Report {
+        let text = std::fs::read_to_string(format!("tests/cases/{case}/report.json")).unwrap();
+        let document: super::super::Document = serde_json::from_str(&text).unwrap();
+        Report::conclude(document.reports[0].evidence.clone())
+    }
+
+    #[test]
+    fn several_reports_end_with_a_summary() {
+        let style = Style { color: false };
+        let (good, bad) = (report("healthy"), report("unknown_authority"));
+        let mut unknown = bad.clone();
+        unknown.verdict.pull = Pull::Unknown;
+        let image = bad.evidence.reference.to_string();
+
+        let text = render_all(&[good.clone(), bad.clone()], style, false);
+        let last = format!("\n\n1 of 2 would fail: {image} tls_unknown_ca\n");
+        assert!(text.ends_with(&last), "{text}");
+
+        let all = [bad.clone(), good.clone(), bad, unknown];
+        let text = render_all(&all, style, false);
+        let last = format!(
+            "\n2 of 4 would fail:\n  {image} tls_unknown_ca\n  {image} tls_unknown_ca\n1 of 4 unknown: {image} tls_unknown_ca\n"
+        );
+        assert!(text.ends_with(&last), "{text}");
+
+        let text = render_all(&[good.clone(), good.clone()], style, false);
+        assert!(text.ends_with("\nall 2 would succeed\n"), "{text}");
+        let one = render_all(&[good.clone()], style, false);
+        assert_eq!(one, render(&good, style, false));
+    }
+
+    #[test]
+    fn what_none_of_several_reports_could_observe_is_listed_once() {
+        let style = Style { color: false };
+        let heading = "not observed from this vantage point";
+        let report = report("healthy");
+        let mut other = report.clone();
+        other.evidence.vantage.not_observed.pop();
+        for (reports, count) in [
+            (vec![report.clone()], 1),
+            (vec![report.clone(), report.clone()], 1),
+            (vec![report, other], 2),
+        ] {
+            let text = render_all(&reports, style, false);
+            assert_eq!(text.matches(heading).count(), count, "{text}");
+        }
+    }
+}

@@ -462,7 +462,7 @@ mod tests {
                     cause: Cause::TcpTimeout,
                     or: Vec::new(),
                     facts: vec!["dialled 10.0.3.9:443".to_owned()],
-                    hint: "Open the way.".to_owned(),
+                    hint: "Open the route.".to_owned(),
                 }),
             }],
             check,

@@ -1,11 +1,11 @@
-//! Hands the commit to the program, for `--version`.
+//! Passes the Git commit to the program, for `--version`.
 
 use std::process::Command;
 
 fn main() {
     println!("cargo:rerun-if-changed=src/build.rs");
     println!("cargo:rerun-if-env-changed=PULLPATH_COMMIT");
-    // The log of HEAD grows with every commit; HEAD itself only names a branch.
+    // Each commit changes the log of HEAD; HEAD itself only names a branch.
     if let Some(log) = git(&["rev-parse", "--git-path", "logs/HEAD"])
         && std::path::Path::new(&log).exists()
     {

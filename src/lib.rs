@@ -1,29 +1,29 @@
-//! Pullpath tells how a container image gets to a node, and why it doesn't.
+//! Pullpath finds out why a Kubernetes node can't pull an image, and what to change.
 //!
-//! Data flows one way, and the modules are floors; a floor uses only those below it:
+//! Data flows one way. The modules are on floors; a module uses only floors below its own:
 //!
 //! | floor | module | what it does |
 //! |---|---|---|
-//! | 9 | [`cli`] | arguments → check; exit code |
-//! | 8 | [`daemon`] | checks again and again, within budgets; metrics, page, API |
-//! | 8 | [`cluster`] | what needs the whole cluster: real pulls, by Events; one replica by a Lease |
-//! | 7 | [`report`] | evidence + verdict, and all faces of it |
-//! | 7 | [`serving`] | what programs that stay share: metrics, HTTP, reading again |
-//! | 6 | [`probe`] | walks one pull, leg by leg; returns evidence, never an error |
-//! | 6 | [`vantage`] | what kernel, cloud and egress show of this node: a vantage |
-//! | 6 | [`lint`] | what is wrong with workloads and their Secrets before anybody pulls |
-//! | 5 | [`credentials`] | reads secrets and docker configs into a keyring |
-//! | 5 | [`config`] | what the operator says of the network |
-//! | 5 | [`kubernetes`] | follows what the cluster's API tells of this node |
-//! | 5 | [`containerd`] | what the node's containerd is set to: mirrors, proxies |
-//! | 4 | [`pulls`] | pure: kubelets' Events of real pulls → causes and tallies |
-//! | 3 | [`diagnose`] | pure: evidence → verdict; the catalogue of causes |
-//! | 3 | [`net`] | edges to the world: one input, one observation or typed fault |
-//! | 3 | [`registry`] | the OCI distribution protocol without I/O |
-//! | 3 | [`workload`] | pure: Kubernetes manifests → the images they pull, and how |
-//! | 2 | [`pull_secret`] | pure: the kubelet's reading of pull secrets, and which credential is for an image |
-//! | 2 | [`redact`] | pure: keeps secrets out of what is shown |
-//! | 1 | [`model`] | the nouns |
+//! | 10 | [`cli`] | the commands: arguments → check; result and exit status |
+//! | 9 | [`daemon`] | `pullpath run`: checks on a schedule, within budgets; metrics, page, API |
+//! | 9 | [`cluster`] | `pullpath cluster`: real pulls from Events, and lint; one active replica, by a Lease |
+//! | 8 | [`report`] | evidence and verdict as JSON and text |
+//! | 8 | [`serving`] | shared by the long-running commands: metrics, HTTP, reload |
+//! | 7 | [`probe`] | makes the requests of one pull, leg by leg; returns evidence, never an error |
+//! | 7 | [`vantage`] | observes the vantage point: kernel, cloud, egress |
+//! | 7 | [`lint`] | finds problems of workloads and their Secrets before any image is pulled |
+//! | 6 | [`credentials`] | reads Secrets and docker configs into a keyring |
+//! | 6 | [`config`] | the configuration file |
+//! | 6 | [`kubernetes`] | reads and watches objects through the cluster's API |
+//! | 6 | [`containerd`] | the settings of the node's containerd: mirrors, proxies |
+//! | 5 | [`pulls`] | pure: kubelets' Events of real pulls → causes and counts |
+//! | 4 | [`diagnose`] | pure: evidence → verdict; the catalogue of causes |
+//! | 4 | [`net`] | network I/O: one input, one observation or typed fault |
+//! | 4 | [`registry`] | the OCI distribution protocol without I/O |
+//! | 4 | [`workload`] | pure: Kubernetes manifests → the images they pull, and how |
+//! | 3 | [`pull_secret`] | pure: reads pull secrets as the kubelet does, and finds the credentials for an image |
+//! | 2 | [`redact`] | pure: keeps secrets out of all output |
+//! | 1 | [`model`] | the basic types |
 //! | 1 | [`trust`] | pure: whether Go trusts a certificate |
 
 pub mod cli;
@@ -48,8 +48,9 @@ pub mod trust;
 pub mod vantage;
 pub mod workload;
 
-/// This version, as `--version` prints it.
+/// The version of this crate, as `--version` prints it.
 pub const VERSION: &str = env!("CARGO_PKG_VERSION");
 
-/// The commit this was built from; `unknown` outside a checkout.
+/// The Git commit that this was built from: 12 hex digits, or `PULLPATH_COMMIT` of the build; `unknown` outside
+/// a checkout.
 pub const COMMIT: &str = env!("PULLPATH_COMMIT");

@@ -104,11 +104,11 @@ fn what_is_no_saved_report_is_refused_with_its_place() {
         ("{}", "missing field `schema_version`"),
         (
             "{\"schema_version\":1,\"pullpath\":{\"version\":\"\",\"commit\":\"\"},\"reports\":[]}",
-            "holds no report",
+            "has no report",
         ),
         (
             later.as_str(),
-            "has schema_version 9, and this version reads 1",
+            "has schema_version 9, but this program reads 1",
         ),
         (cut, "EOF while parsing"),
     ] {
@@ -311,7 +311,7 @@ async fn the_text_on_a_pipe_has_no_colour_unless_asked_for_and_a_report_survives
     let again: Document =
         serde_json::from_str(&serde_json::to_string(&outcome.document).unwrap()).unwrap();
     assert_eq!(again, outcome.document);
-    assert_eq!(again.schema_version, 1);
+    assert_eq!(again.schema_version, 2);
 }
 
 #[tokio::test(flavor = "multi_thread")]

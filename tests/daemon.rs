@@ -412,7 +412,7 @@ fn nothing_starts_half_configured() {
     );
     let (code, _, told) = run("targets: []\n", &["config", "check"]);
     assert_eq!(
-        (code, told.contains("well, with 0 targets")),
+        (code, told.contains("valid, with 0 targets")),
         (Some(0), true)
     );
 }

@@ -287,12 +287,12 @@ fn on_the_node(world: &World) {
         }
     };
     for (pod, cause, secret) in [
-        ("with-wrong", "auth_bad_cred", "shop/wrong: there"),
-        ("with-missing", "secret_missing", "shop/missing: NOT THERE"),
+        ("with-wrong", "auth_bad_cred", "shop/wrong: exists"),
+        ("with-missing", "secret_missing", "shop/missing: MISSING"),
         (
             "with-elsewhere",
             "secret_missing",
-            "shop/elsewhere: NOT THERE, but in namespace bank",
+            "shop/elsewhere: MISSING, but exists in namespace bank",
         ),
     ] {
         ask(

@@ -377,7 +377,7 @@ async fn all_nodes_are_asked_and_whoever_differs_is_named() {
     rights(&cluster, &[("", "pods", &["list"])]);
     let forbidden = ask(&["--all-nodes", "-o", "json"]).await;
     assert_eq!(forbidden.code, 2);
-    assert!(forbidden.stderr.contains("nodes can't be listed"));
+    assert!(forbidden.stderr.contains("can't list nodes"));
     let document: NodesDocument = forbidden.json();
     let failure = document.nodes[0].answers[0].failure.as_ref().unwrap();
     assert_eq!(failure.kind, FailureKind::Forbidden);
@@ -445,19 +445,19 @@ async fn all_nodes_are_asked_and_whoever_differs_is_named() {
 
     let text = ask(&["--all-nodes", "--secret", "shop/pull"]).await;
     text.says(&[
-        "a pull would FAIL on 1 · a pull would succeed on 2 · no answer on 2, of 5 nodes asked",
-        "n2 (young, cordoned)",
-        "n3: findings dns_nxdomain, where 2 nodes have none",
-        "n6 (young): its daemon does not run: pod pullpath/pullpath-n6: ImagePullBackOff",
+        "a pull would FAIL on 1 · a pull would succeed on 2 · no report on 2, of 5 nodes",
+        "n2 (new, cordoned)",
+        "n3: findings dns_nxdomain; 2 nodes have none",
+        "n6 (new): its daemon is not running: pod pullpath/pullpath-n6: ImagePullBackOff",
         "on_demand",
-        "no daemon there n5",
+        "nodes without a daemon n5",
     ]);
 
     // One node, and how it fails to answer.
     let one = ask(&["--node", "n1", "--secret", "shop/pull"]).await;
     assert_eq!(one.code, 0, "{}{}", one.stdout, one.stderr);
     one.says(&[
-        "asked of node n1 (young) by its daemon (pod pullpath-n1",
+        "checked on node n1 (new) by its daemon (pod pullpath-n1",
         "a pull would succeed",
     ]);
     forwarder.pod("pullpath-n1", Behind::Mute);
@@ -470,7 +470,7 @@ async fn all_nodes_are_asked_and_whoever_differs_is_named() {
     nobody.says(&["connection refused", "--admin-port"]);
     let none = ask(&["--node", "n5"]).await;
     assert_eq!(none.code, 2);
-    none.says(&["no daemon of Pullpath is there"]);
+    none.says(&["the node has no daemon of Pullpath"]);
     // What says how one walks from here says nothing of a node.
     for wrong in [
         ["--node", "n1", "--trace"],
@@ -619,8 +619,8 @@ async fn why_a_pod_waits_is_asked_of_its_own_node() {
         "UNKNOWN whether a pull would succeed",
         "not checked: the API server forbids the port-forward",
         "get and create of pods/portforward in namespace pullpath",
-        "shop/pull: whether it is there is not known: you may not read it",
-        "note: Events can't be read",
+        "shop/pull: unknown whether it exists: you don't have the right to read it",
+        "note: can't read Events",
         "ImagePullBackOff",
     ]);
 
@@ -644,14 +644,14 @@ async fn why_a_pod_waits_is_asked_of_its_own_node() {
         "for Pod shop/web-1, container app (ImagePullBackOff)",
         "auth_bad_cred critical",
         "hint:",
-        "shop/pull: there",
-        "shop/elsewhere: NOT THERE, but in namespace bank",
+        "shop/pull: exists",
+        "shop/elsewhere: MISSING, but exists in namespace bank",
         "4 times, Failed: Failed to pull image",
         "9 times, FailedToRetrieveImagePullSecret",
     ]);
     let verdict = one.stdout.find("a pull would FAIL").unwrap();
     let finding = one.stdout.find("auth_bad_cred").unwrap();
-    let kubelet = one.stdout.find("the kubelet said").unwrap();
+    let kubelet = one.stdout.find("messages of the kubelet").unwrap();
     let legs = one.stdout.rfind("registry  ").unwrap();
     assert!(
         verdict < finding && finding < kubelet && kubelet < legs,
@@ -740,7 +740,7 @@ async fn why_a_pod_waits_is_asked_of_its_own_node() {
     ] {
         let other = why(&[name, "-n", "bank"]).await;
         assert_eq!(other.code, 0, "{name}");
-        other.says(&["waits for another reason than its image", words]);
+        other.says(&["doesn't wait for its image", words]);
     }
 
     // From here, where it is wished: another place, which is said, and with one's own rights.
@@ -763,7 +763,7 @@ async fn why_a_pod_waits_is_asked_of_its_own_node() {
     .await;
     assert_eq!(local.code, 1, "{}{}", local.stdout, local.stderr);
     local.says(&[
-        "checked from HERE, which is another place than that node",
+        "checked from THIS MACHINE, not from that node",
         "auth_bad_cred",
     ]);
 
@@ -785,7 +785,7 @@ async fn why_a_pod_waits_is_asked_of_its_own_node() {
     assert_eq!(mended.code, 0, "{}{}", mended.stdout, mended.stderr);
     mended.says(&[
         "a pull would succeed now",
-        "The kubelet tries again by itself",
+        "Wait for the kubelet's next try",
     ]);
     assert_eq!(n1.stop(), Some(0));
 }

@@ -1221,13 +1221,13 @@ fn a_vantage_shows_the_place_and_what_it_does_not_show() {
     let words: Vec<&str> = bare.split_whitespace().collect();
     let words = words.join(" ");
     for says in [
-        "network this machine's own",
+        "network this machine's;",
         "device eth0 (veth): 10.0.1.10/24, 2a0a:1:1::10/64",
         "route default via 10.0.1.1 dev eth0",
-        "proxy https by http://10.0.2.30:3128",
-        "metadata not asked",
+        "proxy https: http://10.0.2.30:3128",
+        "metadata no request sent",
         "baseline the name server 10.0.0.53:53, RTT",
-        "metadata: network.metadata is off would have told the VPC's ranges",
+        "metadata: network.metadata is off would show the VPC's ranges",
         "egress address: no request is sent unless network.egress.echo names",
         "declared: network.cidrs is empty",
         "control: network.controls is empty",
@@ -1248,14 +1248,14 @@ fn a_vantage_shows_the_place_and_what_it_does_not_show() {
         "public 121.36.1.50, in",
         "claim the node's ExternalIP is 121.36.1.50",
         "egress 121.36.1.50 port",
-        "by HTTP echo of echo.test:443",
+        "from HTTP echo of echo.test:443",
         "control echo.test:443 is reached at 52.20.0.30:443 in",
         "control none.test:443: ",
         "declared 10.50.0.0/16 is vpc_peering shared services",
     ] {
         assert!(words.contains(says), "no '{says}' in\n{shown}");
     }
-    assert!(!shown.contains("signs of a path"), "{shown}");
+    assert!(!shown.contains("evidence for path classes"), "{shown}");
     service.assert_harmless();
     let json = vantage(&full, &["-o", "json"]);
     let document: pullpath::report::vantage::VantageDocument = serde_json::from_str(&json).unwrap();

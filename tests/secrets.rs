@@ -91,10 +91,10 @@ fn the_secret_that_kubectl_makes_is_well() {
     assert_eq!(outcome.code, 0, "{}", outcome.text);
     assert_eq!(
         outcome.text,
-        "secret default/test  nothing wrong to be seen\n  for www.example.com\n  \
-         matches www.example.com/janedoe/awesomeapp:v1 by 'www.example.com'\n  \
-         Whether a registry takes the password can't be told from the file: `pullpath probe IMAGE\n    \
-         --secret-file FILE` asks it.\n"
+        "secret default/test  no problem found\n  for www.example.com\n  \
+         matches www.example.com/janedoe/awesomeapp:v1 with 'www.example.com'\n  \
+         The file doesn't show whether a registry accepts the password: `pullpath probe IMAGE\n    \
+         --secret-file FILE` sends it to the registry.\n"
     );
 }
 
@@ -267,7 +267,7 @@ fn what_is_well_is_left_alone() {
     ] {
         let outcome = check(&manifest, &[]);
         assert_eq!(outcome.code, 0, "{what}");
-        assert!(outcome.text.contains("nothing wrong to be seen"), "{what}: {}", outcome.text);
+        assert!(outcome.text.contains("no problem found"), "{what}: {}", outcome.text);
     }
 }
 
@@ -324,7 +324,7 @@ fn the_json_form_is_a_versioned_document() {
         &["-o", "json", "--image", "nginx"],
     );
     let document: SecretDocument = serde_json::from_str(&outcome.text).unwrap();
-    assert_eq!(document.schema_version, 1);
+    assert_eq!(document.schema_version, 2);
     let secret = &document.secrets[0];
     assert_eq!(secret.secret.server_keys, ["reg.example.com"]);
     let codes: Vec<&str> = secret.findings.iter().map(|f| f.cause.code()).collect();

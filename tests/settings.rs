@@ -809,7 +809,9 @@ async fn what_a_configuration_names_and_this_node_lacks_is_told_as_not_seen() {
         let config = network(&world, &format!("  {key}: '{named}'"));
         let (code, said) = vantage(&["--config", &config]);
         assert_eq!(code, Some(0), "{said}");
-        let (_, told) = said.split_once("not seen from here").expect(&said);
+        let (_, told) = said
+            .split_once("not observed from this vantage point")
+            .expect(&said);
         assert!(
             told.contains("containerd's mirrors") && told.contains(why),
             "{key}: {told}"

@@ -92,7 +92,8 @@ async fn an_eip_is_waited_for_where_the_pod_asks_for_one() {
     let said = text(&output.stderr);
     assert_eq!(said.lines().count(), 1, "{said}");
     assert!(
-        said.contains("asks for an EIP and has none yet") && said.contains("; the path is open"),
+        said.contains("requests an EIP and has none yet")
+            && said.contains("; a pull would succeed"),
         "{said}"
     );
     let document: WaitDocument = serde_json::from_slice(&output.stdout).unwrap();
@@ -133,7 +134,7 @@ async fn an_eip_is_waited_for_where_the_pod_asks_for_one() {
     let said = words(&output.stdout);
     for word in [
         "NOT OPEN after",
-        "asks for an EIP and has none yet",
+        "requests an EIP and has none yet",
         "hint:",
         "a pull would succeed",
     ] {

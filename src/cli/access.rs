@@ -1,4 +1,4 @@
-//! The options that say which cluster is asked, and how its daemons are found.
+//! Options for access to a cluster and to the daemons that run in it.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -14,17 +14,17 @@ use crate::model::workload::{Namespaced, is_name};
 #[derive(Args, Debug)]
 #[command(next_help_heading = "Cluster")]
 pub(super) struct ClusterArgs {
-    /// The kubeconfig to ask the cluster with [default: KUBECONFIG, the pod's service account, ~/.kube/config]
+    /// The kubeconfig for access to the cluster [default: KUBECONFIG, the pod's service account, ~/.kube/config]
     #[arg(long, value_name = "FILE")]
     kubeconfig: Option<PathBuf>,
 
-    /// Its context [default: the current one]
+    /// The context of the kubeconfig [default: the current context]
     #[arg(long, value_name = "NAME")]
     context: Option<String>,
 }
 
 impl ClusterArgs {
-    /// A client with the rights of whoever asks.
+    /// A client with the rights of the user who runs this command.
     pub(super) async fn connect(&self) -> Result<Client, Error> {
         Ok(connect(self.kubeconfig.as_deref(), self.context.as_deref()).await?)
     }
@@ -42,16 +42,16 @@ pub(super) struct DaemonArgs {
     )]
     pub(super) pullpath_namespace: String,
 
-    /// The port of their admin listener, within the pod (admin_listen)
+    /// The port of the daemons' admin listener in their pods (admin_listen)
     #[arg(long, value_name = "PORT", default_value_t = 9798, value_parser = clap::value_parser!(u16).range(1..))]
     pub(super) admin_port: u16,
 
-    /// The longest wait for the answer of one node
+    /// Timeout for the answer of one node
     #[arg(long, value_name = "DURATION", default_value = "90s", value_parser = duration)]
     pub(super) node_timeout: Duration,
 }
 
-/// Reads `NAMESPACE/NAME`.
+/// Parses `NAMESPACE/NAME`.
 pub(super) fn namespaced(text: &str) -> Result<Namespaced, String> {
     let wrong = || "write NAMESPACE/NAME, for instance shop/pull".to_owned();
     let (namespace, name) = text.split_once('/').ok_or_else(wrong)?;

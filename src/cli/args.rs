@@ -1,24 +1,25 @@
-//! What several commands parse from their arguments.
+//! Parsers of arguments that several commands share.
 
 use std::time::Duration;
 
 use jiff::SignedDuration;
 
+/// A duration of 1 ms to 10 minutes.
 pub(super) fn duration(text: &str) -> Result<Duration, String> {
     bounded(text, Duration::from_mins(10), "10m")
 }
 
-/// Of something that may take its time, as a pull.
+/// A duration of 1 ms to 24 hours, for what may take long, such as a pull.
 pub(super) fn long_duration(text: &str) -> Result<Duration, String> {
     bounded(text, Duration::from_hours(24), "24h")
 }
 
-fn bounded(text: &str, most: Duration, shown: &str) -> Result<Duration, String> {
+fn bounded(text: &str, max: Duration, shown: &str) -> Result<Duration, String> {
     let duration: SignedDuration = text
         .parse()
         .map_err(|_| "not a duration; write for instance 10s or 500ms".to_owned())?;
     match Duration::try_from(duration) {
-        Ok(d) if d >= Duration::from_millis(1) && d <= most => Ok(d),
+        Ok(d) if d >= Duration::from_millis(1) && d <= max => Ok(d),
         _ => Err(format!("must be between 1ms and {shown}")),
     }
 }

@@ -1,4 +1,4 @@
-//! The options that say with which credentials: files, a user, or Secrets of the cluster.
+//! Options that give credentials: files, a user with a password, or Secrets of the cluster.
 
 use std::io;
 use std::path::PathBuf;
@@ -19,7 +19,7 @@ use crate::pull_secret::keyring::LoadedSource;
 #[derive(Args, Debug)]
 #[command(next_help_heading = "Credentials")]
 pub(super) struct CredentialArgs {
-    /// A Secret manifest (YAML or JSON), as `kubectl get secret NAME -o yaml` prints it; repeatable, in the pod's order
+    /// A file with a Secret (YAML or JSON), as `kubectl get secret NAME -o yaml` prints it; repeatable, in the pod's order
     #[arg(long, value_name = "FILE")]
     secret_file: Vec<PathBuf>,
 
@@ -31,11 +31,11 @@ pub(super) struct CredentialArgs {
     #[arg(long, value_name = "NAMESPACE/NAME", value_parser = namespaced)]
     pub(super) service_account: Vec<Namespaced>,
 
-    /// A docker config.json or containers auth.json [default, when no other credential is given: the usual places]
+    /// A docker config.json or containers auth.json [default, if no other credential is given: the usual paths]
     #[arg(long, value_name = "FILE")]
     docker_config: Option<PathBuf>,
 
-    /// A user for the registry; the password is read from standard input
+    /// A user of the registry; the password is read from standard input
     #[arg(long, value_name = "USER", requires = "password_stdin")]
     username: Option<String>,
 
@@ -44,30 +44,30 @@ pub(super) struct CredentialArgs {
     pub(super) password_stdin: bool,
 }
 
-/// A Secret of the cluster that was asked for.
+/// A Secret of the cluster that an option requests, directly or through a service account.
 #[derive(Clone, Debug)]
 pub(super) struct SecretRequest {
     pub(super) key: SecretKey,
-    /// The service account that names it.
+    /// The service account that names it; `None` if it was given with `--secret`.
     pub(super) service_account: Option<String>,
 }
 
-/// Ready to be read, once or again and again.
+/// The credentials that the options name, ready to be read as often as a command checks.
 pub(super) struct Credentials {
     request: credentials::Request,
     client: Option<Client>,
-    asked: Vec<SecretRequest>,
+    requested: Vec<SecretRequest>,
 }
 
-/// What the cluster has of them.
+/// The requested Secrets as the cluster returned them.
 #[derive(Clone, Debug, Default)]
 pub(super) struct OfCluster {
     pub(super) sources: Vec<LoadedSource>,
-    pub(super) asked: Vec<RequestedSecret>,
+    pub(super) requested: Vec<RequestedSecret>,
 }
 
 impl CredentialArgs {
-    /// Reads the password, and which Secrets the service accounts name.
+    /// Reads the password, and the names of the service accounts' Secrets.
     pub(super) async fn prepare(&self, cluster: &ClusterArgs) -> Result<Credentials, Error> {
         let login = match &self.username {
             Some(username) => Some(LoadedSource::login(
@@ -78,10 +78,10 @@ impl CredentialArgs {
             None => None,
         };
         let wants_cluster = !self.secret.is_empty() || !self.service_account.is_empty();
-        let (client, asked) = if wants_cluster {
+        let (client, requested) = if wants_cluster {
             let client = cluster.connect().await?;
-            let asked = self.asked(&client).await?;
-            (Some(client), asked)
+            let requested = self.requested(&client).await?;
+            (Some(client), requested)
         } else {
             (None, Vec::new())
         };
@@ -90,24 +90,24 @@ impl CredentialArgs {
                 login,
                 secret_files: self.secret_file.clone(),
                 docker_config: self.docker_config.clone(),
-                // Whoever names a Secret means that and not the usual places.
+                // With a Secret given, docker configs at the usual paths are not read.
                 for_pods: wants_cluster,
             },
             client,
-            asked,
+            requested,
         })
     }
 
-    /// The Secrets by name, those of service accounts behind the others; none twice.
-    pub(super) async fn asked(&self, client: &Client) -> Result<Vec<SecretRequest>, Error> {
-        let mut asked: Vec<SecretRequest> = Vec::new();
+    /// The Secrets given by name, then those of service accounts, without duplicates.
+    pub(super) async fn requested(&self, client: &Client) -> Result<Vec<SecretRequest>, Error> {
+        let mut requested: Vec<SecretRequest> = Vec::new();
         let mut add = |namespace: &str, name: &str, service_account: Option<&str>| {
             let key = SecretKey {
                 namespace: namespace.to_owned(),
                 name: name.to_owned(),
             };
-            if asked.iter().all(|one| one.key != key) {
-                asked.push(SecretRequest {
+            if requested.iter().all(|one| one.key != key) {
+                requested.push(SecretRequest {
                     key,
                     service_account: service_account.map(ToOwned::to_owned),
                 });
@@ -120,7 +120,7 @@ impl CredentialArgs {
             let names = lookup::pull_secrets_of(client, &account.namespace, &account.name)
                 .await
                 .map_err(|error| {
-                    Error::Told(format!(
+                    Error::Message(format!(
                         "can't read ServiceAccount {account}, given with --service-account: {error}"
                     ))
                 })?;
@@ -128,35 +128,35 @@ impl CredentialArgs {
                 add(&account.namespace, &name, Some(&account.name));
             }
         }
-        Ok(asked)
+        Ok(requested)
     }
 }
 
 impl Credentials {
-    /// Reads the Secrets of the cluster, each by itself.
+    /// Reads the requested Secrets of the cluster, one request for each.
     pub(super) async fn fetch(&self) -> OfCluster {
         let mut of_cluster = OfCluster::default();
         let Some(client) = &self.client else {
             return of_cluster;
         };
-        for asked in &self.asked {
-            let known = secrets::fetch(client, &asked.key).await;
-            let (sources, mut found) = known.sources(&asked.key);
+        for one in &self.requested {
+            let known = secrets::fetch(client, &one.key).await;
+            let (sources, mut found) = known.sources(&one.key);
             if found == Found::Absent {
-                found = secrets::absent(client, &asked.key.name).await;
+                found = secrets::absent(client, &one.key.name).await;
             }
             of_cluster.sources.extend(sources);
-            of_cluster.asked.push(RequestedSecret {
-                namespace: asked.key.namespace.clone(),
-                name: asked.key.name.clone(),
-                service_account: asked.service_account.clone(),
+            of_cluster.requested.push(RequestedSecret {
+                namespace: one.key.namespace.clone(),
+                name: one.key.name.clone(),
+                service_account: one.service_account.clone(),
                 found,
             });
         }
         of_cluster
     }
 
-    /// All that count for an image: Secrets of the cluster first.
+    /// All sources for an image: Secrets of the cluster first, then files.
     pub(super) async fn load(
         &self,
         of_cluster: &OfCluster,

@@ -1,4 +1,4 @@
-//! Why a command could not do what it was asked to: each names the option, the file or the key.
+//! The error of a command. Each message names the option, the file or the key to correct.
 
 use std::io;
 
@@ -9,30 +9,31 @@ use crate::kubernetes::client::ConnectError;
 use crate::lint::watch::LintError;
 use crate::vantage::node_settings::NodeSettingsError;
 
-/// Why the program could not do what it was asked to.
+/// Why a command ended without a result.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum Error {
     #[error(transparent)]
     Credentials(#[from] CredentialsError),
     #[error(transparent)]
-    Place(#[from] NodeSettingsError),
+    NodeSettings(#[from] NodeSettingsError),
     #[error(transparent)]
     Settings(#[from] SettingsError),
     #[error(transparent)]
     ApiServer(#[from] ConnectError),
     #[error(transparent)]
-    Look(#[from] LintError),
+    Lint(#[from] LintError),
     #[error(transparent)]
     Start(#[from] StartError),
-    #[error("this node has no name: give it one with --node")]
+    #[error("the name of this node is unknown: give it with --node")]
     NoNodeName,
-    #[error("this replica has no name: give it one with --identity")]
+    #[error("the name of this replica is unknown: give it with --identity")]
     NoIdentity,
-    /// In words of the command: what can't be done, why, and what to do about it.
+    /// A message of the command itself: what failed, why, and what to do about it.
     #[error("{0}")]
-    Told(String),
+    Message(String),
     #[error("can't write the result: {0}")]
     Write(#[source] io::Error),
-    #[error("a walk ended abnormally; this is a defect of pullpath")]
+    /// A task of the runtime panicked.
+    #[error("a check ended abnormally (panic); this is a defect of pullpath")]
     Panicked,
 }

@@ -1,4 +1,4 @@
-//! Files that a user names, `-` for standard input.
+//! Reads files that a user names; `-` is standard input.
 
 use std::fs::File;
 use std::io;
@@ -7,7 +7,7 @@ use std::path::Path;
 use crate::model::text::printable;
 use crate::net::host_root::read_whole;
 
-/// The whole of it, which may be `limit` bytes long (else `FileTooLarge`).
+/// The whole content, of `limit` bytes at most (otherwise `FileTooLarge`).
 pub(super) fn read(path: &Path, limit: u64) -> io::Result<Vec<u8>> {
     if is_stdin(path) {
         read_whole(io::stdin().lock(), limit)
@@ -16,7 +16,7 @@ pub(super) fn read(path: &Path, limit: u64) -> io::Result<Vec<u8>> {
     }
 }
 
-/// What it is called in messages and reports.
+/// The name of the file in messages and reports.
 pub(super) fn shown(path: &Path) -> String {
     if is_stdin(path) {
         "standard input".to_owned()

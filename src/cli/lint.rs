@@ -1,4 +1,4 @@
-//! `pullpath lint`: workloads of a cluster, looked at before anybody pulls.
+//! `pullpath lint`: reads the workloads of a cluster and reports what would keep their images from being pulled.
 
 use std::io::Write;
 use std::time::Duration;
@@ -18,10 +18,11 @@ use crate::report::lint::{LintDocument, render};
 
 #[derive(Args, Debug)]
 #[command(
-    after_help = "Exit status: 0 nothing critical, 1 something critical, 2 it could not be looked at. What could not be seen is told at the end."
+    after_help = "Exit status: 0 nothing critical, 1 something critical, 2 the workloads could not be read.\n\
+                  Resources that could not be read are listed at the end."
 )]
 pub(super) struct LintArgs {
-    /// The namespace to look at; repeatable [default: that of the kubeconfig's context]
+    /// A namespace to check; repeatable [default: the namespace of the kubeconfig's context]
     #[arg(
         short,
         long,
@@ -30,15 +31,15 @@ pub(super) struct LintArgs {
     )]
     namespace: Vec<String>,
 
-    /// All namespaces
+    /// Check all namespaces
     #[arg(short = 'A', long)]
     all_namespaces: bool,
 
-    /// Which Secrets are read, to tell which are missing and whether they fit
+    /// Which Secrets to read, to find those that are missing or don't match the images
     #[arg(long, value_enum, value_name = "WHICH", default_value_t = Secrets::Discovered)]
     secrets: Secrets,
 
-    /// The longest that all of it may take
+    /// Timeout for the whole check
     #[arg(long, value_name = "DURATION", default_value = "2m", value_parser = long_duration)]
     timeout: Duration,
 
@@ -51,9 +52,9 @@ pub(super) struct LintArgs {
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
 enum Secrets {
-    /// None; whether one is missing or fits is then not known
+    /// None; whether a Secret is missing or matches is then unknown
     None,
-    /// Those that workloads name, each by itself, and those beside a workload that names none
+    /// Those that workloads name, one request for each, and those in the namespace of a workload that names none
     Discovered,
 }
 
@@ -76,8 +77,8 @@ pub(super) fn run(args: &LintArgs, out: &mut dyn Write) -> Result<u8, Error> {
         tokio::time::timeout(args.timeout, look(client, &scope, access))
             .await
             .map_err(|_| {
-                Error::Told(format!(
-                    "the API server has not told all within {} s; allow more with --timeout",
+                Error::Message(format!(
+                    "the API server did not return everything within {} s; allow more time with --timeout",
                     args.timeout.as_secs()
                 ))
             })?

@@ -1,6 +1,6 @@
-//! The command line: arguments in, a check; a report out, an exit code.
+//! The command line: parses the arguments, runs the command, prints its result and returns the exit status.
 //!
-//! stdout is the result, stderr is talk.
+//! The result goes to standard output; progress, logs and errors go to standard error.
 
 mod access;
 mod args;
@@ -37,9 +37,9 @@ use crate::diagnose::catalogue::Cause;
 use crate::diagnose::explain;
 use crate::report::Document;
 use error::Error;
-use output::{CANNOT_TELL, SUCCESS, pretty_json};
+use output::{SUCCESS, UNKNOWN, pretty_json};
 
-/// Tells how a container image gets to a node, and why it doesn't.
+/// Finds out why a Kubernetes node can't pull an image, and what to change.
 #[derive(Debug, Parser)]
 #[command(name = "pullpath", version = concat!(env!("CARGO_PKG_VERSION"), " (commit ", env!("PULLPATH_COMMIT"), ")"))]
 #[command(max_term_width = 100, arg_required_else_help = true)]
@@ -50,33 +50,33 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Walk the pull of an image without pulling it: what works, what doesn't, why, what to do
+    /// Check whether an image can be pulled, without pulling it: what fails, why, and how to fix it
     Probe(Box<probe::Probe>),
-    /// Tell why pods wait for their images: what the kubelet said, and a check on their node
+    /// Show why pods wait for their images: the kubelet's messages, and a check on the pods' node
     Why(Box<why::WhyArgs>),
-    /// Wait, in an init container, until the pod's EIP is bound and a pull of an image would succeed
+    /// Wait, in an init container, until the pod's EIP (Elastic IP) is bound and an image could be pulled
     Wait(Box<wait::WaitArgs>),
-    /// Show what this place looks like: network, cloud, egress, and what can't be seen from it
+    /// Show this vantage point: its network, cloud and egress, and what can't be observed from it
     Vantage(Box<vantage::VantageArgs>),
-    /// Judge saved reports again, with the rules of this version; nothing is contacted
+    /// Diagnose saved reports again with the rules of this version; no request is sent
     Replay(replay::Replay),
-    /// Look at pull secrets
+    /// Check pull secrets
     Secret(secret::SecretArgs),
-    /// Look for what is wrong with workloads and their pull secrets in a cluster, before anybody pulls
+    /// Find problems of workloads and their pull secrets in a cluster before any image is pulled
     Lint(lint::LintArgs),
-    /// Explain a cause that a report names; without a code, list them all
+    /// Explain a cause that a report names; without a code, list all causes
     Explain {
-        /// The code, for instance tls_unknown_ca
+        /// The code of a cause, for instance tls_unknown_ca
         code: Option<String>,
         /// Print the catalogue as Markdown (docs/causes.md)
         #[arg(long, hide = true, conflicts_with = "code")]
         markdown: bool,
     },
-    /// Watch the targets of a configuration: metrics, a status page, an API
+    /// Run the daemon of a node: check the configured targets, serve metrics, a status page and an API
     Run(Box<run::RunArgs>),
-    /// Watch what the whole cluster tells: real pulls, from the Events of kubelets
+    /// Run the cluster role: watch real pulls in the kubelets' Events, and lint workloads, once per cluster
     Cluster(Box<cluster::ClusterArgs>),
-    /// Check a configuration, or show what may stand in one
+    /// Check a configuration, or print the supported keys
     #[command(subcommand)]
     Config(ConfigCommand),
     /// Print docs/metrics.md
@@ -85,33 +85,33 @@ enum Command {
     /// Print the JSON Schema of `probe -o json`
     Schema,
     /// Print a completion script for a shell
-    Completions { shell: clap_complete::Shell },
+    Completions {
+        /// The shell to print it for
+        shell: clap_complete::Shell,
+    },
 }
 
 #[derive(Debug, Subcommand)]
 enum ConfigCommand {
-    /// Tell what is wrong in a configuration, if anything is
+    /// Check a configuration, and show the first error with its line
     Check {
-        /// `-` for standard input
+        /// The configuration (YAML); `-` is standard input
         file: PathBuf,
     },
     /// Print the JSON Schema of a configuration
     Schema,
-    /// Print a configuration with every key, its default and what it means
+    /// Print a configuration with every key, its default and its meaning
     Example,
 }
 
-/// Runs the program with its arguments, the program's name first; the exit status.
+/// Runs the program with its arguments, of which the first is the program's name, and returns the exit
+/// status: 0, 1 or 2, whose meaning is in the help of each command; 2 also for any error.
 pub fn main(args: impl IntoIterator<Item = OsString>) -> u8 {
     let cli = match parse(args) {
         Ok(cli) => cli,
         Err(error) => {
-            let code = if error.use_stderr() {
-                CANNOT_TELL
-            } else {
-                SUCCESS
-            };
-            // A closed pipe is all that can go wrong here, and then nobody reads.
+            let code = if error.use_stderr() { UNKNOWN } else { SUCCESS };
+            // Fails only if the pipe is closed, and then there is no reader.
             let _ = error.print();
             return code;
         }
@@ -119,24 +119,29 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> u8 {
     let mut out = io::stdout().lock();
     match run(cli, &mut out).and_then(|code| out.flush().map(|()| code).map_err(Error::Write)) {
         Ok(code) => code,
-        // Whoever read us has seen enough.
+        // The reader closed the pipe, for instance `head`.
         Err(Error::Write(error)) if error.kind() == io::ErrorKind::BrokenPipe => SUCCESS,
         Err(error) => {
             let _ = writeln!(io::stderr(), "error: {error}");
-            CANNOT_TELL
+            UNKNOWN
         }
     }
 }
 
 fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Cli, clap::Error> {
     let args: Vec<OsString> = args.into_iter().collect();
-    let command = called(Cli::command(), args.first());
+    let command = named_as_called(Cli::command(), args.first());
     command
         .try_get_matches_from(args)
         .and_then(|matches| Cli::from_arg_matches(&matches))
 }
 
-/// Whether the program may be called so; documents are held to it.
+/// Whether the program accepts these arguments, of which the first is the program's name. A test checks with
+/// it the commands that documents show.
+///
+/// # Errors
+/// The message of the parser, if the program would reject the arguments. `--help` and `--version` are no
+/// errors.
 pub fn understands(args: impl IntoIterator<Item = OsString>) -> Result<(), String> {
     match parse(args) {
         Err(error) if error.use_stderr() => Err(error.to_string()),
@@ -144,11 +149,11 @@ pub fn understands(args: impl IntoIterator<Item = OsString>) -> Result<(), Strin
     }
 }
 
-/// What kubectl starts for `kubectl pullpath` (its plugins are programs called kubectl-NAME).
+/// The program that kubectl starts for `kubectl pullpath`: its plugins are programs named kubectl-NAME.
 const AS_PLUGIN: &str = "kubectl-pullpath";
 
-/// Help and errors name the program as it was called.
-fn called(command: clap::Command, program: Option<&OsString>) -> clap::Command {
+/// Makes help and errors name the program as it was called.
+fn named_as_called(command: clap::Command, program: Option<&OsString>) -> clap::Command {
     let name = program.and_then(|program| Path::new(program).file_stem());
     if name.is_some_and(|name| name == AS_PLUGIN) {
         command.bin_name("kubectl pullpath")
@@ -191,12 +196,13 @@ fn run(cli: Cli, out: &mut dyn Write) -> Result<u8, Error> {
     Ok(SUCCESS)
 }
 
-/// docs/metrics.md: of the daemon, and of the cluster role.
+/// The content of docs/metrics.md: metrics of the daemon, then of the cluster role.
 fn all_metrics() -> String {
     metrics::markdown() + &crate::cluster::metrics::markdown()
 }
 
-/// With the codes that share the most with a mistyped one: same beginning, or one holds the other.
+/// The error for an unknown code. It suggests codes that contain the given one or begin with the same four
+/// letters; for the text of an error message it names `why`.
 fn no_such_cause(given: &str) -> Error {
     let code = given.to_ascii_lowercase().replace('-', "_");
     let stem: String = code.chars().take(4).collect();
@@ -209,10 +215,16 @@ fn no_such_cause(given: &str) -> Error {
     let near = if nearest.is_empty() {
         String::new()
     } else {
-        format!("; near it are {}", nearest.join(", "))
+        format!("; similar codes are {}", nearest.join(", "))
     };
-    Error::Told(format!(
-        "no cause has the code '{given}'{near}; `pullpath explain` lists all"
+    let is_message = given.contains(|c: char| c.is_whitespace() || c == ':');
+    let why = if is_message {
+        "; to explain an error message, use `pullpath why`, or search docs/causes.md"
+    } else {
+        ""
+    };
+    Error::Message(format!(
+        "no cause has the code '{given}'{near}; `pullpath explain` lists all{why}"
     ))
 }
 
@@ -223,6 +235,19 @@ mod tests {
     #[test]
     fn the_arguments_are_consistent() {
         Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn an_unknown_code_gets_suggestions_and_a_message_the_command_that_explains_it() {
+        let typo = no_such_cause("tls-unknown").to_string();
+        assert!(typo.contains("similar codes are"), "{typo}");
+        assert!(typo.contains("tls_unknown_ca"), "{typo}");
+        assert!(!typo.contains("pullpath why"), "{typo}");
+        for message in ["i/o timeout", "x509:unknown"] {
+            let error = no_such_cause(message).to_string();
+            assert!(error.contains("use `pullpath why`"), "{error}");
+            assert!(error.contains("docs/causes.md"), "{error}");
+        }
     }
 
     #[test]

@@ -1,5 +1,6 @@
-//! The options that say how the network is used.
+//! Options for the network of this node, and the configuration file that they override.
 
+use std::ffi::OsStr;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
@@ -14,42 +15,43 @@ use crate::net::resolv;
 #[derive(Args, Debug)]
 #[command(next_help_heading = "Network")]
 pub(super) struct NodeSettingsArgs {
-    /// What is known of this network (YAML): ranges and how they are reached, metadata, egress; see docs/paths.md
+    /// Configuration of this network (YAML): address ranges and their path classes, metadata, egress; see docs/paths.md
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
 
-    /// Trust these authorities too (PEM), as `ca` in containerd's hosts.toml does; repeatable
+    /// Trust these certificate authorities too (PEM), like `ca` in containerd's hosts.toml; repeatable
     #[arg(long, value_name = "FILE")]
     ca_file: Vec<PathBuf>,
 
-    /// Ask this name server instead of those of resolv.conf; repeatable
+    /// Use this name server instead of those in resolv.conf; repeatable
     #[arg(long, value_name = "IP[:PORT]", value_parser = resolv::parse_nameserver)]
     nameserver: Vec<SocketAddr>,
 
-    /// The resolver's settings, for instance the node's own file mounted into a pod [default: /etc/resolv.conf]
+    /// The resolver's configuration, for instance the node's own file mounted into a pod [default: /etc/resolv.conf]
     #[arg(long, value_name = "FILE")]
     resolv_conf: Option<PathBuf>,
 
-    /// The hosts file, read before any name server is asked [default: /etc/hosts]
+    /// The hosts file, used before any name server [default: /etc/hosts]
     #[arg(long, value_name = "FILE")]
     hosts_file: Option<PathBuf>,
 
-    /// IPv4 only
+    /// Use IPv4 only
     #[arg(short = '4', conflicts_with = "ipv6")]
     ipv4: bool,
 
-    /// IPv6 only
+    /// Use IPv6 only
     #[arg(short = '6')]
     ipv6: bool,
 }
 
-/// A configuration is some pages long.
+/// In bytes; a configuration has some pages.
 const MAX_CONFIG: u64 = 4 << 20;
 
 impl NodeSettingsArgs {
-    /// The configuration, with the options in it, which count first.
+    /// The configuration, overridden by the options.
     pub(super) fn load(&self) -> Result<Config, Error> {
-        let config = self.config.as_deref().map(read_config).transpose()?;
+        let read = |path: &Path| read_config(path, ConfigOrigin::Option);
+        let config = self.config.as_deref().map(read).transpose()?;
         let mut config = config.unwrap_or_default();
         let network = &mut config.network;
         network.ca_files.extend(self.ca_file.iter().cloned());
@@ -71,10 +73,75 @@ impl NodeSettingsArgs {
     }
 }
 
-pub(super) fn read_config(path: &Path) -> Result<Config, Error> {
-    let shown = input::shown(path);
-    let failed = |reason: String| Error::Told(format!("{shown}, given with --config: {reason}"));
+/// Where the path of a configuration file was given, for error messages.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum ConfigOrigin {
+    /// The option `--config`.
+    Option,
+    /// The environment variable `PULLPATH_CONFIG`.
+    Environment,
+    /// An argument: `config check FILE`.
+    Argument,
+}
+
+impl ConfigOrigin {
+    /// The origin of `--config` in commands that also read `PULLPATH_CONFIG`.
+    pub(super) fn of(path: &Path) -> Self {
+        Self::by_variable(path, std::env::var_os("PULLPATH_CONFIG").as_deref())
+    }
+
+    fn by_variable(path: &Path, variable: Option<&OsStr>) -> Self {
+        if variable.is_some_and(|value| value == path.as_os_str()) {
+            Self::Environment
+        } else {
+            Self::Option
+        }
+    }
+
+    /// Follows the path in a message.
+    fn describe(self) -> &'static str {
+        match self {
+            Self::Option => ", given with --config",
+            Self::Environment => ", given with PULLPATH_CONFIG",
+            Self::Argument => "",
+        }
+    }
+}
+
+/// Reads a configuration file; an error names the file and its origin.
+pub(super) fn read_config(path: &Path, origin: ConfigOrigin) -> Result<Config, Error> {
+    let (shown, origin) = (input::shown(path), origin.describe());
+    let failed = |reason: String| Error::Message(format!("{shown}{origin}: {reason}"));
     let bytes = input::read(path, MAX_CONFIG).map_err(|error| failed(error.to_string()))?;
-    let text = String::from_utf8(bytes).map_err(|_| failed("it is no UTF-8".to_owned()))?;
+    let text = String::from_utf8(bytes).map_err(|_| failed("it is not UTF-8".to_owned()))?;
     Config::parse(&text).map_err(|error| failed(error.to_string()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_error_names_where_the_file_was_given() {
+        let path = Path::new("no/such/pullpath.yaml");
+        let variable = |value: &'static str| Some(OsStr::new(value));
+        for (origin, words) in [
+            (
+                ConfigOrigin::by_variable(path, None),
+                "pullpath.yaml, given with --config: ",
+            ),
+            (
+                ConfigOrigin::by_variable(path, variable("other.yaml")),
+                "pullpath.yaml, given with --config: ",
+            ),
+            (
+                ConfigOrigin::by_variable(path, variable("no/such/pullpath.yaml")),
+                "pullpath.yaml, given with PULLPATH_CONFIG: ",
+            ),
+            (ConfigOrigin::Argument, "pullpath.yaml: "),
+        ] {
+            let error = read_config(path, origin).unwrap_err().to_string();
+            assert!(error.contains(words), "{error}");
+        }
+    }
 }

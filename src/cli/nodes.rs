@@ -1,4 +1,5 @@
-//! `probe --node` and `--all-nodes`: the daemons of the nodes check, each from its own place.
+//! `probe --node` and `--all-nodes`: the daemons of the nodes check an image, each from its own node, and the
+//! results are compared.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, Write};
@@ -25,18 +26,18 @@ use crate::report::nodes::{
     FailureKind, NodeAnswer, NodeAnswers, NodeFailure, NodesDocument, render, render_one,
 };
 
-/// Nodes that are asked at the same time: the API server carries each as a connection of its own, and a
-/// registry sees no more than a rollout makes.
+/// Nodes that check at the same time. Each is one connection through the API server, and a registry gets no
+/// more requests than a rollout makes.
 const AT_ONCE: usize = 8;
 
-/// What a daemon knows of itself it tells at once.
-const ABOUT: Duration = Duration::from_secs(10);
+/// Timeout for a daemon's version, which it answers without a check.
+const VERSION_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Each report is some 100 kB in memory, and each answer takes a second or so.
-const MOST: usize = 1000;
+/// The maximum number of nodes: a report takes some 100 kB of memory, and an answer about a second.
+const MAX_NODES: usize = 1000;
 
-/// Everything that says how one walks from here says nothing of a node.
-const OF_HERE: [&str; 18] = [
+/// Options (ids of clap) for a check from this machine, which have no meaning for a check on a node.
+const LOCAL_ONLY: [&str; 18] = [
     "filename",
     "platform",
     "trace",
@@ -53,19 +54,19 @@ const OF_HERE: [&str; 18] = [
     "kubelet_version",
     "compare_direct",
     "NetworkArgs",
-    "PlaceArgs",
+    "NodeSettingsArgs",
     "timeout",
 ];
 
 #[derive(Args, Debug)]
 #[command(next_help_heading = "Nodes")]
 pub(super) struct NodeArgs {
-    /// Have the daemon of this node check, by port-forward with your own rights; repeatable
-    #[arg(long, value_name = "NAME", conflicts_with_all = OF_HERE)]
+    /// Check from this node: its daemon makes the check, requested by port-forward with your own rights; repeatable
+    #[arg(long, value_name = "NAME", conflicts_with_all = LOCAL_ONLY)]
     node: Vec<String>,
 
-    /// Have the daemons of all nodes check, and show what differs
-    #[arg(long, conflicts_with = "node", conflicts_with_all = OF_HERE)]
+    /// Check from all nodes that have a daemon, and show the differences
+    #[arg(long, conflicts_with = "node", conflicts_with_all = LOCAL_ONLY)]
     all_nodes: bool,
 
     #[command(flatten)]
@@ -73,12 +74,13 @@ pub(super) struct NodeArgs {
 }
 
 impl NodeArgs {
-    pub(super) fn is_wished(&self) -> bool {
+    /// A check on nodes is requested, not one from this machine.
+    pub(super) fn is_requested(&self) -> bool {
         self.all_nodes || !self.node.is_empty()
     }
 }
 
-/// What is asked of which nodes.
+/// A check of images on nodes.
 pub(super) struct NodesRequest<'a> {
     pub(super) references: &'a [Reference],
     pub(super) tier: Tier,
@@ -88,39 +90,39 @@ pub(super) struct NodesRequest<'a> {
     pub(super) why: bool,
 }
 
-/// Asks the nodes and prints what came of it.
-pub(super) async fn run(wish: &NodesRequest<'_>, out: &mut dyn Write) -> Result<u8, Error> {
-    let client = wish.check.cluster.connect().await?;
-    let daemon = &wish.nodes.daemon;
+/// Requests the checks and prints the comparison.
+pub(super) async fn run(request: &NodesRequest<'_>, out: &mut dyn Write) -> Result<u8, Error> {
+    let client = request.check.cluster.connect().await?;
+    let daemon = &request.nodes.daemon;
     let namespace = &daemon.pullpath_namespace;
-    let secrets = secrets(wish, &client).await?;
+    let secrets = secrets(request, &client).await?;
     let daemons = lookup::daemons(&client, namespace).await.map_err(|error| {
-        Error::Told(format!(
+        Error::Message(format!(
             "can't list the daemons (pods) of namespace {namespace}: {error}"
         ))
     })?;
-    let known = match node::all(&client).await {
+    let listed = match node::all(&client).await {
         Ok(nodes) => Some(nodes),
         Err(error) => {
             let _ = writeln!(
                 io::stderr(),
-                "nodes can't be listed, so it is not told which are young, cordoned or without a daemon: {error}"
+                "can't list nodes, so the report doesn't show which nodes are new, cordoned or without a daemon: {error}"
             );
             None
         }
     };
-    let wanted = wanted(wish.nodes, daemons, namespace)?;
-    let questions: Arc<[Question]> = wish
+    let nodes = requested_nodes(request.nodes, daemons, namespace)?;
+    let questions: Arc<[Question]> = request
         .references
         .iter()
         .map(|reference| Question {
             image: reference.to_string(),
             pod: None,
             secrets: secrets.clone(),
-            tier: wish.tier,
+            tier: request.tier,
         })
         .collect();
-    let asking = wanted.into_iter().map(|wanted| {
+    let checks = nodes.into_iter().map(|node| {
         let (client, namespace, port) = (client.clone(), namespace.clone(), daemon.admin_port);
         let admin = move |pod| Admin {
             client,
@@ -129,63 +131,71 @@ pub(super) async fn run(wish: &NodesRequest<'_>, out: &mut dyn Write) -> Result<
             port,
         };
         let (questions, wait) = (Arc::clone(&questions), daemon.node_timeout);
-        async move { ask(wanted, admin, &questions, wait).await }
+        async move { check_images(node, admin, &questions, wait).await }
     });
-    let mut answers = in_order(AT_ONCE, asking).await?;
-    let without = known.as_ref().map(|nodes| without_daemon(nodes, &answers));
+    let mut answers = in_order(AT_ONCE, checks).await?;
+    let without = listed.as_ref().map(|nodes| without_daemon(nodes, &answers));
     let now = Timestamp::now();
     for answer in &mut answers {
-        let node = known.iter().flatten().find(|node| node.name == answer.node);
+        let node = listed
+            .iter()
+            .flatten()
+            .find(|node| node.name == answer.node);
         answer.created = node.and_then(|node| node.created);
         answer.is_cordoned = node.map(|node| node.unschedulable);
     }
     let images: Vec<String> = questions.iter().map(|one| one.image.clone()).collect();
-    let without = without.filter(|_| wish.nodes.all_nodes);
+    let without = without.filter(|_| request.nodes.all_nodes);
     let document = NodesDocument::new(now, &images, answers, without);
-    let is_one = wish.nodes.node.len() == 1;
+    let is_one = request.nodes.node.len() == 1;
     let text = |document: &NodesDocument, style| {
         if is_one {
-            render_one(document, style, wish.why)
+            render_one(document, style, request.why)
         } else {
             render(document, style)
         }
     };
-    wish.printing.print(&document, text, out)?;
+    request.printing.print(&document, text, out)?;
     Ok(status(document.pull()))
 }
 
-/// Their names, which are of one namespace, as those of a pod are.
+/// The requested Secrets. As in a pod, they are of one namespace.
 async fn secrets(
-    wish: &NodesRequest<'_>,
+    request: &NodesRequest<'_>,
     client: &kube::Client,
 ) -> Result<Option<SecretRefs>, Error> {
-    let asked = wish.check.credentials.asked(client).await?;
-    let Some(first) = asked.first() else {
+    let requested = request.check.credentials.requested(client).await?;
+    let Some(first) = requested.first() else {
         return Ok(None);
     };
     let namespace = first.key.namespace.clone();
-    if let Some(other) = asked.iter().find(|one| one.key.namespace != namespace) {
-        return Err(Error::Told(format!(
-            "the Secrets are of two namespaces, {namespace} and {}; a pod's are of its own, so name those of one",
+    let mut others = requested.iter();
+    if let Some(other) = others.find(|one| one.key.namespace != namespace) {
+        return Err(Error::Message(format!(
+            "the Secrets are in two namespaces, {namespace} and {}, but a pod can only use Secrets of its own namespace; name Secrets of one namespace",
             other.key.namespace
         )));
     }
     Ok(Some(SecretRefs {
         namespace,
-        names: asked.into_iter().map(|one| one.key.name).collect(),
+        names: requested.into_iter().map(|one| one.key.name).collect(),
     }))
 }
 
-/// A node that is to be asked, with the pod of its daemon, or why there is none to ask.
-struct Wanted {
+/// A node to check from, with the pod of its daemon, or why there is none.
+struct RequestedNode {
     node: String,
     pod: Result<String, NodeFailure>,
 }
 
-fn wanted(args: &NodeArgs, daemons: Vec<DaemonPod>, namespace: &str) -> Result<Vec<Wanted>, Error> {
+fn requested_nodes(
+    args: &NodeArgs,
+    daemons: Vec<DaemonPod>,
+    namespace: &str,
+) -> Result<Vec<RequestedNode>, Error> {
     if daemons.is_empty() {
-        return Err(Error::Told(format!(
-            "there is no daemon of Pullpath in namespace {namespace} (pods with {DAEMON_LABELS}); name its namespace by --pullpath-namespace, or install it"
+        return Err(Error::Message(format!(
+            "namespace {namespace} has no daemon of Pullpath (pods with {DAEMON_LABELS}); name the daemons' namespace with --pullpath-namespace, or install Pullpath"
         )));
     }
     let mut by_node: BTreeMap<String, DaemonPod> = daemons
@@ -199,28 +209,28 @@ fn wanted(args: &NodeArgs, daemons: Vec<DaemonPod>, namespace: &str) -> Result<V
     };
     let mut known = BTreeSet::new();
     names.retain(|name| known.insert(name.clone()));
-    if names.len() > MOST {
+    if names.len() > MAX_NODES {
         let _ = writeln!(
             io::stderr(),
-            "{} nodes have a daemon, and {MOST} of them are asked; name others by --node",
+            "{} nodes have a daemon; only {MAX_NODES} of them check; name others with --node",
             names.len()
         );
-        names.truncate(MOST);
+        names.truncate(MAX_NODES);
     }
-    let of_node = |node: String| Wanted {
+    let of_node = |node: String| RequestedNode {
         pod: pod_of(by_node.remove(&node), namespace),
         node: printable(&node),
     };
     Ok(names.into_iter().map(of_node).collect())
 }
 
-/// The pod that can be asked.
+/// The pod of a node's daemon, if it runs.
 pub(super) fn pod_of(daemon: Option<DaemonPod>, namespace: &str) -> Result<String, NodeFailure> {
     match daemon {
         None => Err(NodeFailure {
             kind: FailureKind::NoDaemon,
             reason: format!(
-                "no daemon of Pullpath is there (pods with {DAEMON_LABELS} in namespace {namespace})"
+                "the node has no daemon of Pullpath (pods with {DAEMON_LABELS} in namespace {namespace})"
             ),
         }),
         Some(DaemonPod {
@@ -230,7 +240,7 @@ pub(super) fn pod_of(daemon: Option<DaemonPod>, namespace: &str) -> Result<Strin
         }) => Err(NodeFailure {
             kind: FailureKind::NotRunning,
             reason: format!(
-                "its daemon does not run: pod {namespace}/{name}: {}",
+                "its daemon is not running: pod {namespace}/{name}: {}",
                 printable(&reason)
             ),
         }),
@@ -238,20 +248,21 @@ pub(super) fn pod_of(daemon: Option<DaemonPod>, namespace: &str) -> Result<Strin
     }
 }
 
-/// All images, one after the other; where nobody answers once, nobody is asked again.
-async fn ask(
-    wanted: Wanted,
+/// Checks all images, one after the other. If the daemon can't be reached for its version, no check is
+/// requested.
+async fn check_images(
+    requested: RequestedNode,
     admin: impl FnOnce(String) -> Admin,
     questions: &[Question],
     wait: Duration,
 ) -> NodeAnswers {
-    let mut answers = NodeAnswers::of(wanted.node);
-    let admin = wanted.pod.map(|pod| {
+    let mut answers = NodeAnswers::of(requested.node);
+    let admin = requested.pod.map(|pod| {
         answers.pod = Some(printable(&pod));
         admin(pod)
     });
     let admin = match admin {
-        Ok(admin) => remote::version(&admin, wait.min(ABOUT))
+        Ok(admin) => remote::version(&admin, wait.min(VERSION_TIMEOUT))
             .await
             .map(|version| {
                 answers.version = version;
@@ -270,7 +281,7 @@ async fn ask(
     answers
 }
 
-/// Nodes that nobody speaks for.
+/// Nodes without a daemon.
 fn without_daemon(nodes: &[NodeFacts], answers: &[NodeAnswers]) -> Vec<String> {
     let has_none = |node: &&NodeFacts| answers.iter().all(|answer| answer.node != node.name);
     let names = nodes.iter().filter(has_none).map(|node| node.name.clone());

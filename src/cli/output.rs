@@ -1,4 +1,4 @@
-//! What commands print, and the exit code that says what it comes to.
+//! Prints results as text or JSON, and has the exit statuses.
 
 use std::io::{self, IsTerminal as _, Write};
 
@@ -16,14 +16,14 @@ pub(super) const SUCCESS: u8 = 0;
 /// At least one pull would fail.
 pub(super) const FAILURE: u8 = 1;
 
-/// It could not be told, or the probe could not run.
-pub(super) const CANNOT_TELL: u8 = 2;
+/// The result is unknown, or the command could not run.
+pub(super) const UNKNOWN: u8 = 2;
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
 pub(super) enum Output {
-    /// For a person
+    /// Text for people
     Text,
-    /// For a program; `pullpath schema` describes it
+    /// JSON for programs; `pullpath schema` describes it
     Json,
 }
 
@@ -31,31 +31,33 @@ pub(super) enum Output {
 pub(super) enum When {
     /// On a terminal, unless NO_COLOR is set
     Auto,
+    /// Also in a file or a pipe
     Always,
+    /// Not even on a terminal
     Never,
 }
 
-/// As a program reads it.
+/// Indented JSON with a line break at the end.
 pub(super) fn pretty_json(value: &impl Serialize) -> Result<String, Error> {
     let mut text = serde_json::to_string_pretty(value).map_err(|e| Error::Write(e.into()))?;
     text.push('\n');
     Ok(text)
 }
 
-/// How a result is printed.
+/// The options for printing a result.
 #[derive(Args, Clone, Copy, Debug)]
 pub(super) struct Printing {
     /// How to print the result
     #[arg(short, long, value_enum, default_value_t = Output::Text)]
     pub(super) output: Output,
 
-    /// When to colour the text
+    /// When to color the text
     #[arg(long, value_enum, default_value_t = When::Auto)]
     pub(super) color: When,
 }
 
 impl Printing {
-    /// Prints a result: for a person as `render` has it.
+    /// Prints a result: the text of `render`, or JSON.
     pub(super) fn print<D: Serialize>(
         self,
         document: &D,
@@ -70,20 +72,14 @@ impl Printing {
         out.write_all(text.as_bytes()).map_err(Error::Write)
     }
 
-    /// Prints reports; the exit status for their verdicts.
+    /// Prints reports and returns the exit status for their verdicts.
     pub(super) fn print_reports(
         self,
         document: &Document,
         why: bool,
         out: &mut dyn Write,
     ) -> Result<u8, Error> {
-        let all = |document: &Document, style| {
-            let reports = document.reports.iter();
-            let reports: Vec<String> = reports
-                .map(|report| text::render(report, style, why))
-                .collect();
-            reports.join("\n")
-        };
+        let all = |document: &Document, style| text::render_all(&document.reports, style, why);
         self.print(document, all, out)?;
         Ok(status(document.pull()))
     }
@@ -94,11 +90,11 @@ pub(super) fn status(pull: Pull) -> u8 {
     match pull {
         Pull::WouldSucceed => SUCCESS,
         Pull::WouldFail => FAILURE,
-        Pull::Unknown => CANNOT_TELL,
+        Pull::Unknown => UNKNOWN,
     }
 }
 
-/// https://no-color.org: set and not empty means no colour.
+/// https://no-color.org: `NO_COLOR` set and not empty means no color.
 fn use_color(when: When) -> bool {
     match when {
         When::Always => true,

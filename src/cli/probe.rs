@@ -1,4 +1,4 @@
-//! `pullpath probe`: arguments in, reports out.
+//! `pullpath probe`: checks images, those named and those of manifests, and prints a report for each.
 
 use std::fs::File;
 use std::io::{self, IsTerminal as _, Write};
@@ -35,51 +35,51 @@ use crate::pull_secret::secret;
 use crate::report::{Document, Report};
 use crate::workload;
 
-/// Pulls that are walked at the same time: enough for the images of a pod, few enough that a
-/// registry sees less than it does from one node's kubelet.
-const SIDE_BY_SIDE: usize = 4;
+/// Images that are checked at the same time: enough for the images of a pod, and fewer requests for a registry
+/// than one node's kubelet makes.
+const AT_ONCE: usize = 4;
 
-/// Exit status: 0 a pull would succeed (warnings allowed), 1 at least one would fail, 2 it could
-/// not be told or the probe could not run.
+/// Exit status: 0 every pull would succeed (warnings allowed), 1 at least one would fail, 2 unknown, or the
+/// probe could not run.
 #[derive(Args, Debug)]
 #[command(
     after_help = "Exit status: 0 every pull would succeed (warnings allowed), 1 at least one would fail,\n\
-                        2 it could not be told, or the probe could not run."
+                        2 it is unknown whether all would succeed, or the probe could not run."
 )]
 #[expect(clippy::struct_excessive_bools, reason = "each is a flag")]
 pub(super) struct Probe {
     /// Images, written as in a pod's `image:`
-    #[arg(required_unless_present = "filename", value_name = "REFERENCE")]
+    #[arg(required_unless_present = "filename", value_name = "REFERENCE", value_parser = image)]
     references: Vec<Reference>,
 
-    /// Manifests of workloads (Pod, Deployment, CronJob, …), `-` for standard input: all their images are probed, with the Secrets they name; repeatable
+    /// Manifests of workloads (Pod, Deployment, CronJob, …), `-` for standard input: check all their images with the Secrets they name; repeatable
     #[arg(short, long, value_name = "FILE")]
     filename: Vec<PathBuf>,
 
     #[command(flatten)]
     printing: Printing,
 
-    /// The longest wait for any single answer from the network
+    /// Timeout for any single answer from the network
     #[arg(long, value_name = "DURATION", default_value = "10s", value_parser = duration)]
     timeout: Duration,
 
-    /// Say more about what is done, on standard error; twice for still more
+    /// Log each step to standard error; twice for more detail
     #[arg(short, long, action = clap::ArgAction::Count)]
     verbose: u8,
 
-    /// Show every HTTP exchange too, with secrets masked: what a bug report wants
+    /// Show every HTTP exchange too, with secrets masked, for a bug report
     #[arg(long)]
     trace: bool,
 
-    /// Show what each leg's path class rests on, and what speaks against it
+    /// Show the evidence for each leg's path class, and the evidence against it
     #[arg(long)]
     why: bool,
 
-    /// Ask for the routers on the way to each leg too: a traceroute by TCP, with a few more connections
+    /// Also find the routers on the path to each leg: a TCP traceroute, with a few more connections
     #[arg(long)]
     hops: bool,
 
-    /// Try at each leg whether a TLS ClientHello of two packets passes too, as newer clients send it: one more connection each
+    /// Also test at each leg whether a TLS ClientHello of two packets passes, as newer clients send it: one more connection each
     #[arg(long)]
     large_hello: bool,
 
@@ -93,7 +93,7 @@ pub(super) struct Probe {
     #[command(flatten)]
     check: CheckArgs,
 
-    /// Where a proxy is used, walk once more without it, and compare
+    /// If a proxy is used, check once more without it, and compare
     #[arg(long, help_heading = "containerd's settings")]
     compare_direct: bool,
 
@@ -104,31 +104,34 @@ pub(super) struct Probe {
 #[derive(Args, Debug)]
 #[command(next_help_heading = "Transfer")]
 struct TransferArgs {
-    /// Measure how fast layers come: until the rate is known (auto), or all of them (full) [default: auto; off with --node and --all-nodes]
+    /// Measure how fast layers download: until the rate is known (auto), or all layers (full) [default: auto; off with --node and --all-nodes]
     #[arg(long, value_enum, value_name = "HOW")]
     transfer: Option<TransferMode>,
 
-    /// The most that auto may read
+    /// The maximum to download with auto
     #[arg(long, value_name = "SIZE", default_value = "16MiB", value_parser = size)]
     max_bytes: Bytes,
 
-    /// The longest that auto may last
+    /// The maximum time for auto
     #[arg(long, value_name = "DURATION", default_value = "5s", value_parser = duration)]
     max_duration: Duration,
 
-    /// Tell when the image's layers would take longer than this at the rate measured
+    /// Report it if the image's layers would take longer than this at the measured rate
     #[arg(long, value_name = "DURATION", value_parser = long_duration)]
     expect_pull_within: Option<Duration>,
 
-    /// A large file on another network, without redirects, read at the same time: tells a limit of ours from one of the registry's. No credential goes there
+    /// A large file on another network, without redirects, downloaded at the same time: shows whether the limit is ours or the registry's. No credential is sent there
     #[arg(long, value_name = "URL", value_parser = control_url)]
     control_url: Option<Url>,
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
 enum TransferMode {
+    /// Until the rate is known, within --max-bytes and --max-duration
     Auto,
+    /// No transfer test
     Off,
+    /// All layers
     Full,
 }
 
@@ -148,48 +151,65 @@ impl TransferArgs {
         })
     }
 
-    /// Of a check that a node's daemon makes, within its own budgets.
+    /// The tier of a check that a node's daemon makes within its own budgets.
     fn tier(&self, hops: bool) -> Result<Tier, Error> {
         match self.transfer {
             None | Some(TransferMode::Off) if hops => Ok(Tier::Path),
             None | Some(TransferMode::Off) => Ok(Tier::Reach),
             Some(TransferMode::Auto) => Ok(Tier::Transfer),
-            Some(TransferMode::Full) => Err(Error::Told(
-                "a node's daemon reads no whole image (--transfer full); its budgets hold: --transfer auto measures the rate within them"
+            Some(TransferMode::Full) => Err(Error::Message(
+                "a node's daemon can't download a whole image (--transfer full): use --transfer auto, which measures the rate within the daemon's budgets"
                     .to_owned(),
             )),
         }
     }
 }
 
-/// What is read for comparison. Of a wrong one nothing is repeated: it may be signed.
+/// An image reference. A manifest given without `-f` is an error that names the option: `deploy.yaml` would
+/// otherwise be the image `docker.io/library/deploy.yaml`.
+fn image(text: &str) -> Result<Reference, String> {
+    let parsed = text.parse::<Reference>().map_err(|error| error.to_string());
+    let path = Path::new(text);
+    let has_suffix = path.extension().is_some_and(|suffix| {
+        let known = ["yaml", "yml", "json"];
+        known.iter().any(|one| suffix.eq_ignore_ascii_case(one))
+    });
+    // A file without such a suffix may share its name with an image.
+    if (has_suffix || parsed.is_err()) && path.is_file() {
+        return Err(format!(
+            "{text} is a file: to check the images of a manifest, use -f {text}"
+        ));
+    }
+    parsed
+}
+
+/// The URL for comparison. An error does not repeat it, since it may be signed.
 fn control_url(text: &str) -> Result<Url, String> {
     let url = Url::parse(text).map_err(|error| format!("not a URL: {error}"))?;
     if !matches!(url.scheme(), "http" | "https") || url.host_str().is_none() {
         return Err(
-            "not a URL of http or https; write for instance https://example.com/100MB.bin"
-                .to_owned(),
+            "not an http or https URL; write for instance https://example.com/100MB.bin".to_owned(),
         );
     }
     if !url.username().is_empty() || url.password().is_some() {
-        return Err("has a user in it; only files that anybody may read are of use".to_owned());
+        return Err("contains a user; use the URL of a public file".to_owned());
     }
     Ok(url)
 }
 
-/// `16MiB`, `2MB`, or a plain number of bytes; not none.
+/// `16MiB`, `2MB`, or a plain number of bytes, more than 0.
 fn size(text: &str) -> Result<Bytes, String> {
     let size = text.parse().ok().filter(|bytes| *bytes > Bytes(0));
     size.ok_or_else(|| "not a size; write for instance 16MiB".to_owned())
 }
 
-/// Walks all images and prints what came of it.
+/// Checks all images and prints the reports.
 pub(super) fn run(args: Probe, out: &mut dyn Write) -> Result<u8, Error> {
     start_logging(args.verbose);
     let runtime = runtime()?;
     let printing = args.printing;
-    if args.nodes.is_wished() {
-        let wish = nodes::NodesRequest {
+    if args.nodes.is_requested() {
+        let request = nodes::NodesRequest {
             references: &args.references,
             tier: args.transfer.tier(args.hops)?,
             nodes: &args.nodes,
@@ -197,12 +217,12 @@ pub(super) fn run(args: Probe, out: &mut dyn Write) -> Result<u8, Error> {
             printing,
             why: args.why,
         };
-        return runtime.block_on(nodes::run(&wish, out));
+        return runtime.block_on(nodes::run(&request, out));
     }
     let stderr_is_terminal = io::stderr().is_terminal();
     let progress = Arc::new(ProgressLine::new(stderr_is_terminal && args.verbose == 0));
     let (why, save_in) = (args.why, args.save.clone());
-    let reports = runtime.block_on(walk_all(args, Arc::clone(&progress)))?;
+    let reports = runtime.block_on(check_all(args, Arc::clone(&progress)))?;
     progress.clear();
 
     if let Some(folder) = &save_in {
@@ -213,11 +233,11 @@ pub(super) fn run(args: Probe, out: &mut dyn Write) -> Result<u8, Error> {
     printing.print_reports(&Document::new(reports), why, out)
 }
 
-/// Writes a report into a file of its own, whose name tells when and what, and never over another.
+/// Writes a report to a new file, named after its time and image; it never overwrites a file.
 fn save(report: &Report, folder: &Path) -> Result<(), Error> {
     let failed = |path: &Path| {
         let path = path.to_string_lossy().into_owned();
-        move |error| Error::Told(format!("can't save the report to {path}: {error}"))
+        move |error| Error::Message(format!("can't save the report to {path}: {error}"))
     };
     std::fs::create_dir_all(folder).map_err(failed(folder))?;
     let reference = report.evidence.reference.to_string();
@@ -245,32 +265,33 @@ fn save(report: &Report, folder: &Path) -> Result<(), Error> {
     Ok(())
 }
 
-/// Reports of one image in one second.
+/// The maximum number of reports of one image that start in the same second.
 const MAX_SAME_NAME: u32 = 100;
 
-async fn walk_all(args: Probe, progress: Arc<ProgressLine>) -> Result<Vec<Report>, Error> {
+async fn check_all(args: Probe, progress: Arc<ProgressLine>) -> Result<Vec<Report>, Error> {
     let credentials = args.check.credentials.prepare(&args.check.cluster).await?;
     let of_cluster = credentials.fetch().await;
-    let mut wishes = wishes(&args, &credentials, &of_cluster).await?;
-    let ground = args.check.ground(args.timeout, args.trace).await?;
-    for wish in &mut wishes {
-        wish.sources.extend(ground.of_node(&wish.reference).await);
+    let mut requests = requests(&args, &credentials, &of_cluster).await?;
+    let context = args.check.context(args.timeout, args.trace).await?;
+    for request in &mut requests {
+        let of_node = context.of_node(&request.reference).await;
+        request.sources.extend(of_node);
     }
-    let looking = ground.look();
-    let edges = ground.edges;
+    let vantage = context.observe();
+    let edges = context.edges;
     let large_hello = args.large_hello;
-    let walks = wishes.into_iter().map(|wish| {
+    let checks = requests.into_iter().map(|request| {
         let effort = Effort {
             hops: args.hops,
             transfer: args.transfer.budget(),
             ..Effort::default()
         };
-        let keyring = Keyring::new(wish.sources);
+        let keyring = Keyring::new(request.sources);
         let check = Check {
-            pods: wish.pods,
-            asked_secrets: of_cluster.asked.clone(),
+            pods: request.pods,
+            asked_secrets: of_cluster.requested.clone(),
             compare_direct: args.compare_direct,
-            ..args.check.of(wish.reference, keyring, effort)
+            ..args.check.of(request.reference, keyring, effort)
         };
         let (edges, progress) = (Arc::clone(&edges), Arc::clone(&progress));
         async move {
@@ -282,35 +303,36 @@ async fn walk_all(args: Probe, progress: Arc<ProgressLine>) -> Result<Vec<Report
             evidence
         }
     });
-    let seen = in_order(SIDE_BY_SIDE, walks).await?;
-    let walked = Instant::now();
-    let mut vantage = looking.await.map_err(|_| Error::Panicked)?;
-    vantage.waited = Some(walked.elapsed());
+    let all = in_order(AT_ONCE, checks).await?;
+    let checked = Instant::now();
+    let mut vantage = vantage.await.map_err(|_| Error::Panicked)?;
+    vantage.waited = Some(checked.elapsed());
     let conclude = |mut evidence: Evidence| {
         evidence.vantage = vantage.clone();
         Report::conclude(evidence)
     };
-    Ok(seen.into_iter().map(conclude).collect())
+    Ok(all.into_iter().map(conclude).collect())
 }
 
-/// One image to be probed: for whoever asked, or for the containers that want it.
-struct NodesRequest {
+/// One image to check.
+struct ImageRequest {
     reference: Reference,
+    /// The containers of manifests that use it; empty for an image given as an argument.
     pods: Vec<PodUse>,
     sources: Vec<LoadedSource>,
 }
 
-/// The images that were named, then those of the manifests. Containers that want the same image
-/// with the same Secrets share a walk.
-async fn wishes(
+/// The images given as arguments, then those of the manifests. Containers of the same namespace and file with
+/// the same image and Secrets share a check.
+async fn requests(
     args: &Probe,
     credentials: &Credentials,
     of_cluster: &OfCluster,
-) -> Result<Vec<NodesRequest>, Error> {
-    let mut wishes: Vec<NodesRequest> = Vec::new();
+) -> Result<Vec<ImageRequest>, Error> {
+    let mut requests: Vec<ImageRequest> = Vec::new();
     for reference in &args.references {
         let sources = credentials.load(of_cluster, reference, false).await?;
-        wishes.push(NodesRequest {
+        requests.push(ImageRequest {
             reference: reference.clone(),
             pods: Vec::new(),
             sources,
@@ -319,7 +341,7 @@ async fn wishes(
     if args.check.credentials.password_stdin
         && args.filename.iter().any(|path| input::is_stdin(path))
     {
-        return Err(Error::Told(
+        return Err(Error::Message(
             "standard input can't be both the manifest (-f -) and the password (--password-stdin); give the manifest as a file"
                 .to_owned(),
         ));
@@ -327,51 +349,68 @@ async fn wishes(
     for path in &args.filename {
         let shown = input::shown(path);
         let bytes = input::read(path, MAX_MANIFEST).map_err(|error| {
-            Error::Told(format!(
-                "cannot read {shown}, given with --filename: {error}"
+            Error::Message(format!(
+                "can't read {shown}, given with --filename: {error}"
             ))
         })?;
-        // Secrets that come in the same file, as kustomize and Helm print them.
-        let beside: Vec<LoadedSource> = secret::read(&bytes, &shown)
+        // Secrets in the same file, as kustomize and Helm print them.
+        let in_file: Vec<LoadedSource> = secret::read(&bytes, &shown)
             .into_iter()
             .filter(|s| matches!(&s.source, CredentialSource::SecretFile { name, .. } if !name.is_empty()))
             .collect();
-        for (reference, mut pod) in workload::read(&bytes, &shown).map_err(Error::Told)? {
-            let same = wishes.iter_mut().find(|wish| {
-                wish.reference == reference
-                    && wish.pods.first().is_some_and(|first| {
+        for (reference, mut pod) in workload::read(&bytes, &shown).map_err(Error::Message)? {
+            let same = requests.iter_mut().find(|request| {
+                request.reference == reference
+                    && request.pods.first().is_some_and(|first| {
                         first.path == pod.path
                             && first.namespace == pod.namespace
                             && first.pull_secrets == pod.pull_secrets
                     })
             });
-            if let Some(wish) = same {
-                pod.secrets.clone_from(&wish.pods[0].secrets);
-                wish.pods.push(pod);
+            if let Some(request) = same {
+                pod.secrets.clone_from(&request.pods[0].secrets);
+                request.pods.push(pod);
                 continue;
             }
             let mut given = credentials.load(of_cluster, &reference, true).await?;
-            given.extend(beside.iter().cloned());
-            let (sources, sought) = credentials::for_pod(&given, &pod);
-            pod.secrets = sought;
-            wishes.push(NodesRequest {
+            given.extend(in_file.iter().cloned());
+            let (sources, lookups) = credentials::for_pod(&given, &pod);
+            pod.secrets = lookups;
+            requests.push(ImageRequest {
                 reference,
                 pods: vec![pod],
                 sources,
             });
         }
     }
-    Ok(wishes)
+    Ok(requests)
 }
 
-/// etcd takes objects of 1.5 MiB; a file may have many.
+/// In bytes. etcd accepts objects of up to 1.5 MiB; a file may have many.
 const MAX_MANIFEST: u64 = 32 << 20;
 
-/// On standard error.
+/// Logs to standard error if `--verbose` is given.
 fn start_logging(verbose: u8) {
     match verbose {
         0 => {}
         1 => service::start_logging(LogFormat::Text, LogLevel::Debug),
         _ => service::start_logging(LogFormat::Text, LogLevel::Trace),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_manifest_given_as_an_image_is_an_error_that_names_the_option() {
+        for file in ["tests/data/pulls.yaml", "Cargo.toml"] {
+            let error = image(file).unwrap_err();
+            assert!(error.contains(&format!("use -f {file}")), "{error}");
+        }
+        // No such file, a file without the suffix of a manifest, and a folder.
+        for reference in ["no-such.yaml", "src/lib.rs", "tests", "r.test/app:1"] {
+            assert!(image(reference).is_ok(), "{reference}");
+        }
     }
 }

@@ -1,5 +1,5 @@
-//! What all walks from here share: the network as options and configuration have it, and what is seen of
-//! this place.
+//! The context of checks from this machine: its network as options and configuration describe it, and its
+//! vantage.
 
 use std::net::IpAddr;
 use std::path::PathBuf;
@@ -31,25 +31,25 @@ use crate::vantage::node_settings::{NodeSettings, containerd_files};
 #[derive(Args, Debug, Default)]
 #[command(next_help_heading = "containerd's settings")]
 pub(super) struct ContainerdArgs {
-    /// The folder of containerd's REGISTRY/hosts.toml (its `config_path`) [default: as config.toml says]
+    /// The folder of containerd's REGISTRY/hosts.toml (its `config_path`) [default: the one in config.toml]
     #[arg(long, value_name = "DIR")]
     hosts_dir: Option<PathBuf>,
 
-    /// containerd's own file, read for `config_path` [default: /etc/containerd/config.toml, if it is there]
+    /// containerd's configuration, read for `config_path` [default: /etc/containerd/config.toml, if it exists]
     #[arg(long, value_name = "FILE", conflicts_with = "hosts_dir")]
     containerd_config: Option<PathBuf>,
 
-    /// The node's container runtime, as `kubectl get node -o wide` shows it: what its release does is walked, and not what any would
+    /// The node's container runtime, as `kubectl get node -o wide` shows it: the check follows the rules of that release, otherwise those of each release that could apply
     #[arg(long, value_name = "NAME://VERSION")]
     pub(super) runtime: Option<Runtime>,
 
-    /// Take the proxies from here and not from this process: a systemd unit, drop-in or folder of them, or an environment file; repeatable
+    /// Read the proxies from this file, not from this process: a systemd unit, drop-in or folder of them, or an environment file; repeatable
     #[arg(long, value_name = "FILE")]
     proxy_from: Vec<PathBuf>,
 }
 
 impl ContainerdArgs {
-    /// With what the configuration names where an option names nothing.
+    /// The files that the options name, otherwise those of the configuration.
     fn or(&self, network: &Network) -> containerd::Request {
         let mut request = containerd_files(network);
         if self.hosts_dir.is_some() || self.containerd_config.is_some() {
@@ -68,19 +68,19 @@ impl ContainerdArgs {
 #[derive(Args, Debug, Default)]
 #[command(next_help_heading = "Network")]
 pub(super) struct NetworkArgs {
-    /// Talk plain HTTP to the registry, as hosts.toml with `server = "http://…"` does
+    /// Use plain HTTP for the registry, as hosts.toml with `server = "http://…"` does
     #[arg(long)]
     pub(super) plain_http: bool,
 
-    /// Use this address for a host and port, without asking; repeatable
+    /// Use this address for a host and port, without resolving the name; repeatable
     #[arg(long, value_name = "HOST:PORT:ADDR", value_parser = override_of)]
     resolve: Vec<Override>,
 }
 
-/// What `probe` and `wait` are told alike.
+/// Options that `probe` and `wait` share.
 #[derive(Args, Debug)]
 pub(super) struct CheckArgs {
-    /// The platform whose image is wanted [default: linux on this machine's processor]
+    /// The platform of the image to check [default: linux with this machine's CPU architecture]
     #[arg(long, value_name = "OS/ARCH[/VARIANT]", help_heading = None::<&str>)]
     platform: Option<Platform>,
 
@@ -93,7 +93,7 @@ pub(super) struct CheckArgs {
     #[command(flatten)]
     containerd: ContainerdArgs,
 
-    /// The node's kubelet, as `kubectl get node` shows it: from v1.35 on it may verify by a pull whether a pod may use an image that the node has
+    /// The version of the node's kubelet, as `kubectl get node` shows it: from v1.35 on, a kubelet may pull to verify that a pod may use an image that the node has
     #[arg(long, value_name = "VERSION", help_heading = "Kubelet")]
     kubelet_version: Option<KubeletVersion>,
 
@@ -105,12 +105,12 @@ pub(super) struct CheckArgs {
 }
 
 impl CheckArgs {
-    /// Reads what the options name. `wait` is the longest for any single answer.
-    pub(super) async fn ground(&self, wait: Duration, trace: bool) -> Result<ProbeContext, Error> {
+    /// Reads the files that the options name. `wait` is the timeout for any single answer.
+    pub(super) async fn context(&self, wait: Duration, trace: bool) -> Result<ProbeContext, Error> {
         ProbeContext::prepare(&self.place, &self.containerd, &self.network, wait, trace).await
     }
 
-    /// The check of one image, which no pod is known to want.
+    /// The check of one image, without a pod.
     pub(super) fn of(&self, reference: Reference, keyring: Keyring, effort: Effort) -> Check {
         Check {
             reference,
@@ -127,7 +127,7 @@ impl CheckArgs {
     }
 }
 
-/// From where one walks.
+/// This machine as the vantage point of checks.
 pub(super) struct ProbeContext {
     pub(super) edges: Arc<ProbeNetwork>,
     pub(super) network: Network,
@@ -135,7 +135,7 @@ pub(super) struct ProbeContext {
 }
 
 impl ProbeContext {
-    /// Reads what the options name. `wait` is the longest for any single answer.
+    /// Reads the files that the options name. `wait` is the timeout for any single answer.
     pub(super) async fn prepare(
         place: &NodeSettingsArgs,
         containerd: &ContainerdArgs,
@@ -168,13 +168,13 @@ impl ProbeContext {
         })
     }
 
-    /// The kubelet's own credentials for an image, as far as they are mounted; behind all others.
+    /// The kubelet's own credentials for an image, if their files are mounted. They come after all others.
     pub(super) async fn of_node(&self, reference: &Reference) -> Vec<LoadedSource> {
         self.place.node_credentials.load(reference).await
     }
 
-    /// Looks around, beside the walks, which don't wait for it.
-    pub(super) fn look(&self) -> JoinHandle<Vantage> {
+    /// Observes this vantage point in a task of its own; checks don't wait for it.
+    pub(super) fn observe(&self) -> JoinHandle<Vantage> {
         let (place, network) = (Arc::clone(&self.place), self.network.clone());
         let (base, netlink) = (self.edges.vantage.clone(), self.edges.netlink.clone());
         tokio::spawn(async move {
@@ -185,12 +185,12 @@ impl ProbeContext {
     }
 }
 
-/// A walk waits; it does not compute. One thread is enough, and the smallest.
+/// A runtime with one thread: a check waits most of the time and needs little CPU.
 pub(super) fn runtime() -> Result<tokio::runtime::Runtime, Error> {
     tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
-        .map_err(|error| Error::Told(format!("can't start: {error}")))
+        .map_err(|error| Error::Message(format!("can't start the runtime: {error}")))
 }
 
 fn override_of(text: &str) -> Result<Override, String> {

@@ -1,4 +1,4 @@
-//! One line on a terminal that says what is being waited for.
+//! One line on a terminal that shows the current phase of a check or the progress of a transfer test.
 
 use std::io::{self, Write as _};
 use std::sync::Mutex;
@@ -9,7 +9,7 @@ use crate::model::fault::Phase;
 use crate::model::units::{Bytes, HumanDuration, Mbit};
 use crate::probe::network::Progress;
 
-/// The line, shared by the walks of a run; the newest word wins.
+/// The line, shared by the checks of a run; it shows the newest event of any of them.
 #[derive(Debug)]
 pub(super) struct ProgressLine {
     is_shown: bool,
@@ -24,12 +24,12 @@ impl ProgressLine {
         }
     }
 
-    /// The line's view of one walk.
+    /// Receives the progress of one check.
     pub(super) fn watch(&self, image: String) -> Watch<'_> {
         Watch { line: self, image }
     }
 
-    /// Takes the line away before the result is printed.
+    /// Removes the line before the result is printed.
     pub(super) fn clear(&self) {
         if let Ok(mut written) = self.written.lock()
             && std::mem::take(&mut *written)
@@ -43,7 +43,7 @@ impl ProgressLine {
             return;
         }
         if let Ok(mut written) = self.written.lock() {
-            // A line longer than the terminal would not be taken away by one carriage return.
+            // One carriage return can't remove a line that is longer than the terminal is wide.
             let text: String = text.chars().take(78).collect();
             let _ = write!(io::stderr(), "\r\x1b[K{text}");
             *written = true;
@@ -97,7 +97,7 @@ mod tests {
             bar_of(12 << 20),
             "[#########...........]  48 %  12.0 MiB of 25.0 MiB, 10.1 Mbit/s, 11 s left"
         );
-        // A server may send the same bytes twice; nothing has come yet.
+        // A server may send the same bytes twice, and at first nothing has arrived.
         assert!(bar_of(30 << 20).starts_with("[####################] 100 %"));
         assert!(bar_of(0).starts_with("[....................]   0 %"));
         assert!(bar(Bytes(0), Bytes(0), Duration::ZERO).contains("0 %"));

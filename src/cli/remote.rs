@@ -1,4 +1,4 @@
-//! A check on a node, made by its daemon: asked through a port-forward to its admin listener.
+//! A check on a node, made by its daemon and requested through a port-forward to the daemon's admin listener.
 
 use std::time::{Duration, Instant};
 
@@ -14,10 +14,10 @@ use crate::model::text::{clean, printable};
 use crate::report::nodes::{FailureKind, NodeFailure};
 use crate::report::{Document, READABLE_VERSIONS, Report, SCHEMA_VERSION};
 
-/// A daemon that is at another check has ended it after some seconds, and at most after a minute.
+/// How long to wait while a daemon makes another check, which takes some seconds, a minute at most.
 const BUSY_PAUSE: Duration = Duration::from_secs(2);
 
-/// The daemon's version, as far as it tells.
+/// The daemon's version; `None` if it does not report one.
 pub(super) async fn version(admin: &Admin, wait: Duration) -> Result<Option<String>, NodeFailure> {
     #[derive(Deserialize)]
     struct DaemonVersion {
@@ -35,7 +35,7 @@ pub(super) async fn version(admin: &Admin, wait: Duration) -> Result<Option<Stri
         .map(|text| printable(&text)))
 }
 
-/// Has it checked; waits while the daemon is at another check, but no longer than this in all.
+/// Requests a check. Waits while the daemon makes another check; `wait` is the timeout for all of it.
 pub(super) async fn check(
     admin: &Admin,
     question: &Question,
@@ -67,27 +67,28 @@ fn failure(kind: FailureKind, reason: impl Into<String>) -> NodeFailure {
 }
 
 fn of_forward(error: &ForwardError, admin: &Admin) -> NodeFailure {
-    let (kind, todo) = match error {
+    let (kind, action) = match error {
         ForwardError::Forbidden(_) => {
             let namespace = &admin.namespace;
-            let todo = "; it needs get and create of pods/portforward in namespace ";
-            (FailureKind::Forbidden, format!("{todo}{namespace}"))
+            let action = "; you need the rights get and create of pods/portforward in namespace ";
+            (FailureKind::Forbidden, format!("{action}{namespace}"))
         }
         ForwardError::NoDaemon { .. } => {
-            let todo = "; is it the port of its admin_listen (--admin-port)?";
-            (FailureKind::NoListener, todo.to_owned())
+            let action =
+                "; check that --admin-port is the port of the daemon's admin_listen".to_owned();
+            (FailureKind::NoListener, action)
         }
         ForwardError::Silent(_) => (FailureKind::Silent, String::new()),
         ForwardError::PodGone(_) | ForwardError::Failed(_) | ForwardError::TooLong => {
             (FailureKind::Failed, String::new())
         }
     };
-    failure(kind, format!("{error}{todo}"))
+    failure(kind, format!("{error}{action}"))
 }
 
-/// What a daemon says.
+/// The report in a daemon's answer, or why it has none.
 fn read(answer: &Answer) -> Result<Report, NodeFailure> {
-    let said = |kind, otherwise: &str| {
+    let refusal = |kind, otherwise: &str| {
         let text = answer.text();
         failure(
             kind,
@@ -100,31 +101,31 @@ fn read(answer: &Answer) -> Result<Report, NodeFailure> {
     };
     match answer.status {
         200 => report(&answer.body),
-        403 => Err(said(
+        403 => Err(refusal(
             FailureKind::NotAllowed,
             "the daemon does not check this image on demand (on_demand.images)",
         )),
-        // axum's own 404 and 405 have no text: it does not know the question.
+        // axum's own 404 and 405 have no text: the daemon has no such endpoint.
         404 | 405 if answer.body.is_empty() => Err(failure(
             FailureKind::Failed,
-            "the daemon does not know this question; its version is older than this program's",
+            "the daemon does not know this request; its version is older than this program's",
         )),
-        404 => Err(said(FailureKind::NotKnown, "")),
-        409 => Err(said(
+        404 => Err(refusal(FailureKind::NotKnown, "")),
+        409 => Err(refusal(
             FailureKind::Busy,
-            "the daemon is at another check all the time",
+            "the daemon is busy with other checks",
         )),
         429 => {
             let again = answer
                 .retry_after
-                .map_or_else(String::new, |seconds| format!("; ask again in {seconds} s"));
-            let mut told = said(FailureKind::Busy, "it was asked too often");
-            told.reason.push_str(&again);
-            Err(told)
+                .map_or_else(String::new, |seconds| format!("; try again in {seconds} s"));
+            let mut busy = refusal(FailureKind::Busy, "it received too many requests");
+            busy.reason.push_str(&again);
+            Err(busy)
         }
-        status => Err(said(
+        status => Err(refusal(
             FailureKind::Failed,
-            &format!("the daemon answers {status}"),
+            &format!("the daemon returned HTTP {status}"),
         )),
     }
 }
@@ -133,7 +134,7 @@ fn report(body: &[u8]) -> Result<Report, NodeFailure> {
     let unread = |reason: String| failure(FailureKind::Failed, reason);
     let no_report = |error: serde_json::Error| {
         unread(format!(
-            "its answer is no report (line {} column {})",
+            "its answer is not a report (line {} column {})",
             error.line(),
             error.column()
         ))
@@ -141,15 +142,15 @@ fn report(body: &[u8]) -> Result<Report, NodeFailure> {
     let version = version_of(body).map_err(no_report)?;
     if !READABLE_VERSIONS.contains(&version) {
         return Err(unread(format!(
-            "its report has schema_version {version}, and this program reads 1 to {SCHEMA_VERSION}; use the program of the daemon's version"
+            "its report has schema_version {version}, but this program reads 1 to {SCHEMA_VERSION}; use the program of the daemon's version"
         )));
     }
     let document = harmless(body).map_err(no_report)?;
     let first = document.reports.into_iter().next();
-    first.ok_or_else(|| unread("its answer holds no report".to_owned()))
+    first.ok_or_else(|| unread("its answer has no report".to_owned()))
 }
 
-/// The version of a report's form, which is known before the rest of it can be read.
+/// The `schema_version` of a report, read before the rest of it.
 pub(super) fn version_of(report: &[u8]) -> Result<u32, serde_json::Error> {
     #[derive(Deserialize)]
     struct Versioned {
@@ -158,17 +159,17 @@ pub(super) fn version_of(report: &[u8]) -> Result<u32, serde_json::Error> {
     serde_json::from_slice(report).map(|versioned: Versioned| versioned.schema_version)
 }
 
-/// Reads reports that are to be shown on a terminal, and are from elsewhere.
+/// Reads reports of another machine for a terminal: control characters are replaced.
 pub(super) fn harmless(reports: &[u8]) -> Result<Document, serde_json::Error> {
     let mut value: Value = serde_json::from_slice(reports)?;
     make_harmless(&mut value);
     serde_json::from_value(value)
 }
 
-/// A text of a report is a line or two.
+/// The maximum length of one text in bytes; texts in reports have a line or two.
 const MAX_TEXT: usize = 16 << 10;
 
-/// In all of its texts: nothing that moves a cursor.
+/// Replaces control characters in all texts, so that none moves a cursor.
 fn make_harmless(value: &mut Value) {
     match value {
         Value::String(text) => *text = clean(text, MAX_TEXT),
@@ -203,10 +204,10 @@ mod tests {
                 429,
                 "six a minute",
                 FailureKind::Busy,
-                "six a minute; ask again in 30 s",
+                "six a minute; try again in 30 s",
             ),
             (500, "", FailureKind::Failed, "500"),
-            (200, "{}", FailureKind::Failed, "no report"),
+            (200, "{}", FailureKind::Failed, "not a report"),
             (
                 200,
                 "{\"schema_version\": 9}",
@@ -214,9 +215,9 @@ mod tests {
                 "schema_version 9",
             ),
         ] {
-            let told = read(&answer(status, body)).unwrap_err();
-            assert_eq!(told.kind, kind, "{status} {body}");
-            assert!(told.reason.contains(words), "{told:?}");
+            let failure = read(&answer(status, body)).unwrap_err();
+            assert_eq!(failure.kind, kind, "{status} {body}");
+            assert!(failure.reason.contains(words), "{failure:?}");
         }
     }
 

@@ -1,4 +1,4 @@
-//! `pullpath run`: the daemon from its arguments to its end.
+//! `pullpath run`: reads its arguments, starts the daemon and runs it until a signal stops it.
 
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
@@ -10,10 +10,10 @@ use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
 use super::error::Error;
-use super::network_args::read_config;
+use super::network_args::{ConfigOrigin, read_config};
 use super::output::SUCCESS;
 use super::probe_context::runtime;
-use super::service::{LogArgs, bind, host_name, obey_signals, shown, watch};
+use super::service::{LogArgs, bind, handle_signals, host_name, shown, watch};
 use crate::config::{Config, ListenAddress};
 use crate::daemon::http::serve::App;
 use crate::daemon::runner::Runner;
@@ -23,23 +23,23 @@ use crate::serving::http::serve;
 
 #[derive(Args, Debug)]
 pub(super) struct RunArgs {
-    /// The configuration (YAML); read again when it changes, and on SIGHUP
+    /// The configuration (YAML); reloaded when the file changes, and on SIGHUP
     #[arg(long, value_name = "FILE", env = "PULLPATH_CONFIG")]
     config: PathBuf,
 
-    /// Where metrics, the status page and the API are served, instead of `listen`
+    /// The address for metrics, the status page and the API; overrides `listen`
     #[arg(long, value_name = "ADDRESS:PORT", env = "PULLPATH_LISTEN")]
     listen: Option<ListenAddress>,
 
-    /// Where orders are taken, instead of `admin_listen`
+    /// The address for commands such as reload and on-demand checks; overrides `admin_listen`
     #[arg(long, value_name = "ADDRESS:PORT", env = "PULLPATH_ADMIN_LISTEN")]
     admin_listen: Option<ListenAddress>,
 
-    /// What this node is called, instead of `vantage.node`
+    /// The name of this node; overrides `vantage.node`
     #[arg(long, value_name = "NAME", env = "NODE_NAME")]
     node: Option<String>,
 
-    /// The folder for what must outlive a restart, instead of `state_dir`
+    /// The folder for state that must survive a restart; overrides `state_dir`
     #[arg(long, value_name = "DIR", env = "PULLPATH_STATE_DIR")]
     state_dir: Option<PathBuf>,
 
@@ -47,9 +47,9 @@ pub(super) struct RunArgs {
     log: LogArgs,
 }
 
-/// What an operator overrides counts after each reading, too.
+/// Reads the configuration, at the start and at each reload; the options override it.
 fn read(args: &RunArgs) -> Result<Config, Error> {
-    let mut config = read_config(&args.config)?;
+    let mut config = read_config(&args.config, ConfigOrigin::of(&args.config))?;
     if args.state_dir.is_some() {
         config.state_dir.clone_from(&args.state_dir);
     }
@@ -65,16 +65,16 @@ pub(super) fn run(args: RunArgs) -> Result<u8, Error> {
         .or_else(|| config.vantage.node.clone())
         .or_else(host_name)
         .ok_or(Error::NoNodeName)?;
-    // Checks wait; they do not compute. What computes (a scrape of many targets) has a thread of its
-    // own, so that it delays no check's clock.
+    // Checks wait most of the time. Work that needs much CPU (a scrape of many targets) has a thread of its
+    // own, so that it delays no measurement of a check.
     let runtime = runtime()?;
-    runtime.block_on(watch_over(Arc::new(args), config, node))?;
-    // A check that hangs in a system call is not waited for.
+    runtime.block_on(watch_targets(Arc::new(args), config, node))?;
+    // Don't wait for a check that hangs in a system call.
     runtime.shutdown_timeout(Duration::from_secs(1));
     Ok(SUCCESS)
 }
 
-async fn watch_over(args: Arc<RunArgs>, config: Config, node: String) -> Result<(), Error> {
+async fn watch_targets(args: Arc<RunArgs>, config: Config, node: String) -> Result<(), Error> {
     let listen = args
         .listen
         .or(config.listen)
@@ -86,7 +86,7 @@ async fn watch_over(args: Arc<RunArgs>, config: Config, node: String) -> Result<
     let public = bind(listen, "--listen").await?;
     let commands_at = bind(admin, "--admin-listen").await?;
     if !admin.0.ip().is_loopback() {
-        tracing::warn!(address = %admin.0, "orders are taken from other hosts, and nobody is asked for a password");
+        tracing::warn!(address = %admin.0, "the admin listener accepts commands from other hosts and is unauthenticated");
     }
     let stop = CancellationToken::new();
     let (commands, received) = mpsc::channel(16);
@@ -108,9 +108,9 @@ async fn watch_over(args: Arc<RunArgs>, config: Config, node: String) -> Result<
         tokio::spawn(serve(commands_at, app_admin, stop.clone())),
     ];
     let (reload, reloads) = mpsc::channel(1);
-    let signals = tokio::spawn(obey_signals(reload.clone(), stop.clone()));
+    let signals = tokio::spawn(handle_signals(reload.clone(), stop.clone()));
     let reloader = tokio::spawn(request_reloads(reloads, commands));
-    // What only the start has needed.
+    // Frees memory that only the start needed.
     machine::give_code_back();
     let watcher = tokio::spawn(watch(args.config.clone(), reload, stop.clone()));
     Box::pin(runner.run(received, stop)).await;
@@ -118,15 +118,15 @@ async fn watch_over(args: Arc<RunArgs>, config: Config, node: String) -> Result<
     watcher.abort();
     reloader.abort();
     for server in servers {
-        // Whoever still reads has had its grace.
+        // Open connections had their grace period.
         let _ = tokio::time::timeout(Duration::from_secs(1), server).await;
     }
     Ok(())
 }
 
-/// What came of it is logged by whoever obeys.
-async fn request_reloads(mut wishes: mpsc::Receiver<()>, commands: mpsc::Sender<Command>) {
-    while wishes.recv().await.is_some() {
+/// Passes reloads to the runner, which logs their result.
+async fn request_reloads(mut reloads: mpsc::Receiver<()>, commands: mpsc::Sender<Command>) {
+    while reloads.recv().await.is_some() {
         let (done, taken) = oneshot::channel();
         if commands.send(Command::Reload(done)).await.is_ok() {
             let _ = taken.await;
@@ -136,11 +136,11 @@ async fn request_reloads(mut wishes: mpsc::Receiver<()>, commands: mpsc::Sender<
 
 /// `pullpath config check`.
 pub(super) fn check(path: &Path) -> Result<u8, Error> {
-    let config = read_config(path)?;
+    let config = read_config(path, ConfigOrigin::Argument)?;
     let targets = config.targets.iter().count();
     let _ = writeln!(
         io::stdout(),
-        "{}: well, with {targets} targets",
+        "{}: valid, with {targets} targets",
         super::input::shown(path)
     );
     Ok(SUCCESS)

@@ -1,4 +1,4 @@
-//! `pullpath secret check`: pull secrets looked at before anybody pulls with them.
+//! `pullpath secret check`: finds problems of pull secrets before a pull uses them.
 
 use std::io::Write;
 use std::path::PathBuf;
@@ -8,7 +8,7 @@ use jiff::Timestamp;
 
 use super::error::Error;
 use super::input;
-use super::output::{CANNOT_TELL, FAILURE, Printing, SUCCESS};
+use super::output::{FAILURE, Printing, SUCCESS, UNKNOWN};
 use crate::model::credential::{CredentialSource, SourceProblem};
 use crate::model::reference::Reference;
 use crate::pull_secret::keyring::{self, Keyring};
@@ -24,21 +24,21 @@ pub(super) struct SecretArgs {
 
 #[derive(Debug, Subcommand)]
 enum SecretCommand {
-    /// Look for what keeps a pull secret from working; no registry is asked
+    /// Find problems that keep a pull secret from working; no request is sent
     Check(Check),
 }
 
 /// Exit status: 0 nothing critical, 1 something critical, 2 a file could not be read.
 #[derive(Args, Debug)]
 #[command(
-    after_help = "Exit status: 0 nothing critical, 1 something critical, 2 a file could not be read or holds no Secret."
+    after_help = "Exit status: 0 nothing critical, 1 something critical, 2 a file could not be read or has no Secret."
 )]
 struct Check {
-    /// Secret manifests (YAML or JSON), as `kubectl get secret NAME -o yaml` prints them; `-` is standard input
+    /// Files with Secrets (YAML or JSON), as `kubectl get secret NAME -o yaml` prints them; `-` is standard input
     #[arg(required = true, value_name = "FILE")]
     files: Vec<PathBuf>,
 
-    /// An image that the Secrets are meant for: is there a server key that matches it? Repeatable
+    /// An image to pull with the Secrets: check that a server key matches it; repeatable
     #[arg(long, value_name = "REFERENCE")]
     image: Vec<Reference>,
 
@@ -54,9 +54,9 @@ pub(super) fn run(args: SecretArgs, out: &mut dyn Write) -> Result<u8, Error> {
     for path in &args.files {
         let shown = input::shown(path);
         let bytes = input::read(path, MAX_FILE)
-            .map_err(|error| Error::Told(format!("cannot read {shown}: {error}")))?;
+            .map_err(|error| Error::Message(format!("can't read {shown}: {error}")))?;
         for source in secret::read(&bytes, &shown) {
-            // A file without any Secret is told as a nameless one with a problem.
+            // A file without any Secret is reported as a Secret without a name, with a problem.
             unread |= matches!(
                 (&source.source, &source.problem),
                 (CredentialSource::SecretFile { name, .. }, Some(SourceProblem::Malformed { .. })) if name.is_empty()
@@ -77,7 +77,7 @@ pub(super) fn run(args: SecretArgs, out: &mut dyn Write) -> Result<u8, Error> {
     let document = SecretDocument::new(now, reports);
     args.printing.print(&document, render_secrets, out)?;
     Ok(if unread {
-        CANNOT_TELL
+        UNKNOWN
     } else if document.fails() {
         FAILURE
     } else {
@@ -85,5 +85,5 @@ pub(super) fn run(args: SecretArgs, out: &mut dyn Write) -> Result<u8, Error> {
     })
 }
 
-/// A Secret holds 1 MiB at most; a file may have several.
+/// In bytes. A Secret has 1 MiB at most; a file may have several.
 const MAX_FILE: u64 = 8 << 20;

@@ -1,4 +1,4 @@
-//! What programs that stay have in common at their edges: where they listen, what they log, whom they obey.
+//! What the long-running commands `run` and `cluster` share: listening addresses, logging, signals.
 
 use std::io::{self, IsTerminal as _};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -16,30 +16,31 @@ use super::error::Error;
 use crate::config::{ListenAddress, Log, LogFormat, LogLevel};
 use crate::serving::reload::Watch;
 
+/// Listens at an address; `flag` is the option that an error names.
 pub(super) async fn bind(address: ListenAddress, flag: &'static str) -> Result<TcpListener, Error> {
     let mut bound = TcpListener::bind(address.0).await;
-    // All addresses of a host without IPv6 are those of IPv4.
+    // On a host without IPv6, all addresses means all IPv4 addresses.
     if bound.is_err() && address.0.ip() == IpAddr::V6(Ipv6Addr::UNSPECIFIED) {
         let of_v4 = TcpListener::bind((Ipv4Addr::UNSPECIFIED, address.0.port())).await;
         bound = of_v4.or(bound);
     }
     bound.map_err(|error| {
-        Error::Told(format!(
-            "can't listen at {}, given with {flag} or in the configuration: {error}",
+        Error::Message(format!(
+            "can't listen on {}, given with {flag} or in the configuration: {error}",
             address.0
         ))
     })
 }
 
-/// Where it listens, for the log.
+/// The address of a listener, for the log.
 pub(super) fn shown(listener: &TcpListener) -> String {
     listener
         .local_addr()
         .map_or_else(|_| "?".to_owned(), |at| at.to_string())
 }
 
-/// SIGHUP reads the configuration again; SIGTERM and SIGINT end.
-pub(super) async fn obey_signals(reload: mpsc::Sender<()>, stop: CancellationToken) {
+/// SIGHUP reloads the configuration; SIGTERM and SIGINT stop the program.
+pub(super) async fn handle_signals(reload: mpsc::Sender<()>, stop: CancellationToken) {
     let (Ok(mut hangup), Ok(mut terminate), Ok(mut interrupt)) = (
         signal(SignalKind::hangup()),
         signal(SignalKind::terminate()),
@@ -50,7 +51,7 @@ pub(super) async fn obey_signals(reload: mpsc::Sender<()>, stop: CancellationTok
     };
     loop {
         tokio::select! {
-            Some(()) = hangup.recv() => wish(&reload),
+            Some(()) = hangup.recv() => request(&reload),
             Some(()) = terminate.recv() => stop.cancel(),
             Some(()) = interrupt.recv() => stop.cancel(),
             else => return,
@@ -58,17 +59,17 @@ pub(super) async fn obey_signals(reload: mpsc::Sender<()>, stop: CancellationTok
     }
 }
 
-/// Wishes for a reload when the file's content is another one.
+/// Requests a reload when the content of the file changes.
 pub(super) async fn watch(path: PathBuf, reload: mpsc::Sender<()>, stop: CancellationToken) {
     let mut watch = Watch::new(&path);
     while !stop.is_cancelled() {
         watch.changed().await;
-        wish(&reload);
+        request(&reload);
     }
 }
 
-/// One wish that waits is enough: it is read as it is then.
-fn wish(reload: &mpsc::Sender<()>) {
+/// Requests a reload. One pending request is enough: the file is read when it is handled.
+fn request(reload: &mpsc::Sender<()>) {
     let _ = reload.try_send(());
 }
 
@@ -78,20 +79,20 @@ pub(super) fn host_name() -> Option<String> {
     (!name.is_empty()).then(|| name.to_owned())
 }
 
-/// What the logging options of these programs are.
+/// Options for logging.
 #[derive(Args, Clone, Copy, Debug)]
 pub(super) struct LogArgs {
-    /// How much is logged, instead of `log.level`
+    /// The log level; overrides `log.level`
     #[arg(long, value_enum, value_name = "LEVEL", env = "PULLPATH_LOG_LEVEL")]
     log_level: Option<LogLevel>,
 
-    /// How it is logged, instead of `log.format`
+    /// The log format; overrides `log.format`
     #[arg(long, value_enum, value_name = "FORMAT", env = "PULLPATH_LOG_FORMAT")]
     log_format: Option<LogFormat>,
 }
 
 impl LogArgs {
-    /// Logs from now on, by a configuration where no option says otherwise.
+    /// Starts logging with these options, otherwise with the configuration's values.
     pub(super) fn start(self, log: &Log) {
         start_logging(
             self.log_format.unwrap_or(log.format),
@@ -100,7 +101,7 @@ impl LogArgs {
     }
 }
 
-/// Only our own events: those of the libraries below may hold headers.
+/// Logs to standard error, only Pullpath's own events: those of libraries may contain headers.
 pub(super) fn start_logging(format: LogFormat, level: LogLevel) {
     let level = match level {
         LogLevel::Error => tracing::Level::ERROR,
@@ -115,7 +116,7 @@ pub(super) fn start_logging(format: LogFormat, level: LogLevel) {
         LogFormat::Text => layer.with_ansi(io::stderr().is_terminal()).boxed(),
         LogFormat::Json => layer.json().boxed(),
     };
-    // Fails only when a subscriber is there already, as when tests call us twice.
+    // Fails only if a subscriber is already set, for instance if a test calls this twice.
     let _ = tracing_subscriber::registry()
         .with(filter)
         .with(layer)

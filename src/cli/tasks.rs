@@ -1,4 +1,4 @@
-//! Much that is done at the same time, with the results in order.
+//! Runs tasks at the same time and returns their results in order.
 
 use std::sync::Arc;
 
@@ -7,16 +7,16 @@ use tokio::sync::Semaphore;
 
 use super::error::Error;
 
-/// Runs all of these, so many at a time; their results, in the order given.
+/// Runs all futures, at most `at_once` at a time; the results are in the order given.
 pub(super) async fn in_order<T: Send + 'static>(
     at_once: usize,
     all: impl IntoIterator<Item = impl Future<Output = T> + Send + 'static>,
 ) -> Result<Vec<T>, Error> {
-    let turns = Arc::new(Semaphore::new(at_once));
+    let permits = Arc::new(Semaphore::new(at_once));
     let spawned = all.into_iter().map(|one| {
-        let turns = Arc::clone(&turns);
+        let permits = Arc::clone(&permits);
         tokio::spawn(async move {
-            let _turn = turns.acquire().await;
+            let _permit = permits.acquire().await;
             one.await
         })
     });

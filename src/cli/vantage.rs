@@ -1,4 +1,4 @@
-//! `pullpath vantage`: what this place looks like, and what it does not show.
+//! `pullpath vantage`: prints what can be observed from this vantage point, and what can't.
 
 use std::io::Write;
 use std::time::Duration;
@@ -17,7 +17,7 @@ pub(super) struct VantageArgs {
     #[command(flatten)]
     printing: Printing,
 
-    /// The longest wait for any single answer from the network
+    /// Timeout for any single answer from the network
     #[arg(long, value_name = "DURATION", default_value = "10s", value_parser = duration)]
     timeout: Duration,
 
@@ -29,10 +29,10 @@ pub(super) fn run(args: &VantageArgs, out: &mut dyn Write) -> Result<u8, Error> 
     let (containerd, network) = (ContainerdArgs::default(), NetworkArgs::default());
     let (vantage, proxies) = runtime()?.block_on(async {
         let place = &args.place;
-        let ground =
+        let context =
             ProbeContext::prepare(place, &containerd, &network, args.timeout, false).await?;
-        let vantage = ground.look().await.map_err(|_| Error::Panicked)?;
-        Ok::<_, Error>((vantage, ground.edges.settings.proxies.settings().clone()))
+        let vantage = context.observe().await.map_err(|_| Error::Panicked)?;
+        Ok::<_, Error>((vantage, context.edges.settings.proxies.settings().clone()))
     })?;
     let document = VantageDocument::new(vantage, proxies);
     args.printing.print(&document, render, out)?;

@@ -1,5 +1,5 @@
-//! `pullpath wait`: for an init container. It ends when the pod's EIP is bound, where the pod asks for
-//! one, and a pull of the image would succeed.
+//! `pullpath wait`, for an init container: checks an image again and again until a pull would succeed and the
+//! pod's EIP is bound, if the pod requests one.
 
 use std::io::{self, Write};
 use std::net::IpAddr;
@@ -14,7 +14,7 @@ use tokio::time::timeout_at;
 use super::args::{duration, long_duration};
 use super::credential::Credentials;
 use super::error::Error;
-use super::output::{CANNOT_TELL, FAILURE, Printing, SUCCESS};
+use super::output::{FAILURE, Printing, SUCCESS, UNKNOWN};
 use super::probe_context::{CheckArgs, ProbeContext, runtime};
 use crate::daemon::schedule::backoff::Answered;
 use crate::daemon::schedule::cooldown::COOLDOWN;
@@ -35,48 +35,49 @@ use crate::report::wait::{Eip, WaitDocument, render_wait};
 use crate::report::{Report, SCHEMA_VERSION, Tool};
 use crate::vantage::pod_eip;
 
-/// An EIP is bound within some seconds of the pod's start; its annotation reaches a file with the
-/// kubelet's next round, up to 90 s later. To look costs nothing.
-const LOOK: Duration = Duration::from_secs(1);
+/// How often the annotations are read. An EIP is bound within some seconds of the pod's start; its annotation
+/// reaches the file with the kubelet's next sync, up to 90 s later.
+const EIP_INTERVAL: Duration = Duration::from_secs(1);
 
-/// Between two checks: a path that opens is noticed at once, one that stays closed costs 4 checks a minute.
+/// The pause between two checks grows between these bounds: a path that opens soon is noticed at once, one that
+/// stays closed costs 4 checks a minute.
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
 const LONGEST_PAUSE: Duration = Duration::from_secs(15);
 
-/// After 429 without `Retry-After`, as the daemon has it.
+/// The pause after 429 without `Retry-After`, the same as the daemon's.
 const TOO_MANY_PAUSE: Duration = Duration::from_mins(1);
 
-/// Nobody waits here for longer (`--timeout`), whatever a registry asks for.
-const LONGEST_ASKED: Duration = Duration::from_hours(24);
+/// Upper bound for `Retry-After`: the longest `--timeout`.
+const MAX_RETRY_AFTER: Duration = Duration::from_hours(24);
 
-/// The same is said again after this, so that a log shows that somebody is still waiting.
-const SAY_AGAIN: Duration = Duration::from_mins(1);
+/// A status line without changes is repeated after this, so that a log shows that the command still waits.
+const REPEAT_STATUS: Duration = Duration::from_mins(1);
 
 #[derive(Args, Debug)]
 #[command(
-    after_help = "For an init container. It can't help the pull of its own image, nor of image volumes, which the kubelet has\n\
-                  pulled before it runs; images of the main containers are pulled only after all init containers have ended.\n\n\
-                  Exit status: 0 the path is open, 1 it was not at the timeout (the report says why),\n\
-                  2 it could not be told, or nothing could be tried."
+    after_help = "For an init container. The kubelet pulls the init container's own image and image volumes before this command\n\
+                  runs, so it can't help these; it pulls the images of the main containers after all init containers have ended.\n\n\
+                  Exit status: 0 a pull would succeed, 1 it would still fail at the timeout (the report shows why),\n\
+                  2 unknown, or no check could be made."
 )]
 pub(super) struct WaitArgs {
-    /// The image that is to be pulled next, as in a pod's `image:`
+    /// The image to wait for, written as in a pod's `image:`
     #[arg(value_name = "REFERENCE")]
     reference: Reference,
 
-    /// Give up after this
+    /// Stop waiting after this time
     #[arg(long, value_name = "DURATION", default_value = "5m", value_parser = long_duration)]
     timeout: Duration,
 
-    /// The longest wait for any single answer from the network
+    /// Timeout for any single answer from the network
     #[arg(long, value_name = "DURATION", default_value = "5s", value_parser = duration)]
     answer_timeout: Duration,
 
-    /// The pod's annotations, from a downward API volume [default: /etc/podinfo/annotations, if it is there]
+    /// A file with the pod's annotations, from a downward API volume [default: /etc/podinfo/annotations, if it exists]
     #[arg(long, value_name = "FILE")]
     pod_annotations: Option<PathBuf>,
 
-    /// Wait for an EIP also where the file does not tell that the pod asks for one (a file of the one annotation)
+    /// Wait for an EIP also if the file doesn't show that the pod requests one, for instance a file with only the EIP's annotation
     #[arg(long)]
     require_eip: bool,
 
@@ -92,8 +93,8 @@ pub(super) fn run(args: &WaitArgs, out: &mut dyn Write) -> Result<u8, Error> {
 }
 
 async fn wait(args: &WaitArgs, out: &mut dyn Write) -> Result<u8, Error> {
-    let begun = Instant::now();
-    let deadline = begun + args.timeout;
+    let started = Instant::now();
+    let deadline = started + args.timeout;
     let mut check = RepeatedCheck::prepare(args).await?;
     let (mut pace, mut lines) = (Pace::default(), StatusLines::default());
     let mut report: Option<Report> = None;
@@ -102,12 +103,12 @@ async fn wait(args: &WaitArgs, out: &mut dyn Write) -> Result<u8, Error> {
         let eip = eip_of(check.pod_eip().as_ref(), args.require_eip);
         let is_missing = eip.is_missing();
         if was_missing && !is_missing {
-            // Another path now: the classes are another's too.
-            pace.begin_anew();
-            check.looking = Some(check.ground.look());
+            // The pod has another path now, whose classes are observed again.
+            pace.restart();
+            check.observing = Some(check.context.observe());
         }
         was_missing = is_missing;
-        // Without the EIP one check shows what else is wrong.
+        // One check without the EIP shows what else is wrong.
         if pace.next <= Instant::now() && (!is_missing || report.is_none()) {
             let Ok(newest) = timeout_at(deadline.into(), Box::pin(check.make())).await else {
                 break false;
@@ -122,14 +123,18 @@ async fn wait(args: &WaitArgs, out: &mut dyn Write) -> Result<u8, Error> {
             break true;
         }
         let now = Instant::now();
-        if let Some(line) = lines.next(&lacking(&eip, verdict), now - begun) {
+        if let Some(line) = lines.next(&status(&eip, verdict), now - started) {
             let _ = writeln!(io::stderr(), "{line}");
         }
         if now >= deadline {
             break false;
         }
-        let next = if is_missing { now + LOOK } else { pace.next };
-        let next = next.min(deadline).min(now + SAY_AGAIN);
+        let next = if is_missing {
+            now + EIP_INTERVAL
+        } else {
+            pace.next
+        };
+        let next = next.min(deadline).min(now + REPEAT_STATUS);
         tokio::time::sleep_until(next.into()).await;
     };
     let document = WaitDocument {
@@ -137,7 +142,7 @@ async fn wait(args: &WaitArgs, out: &mut dyn Write) -> Result<u8, Error> {
         pullpath: Tool::this(),
         image: args.reference.to_string(),
         is_open,
-        waited: begun.elapsed(),
+        waited: started.elapsed(),
         checks: check.made,
         eip: eip_of(check.pod_eip().as_ref(), args.require_eip),
         report,
@@ -147,32 +152,36 @@ async fn wait(args: &WaitArgs, out: &mut dyn Write) -> Result<u8, Error> {
     Ok(match (document.is_open, document.eip.is_missing(), pull) {
         (true, ..) => SUCCESS,
         (false, true, _) | (_, _, Some(Pull::WouldFail)) => FAILURE,
-        _ => CANNOT_TELL,
+        _ => UNKNOWN,
     })
 }
 
-/// The check that `probe` makes, again and again.
+/// The check of `probe`, repeated.
 struct RepeatedCheck<'a> {
     args: &'a WaitArgs,
-    ground: ProbeContext,
+    context: ProbeContext,
     credentials: Credentials,
+    /// Credentials that a registry rejected, with the attempt and its time: in cooldown.
     rejected: Vec<(Credential, Attempt, Instant)>,
-    looking: Option<JoinHandle<Vantage>>,
+    /// An observation of the vantage point that is still running.
+    observing: Option<JoinHandle<Vantage>>,
+    /// The last observation; `None` before the first is complete.
     vantage: Option<Vantage>,
+    /// How many checks were made.
     made: u32,
 }
 
 impl<'a> RepeatedCheck<'a> {
     async fn prepare(args: &'a WaitArgs) -> Result<Self, Error> {
         let credentials = args.check.credentials.prepare(&args.check.cluster).await?;
-        let mut ground = args.check.ground(args.answer_timeout, false).await?;
+        let mut context = args.check.context(args.answer_timeout, false).await?;
         if let Some(path) = &args.pod_annotations {
-            ground.network.pod_annotations = Some(path.clone());
+            context.network.pod_annotations = Some(path.clone());
         }
         Ok(Self {
             args,
-            looking: Some(ground.look()),
-            ground,
+            observing: Some(context.observe()),
+            context,
             credentials,
             rejected: Vec::new(),
             vantage: None,
@@ -181,15 +190,15 @@ impl<'a> RepeatedCheck<'a> {
     }
 
     fn pod_eip(&self) -> Option<PodEip> {
-        pod_eip(&self.ground.network, self.ground.edges.vantage.network)
+        pod_eip(&self.context.network, self.context.edges.vantage.network)
     }
 
     async fn make(&mut self) -> Result<Report, Error> {
-        // Read anew: a Secret may have been corrected.
+        // Read again for each check: a Secret may have been corrected.
         let of_cluster = self.credentials.fetch().await;
         let reference = &self.args.reference;
         let mut sources = self.credentials.load(&of_cluster, reference, false).await?;
-        sources.extend(self.ground.of_node(reference).await);
+        sources.extend(self.context.of_node(reference).await);
         let keyring = Keyring::new(sources);
         let (candidates, _) = keyring.lookup(reference);
         self.rejected
@@ -200,11 +209,11 @@ impl<'a> RepeatedCheck<'a> {
             ..Effort::default()
         };
         let check = Check {
-            asked_secrets: of_cluster.asked,
+            asked_secrets: of_cluster.requested,
             ..self.args.check.of(reference.clone(), keyring, effort)
         };
         let started = Timestamp::now();
-        let mut evidence = probe::pull(&check, &self.ground.edges, &NoProgress, started).await;
+        let mut evidence = probe::pull(&check, &self.context.edges, &NoProgress, started).await;
         self.made += 1;
         for attempt in summary::rejected(&evidence.walk) {
             let is_used =
@@ -218,8 +227,8 @@ impl<'a> RepeatedCheck<'a> {
                     .push((credential.clone(), attempt, Instant::now()));
             }
         }
-        if let Some(looking) = self.looking.take() {
-            self.vantage = Some(looking.await.map_err(|_| Error::Panicked)?);
+        if let Some(observing) = self.observing.take() {
+            self.vantage = Some(observing.await.map_err(|_| Error::Panicked)?);
         }
         if let Some(vantage) = &self.vantage {
             evidence.vantage.clone_from(vantage);
@@ -233,7 +242,7 @@ impl<'a> RepeatedCheck<'a> {
 struct Pace {
     pause: Duration,
     next: Instant,
-    /// Not before, whatever else changes: the registry has said so.
+    /// No check before this time, which a registry has requested with 429 or `Retry-After`.
     not_before: Option<Instant>,
 }
 
@@ -248,52 +257,53 @@ impl Default for Pace {
 }
 
 impl Pace {
-    /// Something has changed that may have opened the path.
-    fn begin_anew(&mut self) {
+    /// Checks as soon as allowed: something changed that may have opened the path.
+    fn restart(&mut self) {
         self.pause = FIRST_PAUSE;
         let now = Instant::now();
         self.next = self.not_before.map_or(now, |at| at.max(now));
     }
 
     fn checked(&mut self, answered: Option<Answered>, now: Instant) {
-        let asked_for = match answered {
+        let requested = match answered {
             Some(Answered::TooMany { retry_after }) => Some(retry_after.unwrap_or(TOO_MANY_PAUSE)),
             Some(Answered::ServerError { retry_after }) => retry_after,
             _ => None,
         };
-        self.not_before = asked_for.map(|wait| now + wait.min(LONGEST_ASKED));
+        self.not_before = requested.map(|wait| now + wait.min(MAX_RETRY_AFTER));
         let next = now + self.pause;
         self.next = self.not_before.map_or(next, |at| at.max(next));
         self.pause = (self.pause * 2).min(LONGEST_PAUSE);
     }
 }
 
-/// Lines for people, when something changes and each minute.
+/// Status lines for people: one when the status changes, and one each minute.
 #[derive(Default)]
 struct StatusLines {
     last: Option<(String, Duration)>,
 }
 
 impl StatusLines {
-    /// The line that is to be written, if one is, so long after the beginning.
-    fn next(&mut self, lacking: &str, since: Duration) -> Option<String> {
+    /// The line to write, if one is due. `since` is the time since the start.
+    fn next(&mut self, status: &str, since: Duration) -> Option<String> {
         let line = match &self.last {
-            Some((last, at)) if last == lacking => {
-                if since < *at + SAY_AGAIN {
+            Some((last, at)) if last == status => {
+                if since < *at + REPEAT_STATUS {
                     return None;
                 }
-                format!("still waiting after {}: {lacking}", HumanDuration(since))
+                format!("still waiting after {}: {status}", HumanDuration(since))
             }
-            _ => format!("waiting: {lacking}"),
+            _ => format!("waiting: {status}"),
         };
-        self.last = Some((lacking.to_owned(), since));
+        self.last = Some((status.to_owned(), since));
         Some(line)
     }
 }
 
-/// What the pod's annotations come to. `is_required`: an EIP is waited for unless one is there.
-fn eip_of(seen: Option<&PodEip>, is_required: bool) -> Eip {
-    let Some(seen) = seen else {
+/// The state of the EIP according to the pod's annotations. `is_required`: an EIP that is not bound is missing
+/// even if the pod is not known to request one.
+fn eip_of(pod_eip: Option<&PodEip>, is_required: bool) -> Eip {
+    let Some(pod_eip) = pod_eip else {
         return if is_required {
             Eip::Missing {
                 source: None,
@@ -305,59 +315,61 @@ fn eip_of(seen: Option<&PodEip>, is_required: bool) -> Eip {
         };
     };
     let missing = |reason: &str| Eip::Missing {
-        source: Some(seen.source.clone()),
+        source: Some(pod_eip.source.clone()),
         reason: reason.to_owned(),
     };
     let bound = |address: IpAddr| Eip::Bound { address };
-    match (seen.allocated, seen.wanted) {
+    match (pod_eip.allocated, pod_eip.wanted) {
         (Some(address), _) => bound(address),
-        (None, _) if seen.problem.is_some() => missing(seen.problem.as_deref().unwrap_or_default()),
+        (None, _) if pod_eip.problem.is_some() => {
+            missing(pod_eip.problem.as_deref().unwrap_or_default())
+        }
         (None, Some(true)) => missing(
-            "the pod asks for an EIP and has none yet (yangtse.io/allocated-ipv4-eip is not written)",
+            "the pod requests an EIP and has none yet (yangtse.io/allocated-ipv4-eip is not set)",
         ),
         (None, Some(false)) if is_required => {
-            missing("the pod asks for no EIP (yangtse.io/pod-with-eip is not \"true\")")
+            missing("the pod requests no EIP (yangtse.io/pod-with-eip is not \"true\")")
         }
         (None, Some(false)) => Eip::NotWanted,
-        (None, None) if is_required => missing("the pod's EIP is not written yet"),
+        (None, None) if is_required => missing("the file doesn't have the pod's EIP yet"),
         (None, None) => Eip::NotTold {
-            source: seen.source.clone(),
+            source: pod_eip.source.clone(),
         },
     }
 }
 
-/// In one line.
-fn lacking(eip: &Eip, verdict: Option<&Verdict>) -> String {
+/// What the command waits for, in one line.
+fn status(eip: &Eip, verdict: Option<&Verdict>) -> String {
     let path = match verdict {
-        None => "the path was not tried yet".to_owned(),
+        None => "no check was made yet".to_owned(),
         Some(verdict) => match verdict.pull {
-            Pull::WouldSucceed => "the path is open".to_owned(),
+            Pull::WouldSucceed => "a pull would succeed".to_owned(),
             Pull::WouldFail => worst(verdict),
-            Pull::Unknown => format!("it can't be told: {}", worst(verdict)),
+            Pull::Unknown => format!("unknown whether a pull would succeed: {}", worst(verdict)),
         },
     };
     match eip {
         Eip::Missing { source, reason } => {
-            let by = source
+            let from = source
                 .as_ref()
                 .map_or_else(String::new, |source| format!(" ({source})"));
-            format!("{reason}{by}; {path}")
+            format!("{reason}{from}; {path}")
         }
         Eip::NotTold { source } => format!(
-            "{path}; whether the pod asks for an EIP is not told by {source}, --require-eip waits for one"
+            "{path}; {source} doesn't show whether the pod requests an EIP; --require-eip waits for one"
         ),
         Eip::NotWanted | Eip::Bound { .. } => path,
     }
 }
 
-/// The first of the critical findings; times are not of it, so that the same is the same.
+/// The first critical finding, without times, so that an unchanged status gives the same text.
 fn worst(verdict: &Verdict) -> String {
     let critical = verdict
         .findings
         .iter()
         .find(|finding| finding.severity == Severity::Critical);
     let Some(finding) = critical else {
-        return "nothing that was seen says why".to_owned();
+        return "the check found no cause".to_owned();
     };
     let leg = finding
         .leg
@@ -398,13 +410,13 @@ mod tests {
             let eip = eip_of(pod.as_ref(), required);
             assert_eq!(eip.is_missing(), missing, "{pod:?} {required}");
         }
-        let untold = lacking(&eip_of(Some(&seen(None, None)), false), None);
-        assert!(untold.contains("--require-eip"), "{untold}");
+        let unknown = status(&eip_of(Some(&seen(None, None)), false), None);
+        assert!(unknown.contains("--require-eip"), "{unknown}");
         let unreadable = PodEip {
             problem: Some("it can't be read: denied".to_owned()),
             ..seen(None, None)
         };
-        assert!(lacking(&eip_of(Some(&unreadable), false), None).contains("denied"));
+        assert!(status(&eip_of(Some(&unreadable), false), None).contains("denied"));
     }
 
     #[test]
@@ -425,13 +437,13 @@ mod tests {
         pace.checked(asked(None), now);
         assert_eq!(pace.next.duration_since(now).as_secs(), 60);
         pace.checked(asked(Some(Duration::MAX)), now);
-        assert_eq!(pace.next.duration_since(now), LONGEST_ASKED);
+        assert_eq!(pace.next.duration_since(now), MAX_RETRY_AFTER);
         pace.checked(asked(Some(Duration::from_secs(2))), now);
         assert_eq!(pace.next.duration_since(now).as_secs(), 15);
-        // A new EIP changes nothing of what the registry has asked for.
+        // A new EIP does not shorten the pause that the registry has requested.
         let far = Instant::now() + Duration::from_hours(1);
         pace.checked(asked(Some(Duration::from_hours(1))), Instant::now());
-        pace.begin_anew();
+        pace.restart();
         assert!(pace.next + Duration::from_secs(5) > far);
     }
 

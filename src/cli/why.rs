@@ -1,5 +1,5 @@
-//! `pullpath why`: pods that wait for their images, what the kubelet said of it, and a check on the node
-//! that is to pull them.
+//! `pullpath why`: finds pods that wait for their images, shows the kubelet's messages, and checks each image
+//! from the node that has to pull it.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::Write;
@@ -45,48 +45,48 @@ use crate::report::why::{
 use crate::workload::pending_pods::{self, ImageWait, ImageWhy, Wait};
 use crate::workload::pod::{ContainerState, Event, Pod, ReasonMessage};
 
-/// Questions to the API server at the same time.
+/// Requests to the API server, and checks on nodes, at the same time.
 const AT_ONCE: usize = 8;
 
-/// Pods that are looked at where none is named: whoever has more that wait has one cause, or few.
+/// The maximum number of pods if none is named: where more pods wait, they have one cause, or a few.
 const MAX_PODS: usize = 200;
 
-/// Where no pod is named, a pull that has gone on for less is not one that somebody waits for.
+/// In seconds. If no pod is named, a pull that has taken less is not reported.
 const LONG_PULL: i64 = 60;
 
-/// Pods of a group whose Events are shown; those of the others say the same.
+/// Pods of a group whose Events are shown; those of the others are the same.
 const EVENTS_OF: usize = 3;
 
-/// Words of the kubelet for one image.
-const MAX_WORDS: usize = 6;
+/// The maximum number of the kubelet's messages for one image.
+const MAX_MESSAGES: usize = 6;
 
 #[derive(Args, Debug)]
 #[command(
     after_help = "Exit status: 0 nothing waits for an image, or a pull would succeed now, 1 at least one would fail,\n\
-                  2 it could not be told. The node's daemon is asked by a port-forward with your own rights\n\
+                  2 unknown. The node's daemon makes the check; it is requested by port-forward with your own rights\n\
                   (get and create of pods/portforward)."
 )]
 pub(super) struct WhyArgs {
-    /// POD, or deploy/NAME, sts/NAME, ds/NAME, job/NAME, cronjob/NAME [default: all pods of the namespace that wait for images]
+    /// POD, or deploy/NAME, sts/NAME, ds/NAME, job/NAME, cronjob/NAME [default: all pods in the namespace that wait for images]
     #[arg(value_name = "POD|KIND/NAME", value_parser = target)]
     target: Option<Target>,
 
-    /// [default: that of the kubeconfig's context]
+    /// The namespace of the pods [default: the namespace of the kubeconfig's context]
     #[arg(short, long, value_name = "NAME")]
     namespace: Option<String>,
 
-    /// All pods of all namespaces that wait for images
+    /// Check the pods of all namespaces that wait for images
     #[arg(short = 'A', long, conflicts_with_all = ["target", "namespace"])]
     all_namespaces: bool,
 
-    /// Walk from here, which is another place, and ask no daemon
+    /// Check from this machine, whose network may differ from the node's, without the daemons
     #[arg(long)]
     local: bool,
 
     #[command(flatten)]
     printing: Printing,
 
-    /// With --local: the longest wait for any single answer from the network
+    /// With --local: timeout for any single answer from the network
     #[arg(long, value_name = "DURATION", default_value = "10s", value_parser = super::args::duration)]
     timeout: std::time::Duration,
 
@@ -106,7 +106,7 @@ pub(super) struct WhyArgs {
     place: NodeSettingsArgs,
 }
 
-/// Whose pods.
+/// A pod, or the pods of a workload.
 #[derive(Clone, Debug, PartialEq)]
 enum Target {
     Pod(String),
@@ -116,10 +116,10 @@ enum Target {
 fn target(text: &str) -> Result<Target, String> {
     let (kind, name) = text.split_once('/').unwrap_or(("pod", text));
     if !is_name(name) {
-        return Err("write POD, or KIND/NAME as deploy/web".to_owned());
+        return Err("write POD, or KIND/NAME, for instance deploy/web".to_owned());
     }
     let workload = |kind| Ok(Target::Workload(kind, name.to_owned()));
-    // As kubectl takes them.
+    // The names that kubectl accepts.
     match kind
         .to_ascii_lowercase()
         .split('.')
@@ -133,32 +133,32 @@ fn target(text: &str) -> Result<Target, String> {
         "replicaset" | "replicasets" | "rs" => workload(REPLICA_SETS),
         "job" | "jobs" => workload(JOBS),
         "cronjob" | "cronjobs" | "cj" => workload(CRON_JOBS),
-        _ => Err("the kind is none of pod, deploy, sts, ds, rs, job, cronjob".to_owned()),
+        _ => Err("the kind must be pod, deploy, sts, ds, rs, job or cronjob".to_owned()),
     }
 }
 
 pub(super) fn run(args: &WhyArgs, out: &mut dyn Write) -> Result<u8, Error> {
-    let document = runtime()?.block_on(ask(args))?;
+    let document = runtime()?.block_on(examine(args))?;
     args.printing.print(&document, render, out)?;
     Ok(status(document.pull()))
 }
 
-async fn ask(args: &WhyArgs) -> Result<WhyDocument, Error> {
+async fn examine(args: &WhyArgs) -> Result<WhyDocument, Error> {
     let client = args.cluster.connect().await?;
     let mut notes = Vec::new();
     let pods = pods(args, &client, &mut notes).await?;
-    let seen = with_events(&client, pods, &mut notes).await?;
+    let pods = with_events(&client, pods, &mut notes).await?;
     let now = Timestamp::now();
-    let found = sort(&seen, args.target.is_some(), now);
-    if args.target.is_none() && found.elsewise > 0 {
+    let found = sort(&pods, args.target.is_some(), now);
+    if args.target.is_none() && found.other_pods > 0 {
         notes.push(format!(
-            "{} more pods wait for other reasons than an image; name one to see its own",
-            found.elsewise
+            "{} more pods wait for other reasons than an image; name a pod to see its reason",
+            found.other_pods
         ));
     }
     let secrets = look_for_secrets(&client, &found.groups).await;
     let checks = if args.local {
-        check_from_here(args, &client, &found.groups).await?
+        check_locally(args, &client, &found.groups).await?
     } else {
         check_on_nodes(args, &client, &found.groups).await?
     };
@@ -166,7 +166,7 @@ async fn ask(args: &WhyArgs) -> Result<WhyDocument, Error> {
         .groups
         .iter()
         .zip(checks)
-        .map(|(group, check)| group.told(&secrets, check))
+        .map(|(group, check)| group.result(&secrets, check))
         .collect();
     Ok(WhyDocument::new(now, images, found.others, notes))
 }
@@ -177,7 +177,7 @@ async fn pods(args: &WhyArgs, client: &Client, notes: &mut Vec<String>) -> Resul
     let namespace = args.namespace.as_deref();
     let namespace = namespace.unwrap_or_else(|| client.default_namespace());
     let failed =
-        |what: String| move |error: RequestError| Error::Told(format!("can't {what}: {error}"));
+        |what: String| move |error: RequestError| Error::Message(format!("can't {what}: {error}"));
     match &args.target {
         Some(Target::Pod(name)) => {
             let pod = lookup::pod(client, namespace, name)
@@ -194,7 +194,7 @@ async fn pods(args: &WhyArgs, client: &Client, notes: &mut Vec<String>) -> Resul
                 )))?;
             if pods.is_empty() {
                 notes.push(format!(
-                    "{} {namespace}/{name} has no pods: none is wished, or none could be made (`kubectl describe` tells, for instance a quota)",
+                    "{} {namespace}/{name} has no pods: it has no replicas, or no pod could be created (`kubectl describe` shows why, for instance a quota)",
                     kind.kind()
                 ));
             }
@@ -202,7 +202,7 @@ async fn pods(args: &WhyArgs, client: &Client, notes: &mut Vec<String>) -> Resul
         }
         None => {
             let of = (!args.all_namespaces).then_some(namespace);
-            let (mut pods, mut left) = (Vec::new(), 0);
+            let (mut pods, mut omitted) = (Vec::new(), 0);
             let is_whole = lookup::pods_not_ended(client, of, |pod| {
                 if !may_wait(&pod) {
                     return;
@@ -210,7 +210,7 @@ async fn pods(args: &WhyArgs, client: &Client, notes: &mut Vec<String>) -> Resul
                 if pods.len() < MAX_PODS {
                     pods.push(pod);
                 } else {
-                    left += 1;
+                    omitted += 1;
                 }
             })
             .await
@@ -218,20 +218,20 @@ async fn pods(args: &WhyArgs, client: &Client, notes: &mut Vec<String>) -> Resul
                 Some(namespace) => format!("list the pods of namespace {namespace}"),
                 None => "list the pods of all namespaces".to_owned(),
             }))?;
-            if left > 0 {
+            if omitted > 0 {
                 notes.push(format!(
-                    "{left} more pods that do not run were not looked at; give a namespace or a name"
+                    "{omitted} more pods that are not running were skipped; give a namespace or the name of a pod"
                 ));
             }
             if !is_whole {
-                notes.push("not all pods of the cluster were read; give a namespace".to_owned());
+                notes.push("some pods of the cluster were not read; give a namespace".to_owned());
             }
             Ok(pods)
         }
     }
 }
 
-/// Something in it does not run.
+/// Whether a container of the pod has not started.
 fn may_wait(pod: &Pod) -> bool {
     let waits = |state: &ContainerState| {
         matches!(state, ContainerState::Waiting(_) | ContainerState::Untold)
@@ -243,9 +243,10 @@ fn may_wait(pod: &Pod) -> bool {
             .any(|container| waits(&container.state))
 }
 
-/// A pod, and its Events where they can be read.
+/// A pod and its Events.
 struct PodAndEvents {
     pod: Pod,
+    /// `None` if they can't be read.
     events: Option<Vec<Event>>,
 }
 
@@ -254,7 +255,7 @@ async fn with_events(
     pods: Vec<Pod>,
     notes: &mut Vec<String>,
 ) -> Result<Vec<PodAndEvents>, Error> {
-    let asking = pods.into_iter().map(|pod| {
+    let requests = pods.into_iter().map(|pod| {
         let client = client.clone();
         async move {
             let events = if may_wait(&pod) {
@@ -266,26 +267,26 @@ async fn with_events(
         }
     });
     let mut unread: Option<RequestError> = None;
-    let asked = in_order(AT_ONCE, asking).await?.into_iter();
-    let seen = asked.map(|(pod, events)| PodAndEvents {
+    let read = in_order(AT_ONCE, requests).await?.into_iter();
+    let pods = read.map(|(pod, events)| PodAndEvents {
         pod,
         events: events.map_err(|error| unread = Some(error)).ok(),
     });
-    let seen = seen.collect();
+    let pods = pods.collect();
     if let Some(error) = unread {
         notes.push(format!(
-            "Events can't be read, so what the kubelet said is known from the pods alone: {error}"
+            "can't read Events, so the kubelet's messages are only those in the pods' status: {error}"
         ));
     }
-    Ok(seen)
+    Ok(pods)
 }
 
 // ---- what they wait for -------------------------------------------------------------------------
 
-/// Pods of a node that wait for the same image with the same Secrets.
+/// Pods of one node that wait for the same image with the same Secrets.
 struct WaitingPods<'a> {
     node: String,
-    /// `None`: it is no image's name.
+    /// `None` if the name of the image is invalid.
     reference: Option<Reference>,
     image: String,
     secrets: Option<SecretRefs>,
@@ -296,15 +297,15 @@ struct WaitingPods<'a> {
 struct Sorted<'a> {
     groups: Vec<WaitingPods<'a>>,
     others: Vec<WhyOther>,
-    /// Pods that wait for other reasons and were not asked for by name.
-    elsewise: usize,
+    /// Pods that wait for other reasons and were not named.
+    other_pods: usize,
 }
 
-fn sort(seen: &[PodAndEvents], is_named: bool, now: Timestamp) -> Sorted<'_> {
+fn sort(pods: &[PodAndEvents], is_named: bool, now: Timestamp) -> Sorted<'_> {
     let mut sorted = Sorted::default();
-    for one in seen {
+    for one in pods {
         let pod = &one.pod;
-        let mut elsewise = false;
+        let mut waits_otherwise = false;
         for wait in pending_pods::waits(pod, one.events.as_deref()) {
             match wait {
                 Wait::Image(wait) => {
@@ -314,10 +315,10 @@ fn sort(seen: &[PodAndEvents], is_named: bool, now: Timestamp) -> Sorted<'_> {
                 }
                 Wait::Sandbox { message } => {
                     let reason = "FailedCreatePodSandBox".to_owned();
-                    let said = ReasonMessage { reason, message };
-                    sorted.others.push(other(pod, None, &said, true));
+                    let state = ReasonMessage { reason, message };
+                    sorted.others.push(other(pod, None, &state, true));
                 }
-                Wait::Other { .. } if !is_named => elsewise = true,
+                Wait::Other { .. } if !is_named => waits_otherwise = true,
                 Wait::Other { container, said } => {
                     sorted
                         .others
@@ -325,7 +326,7 @@ fn sort(seen: &[PodAndEvents], is_named: bool, now: Timestamp) -> Sorted<'_> {
                 }
             }
         }
-        sorted.elsewise += usize::from(elsewise);
+        sorted.other_pods += usize::from(waits_otherwise);
     }
     sorted
 }
@@ -333,20 +334,20 @@ fn sort(seen: &[PodAndEvents], is_named: bool, now: Timestamp) -> Sorted<'_> {
 fn other(
     pod: &Pod,
     container: Option<&str>,
-    said: &ReasonMessage,
+    state: &ReasonMessage,
     is_sandbox_image: bool,
 ) -> WhyOther {
     WhyOther {
         namespace: printable(&pod.namespace),
         pod: printable(&pod.name),
         container: container.map(printable),
-        reason: printable(&said.reason),
-        message: redact::shown(&said.message),
+        reason: printable(&state.reason),
+        message: redact::shown(&state.message),
         is_sandbox_image,
     }
 }
 
-/// Nobody waits for a pull that has just begun.
+/// False for a pull that has just started, which is no problem yet.
 fn is_long(why: &ImageWhy, now: Timestamp) -> bool {
     match why {
         ImageWhy::Pulling { since: Some(since) } => {
@@ -357,8 +358,8 @@ fn is_long(why: &ImageWhy, now: Timestamp) -> bool {
 }
 
 impl<'a> Sorted<'a> {
-    fn add(&mut self, seen: &'a PodAndEvents, wait: ImageWait) {
-        let pod = &seen.pod;
+    fn add(&mut self, one: &'a PodAndEvents, wait: ImageWait) {
+        let pod = &one.pod;
         let node = pod.node.as_deref().map(printable).unwrap_or_default();
         let reference: Option<Reference> = wait.image.parse().ok();
         let image = match &reference {
@@ -366,7 +367,7 @@ impl<'a> Sorted<'a> {
             None => printable(&wait.image),
         };
         let secrets = pod.secrets();
-        // What a check can't change is not of one group with what it can.
+        // Waits that need no check are not grouped with those that do.
         let is_checked = |wait: &ImageWait| wait.why.is_to_be_checked();
         let same = self.groups.iter_mut().find(|group| {
             group.node == node
@@ -375,55 +376,58 @@ impl<'a> Sorted<'a> {
                 && is_checked(&group.waits[0].1) == is_checked(&wait)
         });
         match same {
-            Some(group) => group.waits.push((seen, wait)),
+            Some(group) => group.waits.push((one, wait)),
             None => self.groups.push(WaitingPods {
                 node,
                 reference,
                 image,
                 secrets,
-                waits: vec![(seen, wait)],
+                waits: vec![(one, wait)],
             }),
         }
     }
 }
 
 impl WaitingPods<'_> {
-    /// Why no check is needed, where none is.
+    /// The result if no check is needed; otherwise `None`.
     fn certain(&self) -> Option<WhyCheck> {
         let reason = match &self.waits[0].1.why {
             ImageWhy::NeverPulled => {
                 return Some(WhyCheck::NotNeeded {
                     reason: format!(
-                        "imagePullPolicy is Never, and the image is not on node {}, or (from Kubernetes 1.35 on) it was pulled with a Secret that this pod does not bring: no request is sent",
+                        "imagePullPolicy is Never, and the image is not on node {}, or (from Kubernetes 1.35 on) it was pulled with a Secret that this pod does not have: the kubelet sends no request",
                         self.node
                     ),
-                    hint: "Load the image on that node, or set imagePullPolicy to IfNotPresent. Where it is there, give the pod the Secret that it was pulled with.".to_owned(),
+                    hint: "Load the image on that node, or set imagePullPolicy to IfNotPresent. If the image is there, give the pod the Secret that it was pulled with.".to_owned(),
                 });
             }
             ImageWhy::Invalid(said) => {
-                format!("it is no image's name: {}", redact::shown(&said.message))
+                format!(
+                    "the image's name is invalid: {}",
+                    redact::shown(&said.message)
+                )
             }
-            _ if self.reference.is_none() => "it is no image's name".to_owned(),
+            _ if self.reference.is_none() => "the image's name is invalid".to_owned(),
             _ => return None,
         };
-        let hint = "Correct it in the workload: registry.example.com/team/app:1.0, in lower-case letters, without https://.";
+        let hint = "Correct the image's name in the workload: write registry.example.com/team/app:1.0, in lower case, without https://.";
         Some(WhyCheck::NotNeeded {
             reason,
             hint: hint.to_owned(),
         })
     }
 
-    fn told(&self, secrets: &BTreeMap<SecretKey, Found>, check: WhyCheck) -> WhyImage {
-        let pods = self.waits.iter().map(|(seen, wait)| WhyPod {
-            namespace: printable(&seen.pod.namespace),
-            name: printable(&seen.pod.name),
+    fn result(&self, secrets: &BTreeMap<SecretKey, Found>, check: WhyCheck) -> WhyImage {
+        let pods = self.waits.iter().map(|(one, wait)| WhyPod {
+            namespace: printable(&one.pod.namespace),
+            name: printable(&one.pod.name),
             container: printable(&wait.container),
             container_kind: wait.kind,
             state: match &wait.why {
                 ImageWhy::Failed(said) | ImageWhy::Invalid(said) => printable(&said.reason),
                 ImageWhy::Pulling { .. } => "is being pulled".to_owned(),
                 ImageWhy::MaybePulling => {
-                    "not started; Events would tell whether it is being pulled".to_owned()
+                    "not started; Events would show whether it is being pulled".to_owned()
                 }
                 ImageWhy::NeverPulled => "ErrImageNeverPull".to_owned(),
             },
@@ -440,7 +444,7 @@ impl WaitingPods<'_> {
             secrets: names
                 .map(|key| WhySecret {
                     found: secrets.get(&key).cloned().unwrap_or(Found::Unread {
-                        reason: "it was not looked for".to_owned(),
+                        reason: "no request was sent".to_owned(),
                     }),
                     namespace: printable(&key.namespace),
                     name: printable(&key.name),
@@ -451,16 +455,16 @@ impl WaitingPods<'_> {
         }
     }
 
-    /// Its words on this image, the newest first.
+    /// The kubelet's messages on this image, the newest first.
     fn kubelet(&self) -> Vec<KubeletMessage> {
-        let mut words = Vec::new();
-        for (seen, wait) in self.waits.iter().take(EVENTS_OF) {
-            let events = seen.events.as_deref().unwrap_or_default();
+        let mut messages = Vec::new();
+        for (one, wait) in self.waits.iter().take(EVENTS_OF) {
+            let events = one.events.as_deref().unwrap_or_default();
             let of_it = |event: &&Event| pending_pods::concerns(event, wait);
-            let before = words.len();
+            let before = messages.len();
             for event in pending_pods::told(events).into_iter().filter(of_it) {
-                words.push(KubeletMessage {
-                    pod: printable(&seen.pod.name),
+                messages.push(KubeletMessage {
+                    pod: printable(&one.pod.name),
                     reason: printable(&event.reason),
                     message: redact::shown(&event.message),
                     first: event.first,
@@ -469,28 +473,29 @@ impl WaitingPods<'_> {
                     meaning: self.meaning(&event.reason, &event.message),
                 });
             }
-            // Where Events are gone, the pod's status still has the last error.
-            let has_error = words[before..].iter().any(|word| word.meaning.is_some());
-            if let ImageWhy::Failed(said) = &wait.why
+            // After Events have expired, the pod's status still has the last error.
+            let mut new = messages[before..].iter();
+            let has_error = new.any(|message| message.meaning.is_some());
+            if let ImageWhy::Failed(state) = &wait.why
                 && !has_error
-                && !said.message.is_empty()
+                && !state.message.is_empty()
             {
-                words.push(KubeletMessage {
-                    pod: printable(&seen.pod.name),
-                    reason: printable(&said.reason),
-                    message: redact::shown(&said.message),
+                messages.push(KubeletMessage {
+                    pod: printable(&one.pod.name),
+                    reason: printable(&state.reason),
+                    message: redact::shown(&state.message),
                     first: None,
                     last: None,
                     count: 1,
-                    meaning: status_error(&said.message)
-                        .or((said.reason == "ErrImagePull").then_some(said.message.as_str()))
+                    meaning: status_error(&state.message)
+                        .or((state.reason == "ErrImagePull").then_some(state.message.as_str()))
                         .and_then(|text| self.judged(text)),
                 });
             }
         }
-        words.sort_by_key(|word| std::cmp::Reverse(word.last));
-        words.truncate(MAX_WORDS);
-        words
+        messages.sort_by_key(|message| std::cmp::Reverse(message.last));
+        messages.truncate(MAX_MESSAGES);
+        messages
     }
 
     fn meaning(&self, reason: &str, message: &str) -> Option<Meaning> {
@@ -503,23 +508,24 @@ impl WaitingPods<'_> {
     }
 
     fn judged(&self, text: &str) -> Option<Meaning> {
-        let told = failure::judge(&self.image, text);
+        let judged = failure::judge(&self.image, text);
         Some(Meaning {
-            cause: told.cause?,
-            facts: advice::facts(&told, &self.image),
-            hint: advice::hint(&told, &self.image, &self.node),
-            or: told.or,
+            cause: judged.cause?,
+            facts: advice::facts(&judged, &self.image),
+            hint: advice::hint(&judged, &self.image, &self.node),
+            or: judged.or,
         })
     }
 }
 
-/// Since Kubernetes 1.32 a back-off has the error behind it: `Back-off pulling image "…": ErrImagePull: …`.
+/// The error in a back-off message, which has it since Kubernetes 1.32:
+/// `Back-off pulling image "…": ErrImagePull: …`.
 fn status_error(message: &str) -> Option<&str> {
     let (_, error) = message.split_once(": ErrImagePull: ")?;
     Some(error)
 }
 
-/// Whether the Secrets are there; what they hold is not asked for.
+/// Whether the Secrets exist; their content is not requested.
 async fn look_for_secrets(
     client: &Client,
     groups: &[WaitingPods<'_>],
@@ -535,7 +541,7 @@ async fn look_for_secrets(
             Ok(true) => Found::Here,
             Ok(false) => secrets::absent(client, &key.name).await,
             Err(error) if error.is_forbidden() => Found::Unread {
-                reason: "you may not read it (get of secrets)".to_owned(),
+                reason: "you don't have the right to read it (get of secrets)".to_owned(),
             },
             Err(error) => Found::Unread {
                 reason: error.to_string(),
@@ -548,7 +554,8 @@ async fn look_for_secrets(
 
 // ---- checks -------------------------------------------------------------------------------------
 
-/// Each group's check, in their order. Those of one node come one after the other, as its daemon wishes.
+/// The check of each group, in their order. Those on one node are made one after the other, because a daemon
+/// makes one check at a time.
 async fn check_on_nodes(
     args: &WhyArgs,
     client: &Client,
@@ -568,7 +575,7 @@ async fn check_on_nodes(
             by_node.entry(&group.node).or_default().push(index);
         }
     }
-    let mut asking = Vec::new();
+    let mut requests = Vec::new();
     for (node, indexes) in by_node {
         let pod = match &daemons {
             Ok(daemons) => {
@@ -577,9 +584,7 @@ async fn check_on_nodes(
             }
             Err(error) => Err(NodeFailure {
                 kind: FailureKind::Failed,
-                reason: format!(
-                    "the daemons (pods) of namespace {namespace} can't be listed: {error}"
-                ),
+                reason: format!("can't list the daemons (pods) of namespace {namespace}: {error}"),
             }),
         };
         let pod = match pod {
@@ -609,51 +614,52 @@ async fn check_on_nodes(
             })
             .collect();
         let wait = args.daemon.node_timeout;
-        asking.push(async move {
-            let mut told = Vec::new();
+        requests.push(async move {
+            let mut checks = Vec::new();
             for (index, question, secrets) in questions {
-                let check = ask_daemon(&admin, question, secrets, wait).await;
-                told.push((index, check));
+                let check = check_by_daemon(&admin, question, secrets, wait).await;
+                checks.push((index, check));
             }
-            told
+            checks
         });
     }
-    for (index, check) in in_order(AT_ONCE, asking).await?.into_iter().flatten() {
+    for (index, check) in in_order(AT_ONCE, requests).await?.into_iter().flatten() {
         checks[index] = Some(check);
     }
     Ok(checks
         .into_iter()
-        .map(|check| check.unwrap_or_else(unasked))
+        .map(|check| check.unwrap_or_else(not_requested))
         .collect())
 }
 
-/// Each is certain, asked, or could not be asked.
-fn unasked() -> WhyCheck {
+/// For completeness: each group has a certain result, a check, or the reason why there is none.
+fn not_requested() -> WhyCheck {
     WhyCheck::Nobody {
         failure: NodeFailure {
             kind: FailureKind::Failed,
-            reason: "it was not asked".to_owned(),
+            reason: "no check was requested".to_owned(),
         },
     }
 }
 
-/// With the pod first; a daemon that follows no pods is asked with the names of the Secrets.
-async fn ask_daemon(
+/// Requests a check for the pod; if the daemon does not know the pod, a second one with the names of the
+/// Secrets.
+async fn check_by_daemon(
     admin: &Admin,
     question: Question,
     secrets: Option<SecretRefs>,
     wait: std::time::Duration,
 ) -> WhyCheck {
-    let mut told = remote::check(admin, &question, wait).await;
-    if matches!(&told, Err(failure) if failure.kind == FailureKind::NotKnown) {
+    let mut answer = remote::check(admin, &question, wait).await;
+    if matches!(&answer, Err(failure) if failure.kind == FailureKind::NotKnown) {
         let without_pod = Question {
             pod: None,
             secrets,
             ..question
         };
-        told = remote::check(admin, &without_pod, wait).await;
+        answer = remote::check(admin, &without_pod, wait).await;
     }
-    match told {
+    match answer {
         Ok(report) => WhyCheck::Node {
             pod: printable(&admin.pod),
             report: Box::new(report),
@@ -664,26 +670,26 @@ async fn ask_daemon(
 
 impl WaitingPods<'_> {
     fn question(&self) -> Question {
-        let (seen, wait) = &self.waits[0];
+        let (one, wait) = &self.waits[0];
         Question {
             image: wait.image.clone(),
             pod: Some(Namespaced {
-                namespace: seen.pod.namespace.clone(),
-                name: seen.pod.name.clone(),
+                namespace: one.pod.namespace.clone(),
+                name: one.pod.name.clone(),
             }),
             secrets: None,
             tier: Tier::Reach,
         }
     }
 
-    /// As a finding names the pod.
-    fn pod_use(&self, reference: &Reference, sought: Vec<SecretLookup>) -> PodUse {
-        let (seen, wait) = &self.waits[0];
+    /// The first pod, as findings name it.
+    fn pod_use(&self, reference: &Reference, lookups: Vec<SecretLookup>) -> PodUse {
+        let (one, wait) = &self.waits[0];
         PodUse {
             path: "the cluster".to_owned(),
             kind: "Pod".to_owned(),
-            namespace: Some(printable(&seen.pod.namespace)),
-            name: printable(&seen.pod.name),
+            namespace: Some(printable(&one.pod.namespace)),
+            name: printable(&one.pod.name),
             container: printable(&wait.container),
             container_kind: wait.kind,
             policy: wait
@@ -691,21 +697,22 @@ impl WaitingPods<'_> {
                 .unwrap_or_else(|| PullPolicy::default_for(reference)),
             policy_is_default: false,
             image_present: false,
-            pull_secrets: seen.pod.pull_secrets.iter().map(|n| printable(n)).collect(),
-            service_account: seen.pod.service_account.as_deref().map(printable),
+            pull_secrets: one.pod.pull_secrets.iter().map(|n| printable(n)).collect(),
+            service_account: one.pod.service_account.as_deref().map(printable),
             eip: Vec::new(),
             progress_deadline: None,
-            secrets: sought,
+            secrets: lookups,
         }
     }
 }
 
-async fn check_from_here(
+/// The check of each group from this machine, in their order.
+async fn check_locally(
     args: &WhyArgs,
     client: &Client,
     groups: &[WaitingPods<'_>],
 ) -> Result<Vec<WhyCheck>, Error> {
-    let ground = ProbeContext::prepare(
+    let context = ProbeContext::prepare(
         &args.place,
         &args.containerd,
         &args.network,
@@ -713,31 +720,31 @@ async fn check_from_here(
         false,
     )
     .await?;
-    let looking = ground.look();
-    let mut walked = Vec::new();
+    let vantage = context.observe();
+    let mut checked = Vec::new();
     for group in groups {
         let reference = match (&group.reference, group.certain()) {
             (Some(reference), None) => reference,
             (_, certain) => {
-                walked.push(Err(certain.unwrap_or_else(unasked)));
+                checked.push(Err(certain.unwrap_or_else(not_requested)));
                 continue;
             }
         };
-        let (mut sources, mut sought) = (Vec::new(), Vec::new());
+        let (mut sources, mut lookups) = (Vec::new(), Vec::new());
         for key in group.secrets.iter().flat_map(SecretRefs::keys) {
             let known = secrets::fetch(client, &key).await;
             let (read, found) = known.sources(&key);
             sources.extend(read);
-            sought.push(SecretLookup {
+            lookups.push(SecretLookup {
                 name: printable(&key.name),
                 found,
             });
         }
-        sources.extend(ground.of_node(reference).await);
+        sources.extend(context.of_node(reference).await);
         let check = Check {
             reference: reference.clone(),
             platform: Platform::local(),
-            pods: vec![group.pod_use(reference, sought)],
+            pods: vec![group.pod_use(reference, lookups)],
             asked_secrets: Vec::new(),
             keyring: Arc::new(Keyring::new(sources)),
             runtime: args.containerd.runtime.clone(),
@@ -746,16 +753,16 @@ async fn check_from_here(
             compare_direct: false,
             effort: Effort::default(),
         };
-        walked.push(Ok(probe::pull(
+        checked.push(Ok(probe::pull(
             &check,
-            &ground.edges,
+            &context.edges,
             &NoProgress,
             Timestamp::now(),
         )
         .await));
     }
-    let vantage = looking.await.map_err(|_| Error::Panicked)?;
-    let concluded = walked.into_iter().map(|walked| match walked {
+    let vantage = vantage.await.map_err(|_| Error::Panicked)?;
+    let concluded = checked.into_iter().map(|checked| match checked {
         Ok(mut evidence) => {
             evidence.vantage.clone_from(&vantage);
             let report = Box::new(Report::conclude(evidence));

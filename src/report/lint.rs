@@ -1,4 +1,4 @@
-//! Workloads looked at before anybody pulls: `pullpath lint`.
+//! The result of `pullpath lint`: problems of workloads and their pull secrets, as JSON and as text.
 
 use std::fmt::Write as _;
 
@@ -7,7 +7,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::text::{Ink, Page, Style, count};
-use super::{SCHEMA_VERSION, Tool, grouped, said};
+use super::{SCHEMA_VERSION, Tool, grouped, optional};
 use crate::diagnose::level::Severity;
 use crate::lint::{Finding, LintCounts, Snapshot};
 use crate::model::workload::ContainerKind;
@@ -16,15 +16,20 @@ use crate::model::workload::ContainerKind;
 #[derive(Clone, Debug, Deserialize, JsonSchema, PartialEq, Serialize)]
 #[schemars(title = "Pullpath lint of workloads")]
 pub struct LintDocument {
+    /// The version of this document's fields.
     pub schema_version: u32,
+    /// The program that wrote it.
     pub pullpath: Tool,
-    /// The local clock, by which ends are past or near.
+    /// When the workloads were checked, by the local clock: it decides which credentials have expired or expire
+    /// soon.
     pub checked: Timestamp,
+    /// Findings, counts, and what could not be read.
     #[serde(flatten)]
     pub lint: Snapshot,
 }
 
 impl LintDocument {
+    /// A document of this program and the current version.
     pub fn new(checked: Timestamp, lint: Snapshot) -> Self {
         Self {
             schema_version: SCHEMA_VERSION,
@@ -35,12 +40,12 @@ impl LintDocument {
     }
 }
 
-/// For a person: by cause, the worst first, then by whom it is at.
+/// The text for people: findings by cause, the worst first, then by workload.
 pub fn render(document: &LintDocument, style: Style) -> String {
     let mut page = Page::new(style);
     let lint = &document.lint;
     head(&mut page, lint);
-    // They are sorted by severity.
+    // Findings are sorted by severity.
     for (cause, findings) in grouped(lint.findings.iter().map(|finding| (finding.cause, finding))) {
         page.line("");
         let worst = findings.iter().map(|finding| finding.severity).max();
@@ -55,7 +60,7 @@ pub fn render(document: &LintDocument, style: Style) -> String {
     }
     if !lint.not_observed.is_empty() {
         page.line("");
-        page.line(&style.paint(Ink::Warn, "not seen"));
+        page.line(&style.paint(Ink::Warn, "could not be read"));
         for line in &lint.not_observed {
             page.item(line);
         }
@@ -80,27 +85,27 @@ fn head(page: &mut Page, lint: &Snapshot) {
     let verdict = if !counts.is_empty() {
         counts.join(", ")
     } else if lint.not_observed.is_empty() {
-        page.style.paint(Ink::Good, "nothing wrong to be seen")
+        page.style.paint(Ink::Good, "no problem found")
     } else {
         page.style
-            .paint(Ink::Warn, "nothing wrong in what could be seen")
+            .paint(Ink::Warn, "no problem found in what could be read")
     };
-    page.line(&format!("{verdict}  in {}", looked_at(&lint.counts)));
+    page.line(&format!("{verdict}  in {}", scope(&lint.counts)));
 }
 
-/// `41 workloads of 6 namespaces, 12 of the 13 Secrets that they name were read`.
-fn looked_at(seen: &LintCounts) -> String {
-    let workloads: usize = seen.workloads.values().sum();
+/// `41 workloads of 6 namespaces; of 13 Secrets that they name, 12 read, 0 missing, 1 unknown`.
+fn scope(counts: &LintCounts) -> String {
+    let workloads: usize = counts.workloads.values().sum();
     let mut text = format!(
         "{} of {}",
         count(workloads, "workload", "workloads"),
-        count(seen.namespaces, "namespace", "namespaces")
+        count(counts.namespaces, "namespace", "namespaces")
     );
-    let secrets = &seen.secrets;
+    let secrets = &counts.secrets;
     if secrets.named > 0 {
         let _ = write!(
             text,
-            "; of {} that they name, {} read, {} missing, {} not known",
+            "; of {} that they name, {} read, {} missing, {} unknown",
             count(secrets.named, "Secret", "Secrets"),
             secrets.read,
             secrets.absent,
@@ -112,14 +117,14 @@ fn looked_at(seen: &LintCounts) -> String {
 
 fn one(page: &mut Page, finding: &Finding) {
     let kind = finding.container_kind.unwrap_or(ContainerKind::Container);
-    let container = said(finding.container.as_ref(), |name| {
+    let container = optional(finding.container.as_ref(), |name| {
         format!(", {} {name}", kind.as_str())
     });
-    let whom = format!("{} {}/{}", finding.kind, finding.namespace, finding.name);
-    let whom = page.style.paint(Ink::Bold, &whom);
+    let workload = format!("{} {}/{}", finding.kind, finding.namespace, finding.name);
+    let workload = page.style.paint(Ink::Bold, &workload);
     let severity = finding.severity;
     let severity = page.style.paint(Ink::of(severity), severity.as_str());
-    page.line(&format!("  {whom}{container}  {severity}"));
+    page.line(&format!("  {workload}{container}  {severity}"));
     for fact in &finding.evidence {
         page.prose("    - ", fact);
     }

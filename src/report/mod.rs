@@ -1,4 +1,4 @@
-//! Evidence and verdict together, and all faces of them.
+//! Reports: evidence and verdict together, as JSON documents and as text for a terminal.
 
 pub mod lint;
 pub mod nodes;
@@ -15,26 +15,31 @@ use crate::diagnose::{self, Pull, Verdict};
 use crate::model::evidence::Evidence;
 use crate::model::text::joined;
 
-/// The version of the JSON form. It grows when a field is renamed, removed or changes its meaning;
+/// The version of the JSON documents. It is increased when a field is renamed, removed or changes its meaning,
 /// not when one is added.
 pub const SCHEMA_VERSION: u32 = 2;
 
-/// The versions that are read: names of older ones are aliases of the fields that replaced them.
+/// The versions that can be read: field names of older versions are aliases of the current ones.
 pub const READABLE_VERSIONS: std::ops::RangeInclusive<u32> = 1..=SCHEMA_VERSION;
 
-/// What `-o json` prints: one report for each reference, in the order asked.
+/// What `probe -o json` prints: one report for each image, in the order of the arguments and manifests.
 #[derive(Clone, Debug, Deserialize, JsonSchema, PartialEq, Serialize)]
 #[schemars(title = "Pullpath report")]
 pub struct Document {
+    /// The version of this document's fields.
     pub schema_version: u32,
+    /// The program that wrote it.
     pub pullpath: Tool,
+    /// One for each image; saved reports have one, a replay those of all files.
     pub reports: Vec<Report>,
 }
 
 /// The program that wrote a document.
 #[derive(Clone, Debug, Deserialize, JsonSchema, PartialEq, Serialize)]
 pub struct Tool {
+    /// The version, as `--version` prints it.
     pub version: String,
+    /// The Git commit that it was built from; `unknown` if it was built outside a checkout.
     pub commit: String,
 }
 
@@ -48,15 +53,17 @@ impl Tool {
     }
 }
 
-/// One pull: what was seen, and what is to be said of it.
+/// One check of one image.
 #[derive(Clone, Debug, Deserialize, JsonSchema, PartialEq, Serialize)]
 pub struct Report {
+    /// What the check observed.
     pub evidence: Evidence,
+    /// Whether a pull would succeed, and the causes; a pure function of the evidence.
     pub verdict: Verdict,
 }
 
 impl Report {
-    /// Judges what was seen.
+    /// Diagnoses the evidence.
     pub fn conclude(evidence: Evidence) -> Self {
         let verdict = diagnose::diagnose(&evidence);
         Self { evidence, verdict }
@@ -64,6 +71,7 @@ impl Report {
 }
 
 impl Document {
+    /// A document of this program and the current version.
     pub fn new(reports: Vec<Report>) -> Self {
         Self {
             schema_version: SCHEMA_VERSION,
@@ -72,7 +80,7 @@ impl Document {
         }
     }
 
-    /// The worst of all: fail before unknown before success.
+    /// The worst of all verdicts: fail before unknown before success.
     pub fn pull(&self) -> Pull {
         worst(self.reports.iter().map(|report| report.verdict.pull))
     }
@@ -83,7 +91,7 @@ impl Document {
     }
 }
 
-/// Fail before unknown before success, which is also that of none.
+/// The worst verdict: fail before unknown before success. Success if there is none.
 fn worst(pulls: impl Iterator<Item = Pull>) -> Pull {
     let by_weight = |pull: &Pull| {
         [Pull::Unknown, Pull::WouldFail]
@@ -93,7 +101,7 @@ fn worst(pulls: impl Iterator<Item = Pull>) -> Pull {
     pulls.max_by_key(by_weight).unwrap_or(Pull::WouldSucceed)
 }
 
-/// What goes together, by its key, in the order of the first of each.
+/// Groups values by their keys; groups are in the order of their first values.
 pub fn grouped<K: PartialEq, V>(all: impl IntoIterator<Item = (K, V)>) -> Vec<(K, Vec<V>)> {
     let mut groups: Vec<(K, Vec<V>)> = Vec::new();
     for (key, value) in all {
@@ -105,15 +113,15 @@ pub fn grouped<K: PartialEq, V>(all: impl IntoIterator<Item = (K, V)>) -> Vec<(K
     groups
 }
 
-/// What is said of a thing; nothing where there is none.
-pub fn said<T>(of: Option<T>, say: impl FnOnce(T) -> String) -> String {
-    of.map_or_else(String::new, say)
+/// The text of an optional value; empty if there is none.
+pub fn optional<T>(value: Option<T>, text: impl FnOnce(T) -> String) -> String {
+    value.map_or_else(String::new, text)
 }
 
-/// The first of many, and how many there are besides: `a, b and 3 more`.
-pub fn few(all: impl ExactSizeIterator<Item: ToString>, most: usize) -> String {
-    match all.len().saturating_sub(most) {
+/// The first `max` items, and the number of the others: `a, b and 3 more`.
+pub fn few(all: impl ExactSizeIterator<Item: ToString>, max: usize) -> String {
+    match all.len().saturating_sub(max) {
         0 => joined(all),
-        more => format!("{} and {more} more", joined(all.take(most))),
+        more => format!("{} and {more} more", joined(all.take(max))),
     }
 }

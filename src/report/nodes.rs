@@ -1,5 +1,5 @@
-//! One image seen from several nodes: what is the same everywhere is said once, what differs by node, and
-//! who stands out. The comparison is pure.
+//! The result of `probe --node` and `--all-nodes`: one image checked from several nodes, with what is the same
+//! everywhere, what differs, and outliers. The comparison is pure.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
@@ -20,116 +20,140 @@ use crate::diagnose::{Finding, Pull};
 use crate::model::endpoint::Role;
 use crate::model::units::Mbit;
 
-/// A node that was made more recently has pulled little yet, and may still be getting its routes.
-const YOUNG: Duration = Duration::from_hours(1);
+/// A node is new for this long after its creation: it has pulled little, and its routes may not be complete.
+const NEW_NODE: Duration = Duration::from_hours(1);
 
-/// Two nodes that differ say nothing of which of them is right.
-const FEWEST: usize = 3;
+/// The minimum number of nodes for outliers: of two nodes that differ, either may be the right one.
+const MIN_NODES: usize = 3;
 
-/// Noise, and transfers at other times, stay within it; a cap or a sick link does not.
+/// A rate below this part of the median is an outlier. Noise and measurements at different times stay above
+/// it; a bandwidth limit or a failing link does not.
 const SLOW: f64 = 0.5;
 
 /// What `probe --node` and `--all-nodes` print with `-o json`.
 #[derive(Clone, Debug, Deserialize, JsonSchema, PartialEq, Serialize)]
 #[schemars(title = "Pullpath nodes")]
 pub struct NodesDocument {
+    /// The version of this document's fields.
     pub schema_version: u32,
+    /// The program that wrote it.
     pub pullpath: Tool,
+    /// When the results were complete, by the local clock; the age of nodes is relative to it.
     pub at: Timestamp,
+    /// The requested nodes with their results.
     pub nodes: Vec<NodeAnswers>,
-    /// Nodes that no daemon speaks for; absent where nodes can't be listed, or not all were meant.
+    /// Nodes without a daemon; absent without `--all-nodes`, or if nodes can't be listed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub without_daemon: Option<Vec<String>>,
     /// One for each image.
     pub comparisons: Vec<Comparison>,
 }
 
-/// What one node's daemon said.
+/// The results of one node's daemon.
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema, PartialEq, Serialize)]
 pub struct NodeAnswers {
+    /// The name of the node.
     pub node: String,
-    /// The daemon's pod.
+    /// The daemon's pod; absent if the node has no running daemon.
     pub pod: Option<String>,
-    /// The daemon's version.
+    /// The daemon's version; absent if it could not be reached.
     pub version: Option<String>,
+    /// When the Node object was created; absent if nodes can't be listed.
     pub created: Option<Timestamp>,
-    /// It was made less than an hour ago.
+    /// The node was created less than an hour ago.
     #[serde(default)]
     pub is_new: bool,
+    /// `spec.unschedulable` of the node; absent if nodes can't be listed.
     pub is_cordoned: Option<bool>,
     /// One for each image.
     pub answers: Vec<NodeAnswer>,
 }
 
-/// Of one image: a report, or why there is none.
+/// The result for one image: a report, or why there is none.
 #[derive(Clone, Debug, Deserialize, JsonSchema, PartialEq, Serialize)]
 pub struct NodeAnswer {
+    /// The image reference, as in the report if there is one.
     pub image: String,
+    /// The daemon's report; absent if it made none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub report: Option<Report>,
+    /// Why there is no report; absent if there is one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub failure: Option<NodeFailure>,
 }
 
-/// Why a node did not answer.
+/// Why there is no report from a node.
 #[derive(Clone, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
 pub struct NodeFailure {
+    /// The kind of the failure, for programs.
     pub kind: FailureKind,
+    /// The reason in words, of the daemon or the API server where it gave one.
     pub reason: String,
 }
 
+/// Kinds of failures to get a report from a node.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum FailureKind {
-    /// No daemon is on that node.
+    /// The node has no daemon.
     NoDaemon,
-    /// It is, and does not run.
+    /// The node's daemon is not running.
     NotRunning,
     /// The API server forbids the port-forward.
     Forbidden,
-    /// The port-forward came to the pod, and nobody listens at the port.
+    /// The port-forward reached the pod, but no process listens on the port.
     NoListener,
-    /// The daemon does not check this image on demand.
+    /// The daemon does not check this image on demand (403).
     NotAllowed,
-    /// The daemon does not know the pod.
+    /// The daemon does not know the pod (404).
     NotKnown,
-    /// The daemon is at other checks, or was asked too often.
+    /// The daemon is busy with other checks (409), or received too many requests (429).
     Busy,
+    /// No answer within the timeout (`--node-timeout`).
     Silent,
+    /// Any other failure: of the port-forward, of the daemon, or an answer that can't be read.
     Failed,
 }
 
-/// One image, node beside node.
+/// One image, compared over all nodes.
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema, PartialEq, Serialize)]
 pub struct Comparison {
+    /// The image reference as requested.
     pub image: String,
+    /// The number of nodes from which a pull would succeed.
     pub would_succeed: usize,
+    /// The number of nodes from which a pull would fail.
     pub would_fail: usize,
+    /// The number of nodes whose report leaves it unknown.
     pub unknown: usize,
+    /// The number of nodes without a report.
     pub not_answered: usize,
-    /// What all that answered have alike.
+    /// Aspects that are the same on all nodes with a report.
     pub same: Vec<SharedAspect>,
-    /// What they do not, with the value of each.
+    /// Aspects that are not, with the value of each node.
     pub differs: Vec<Difference>,
-    /// Who differs from the majority, and in what.
+    /// Nodes that differ from the majority; none with fewer than 3 nodes.
     pub outliers: Vec<Outlier>,
-    /// Of the rates measured.
+    /// The median of the measured rates; absent if none was measured.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub median_bytes_per_second: Option<f64>,
 }
 
-/// What is compared.
+/// An aspect of a report that is compared. In JSON `leg` is the leg of `class` and `addresses`.
 #[derive(
     Clone, Copy, Debug, Deserialize, Eq, JsonSchema, Ord, PartialEq, PartialOrd, Serialize,
 )]
 #[serde(tag = "aspect", content = "leg", rename_all = "snake_case")]
 pub enum Aspect {
+    /// Whether a pull would succeed.
     Pull,
-    /// The path's class, and whether it is reached.
+    /// The path class of a leg, and whether the leg is reached.
     Class(Role),
-    /// What the leg's name resolves to.
+    /// The addresses that the leg's name resolves to.
     Addresses(Role),
+    /// The codes of the causes, without those of severity `info`.
     Findings,
+    /// The download rate of layers, if a transfer test was made.
     Rate,
 }
 
@@ -145,33 +169,44 @@ impl Aspect {
     }
 }
 
+/// An aspect that is the same on all nodes.
 #[derive(Clone, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
 pub struct SharedAspect {
+    /// The aspect.
     #[serde(flatten)]
     pub aspect: Aspect,
+    /// Its value, in words.
     pub value: String,
 }
 
+/// An aspect that differs between nodes.
 #[derive(Clone, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
 pub struct Difference {
+    /// The aspect.
     #[serde(flatten)]
     pub aspect: Aspect,
-    /// By node.
+    /// The value of each node by the node's name, in words. Nodes without the aspect are missing.
     pub values: BTreeMap<String, String>,
 }
 
+/// A node whose value of an aspect differs from the majority's.
 #[derive(Clone, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
 pub struct Outlier {
+    /// The name of the node.
     pub node: String,
+    /// The aspect.
     #[serde(flatten)]
     pub aspect: Aspect,
+    /// The node's value.
     pub value: String,
-    /// What most have.
+    /// The value of more than half of the nodes; for a rate the median.
     pub majority: String,
+    /// The number of nodes with the majority's value; for a rate the number of nodes with a rate.
     pub of: usize,
 }
 
 impl NodeAnswer {
+    /// The result for `image`; if there is a report, the reference is taken from it.
     pub fn of(image: &str, answer: Result<Report, NodeFailure>) -> Self {
         let (report, failure) = match answer {
             Ok(report) => (Some(report), None),
@@ -190,7 +225,7 @@ impl NodeAnswer {
 }
 
 impl NodeAnswers {
-    /// A node that has said nothing yet.
+    /// A node without any result yet.
     pub fn of(node: String) -> Self {
         Self {
             node,
@@ -201,7 +236,7 @@ impl NodeAnswers {
     fn marks(&self) -> String {
         let mut marks = Vec::new();
         if self.is_new {
-            marks.push("young");
+            marks.push("new");
         }
         if self.is_cordoned == Some(true) {
             marks.push("cordoned");
@@ -211,6 +246,7 @@ impl NodeAnswers {
 }
 
 impl NodesDocument {
+    /// Compares the results: the answers of each node are in the order of `images`.
     pub fn new(
         at: Timestamp,
         images: &[String],
@@ -221,7 +257,7 @@ impl NodesDocument {
             let age = node.created.map(|created| at.duration_since(created));
             node.is_new = age
                 .and_then(|age| Duration::try_from(age).ok())
-                .is_some_and(|age| age < YOUNG);
+                .is_some_and(|age| age < NEW_NODE);
         }
         let comparisons = images
             .iter()
@@ -238,8 +274,7 @@ impl NodesDocument {
         }
     }
 
-    /// The worst of all: fail before unknown before success. A node that was asked and did not answer is
-    /// unknown.
+    /// The worst of all: fail before unknown before success. A node without a report is unknown.
     pub fn pull(&self) -> Pull {
         let any = |count: fn(&Comparison) -> usize| self.comparisons.iter().any(|c| count(c) > 0);
         if any(|c| c.would_fail) {
@@ -254,7 +289,7 @@ impl NodesDocument {
 
 // ---- the comparison -----------------------------------------------------------------------------
 
-/// What one node saw, as far as it is compared.
+/// The compared aspects of one node's report.
 #[derive(Clone, Debug)]
 struct NodeObservation {
     pull: Pull,
@@ -280,7 +315,7 @@ impl NodeObservation {
 
     fn of(report: &Report) -> Self {
         let verdict = &report.verdict;
-        let mut seen = Self::new(verdict.pull);
+        let mut observed = Self::new(verdict.pull);
         for path in verdict.paths.iter().filter(|path| path.of_host.is_none()) {
             let class = path.class.map_or("no class", |class| class.as_str());
             let reached = if path.reachability == Reachability::Reachable {
@@ -288,43 +323,43 @@ impl NodeObservation {
             } else {
                 format!(", {}", path.reachability.describe())
             };
-            // Of several blob hosts the first stands for all.
-            seen.values
+            // Of several blob hosts only the first is compared.
+            observed
+                .values
                 .entry(Aspect::Class(path.role))
                 .or_insert_with(|| format!("{class}{reached}"));
         }
         for leg in &report.evidence.walk.legs {
             if let Some(found) = leg.resolve.outcome.done() {
-                let addresses = seen.addresses.entry(leg.role).or_default();
+                let addresses = observed.addresses.entry(leg.role).or_default();
                 addresses.extend(found.addresses.iter().copied());
             }
         }
-        let codes: BTreeSet<&str> = worth_saying(verdict.findings.iter())
+        let codes: BTreeSet<&str> = problems(verdict.findings.iter())
             .map(|finding| finding.cause.code())
             .collect();
         let mut codes = Vec::from_iter(codes).join(" ");
         if codes.is_empty() {
             codes.push_str("none");
         }
-        seen.values.insert(Aspect::Findings, codes);
+        observed.values.insert(Aspect::Findings, codes);
         let rate = verdict
             .throughput
             .as_ref()
             .and_then(Throughput::undisturbed);
-        seen.rate = rate.map(|rate| rate.bytes_per_second);
-        seen
+        observed.rate = rate.map(|rate| rate.bytes_per_second);
+        observed
     }
 }
 
-fn worth_saying<'a>(
-    findings: impl Iterator<Item = &'a Finding>,
-) -> impl Iterator<Item = &'a Finding> {
+/// Findings of severity `warning` and `critical`.
+fn problems<'a>(findings: impl Iterator<Item = &'a Finding>) -> impl Iterator<Item = &'a Finding> {
     findings.filter(|finding| finding.severity > Severity::Info)
 }
 
-/// What the answers for one of the images come to.
+/// The comparison for one of the images.
 fn compare_answers(image: &str, index: usize, nodes: &[NodeAnswers]) -> Comparison {
-    let seen: Vec<(&str, NodeObservation)> = nodes
+    let observations: Vec<(&str, NodeObservation)> = nodes
         .iter()
         .filter_map(|node| {
             let report = node.answers.get(index)?.report.as_ref()?;
@@ -332,13 +367,16 @@ fn compare_answers(image: &str, index: usize, nodes: &[NodeAnswers]) -> Comparis
         })
         .collect();
     Comparison {
-        not_answered: nodes.len() - seen.len(),
-        ..compare(image, &seen)
+        not_answered: nodes.len() - observations.len(),
+        ..compare(image, &observations)
     }
 }
 
-fn compare(image: &str, seen: &[(&str, NodeObservation)]) -> Comparison {
-    let count = |pull| seen.iter().filter(|(_, seen)| seen.pull == pull).count();
+fn compare(image: &str, observations: &[(&str, NodeObservation)]) -> Comparison {
+    let count = |pull| {
+        let all = observations.iter();
+        all.filter(|(_, observed)| observed.pull == pull).count()
+    };
     let mut comparison = Comparison {
         image: image.to_owned(),
         would_succeed: count(Pull::WouldSucceed),
@@ -346,9 +384,9 @@ fn compare(image: &str, seen: &[(&str, NodeObservation)]) -> Comparison {
         unknown: count(Pull::Unknown),
         ..Comparison::default()
     };
-    comparison.words(seen);
-    comparison.addresses(seen);
-    comparison.rates(seen);
+    comparison.words(observations);
+    comparison.addresses(observations);
+    comparison.rates(observations);
     comparison
         .differs
         .sort_by_key(|difference| difference.aspect);
@@ -359,47 +397,47 @@ fn compare(image: &str, seen: &[(&str, NodeObservation)]) -> Comparison {
     comparison
 }
 
-/// More than a half, of enough.
+/// More than half of the nodes, if there are enough.
 fn is_majority(count: usize, of: usize) -> bool {
-    of >= FEWEST && count * 2 > of
+    of >= MIN_NODES && count * 2 > of
 }
 
 impl Comparison {
-    /// What is a word.
-    fn words(&mut self, seen: &[(&str, NodeObservation)]) {
-        let aspects: BTreeSet<Aspect> = seen
+    /// Compares the aspects whose values are words.
+    fn words(&mut self, observations: &[(&str, NodeObservation)]) {
+        let aspects: BTreeSet<Aspect> = observations
             .iter()
-            .flat_map(|(_, seen)| seen.values.keys().copied())
+            .flat_map(|(_, observed)| observed.values.keys().copied())
             .collect();
-        for what in aspects {
-            let value = |seen: &NodeObservation| {
-                let value = seen.values.get(&what);
-                value.map_or_else(|| "not got to".to_owned(), Clone::clone)
+        for aspect in aspects {
+            let value = |observed: &NodeObservation| {
+                let value = observed.values.get(&aspect);
+                value.map_or_else(|| "not reached".to_owned(), Clone::clone)
             };
-            let values: BTreeMap<String, String> = seen
-                .iter()
-                .map(|(node, seen)| ((*node).to_owned(), value(seen)))
+            let all = observations.iter();
+            let all = all.map(|(node, observed)| (*node, value(observed)));
+            let all: Vec<(&str, String)> = all.collect();
+            let groups = grouped(all.iter().map(|(node, value)| (value.clone(), *node)));
+            let values = all
+                .into_iter()
+                .map(|(node, value)| (node.to_owned(), value))
                 .collect();
-            let groups = grouped(seen.iter().map(|(node, seen)| (value(seen), *node)));
-            self.sort_out(what, &groups, values, |_| true);
+            self.sort_out(aspect, &groups, values, |_| true);
         }
     }
 
-    /// What all have alike, or what each has and who differs from the majority. `groups`: nodes that agree,
-    /// with what they have; `counts`: whether a node stands out by differing.
+    /// Adds an aspect to `same`, or to `differs` with its outliers. `groups`: the nodes of each value;
+    /// `counts`: whether a node that differs is an outlier.
     fn sort_out(
         &mut self,
-        what: Aspect,
+        aspect: Aspect,
         groups: &[(String, Vec<&str>)],
         values: BTreeMap<String, String>,
         counts: impl Fn(&str) -> bool,
     ) {
         if let [(value, _)] = groups {
             let value = value.clone();
-            self.same.push(SharedAspect {
-                aspect: what,
-                value,
-            });
+            self.same.push(SharedAspect { aspect, value });
             return;
         }
         let mut all = groups.iter();
@@ -411,31 +449,27 @@ impl Comparison {
             for (node, value) in others.filter(|(node, _)| counts(node)) {
                 self.outliers.push(Outlier {
                     node: node.clone(),
-                    aspect: what,
+                    aspect,
                     value: value.clone(),
                     majority: most.clone(),
                     of: members.len(),
                 });
             }
         }
-        self.differs.push(Difference {
-            aspect: what,
-            values,
-        });
+        self.differs.push(Difference { aspect, values });
     }
 
-    /// Names are given several addresses in turn: those that share one agree. Public ones that have none
-    /// in common may come of load balancing by DNS, so nobody stands out by them.
-    fn addresses(&mut self, seen: &[(&str, NodeObservation)]) {
-        let roles: BTreeSet<Role> = seen
+    /// Compares addresses. Servers return several addresses in turn, so nodes that share one agree. Public
+    /// addresses without a common one may be load balancing by DNS, and make no outlier.
+    fn addresses(&mut self, observations: &[(&str, NodeObservation)]) {
+        let roles: BTreeSet<Role> = observations
             .iter()
-            .flat_map(|(_, seen)| seen.addresses.keys().copied())
+            .flat_map(|(_, observed)| observed.addresses.keys().copied())
             .collect();
         for role in roles {
-            let what = Aspect::Addresses(role);
-            let of: BTreeMap<&str, &BTreeSet<IpAddr>> = seen
+            let of: BTreeMap<&str, &BTreeSet<IpAddr>> = observations
                 .iter()
-                .filter_map(|(node, seen)| Some((*node, seen.addresses.get(&role)?)))
+                .filter_map(|(node, observed)| Some((*node, observed.addresses.get(&role)?)))
                 .collect();
             let groups = agreeing(&of);
             let mut usual = groups.iter();
@@ -447,16 +481,17 @@ impl Comparison {
             let values = of
                 .iter()
                 .map(|(node, own)| ((*node).to_owned(), shown(own)));
-            self.sort_out(what, &groups, values.collect(), |node| {
+            let aspect = Aspect::Addresses(role);
+            self.sort_out(aspect, &groups, values.collect(), |node| {
                 !is_usual_public || !of.get(node).is_some_and(|own| is_public(own))
             });
         }
     }
 
-    fn rates(&mut self, seen: &[(&str, NodeObservation)]) {
-        let measured: Vec<(&str, f64)> = seen
+    fn rates(&mut self, observations: &[(&str, NodeObservation)]) {
+        let measured: Vec<(&str, f64)> = observations
             .iter()
-            .filter_map(|(node, seen)| Some((*node, seen.rate?)))
+            .filter_map(|(node, observed)| Some((*node, observed.rate?)))
             .collect();
         if measured.is_empty() {
             return;
@@ -470,7 +505,7 @@ impl Comparison {
             f64::midpoint(rates[middle - 1], rates[middle])
         };
         self.median_bytes_per_second = Some(median);
-        if measured.len() >= FEWEST {
+        if measured.len() >= MIN_NODES {
             for (node, rate) in measured.iter().filter(|(_, rate)| *rate < median * SLOW) {
                 self.outliers.push(Outlier {
                     node: (*node).to_owned(),
@@ -491,7 +526,7 @@ impl Comparison {
     }
 }
 
-/// Sets that share an address belong together, also by way of a third.
+/// Groups sets that share an address, directly or through other sets.
 fn agreeing<'a>(
     of: &BTreeMap<&'a str, &BTreeSet<IpAddr>>,
 ) -> Vec<(BTreeSet<IpAddr>, Vec<&'a str>)> {
@@ -512,7 +547,7 @@ fn agreeing<'a>(
     groups
 }
 
-/// Addresses that a person reads.
+/// The maximum number of addresses that are shown for a node.
 const MAX_ADDRESSES: usize = 3;
 
 fn shown(addresses: &BTreeSet<IpAddr>) -> String {
@@ -521,10 +556,10 @@ fn shown(addresses: &BTreeSet<IpAddr>) -> String {
 
 // ---- for people ---------------------------------------------------------------------------------
 
-/// Nodes with the same values are named in one row, so many at most.
+/// The maximum number of nodes that are named in one row; those in a row have the same values.
 const NAMED: usize = 4;
 
-/// What a single node said: its whole report.
+/// The text for people of a single node: its whole reports. `why`: with the evidence for each path class.
 pub fn render_one(document: &NodesDocument, style: Style, why: bool) -> String {
     let mut page = Page::new(style);
     for node in &document.nodes {
@@ -538,14 +573,18 @@ pub fn render_one(document: &NodesDocument, style: Style, why: bool) -> String {
                 (None, _) => String::new(),
             };
             if let Some(report) = &answer.report {
-                page.line(&format!("asked of node {}{}{by}", node.node, node.marks()));
+                page.line(&format!(
+                    "checked on node {}{}{by}",
+                    node.node,
+                    node.marks()
+                ));
                 page.out.push_str(&render_report(report, style, why));
             }
             if let Some(failure) = &answer.failure {
                 let unknown = style.paint(Ink::Warn, "UNKNOWN");
                 page.beside(&answer.image, &unknown);
                 page.item(&format!(
-                    "node {} was not asked: {}",
+                    "no report from node {}: {}",
                     node.node, failure.reason
                 ));
             }
@@ -554,7 +593,8 @@ pub fn render_one(document: &NodesDocument, style: Style, why: bool) -> String {
     page.out
 }
 
-/// All nodes: a table of what differs.
+/// The text for people of several nodes: for each image the differences as a table, outliers, and each cause
+/// once.
 pub fn render(document: &NodesDocument, style: Style) -> String {
     let mut page = Page::new(style);
     for (index, comparison) in document.comparisons.iter().enumerate() {
@@ -564,7 +604,7 @@ pub fn render(document: &NodesDocument, style: Style) -> String {
         page.comparison(document, comparison, index);
     }
     if let Some(without) = document.without_daemon.as_ref().filter(|w| !w.is_empty()) {
-        page.section("no daemon there");
+        page.section("nodes without a daemon");
         page.prose("  ", &without.join(", "));
     }
     page.out
@@ -578,18 +618,18 @@ impl Page {
             (comparison.would_fail, Ink::Bad, "a pull would FAIL"),
             (comparison.unknown, Ink::Warn, "UNKNOWN"),
             (comparison.would_succeed, Ink::Good, "a pull would succeed"),
-            (comparison.not_answered, Ink::Warn, "no answer"),
+            (comparison.not_answered, Ink::Warn, "no report"),
         ] {
             if count > 0 {
                 let word = self.style.paint(ink, word);
                 words.push(format!("{word} on {count}"));
             }
         }
-        let asked = document.nodes.len();
-        let of = count(asked, "node", "nodes");
-        self.line(&format!("{}, of {of} asked", words.join(" · ")));
-        if !comparison.same.is_empty() && comparison.not_answered < asked {
-            self.section("the same everywhere");
+        let all = document.nodes.len();
+        let of = count(all, "node", "nodes");
+        self.line(&format!("{}, of {of}", words.join(" · ")));
+        if !comparison.same.is_empty() && comparison.not_answered < all {
+            self.section("the same on all nodes");
             for one in &comparison.same {
                 let name = one.aspect.heading();
                 self.hanging(&format!("  {name:<18}  "), 22, &one.value);
@@ -601,7 +641,7 @@ impl Page {
         self.silent(document, index);
     }
 
-    /// One row for all nodes that have the same; rates are their range.
+    /// One row for all nodes with the same values; of their rates it has the range.
     fn rows(&mut self, document: &NodesDocument, comparison: &Comparison) {
         if comparison.differs.is_empty() {
             return;
@@ -615,12 +655,12 @@ impl Page {
             let values = values.map(|value| value.map_or("-", String::as_str));
             values.map(str::to_owned).collect()
         };
-        let seen = document.nodes.iter().filter(|node| {
+        let compared = document.nodes.iter().filter(|node| {
             let mut all = comparison.differs.iter();
             all.any(|difference| difference.values.contains_key(&node.node))
         });
-        let mut rows = grouped(seen.map(|node| (cells(node), node)));
-        // Those that few have are the interesting ones.
+        let mut rows = grouped(compared.map(|node| (cells(node), node)));
+        // Values that few nodes have come first.
         rows.sort_by_key(|(_, nodes)| nodes.len());
         let columns = words.iter().chain(&rates).map(|one| one.aspect.heading());
         let mut table = vec![Vec::from(["nodes".to_owned()])];
@@ -631,7 +671,7 @@ impl Page {
             row.extend(rates.iter().map(|rates| range(rates, &nodes)));
             table.push(row);
         }
-        self.section("what differs");
+        self.section("differences");
         self.table(&table);
     }
 
@@ -653,18 +693,18 @@ impl Page {
     }
 
     fn outliers(&mut self, comparison: &Comparison) {
-        // What follows from the findings is told by them.
-        let told: Vec<&Outlier> = comparison
+        // The findings explain why a pull would fail.
+        let shown: Vec<&Outlier> = comparison
             .outliers
             .iter()
             .filter(|outlier| outlier.aspect != Aspect::Pull)
             .collect();
-        if told.is_empty() {
+        if shown.is_empty() {
             return;
         }
-        self.section("who stands out");
-        for outlier in told.iter().take(MAX_OUTLIERS) {
-            let what = outlier.aspect.heading();
+        self.section("outliers");
+        for outlier in shown.iter().take(MAX_OUTLIERS) {
+            let aspect = outlier.aspect.heading();
             let text = if outlier.aspect == Aspect::Rate {
                 format!(
                     "{}: {} is less than half of the median, {} ({} nodes)",
@@ -672,13 +712,13 @@ impl Page {
                 )
             } else {
                 format!(
-                    "{}: {what} {}, where {} nodes have {}",
+                    "{}: {aspect} {}; {} nodes have {}",
                     outlier.node, outlier.value, outlier.of, outlier.majority
                 )
             };
             self.item(&text);
         }
-        let more = told.len().saturating_sub(MAX_OUTLIERS);
+        let more = shown.len().saturating_sub(MAX_OUTLIERS);
         if more > 0 {
             self.line(&format!("  and {more} more (-o json has them)"));
         }
@@ -696,21 +736,21 @@ impl Page {
             Some((node, report))
         });
         let found = reports.flat_map(|(node, report)| {
-            let findings = worth_saying(report.verdict.findings.iter());
+            let findings = problems(report.verdict.findings.iter());
             findings.map(move |finding| ((finding.cause, finding.leg), (finding, node)))
         });
         let mut found = grouped(found);
-        found.sort_by_key(|(_, seen)| std::cmp::Reverse(seen[0].0.severity));
+        found.sort_by_key(|(_, all)| std::cmp::Reverse(all[0].0.severity));
         let answered = document.nodes.len() - comparison.not_answered;
-        for (_, seen) in found {
-            self.finding(seen[0].0);
-            let nodes: Vec<&NodeAnswers> = seen.into_iter().map(|(_, node)| node).collect();
-            let whom = if nodes.len() == answered && answered > 1 {
-                format!("all {answered} nodes that answered")
+        for (_, all) in found {
+            self.finding(all[0].0);
+            let nodes: Vec<&NodeAnswers> = all.into_iter().map(|(_, node)| node).collect();
+            let on = if nodes.len() == answered && answered > 1 {
+                format!("all {answered} nodes with a report")
             } else {
                 named(&nodes)
             };
-            self.prose("  on ", &whom);
+            self.prose("  on ", &on);
         }
     }
 
@@ -723,17 +763,17 @@ impl Page {
         if reasons.is_empty() {
             return;
         }
-        self.section("no answer");
+        self.section("nodes without a report");
         for (reason, nodes) in reasons {
             self.item(&format!("{}: {reason}", named(&nodes)));
         }
     }
 }
 
-/// Of those, as many as a person reads.
+/// The maximum number of outliers that are shown.
 const MAX_OUTLIERS: usize = 20;
 
-/// `n1, n2 (young) and 3 more`.
+/// `n1, n2 (new) and 3 more`.
 fn named(nodes: &[&NodeAnswers]) -> String {
     let names = nodes.iter();
     few(
@@ -742,7 +782,7 @@ fn named(nodes: &[&NodeAnswers]) -> String {
     )
 }
 
-/// Of the nodes of a row.
+/// The range of the rates of a row's nodes.
 fn range(rates: &Difference, nodes: &[&NodeAnswers]) -> String {
     let value = |text: &String| text.split(' ').next()?.parse::<f64>().ok();
     let mut known: Vec<f64> = nodes
@@ -836,7 +876,7 @@ mod tests {
         assert_eq!((comparison.would_fail, comparison.would_succeed), (1, 3));
         assert_eq!(comparison.outliers[1].majority, "intranet");
         assert_eq!(comparison.outliers[1].of, 3);
-        // Of two nobody knows who is odd, and of two halves neither.
+        // Of two nodes, and of two halves, neither is the outlier.
         for nodes in [
             vec![well(), sick.clone()],
             vec![well(), sick.clone(), well(), sick.clone()],
@@ -851,14 +891,14 @@ mod tests {
     fn addresses_agree_where_they_share_one() {
         let at = |addresses| seen("public_snat", addresses, None, "none");
         let addresses = Aspect::Addresses(Role::Registry);
-        // By way of the second the first and the third are of one set.
+        // The second connects the first and the third.
         let chain = compared(&[
             at("52.0.0.1 52.0.0.2"),
             at("52.0.0.2 52.0.0.3"),
             at("52.0.0.3"),
         ]);
         assert_eq!(what_differs(&chain), []);
-        // Load balancing by DNS: different, and nobody's fault.
+        // Load balancing by DNS: different, and no fault.
         let balanced = compared(&[at("52.0.0.1"), at("52.0.0.1"), at("52.0.0.9")]);
         assert_eq!(what_differs(&balanced), [addresses]);
         assert_eq!(who(&balanced), []);
@@ -900,7 +940,7 @@ mod tests {
         short.values.remove(&CLASS);
         let comparison = compared(&[well(), short, well()]);
         assert_eq!(what_differs(&comparison), [CLASS]);
-        assert_eq!(comparison.outliers[0].value, "not got to");
+        assert_eq!(comparison.outliers[0].value, "not reached");
     }
 
     fn report(case: &str) -> Report {
@@ -954,11 +994,11 @@ mod tests {
         let text = render(&document, Style { color: false });
         for words in [
             "n4",
-            "n3 (young)",
+            "n3 (new)",
             "n2 (cordoned)",
-            "who stands out",
+            "outliers",
             "no answer in 90 s",
-            "no daemon there",
+            "nodes without a daemon",
             "virtual-1",
             "a pull would FAIL on 1",
             "hint:",

@@ -1,4 +1,4 @@
-//! Pull secrets looked at for themselves, without any registry: `pullpath secret check`.
+//! The result of `pullpath secret check`: problems of pull secrets, found without a registry.
 
 use jiff::Timestamp;
 use schemars::JsonSchema;
@@ -14,29 +14,39 @@ use crate::model::reference::Reference;
 #[derive(Clone, Debug, Deserialize, JsonSchema, PartialEq, Serialize)]
 #[schemars(title = "Pullpath check of pull secrets")]
 pub struct SecretDocument {
+    /// The version of this document's fields.
     pub schema_version: u32,
+    /// The program that wrote it.
     pub pullpath: Tool,
-    /// The local clock, by which ends are past or near.
+    /// When the Secrets were checked, by the local clock: it decides which credentials have expired or expire
+    /// soon.
     pub checked: Timestamp,
+    /// One for each Secret of each file, in their order. A file without a Secret has one without a name.
     pub secrets: Vec<SecretReport>,
 }
 
 /// One Secret.
 #[derive(Clone, Debug, Deserialize, JsonSchema, PartialEq, Serialize)]
 pub struct SecretReport {
+    /// The Secret's name and server keys, without credentials, and what is wrong with its form.
     pub secret: SourceEvidence,
-    /// What the kubelet's matching makes of it for each image that was asked about.
+    /// For each `--image`, the result of the kubelet's matching.
     pub images: Vec<ImageMatch>,
+    /// What is wrong, the worst first.
     pub findings: Vec<Finding>,
 }
 
+/// An image and the server keys of one Secret.
 #[derive(Clone, Debug, Deserialize, JsonSchema, PartialEq, Serialize)]
 pub struct ImageMatch {
+    /// The image of `--image`.
     pub image: Reference,
+    /// The Secret's keys that match the image under the kubelet's rules; the others each with the rule that fails.
     pub keyring: KeyringEvidence,
 }
 
 impl SecretReport {
+    /// Diagnoses a Secret. `at` is the time for the expiry of credentials.
     pub fn conclude(secret: SourceEvidence, images: Vec<ImageMatch>, at: Timestamp) -> Self {
         let mut findings = diagnose::secret(&secret, at);
         if secret.problem.is_none() {
@@ -54,6 +64,7 @@ impl SecretReport {
 }
 
 impl SecretDocument {
+    /// A document of this program and the current version.
     pub fn new(checked: Timestamp, secrets: Vec<SecretReport>) -> Self {
         Self {
             schema_version: SCHEMA_VERSION,
@@ -63,7 +74,7 @@ impl SecretDocument {
         }
     }
 
-    /// Something is critical.
+    /// Whether any finding is critical.
     pub fn fails(&self) -> bool {
         let mut findings = self.secrets.iter().flat_map(|secret| &secret.findings);
         findings.any(|finding| finding.severity == Severity::Critical)

@@ -1,10 +1,10 @@
-//! The terminal face: the verdict and its causes first, then every phase.
+//! Reports as text for a terminal: the verdict and its causes first, then every phase.
 
 use std::fmt::Write as _;
 use std::time::Duration;
 
 use super::secret::{SecretDocument, SecretReport};
-use super::{Report, few, said};
+use super::{Report, few, optional};
 use crate::diagnose::level::Severity;
 use crate::diagnose::path::leg_path::{LegPath, Reachability, Suggestion};
 use crate::diagnose::throughput::Throughput;
@@ -28,12 +28,13 @@ use crate::model::units::{Bytes, HumanDuration, Mbit};
 use crate::model::vantage::NetworkView;
 use crate::model::workload::PullPolicy;
 
-/// How wide prose may run.
+/// The maximum width of prose, in columns.
 const WIDTH: usize = 96;
 
-/// Escape sequences, or none.
+/// How the text is styled.
 #[derive(Clone, Copy, Debug)]
 pub struct Style {
+    /// Color and bold text by escape sequences (ECMA-48 SGR); none if false.
     pub color: bool,
 }
 
@@ -72,19 +73,47 @@ impl Style {
     }
 }
 
-/// The whole report of one image; `why`: with all that each path's class rests on.
+/// The whole report of one image. `why`: with the evidence for each path class.
 pub fn render(report: &Report, style: Style, why: bool) -> String {
     let mut page = Page::new(style);
-    page.head(report);
-    page.paths(report, why);
-    for finding in &report.verdict.findings {
-        page.finding(finding);
-    }
-    page.details(report);
+    page.report(report, why, true);
     page.out
 }
 
-/// Pull secrets that were looked at for themselves.
+/// The reports of one run, then a summary if there are several. What could not be observed is printed once, at
+/// the end, if it is the same for all.
+pub fn render_all(reports: &[Report], style: Style, why: bool) -> String {
+    let mut page = Page::new(style);
+    let blocks: Vec<String> = reports
+        .iter()
+        .map(|report| not_observed(report, style))
+        .collect();
+    let is_same = reports.len() > 1 && blocks.iter().all(|block| *block == blocks[0]);
+    for (index, report) in reports.iter().enumerate() {
+        if index > 0 {
+            page.line("");
+        }
+        page.report(report, why, !is_same);
+    }
+    if is_same && !blocks[0].is_empty() {
+        page.line("");
+        page.out.push_str(&blocks[0]);
+    }
+    if reports.len() > 1 {
+        page.line("");
+        page.summary(reports);
+    }
+    page.out
+}
+
+/// The block of a report that lists what could not be observed.
+fn not_observed(report: &Report, style: Style) -> String {
+    let mut page = Page::new(style);
+    page.not_observed(&report.evidence.vantage);
+    page.out
+}
+
+/// The result of `secret check`.
 pub fn render_secrets(document: &SecretDocument, style: Style) -> String {
     let mut page = Page::new(style);
     for (index, report) in document.secrets.iter().enumerate() {
@@ -124,13 +153,13 @@ impl Page {
         self.heading(text);
     }
 
-    /// A heading, and what there is to say beside it.
+    /// A heading with text beside it.
     pub(super) fn beside(&mut self, heading: &str, text: &str) {
         let heading = self.style.paint(Ink::Bold, heading);
         self.line(&format!("{heading}  {text}"));
     }
 
-    /// Prose, broken at words; later lines are indented by `hang`.
+    /// Prose, wrapped at words; later lines are indented by `hang`.
     pub(super) fn hanging(&mut self, first: &str, hang: usize, text: &str) {
         self.out += &wrapped(first, hang, WIDTH, text);
     }
@@ -140,12 +169,12 @@ impl Page {
         self.hanging(first, first.len(), text);
     }
 
-    /// One of a list.
+    /// An item of a list.
     pub(super) fn item(&mut self, text: &str) {
         self.prose("  - ", text);
     }
 
-    /// A sentence that stands by itself.
+    /// A sentence of its own.
     fn remark(&mut self, text: &str) {
         self.hanging("  ", 4, text);
     }
@@ -164,8 +193,55 @@ impl Page {
         self.style.paint(ink, text)
     }
 
-    /// All that was seen, below the verdict.
-    pub(super) fn details(&mut self, report: &Report) {
+    /// `lists_not_observed`: with the block of what could not be observed.
+    fn report(&mut self, report: &Report, why: bool, lists_not_observed: bool) {
+        self.head(report);
+        self.paths(report, why);
+        for finding in &report.verdict.findings {
+            self.finding(finding);
+        }
+        self.details(report, lists_not_observed);
+    }
+
+    /// How many images would fail or are unknown, each with its first cause.
+    fn summary(&mut self, reports: &[Report]) {
+        let all = reports.len();
+        let mut is_good = true;
+        for (pull, ink, words) in [
+            (Pull::WouldFail, Ink::Bad, "would fail"),
+            (Pull::Unknown, Ink::Warn, "unknown"),
+        ] {
+            let images: Vec<String> = reports
+                .iter()
+                .filter(|report| report.verdict.pull == pull)
+                .map(|report| {
+                    let cause = report.verdict.findings.first();
+                    let cause = optional(cause, |one| format!(" {}", one.cause.code()));
+                    format!("{}{cause}", report.evidence.reference)
+                })
+                .collect();
+            is_good &= images.is_empty();
+            let count = format!("{} of {all} {words}", images.len());
+            let count = self.style.paint(ink, &count);
+            match images.as_slice() {
+                [] => {}
+                [image] => self.line(&format!("{count}: {image}")),
+                images => {
+                    self.line(&format!("{count}:"));
+                    for image in images {
+                        self.line(&format!("  {image}"));
+                    }
+                }
+            }
+        }
+        if is_good {
+            let words = format!("all {all} would succeed");
+            self.line(&self.style.paint(Ink::Good, &words));
+        }
+    }
+
+    /// All evidence, below the verdict. `lists_not_observed`: with the block of what could not be observed.
+    pub(super) fn details(&mut self, report: &Report, lists_not_observed: bool) {
         self.line("");
         self.hosts(report);
         self.proxies(&report.evidence);
@@ -176,7 +252,9 @@ impl Page {
         self.throughput(report);
         self.pull_secrets(report);
         self.credentials(&report.evidence);
-        self.unseen(&report.evidence.vantage);
+        if lists_not_observed {
+            self.not_observed(&report.evidence.vantage);
+        }
         self.trace(&report.evidence);
     }
 
@@ -187,15 +265,15 @@ impl Page {
         self.beside(&image.to_string(), &platform.to_string());
         let is_autopilot =
             evidence.vantage.declared.cluster_network == Some(ClusterNetwork::Autopilot);
-        let place = match evidence.vantage.network {
+        let network = match evidence.vantage.network {
             NetworkView::Machine => "this machine's network",
             NetworkView::Node => "the node's network",
-            NetworkView::Pod if is_autopilot => "the pod's network, by which Autopilot pulls",
-            NetworkView::Pod => "a pod's network, which is not the one the kubelet pulls by",
-            NetworkView::PodOrNode => "a pod's or its node's network, it can't be told which",
+            NetworkView::Pod if is_autopilot => "the pod's network, which Autopilot pulls through,",
+            NetworkView::Pod => "a pod's network, not the node's, which the kubelet pulls through,",
+            NetworkView::PodOrNode => "a pod's or its node's network, unknown which,",
         };
         self.line(&format!(
-            "{verdict}, seen from {place} at {}",
+            "{verdict}, checked from {network} at {}",
             instant(evidence.started)
         ));
         for pod in &evidence.pods {
@@ -206,12 +284,12 @@ impl Page {
             };
             let when = match pod.policy {
                 PullPolicy::IfNotPresent => match present_images(evidence.kubelet.as_ref()) {
-                    PresentImages::Used => ": pulled where the node has no such image",
+                    PresentImages::Used => ": pulled if the node doesn't have the image",
                     PresentImages::MayBeVerified => {
-                        ": pulled where the node has no such image, or has to verify the pod's credential"
+                        ": pulled if the node doesn't have the image, or has to verify the pod's credential"
                     }
                     PresentImages::Unknown => {
-                        ": pulled where the node has no such image, or from Kubernetes 1.35 on has to verify the pod's credential"
+                        ": pulled if the node doesn't have the image, or (from Kubernetes 1.35 on) has to verify the pod's credential"
                     }
                 },
                 PullPolicy::Always | PullPolicy::Never => "",
@@ -222,7 +300,7 @@ impl Page {
         }
     }
 
-    /// How each leg is reached: one line, and more where something is to be done or was asked for.
+    /// How each leg is reached: one line, and more if the class needs a setting, or with `why`.
     pub(super) fn paths(&mut self, report: &Report, why: bool) {
         for path in &report.verdict.paths {
             self.path(path, why);
@@ -243,7 +321,7 @@ impl Page {
         };
         let role = self.style.paint(Ink::Bold, &format!("{:<8}", path.role));
         let class = self.style.paint(ink, &class);
-        let of = said(path.of_host.as_ref(), |host| format!("of {host}: "));
+        let of = optional(path.of_host.as_ref(), |host| format!("of {host}: "));
         let mut line = format!("  {role}  {of}{class}, {}", path.reachability.describe());
         if path.class.is_some() {
             let _ = write!(line, " · confidence {}", path.confidence.as_str());
@@ -257,11 +335,11 @@ impl Page {
         }
         self.line(&line);
         if !why {
-            // One line of configuration is all that it takes.
+            // One line of configuration decides this class.
             if path.class == Some(PathClass::PrivateUnmapped)
-                && let Some(knob) = path.suggestions.first()
+                && let Some(suggestion) = path.suggestions.first()
             {
-                self.knob(knob, "            ");
+                self.suggestion(suggestion, "            ");
             }
             return;
         }
@@ -281,7 +359,7 @@ impl Page {
         }
         for candidate in &path.candidates {
             let text = format!(
-                "it may be {}, confidence {}",
+                "may be {}, confidence {}",
                 candidate.class,
                 candidate.confidence.as_str()
             );
@@ -290,15 +368,15 @@ impl Page {
         for fix in &path.fixes {
             self.prose("    > ", &format!("{}: {}", fix.class, fix.action));
         }
-        for knob in &path.suggestions {
-            self.knob(knob, "    ? ");
+        for suggestion in &path.suggestions {
+            self.suggestion(suggestion, "    ? ");
         }
     }
 
-    /// What would decide, and the line to copy, which is not broken.
-    fn knob(&mut self, knob: &Suggestion, first: &str) {
-        self.prose(first, &format!("to decide it: {}", knob.message));
-        if let Some(line) = &knob.setting {
+    /// The setting that would decide a class, and the line to copy, which is not wrapped.
+    fn suggestion(&mut self, suggestion: &Suggestion, first: &str) {
+        self.prose(first, &format!("to decide it: {}", suggestion.message));
+        if let Some(line) = &suggestion.setting {
             self.line(&format!("{}  {line}", " ".repeat(first.len())));
         }
     }
@@ -306,8 +384,8 @@ impl Page {
     pub(super) fn finding(&mut self, finding: &Finding) {
         let severity = finding.severity.as_str();
         let confidence = finding.confidence.as_str();
-        let leg = said(finding.leg, |leg| format!(" · {leg}"));
-        let phase = said(finding.phase, |phase| format!(" · {phase}"));
+        let leg = optional(finding.leg, |leg| format!(" · {leg}"));
+        let phase = optional(finding.phase, |phase| format!(" · {phase}"));
         self.line("");
         let cause = finding.cause.code();
         let code = self.style.paint(Ink::of(finding.severity), cause);
@@ -329,7 +407,7 @@ impl Page {
         let verdict = match worst {
             Some(Severity::Critical) => self.style.paint(Ink::Bad, "can't work"),
             Some(Severity::Warning) => self.style.paint(Ink::Warn, "may not work"),
-            Some(Severity::Info) | None => self.style.paint(Ink::Good, "nothing wrong to be seen"),
+            Some(Severity::Info) | None => self.style.paint(Ink::Good, "no problem found"),
         };
         self.beside(&secret.source.to_string(), &verdict);
         if !secret.server_keys.is_empty() {
@@ -343,7 +421,8 @@ impl Page {
                 .map(|candidate| candidate.key.as_str())
                 .collect();
             if !matching.is_empty() {
-                let text = format!("matches {} by '{}'", image.image, matching.join("', '"));
+                let keys = matching.join("', '");
+                let text = format!("matches {} with '{keys}'", image.image);
                 self.remark(&text);
             }
         }
@@ -355,33 +434,33 @@ impl Page {
                 self.line("");
             }
             self.remark(
-                "Whether a registry takes the password can't be told from the file: `pullpath probe IMAGE --secret-file FILE` asks it.",
+                "The file doesn't show whether a registry accepts the password: `pullpath probe IMAGE --secret-file FILE` sends it to the registry.",
             );
         }
     }
 
-    /// The hosts of hosts.toml, when there is more to say than the registry's own name.
+    /// The hosts that containerd's configuration names for the registry, if it names any.
     fn hosts(&mut self, report: &Report) {
         let evidence = &report.evidence;
-        let (HostsConfig::Read { folder: place, .. } | HostsConfig::ConfigToml { file: place, .. }) =
+        let (HostsConfig::Read { folder: path, .. } | HostsConfig::ConfigToml { file: path, .. }) =
             &evidence.hosts
         else {
             return;
         };
-        self.beside("hosts", &format!("in containerd's order, by {place}"));
+        self.beside("hosts", &format!("in containerd's order, from {path}"));
         let mut walks: Vec<&Walk> = evidence.others.iter().chain([&evidence.walk]).collect();
         walks.sort_by_key(|walk| walk.host.position);
-        let asked = walks.len();
+        let contacted = walks.len();
         for (index, walk) in walks.into_iter().enumerate() {
             self.host(walk, index + 1);
         }
         for (index, host) in evidence.not_contacted.iter().enumerate() {
             let text = format!(
-                "{} {}: no pull gets to it",
+                "{} {}: no pull reaches it",
                 host.kind.as_str(),
                 host.endpoint
             );
-            let number = format!("{}.", asked + index + 1);
+            let number = format!("{}.", contacted + index + 1);
             self.step_line(&number, Ink::Dim, "-", "", &text);
         }
         if let Some(failover) = &report.verdict.failover {
@@ -419,7 +498,7 @@ impl Page {
             text.push_str(", skip_verify");
         }
         if !walk.host.resolves {
-            text.push_str(", not asked for tags");
+            text.push_str(", not used for tags");
         }
         let (ink, mark) = if failure.is_some() {
             (Ink::Bad, "FAILED")
@@ -438,14 +517,14 @@ impl Page {
         let text = format!("{}, from {}", by_scheme(proxies), proxies.source);
         self.beside("proxy", &text);
         if let Some(list) = &proxies.no_proxy {
-            self.hanging("  but not for ", 4, list);
+            self.hanging("  except for ", 4, list);
         }
         for note in notes() {
             self.item(note);
         }
     }
 
-    /// How fast layers come, in the units that clouds sell and those that files have.
+    /// How fast layers download: in Mbit/s, the unit of bandwidth, and in MiB/s, the unit of files.
     fn throughput(&mut self, report: &Report) {
         let (Some(transfer), Some(throughput)) =
             (&report.evidence.walk.transfer, &report.verdict.throughput)
@@ -454,13 +533,13 @@ impl Page {
         };
         let total: u64 = transfer.streams.iter().map(|stream| stream.bytes.0).sum();
         let ended = match transfer.end {
-            TransferEnd::Stable => "the rate was known",
-            TransferEnd::ByteLimit => "the bytes allowed were spent",
-            TransferEnd::TimeLimit => "the time allowed was over",
+            TransferEnd::Stable => "ended when the rate was known",
+            TransferEnd::ByteLimit => "ended at the byte limit",
+            TransferEnd::TimeLimit => "ended at the time limit",
             TransferEnd::Complete => "all layers were read",
-            TransferEnd::Failed => "no stream was left",
-            TransferEnd::Harmful => "others had to wait for it for too long",
-            TransferEnd::Disturbed => "others needed the way",
+            TransferEnd::Failed => "all streams failed",
+            TransferEnd::Harmful => "ended because it delayed other traffic for too long",
+            TransferEnd::Disturbed => "ended because other traffic needed the path",
         };
         let (total, took) = (Bytes(total), HumanDuration(transfer.took));
         let connections = count(transfer.connections, "connection", "connections");
@@ -485,7 +564,7 @@ impl Page {
             let bound = if rate.is_some_and(|rate| rate.is_sustained) {
                 "about"
             } else {
-                "by what was seen, about"
+                "at the measured rate about"
             };
             self.remark(&format!(
                 "The {} of this image take {bound} {took} to download, without unpacking: an estimate.",
@@ -497,7 +576,7 @@ impl Page {
             let text = match &stream.end {
                 StreamEnd::Complete {
                     digest_matches: false,
-                } => format!("{digest} is not what its digest says"),
+                } => format!("{digest}: the content doesn't match its digest"),
                 StreamEnd::Failed { fault } => {
                     format!("{digest} from {}: {fault}", stream.endpoint)
                 }
@@ -507,31 +586,31 @@ impl Page {
         }
     }
 
-    /// What else was measured, and what bounds the rate.
+    /// Other measurements, and what limits the rate.
     fn measured(&mut self, transfer: &Transfer, throughput: &Throughput) {
         if let (Some(idle), Some(loaded)) = (throughput.idle_latency, throughput.loaded_latency) {
             self.line(&format!(
-                "  latency    {} when idle, {} while layers come",
+                "  latency    {} when idle, {} while layers download",
                 HumanDuration(idle),
                 HumanDuration(loaded)
             ));
         }
         if let Some(control) = &transfer.control {
             let bytes = control.arrivals.last().map_or(Bytes(0), |last| last.bytes);
-            let fault = said(control.fault.as_ref(), |fault| format!("; {fault}"));
+            let fault = optional(control.fault.as_ref(), |fault| format!("; {fault}"));
             let text = format!("{bytes} from {} at the same time{fault}", control.endpoint);
             self.prose("  control    ", &text);
         }
         match (&throughput.bound_by, &throughput.unknown_because) {
-            (Some(cause), _) => self.line(&format!("  bound by   {}", cause.code())),
+            (Some(cause), _) => self.line(&format!("  limited by {}", cause.code())),
             (None, Some(because)) => {
-                self.prose("  bound by   ", &format!("unknown: {because}"));
+                self.prose("  limited by ", &format!("unknown: {because}"));
             }
             (None, None) => {}
         }
     }
 
-    /// Every exchange, as one pastes it into a bug report.
+    /// Every HTTP exchange, for a bug report.
     fn trace(&mut self, evidence: &Evidence) {
         if evidence.trace.is_empty() {
             return;
@@ -576,15 +655,15 @@ impl Page {
             let text = format!("{endpoint}  (over the {role} leg's connection)");
             self.beside(name, &text);
         } else {
-            let way = match &leg.proxy_route {
+            let route = match &leg.proxy_route {
                 ProxyRoute::Direct | ProxyRoute::Loopback => String::new(),
-                ProxyRoute::Proxied { proxy } => format!("  by {proxy}"),
+                ProxyRoute::Proxied { proxy } => format!("  through {proxy}"),
                 ProxyRoute::Excepted { entry, .. } => {
-                    format!("  directly, by '{entry}' of NO_PROXY")
+                    format!("  direct, because of '{entry}' in NO_PROXY")
                 }
-                ProxyRoute::Forced { .. } => "  without the proxy, as asked".to_owned(),
+                ProxyRoute::Forced { .. } => "  without the proxy, as requested".to_owned(),
             };
-            self.beside(name, &format!("{endpoint}{way}"));
+            self.beside(name, &format!("{endpoint}{route}"));
             self.step("resolve", &leg.resolve.outcome, resolved);
             self.step("connect", &leg.connect.outcome, |used| {
                 connected(used, &leg.connect.attempts)
@@ -593,11 +672,11 @@ impl Page {
                 if let Step::Failed { fault, took } = &dial.outcome
                     && leg.connect.attempts.len() > 1
                 {
-                    let (took, said) = (
+                    let (took, text) = (
                         HumanDuration(*took).to_string(),
                         format!("{}: {fault}", dial.to),
                     );
-                    self.step_line("", Ink::Dim, "", &took, &said);
+                    self.step_line("", Ink::Dim, "", &took, &text);
                 }
             }
             if let Some(trace) = &leg.hops {
@@ -614,7 +693,7 @@ impl Page {
             if let Some(tunnel) = &leg.tunnel {
                 self.step("proxy", tunnel, |tunnel| {
                     let to = tunnel.to.authority();
-                    format!("CONNECT {to} was answered {}", tunnel.status)
+                    format!("CONNECT {to}: HTTP {}", tunnel.status)
                 });
             }
             self.step("tls", &leg.tls.outcome, |session| {
@@ -635,16 +714,16 @@ impl Page {
 
     fn ping(&mut self, evidence: &Evidence) {
         self.step("ping", &evidence.walk.ping, |ping| {
-            let asks = match &ping.challenge {
-                Challenge::Anonymous => "no credential asked for".to_owned(),
-                Challenge::Basic { .. } => "asks for a user and password (Basic)".to_owned(),
+            let challenge = match &ping.challenge {
+                Challenge::Anonymous => "no credential required".to_owned(),
+                Challenge::Basic { .. } => "requires a user and password (Basic)".to_owned(),
                 Challenge::Bearer { realm, service, .. } => {
-                    let service = said(service.as_ref(), |s| format!(", service '{s}'"));
-                    format!("asks for a token of {realm}{service}")
+                    let service = optional(service.as_ref(), |s| format!(", service '{s}'"));
+                    format!("requires a token from {realm}{service}")
                 }
                 Challenge::Unusable { reason } => reason.clone(),
             };
-            format!("HTTP {}, {asks}", ping.status)
+            format!("HTTP {}, {challenge}", ping.status)
         });
     }
 
@@ -656,7 +735,7 @@ impl Page {
                     Step::Failed { .. } => format!("{} failed", e.method),
                     Step::Skipped { .. } => e.method.clone(),
                 });
-                let life = said(grant.expires_in_seconds, |s| format!(", good for {s} s"));
+                let life = optional(grant.expires_in_seconds, |s| format!(", valid for {s} s"));
                 format!("{}{life}, {}", joined(methods), who(attempt))
             });
         }
@@ -669,8 +748,8 @@ impl Page {
             self.step("head", &attempt.head, |head| {
                 let digest = head.digest.as_deref();
                 let digest = digest.map_or_else(|| "no digest".to_owned(), short);
-                let by = if head.used_get { ", by GET" } else { "" };
-                format!("{digest}, {}{by}", who(attempt))
+                let method = if head.used_get { ", with GET" } else { "" };
+                format!("{digest}, {}{method}", who(attempt))
             });
         }
         self.step("manifest", &evidence.walk.manifest, |found| {
@@ -696,7 +775,7 @@ impl Page {
         self.unread(report);
         if let Some(limit) = &evidence.walk.rate_limit {
             let number = |n: Option<u64>| n.map_or_else(|| "?".to_owned(), |n| n.to_string());
-            let window = said(limit.window_seconds, |s| format!(" in {s} s"));
+            let window = optional(limit.window_seconds, |s| format!(" in {s} s"));
             let text = format!(
                 "{} of {} pulls left{window}",
                 number(limit.remaining),
@@ -706,8 +785,8 @@ impl Page {
         }
     }
 
-    /// Of layers that were not read, nothing is known but what the manifest says. Where a pull would fail
-    /// all the same, that is not worth a line.
+    /// Layers that were not read: only their sizes in the manifest are known. Omitted if a pull would fail
+    /// anyway.
     fn unread(&mut self, report: &Report) {
         let unread = &report.verdict.unread;
         if unread.is_empty() || report.verdict.pull == Pull::WouldFail {
@@ -720,19 +799,19 @@ impl Page {
         });
         all.sort_unstable();
         all.dedup();
-        let left = unread
+        let unread_bytes = unread
             .iter()
             .map(|layer| layer.size.0.saturating_sub(layer.read.0));
         let text = format!(
-            "not read: {} of {}, {}; whether their bytes are good is not known",
+            "not read: {} of {}, {}; unknown whether their content is intact",
             unread.len(),
             count(all.len(), "layer", "layers"),
-            Bytes(left.fold(0, u64::saturating_add)),
+            Bytes(unread_bytes.fold(0, u64::saturating_add)),
         );
         self.remark(&text);
     }
 
-    /// What came of each Secret that pods name, where there are several; of one, the rest tells all.
+    /// The result of each Secret that pods name, if there are several. With one, the rest of the report has it.
     fn pull_secrets(&mut self, report: &Report) {
         let secrets = &report.verdict.secrets;
         if secrets.len() < 2 {
@@ -740,7 +819,7 @@ impl Page {
         }
         self.beside("pull secrets", "in the pod's order");
         for secret in secrets {
-            let namespace = said(secret.namespace.as_ref(), |name| format!("{name}/"));
+            let namespace = optional(secret.namespace.as_ref(), |name| format!("{name}/"));
             self.item(&format!("{namespace}{}: {}", secret.name, secret.message));
         }
     }
@@ -766,28 +845,28 @@ impl Page {
             }
         }
         for candidate in &keyring.candidates {
-            self.item(&format!("{candidate}: matches"));
+            self.item(&format!("{candidate}: matches the image"));
         }
         for mismatch in &keyring.mismatches {
             self.item(&format!("{}: {}", mismatch.credential, mismatch.rule));
         }
     }
 
-    /// `say`: what there is to say of it, when it is done.
+    /// `text`: the text of the step's value, if it is done.
     fn step<T, F: std::fmt::Display>(
         &mut self,
         name: &str,
         step: &Step<T, F>,
-        say: impl FnOnce(&T) -> String,
+        text: impl FnOnce(&T) -> String,
     ) {
         match step {
             Step::Done { value, took } => {
                 let took = HumanDuration(*took).to_string();
-                self.step_line(name, Ink::Good, "ok", &took, &say(value));
+                self.step_line(name, Ink::Good, "ok", &took, &text(value));
             }
             Step::Failed { fault, took } => {
                 let took = Some(*took).filter(|took| !took.is_zero());
-                let took = said(took, |took| HumanDuration(took).to_string());
+                let took = optional(took, |took| HumanDuration(took).to_string());
                 self.step_line(name, Ink::Bad, "FAILED", &took, &fault.to_string());
             }
             Step::Skipped { reason } => {
@@ -808,7 +887,7 @@ pub(super) fn count(number: usize, one: &str, many: &str) -> String {
     format!("{number} {word}")
 }
 
-/// `19.1 Mbit/s (2.3 MiB/s) sustained, within 1.2 %; burst 0.5 MiB`.
+/// `19.1 Mbit/s (2.3 MiB/s) sustained, within 1.2 %, from 9.0 MiB in 4.0 s, after a burst of 0.5 MiB`.
 fn shown_rate(rate: &Rate, is_disturbed: bool) -> String {
     let mbit = Mbit(rate.bytes_per_second);
     let mib = rate.bytes_per_second / f64::from(1 << 20);
@@ -818,33 +897,33 @@ fn shown_rate(rate: &Rate, is_disturbed: bool) -> String {
         let percent = spread / rate.bytes_per_second * 100.0;
         let _ = write!(text, " sustained, within {percent:.1} %");
     } else if is_disturbed {
-        text.push_str(", which is not what the way gives");
+        text.push_str(", which is not the capacity of the path");
     } else {
         let _ = write!(
             text,
-            " at least, for {} in {:.1} s; it ended before it was known what lasts",
+            " at least, from {} in {:.1} s; it ended before the sustained rate was known",
             rate.bytes, rate.seconds
         );
         return text;
     }
-    let _ = write!(text, ", by {} in {:.1} s", rate.bytes, rate.seconds);
+    let _ = write!(text, ", from {} in {:.1} s", rate.bytes, rate.seconds);
     if let Some(burst) = rate.burst {
         let _ = write!(text, ", after a burst of {burst}");
     }
     text
 }
 
-/// `https by PROXY, http by none`.
+/// `https: PROXY, http: none`.
 pub(super) fn by_scheme(proxies: &ProxySettings) -> String {
     let shown = |proxy: &Option<Proxy>| {
         let proxy = proxy.as_ref();
         proxy.map_or_else(|| "none".to_owned(), ToString::to_string)
     };
     let (https, http) = (shown(&proxies.https), shown(&proxies.http));
-    format!("https by {https}, http by {http}")
+    format!("https: {https}, http: {http}")
 }
 
-/// What is special about a class, in a few words.
+/// The attributes of a path class, in parentheses.
 fn attributes(attributes: PathAttributes) -> String {
     let mut words: Vec<&str> = Vec::new();
     words.extend(attributes.intranet.map(IntranetKind::describe));
@@ -853,10 +932,10 @@ fn attributes(attributes: PathAttributes) -> String {
         EipOf::Node => "the node's EIP",
     }));
     for (is_so, word) in [
-        (attributes.vpn_on_host, "by a tunnel of this host"),
+        (attributes.vpn_on_host, "through a tunnel of this host"),
         (attributes.nat64, "behind NAT64"),
         (attributes.via_proxy, "to the proxy"),
-        (attributes.pending, "its EIP is not there yet"),
+        (attributes.pending, "its EIP is not bound yet"),
         (attributes.snat_pool, "from several addresses"),
     ] {
         if is_so {
@@ -866,9 +945,9 @@ fn attributes(attributes: PathAttributes) -> String {
     bracketed(&words)
 }
 
-/// What is said beside a thing, if anything is.
+/// ` (a, b)`; empty without words.
 pub(super) fn bracketed(words: &[&str]) -> String {
-    said(words.first(), |_| format!(" ({})", words.join(", ")))
+    optional(words.first(), |_| format!(" ({})", words.join(", ")))
 }
 
 fn who(attempt: &Attempt) -> String {
@@ -890,9 +969,12 @@ fn skipped(reason: Skip) -> (&'static str, String) {
         Skip::OtherHost => ("-", "another host serves it".to_owned()),
         Skip::QuotaReserved => (
             "-",
-            "not asked: little is left of the rate limit".to_owned(),
+            "no request sent: little of the rate limit is left".to_owned(),
         ),
-        Skip::Untrusted => ("-", "not contacted: no place to be led to".to_owned()),
+        Skip::Untrusted => (
+            "-",
+            "not contacted: a server must not send clients to this address".to_owned(),
+        ),
     }
 }
 
@@ -904,17 +986,17 @@ fn resolved(found: &Resolution) -> String {
     text + &match found.source {
         ResolutionSource::Server { server } => format!(", from {}", show_server(server)),
         ResolutionSource::HostsFile => ", from the hosts file".to_owned(),
-        ResolutionSource::Literal => ", an address needs no resolving".to_owned(),
-        ResolutionSource::Override => ", given by --resolve".to_owned(),
+        ResolutionSource::Literal => ", an address, not a name".to_owned(),
+        ResolutionSource::Override => ", given with --resolve".to_owned(),
     }
 }
 
 fn connected(used: &Connected, attempts: &[Dial]) -> String {
     let mut text = used.to.to_string();
     let dial = attempts.iter().find(|dial| dial.to == used.to);
-    text += &said(dial.and_then(|dial| dial.outcome.done()), measured);
-    text += &said(used.fallback, |fallback| {
-        format!(", after {} of fallback", HumanDuration(fallback))
+    text += &optional(dial.and_then(|dial| dial.outcome.done()), measured);
+    text += &optional(used.fallback, |fallback| {
+        format!(", after a fallback delay of {}", HumanDuration(fallback))
     });
     let all = attempts.len();
     if all > 1 {
@@ -926,17 +1008,17 @@ fn connected(used: &Connected, attempts: &[Dial]) -> String {
 
 /// `, RTT 12 ms, MSS 1448`.
 pub(super) fn measured(connection: &Connection) -> String {
-    let rtt = said(connection.rtt, |rtt| {
+    let rtt = optional(connection.rtt, |rtt| {
         format!(", RTT {}", HumanDuration(rtt))
     });
-    let mss = said(connection.send_mss, |mss| format!(", MSS {mss}"));
+    let mss = optional(connection.send_mss, |mss| format!(", MSS {mss}"));
     format!("{rtt}{mss}")
 }
 
 fn hops(trace: &Trace) -> String {
-    // Silence at the end is told in words.
-    let heard = trace.hops.iter().rposition(|hop| !hop.is_silent());
-    let mut words: Vec<String> = trace.hops[..heard.map_or(0, |last| last + 1)]
+    // Silent hops at the end are described in words.
+    let last_answer = trace.hops.iter().rposition(|hop| !hop.is_silent());
+    let mut words: Vec<String> = trace.hops[..last_answer.map_or(0, |last| last + 1)]
         .iter()
         .map(|hop| match (hop.from, hop.rtt) {
             (Some(from), Some(rtt)) => format!("{from} {}", HumanDuration(rtt)),
@@ -947,8 +1029,8 @@ fn hops(trace: &Trace) -> String {
     words.push(match &trace.ended {
         TraceEnd::Reached => "reached".to_owned(),
         TraceEnd::Unreachable { icmp } => format!("ended by {icmp}"),
-        TraceEnd::Silent => "then silence, which proves nothing".to_owned(),
-        TraceEnd::MaxHops => "and on".to_owned(),
+        TraceEnd::Silent => "then no answers, which proves nothing".to_owned(),
+        TraceEnd::MaxHops => "and more hops".to_owned(),
         TraceEnd::Local { fault } => format!("no packet left this machine: {fault}"),
     });
     words.join(", ")
@@ -969,10 +1051,63 @@ fn secured(session: &Session, tls: &Tls, evidence: &Evidence) -> String {
     text
 }
 
-/// A digest as people compare it: `sha256:af4cce30ccd9…`; the whole of it is in the JSON.
+/// A digest shortened as people compare it: `sha256:af4cce30ccd9…`. JSON has the whole digest.
 fn short(digest: &str) -> String {
     match digest.split_once(':') {
         Some((algorithm, hex)) if hex.len() > 12 => format!("{algorithm}:{}…", &hex[..12]),
         _ => digest.to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn report(case: &str) -> Report {
+        let text = std::fs::read_to_string(format!("tests/cases/{case}/report.json")).unwrap();
+        let document: super::super::Document = serde_json::from_str(&text).unwrap();
+        Report::conclude(document.reports[0].evidence.clone())
+    }
+
+    #[test]
+    fn several_reports_end_with_a_summary() {
+        let style = Style { color: false };
+        let (good, bad) = (report("healthy"), report("unknown_authority"));
+        let mut unknown = bad.clone();
+        unknown.verdict.pull = Pull::Unknown;
+        let image = bad.evidence.reference.to_string();
+
+        let text = render_all(&[good.clone(), bad.clone()], style, false);
+        let last = format!("\n\n1 of 2 would fail: {image} tls_unknown_ca\n");
+        assert!(text.ends_with(&last), "{text}");
+
+        let all = [bad.clone(), good.clone(), bad, unknown];
+        let text = render_all(&all, style, false);
+        let last = format!(
+            "\n2 of 4 would fail:\n  {image} tls_unknown_ca\n  {image} tls_unknown_ca\n1 of 4 unknown: {image} tls_unknown_ca\n"
+        );
+        assert!(text.ends_with(&last), "{text}");
+
+        let text = render_all(&[good.clone(), good.clone()], style, false);
+        assert!(text.ends_with("\nall 2 would succeed\n"), "{text}");
+        let one = render_all(&[good.clone()], style, false);
+        assert_eq!(one, render(&good, style, false));
+    }
+
+    #[test]
+    fn what_none_of_several_reports_could_observe_is_listed_once() {
+        let style = Style { color: false };
+        let heading = "not observed from this vantage point";
+        let report = report("healthy");
+        let mut other = report.clone();
+        other.evidence.vantage.not_observed.pop();
+        for (reports, count) in [
+            (vec![report.clone()], 1),
+            (vec![report.clone(), report.clone()], 1),
+            (vec![report, other], 2),
+        ] {
+            let text = render_all(&reports, style, false);
+            assert_eq!(text.matches(heading).count(), count, "{text}");
+        }
     }
 }

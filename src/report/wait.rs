@@ -1,4 +1,4 @@
-//! What `pullpath wait` came to.
+//! The result of `pullpath wait`, as JSON and as text.
 
 use std::net::IpAddr;
 use std::time::Duration;
@@ -7,52 +7,65 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::text::{Ink, Page, Style, render};
-use super::{Report, Tool, said};
+use super::{Report, Tool, optional};
 use crate::model::units::{HumanDuration, Seconds};
 
 /// What `wait -o json` prints.
 #[derive(Clone, Debug, Deserialize, JsonSchema, PartialEq, Serialize)]
 #[schemars(title = "Pullpath wait")]
 pub struct WaitDocument {
+    /// The version of this document's fields.
     pub schema_version: u32,
+    /// The program that wrote it.
     pub pullpath: Tool,
+    /// The image reference with its domain: `docker.io/library/nginx` for `nginx`.
     pub image: String,
-    /// The EIP is there, where one is wanted, and a pull would succeed.
+    /// The EIP is bound, if one is required, and a pull would succeed.
     pub is_open: bool,
+    /// From the start of the command to its end.
     #[serde(rename = "waited_seconds", with = "Seconds")]
     pub waited: Duration,
+    /// How many checks were made.
     pub checks: u32,
+    /// The state of the pod's EIP at the end.
     pub eip: Eip,
-    /// The last walk; absent where none ended in time.
+    /// The last check; absent if none was completed in time.
     pub report: Option<Report>,
 }
 
-/// The pod's EIP.
+/// The pod's EIP (Elastic IP), from the pod's annotations.
 #[derive(Clone, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
 #[serde(tag = "state", rename_all = "snake_case")]
 pub enum Eip {
-    /// The pod asks for none, or nothing says that it does.
+    /// The pod requests none, or there is no sign that it does.
     NotWanted,
-    /// A file that is to have it is empty, and does not tell whether the pod asks for one.
+    /// The file for it is empty, and does not show whether the pod requests one.
     NotTold {
+        /// The file.
         source: String,
     },
+    /// The EIP is bound to the pod.
     Bound {
+        /// The EIP, from the annotation `yangtse.io/allocated-ipv4-eip`.
         address: IpAddr,
     },
+    /// The pod requests an EIP, or `--require-eip` was given, and none is bound.
     Missing {
+        /// The file with the annotations; `None` if there is no such file.
         source: Option<String>,
+        /// Why it is missing, in words.
         reason: String,
     },
 }
 
 impl Eip {
+    /// Whether `wait` waits for the EIP.
     pub fn is_missing(&self) -> bool {
         matches!(self, Self::Missing { .. })
     }
 }
 
-/// For people: one line when the path is open; else why it is not.
+/// The text for people: one line if a pull would succeed, otherwise the reasons why not.
 pub fn render_wait(document: &WaitDocument, style: Style) -> String {
     let mut page = Page::new(style);
     let (image, waited) = (&document.image, HumanDuration(document.waited));
@@ -69,15 +82,15 @@ pub fn render_wait(document: &WaitDocument, style: Style) -> String {
     let closed = page.style.paint(Ink::Bad, "NOT OPEN");
     page.prose("", &format!("{closed} after {waited}: {image}"));
     if let Eip::Missing { source, reason } = &document.eip {
-        let by = said(source.as_ref(), |source| format!(" ({source})"));
-        page.item(&format!("{reason}{by}"));
+        let from = optional(source.as_ref(), |source| format!(" ({source})"));
+        page.item(&format!("{reason}{from}"));
         page.hint(
-            "Look at the pod's events (`kubectl describe pod`): the network plugin says there why it binds none, for instance the quota of EIPs or a wrong annotation. The file follows up to 90 s later, and never where it is mounted by subPath.",
+            "Read the pod's Events (`kubectl describe pod`): the network plugin reports there why it binds no EIP, for instance the quota of EIPs or a wrong annotation. The file is updated up to 90 s after the annotation, and never if it is mounted by subPath.",
         );
     }
     match &document.report {
         None => page.item(
-            "no walk ended in this time; give more by --timeout, or less to each answer by --answer-timeout",
+            "no check was completed in this time; allow more time with --timeout, or less for each answer with --answer-timeout",
         ),
         Some(report) => {
             page.line("");

@@ -1,4 +1,5 @@
-//! Why pods wait for their images: what a check says first, then what the kubelet said, then the legs.
+//! The result of `pullpath why`: for each image that pods wait for, the verdict of a check, then the kubelet's
+//! messages, then the legs.
 
 use jiff::Timestamp;
 use schemars::JsonSchema;
@@ -6,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::nodes::NodeFailure;
 use super::text::{Ink, Page, Style};
-use super::{Report, SCHEMA_VERSION, Tool, said, worst};
+use super::{Report, SCHEMA_VERSION, Tool, optional, worst};
 use crate::diagnose::Pull;
 use crate::diagnose::catalogue::Cause;
 use crate::model::text::joined;
@@ -16,87 +17,129 @@ use crate::model::workload::{ContainerKind, Found};
 #[derive(Clone, Debug, Deserialize, JsonSchema, PartialEq, Serialize)]
 #[schemars(title = "Pullpath why")]
 pub struct WhyDocument {
+    /// The version of this document's fields.
     pub schema_version: u32,
+    /// The program that wrote it.
     pub pullpath: Tool,
+    /// When the pods were read, by the local clock.
     pub at: Timestamp,
-    /// Each image on each node with the same Secrets once.
+    /// One for each combination of image, node and Secrets.
     pub images: Vec<WhyImage>,
     /// Pods that wait for something else.
     pub others: Vec<WhyOther>,
-    /// What could not be read or was left out, and why.
+    /// What could not be read or was skipped, and why.
     pub notes: Vec<String>,
 }
 
 /// An image that pods of one node wait for.
 #[derive(Clone, Debug, Deserialize, JsonSchema, PartialEq, Serialize)]
 pub struct WhyImage {
+    /// The image reference with its domain; as in the pod if it is invalid.
     pub image: String,
+    /// The name of the node; empty if the pods are not scheduled.
     pub node: String,
+    /// The containers that wait for it.
     pub pods: Vec<WhyPod>,
-    /// `imagePullSecrets` of the pods, in order, and whether they are there.
+    /// `imagePullSecrets` of the pods, in order, and whether they exist.
     pub secrets: Vec<WhySecret>,
-    /// Of the first pods' Events, the newest first.
+    /// The kubelet's messages from the first pods' Events and status, the newest first.
     pub kubelet: Vec<KubeletMessage>,
+    /// The check of the image, or why there is none.
     pub check: WhyCheck,
 }
 
+/// A container that waits for an image.
 #[derive(Clone, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
 pub struct WhyPod {
+    /// The pod's namespace.
     pub namespace: String,
+    /// The pod's name.
     pub name: String,
+    /// The container's name; for an image volume, the volume's.
     pub container: String,
+    /// Which list of the pod's spec it is in.
     pub container_kind: ContainerKind,
-    /// The kubelet's reason, or how far the pull is.
+    /// The kubelet's reason, such as `ImagePullBackOff`, or the progress of the pull.
     pub state: String,
-    /// Since when it is being pulled, where that is what it waits for.
+    /// When the pull started, if the container waits for a running pull.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pulling_since: Option<Timestamp>,
 }
 
+/// A pull secret that a pod names.
 #[derive(Clone, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
 pub struct WhySecret {
+    /// The pod's namespace.
     pub namespace: String,
+    /// The Secret's name.
     pub name: String,
+    /// Whether it exists there.
     #[serde(flatten)]
     pub found: Found,
 }
 
-/// An Event.
+/// A message of the kubelet: an Event, or the state of a container in the pod's status.
 #[derive(Clone, Debug, Deserialize, JsonSchema, PartialEq, Serialize)]
 pub struct KubeletMessage {
+    /// The name of the pod.
     pub pod: String,
+    /// `reason` of the Event or the status, such as `Failed` or `ErrImagePull`.
     pub reason: String,
+    /// Its text, with credentials masked.
     pub message: String,
+    /// When the Event occurred first; absent for a status.
     pub first: Option<Timestamp>,
+    /// When the Event occurred last; absent for a status.
     pub last: Option<Timestamp>,
+    /// How often the Event occurred; 1 for a status.
     pub count: u64,
-    /// What its text comes to.
+    /// What the text means; absent if it is no failure or matches no known cause.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub meaning: Option<Meaning>,
 }
 
-/// Causes that fit a text.
+/// Causes that match a text of the kubelet.
 #[derive(Clone, Debug, Deserialize, JsonSchema, PartialEq, Serialize)]
 pub struct Meaning {
+    /// The likeliest cause.
     pub cause: Cause,
-    /// The text fits these as well.
+    /// Other causes that match the text.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub or: Vec<Cause>,
+    /// Facts in the text, such as the address that was dialed.
     pub facts: Vec<String>,
+    /// How to fix the cause.
     pub hint: String,
 }
 
+/// The check of an image that pods wait for.
 #[derive(Clone, Debug, Deserialize, JsonSchema, PartialEq, Serialize)]
 #[serde(tag = "by", rename_all = "snake_case")]
 pub enum WhyCheck {
-    /// The node's daemon has walked.
-    Node { pod: String, report: Box<Report> },
-    /// This program has, from here: another place.
-    Local { report: Box<Report> },
-    /// Nobody has, and why.
-    Nobody { failure: NodeFailure },
-    /// No check tells more: it fails whatever a registry says.
-    NotNeeded { reason: String, hint: String },
+    /// The daemon of the pods' node made the check.
+    Node {
+        /// The daemon's pod.
+        pod: String,
+        /// Its report.
+        report: Box<Report>,
+    },
+    /// This program made the check from its own machine (`--local`).
+    Local {
+        /// The report.
+        report: Box<Report>,
+    },
+    /// No check was made.
+    Nobody {
+        /// Why the daemon could not make it.
+        failure: NodeFailure,
+    },
+    /// No check is needed: the pull fails, whatever a registry answers.
+    NotNeeded {
+        /// Why it fails.
+        reason: String,
+        /// How to fix it.
+        hint: String,
+    },
 }
 
 impl WhyCheck {
@@ -116,20 +159,26 @@ impl WhyCheck {
     }
 }
 
-/// A pod that waits for no image.
+/// A pod that waits for something else than the image of a container.
 #[derive(Clone, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
 pub struct WhyOther {
+    /// The pod's namespace.
     pub namespace: String,
+    /// The pod's name.
     pub pod: String,
+    /// The container that waits; absent if the whole pod does.
     pub container: Option<String>,
+    /// The reason in the pod's status or Event, such as `Unschedulable`.
     pub reason: String,
+    /// The message beside the reason; empty if there is none.
     pub message: String,
-    /// It is the image of the pod's sandbox, which the node pulls for itself.
+    /// The pod waits for the image of its sandbox, which containerd pulls with the node's own credentials.
     #[serde(default)]
     pub is_sandbox_image: bool,
 }
 
 impl WhyDocument {
+    /// A document of this program and the current version.
     pub fn new(
         at: Timestamp,
         images: Vec<WhyImage>,
@@ -146,7 +195,7 @@ impl WhyDocument {
         }
     }
 
-    /// The worst of all: fail before unknown before success, which is also where nothing waits.
+    /// The worst of all: fail before unknown before success. Success if no pod waits for an image.
     pub fn pull(&self) -> Pull {
         let of_images = self.images.iter().map(|image| image.check.pull());
         let sandboxes = self.others.iter().filter(|other| other.is_sandbox_image);
@@ -154,10 +203,10 @@ impl WhyDocument {
     }
 }
 
-/// Pods that wait for the same image: so many are named.
+/// The maximum number of pods that are named for one image.
 const NAMED: usize = 3;
 
-/// For people.
+/// The text for people.
 pub fn render(document: &WhyDocument, style: Style) -> String {
     let mut page = Page::new(style);
     for (index, image) in document.images.iter().enumerate() {
@@ -173,7 +222,7 @@ pub fn render(document: &WhyDocument, style: Style) -> String {
         page.why_others(&document.others);
     }
     if document.images.is_empty() && document.others.is_empty() {
-        page.line("nothing waits for an image");
+        page.line("no pod waits for an image");
     }
     if !document.notes.is_empty() {
         page.line("");
@@ -192,12 +241,12 @@ impl Page {
             WhyCheck::Node { pod, .. } => {
                 format!(", checked on that node by its daemon (pod {pod})")
             }
-            WhyCheck::Local { .. } => ", checked from HERE, which is another place than that node: its network, resolver, mirrors and roots are not seen".to_owned(),
+            WhyCheck::Local { .. } => ", checked from THIS MACHINE, not from that node: the node's network, resolver, mirrors and trusted roots were not observed".to_owned(),
             WhyCheck::Nobody { .. } | WhyCheck::NotNeeded { .. } => String::new(),
         };
         self.prose("", &format!("{verdict}{by}"));
         for pod in image.pods.iter().take(NAMED) {
-            let since = said(pod.pulling_since, |since| {
+            let since = optional(pod.pulling_since, |since| {
                 format!(" for {}", ago(since, at))
             });
             let kind = pod.container_kind.as_str();
@@ -216,7 +265,7 @@ impl Page {
                 self.why_meaning(image);
                 self.item(&format!("not checked: {}", failure.reason));
                 self.hint(
-                    "Let the node's daemon check (docs/on-demand.md), or walk from here, which is another place: --local.",
+                    "Let the node's daemon check (docs/on-demand.md), or check from this machine with --local.",
                 );
             }
             WhyCheck::NotNeeded { reason, hint } => {
@@ -229,47 +278,48 @@ impl Page {
                     self.finding(finding);
                 }
                 if report.verdict.pull == Pull::WouldSucceed {
-                    self.why_well(image);
+                    self.why_healthy(image);
                 }
             }
         }
         self.why_secrets(image);
         self.why_kubelet(image, at);
         if let Some(report) = image.check.report() {
-            self.details(report);
+            self.details(report, true);
         }
     }
 
-    /// Nothing is wrong any more, or nothing that a check sees.
-    fn why_well(&mut self, image: &WhyImage) {
+    /// The problem is gone, or a check can't observe it.
+    fn why_healthy(&mut self, image: &WhyImage) {
         let is_pulling = image.pods.iter().all(|pod| pod.pulling_since.is_some());
         self.line("");
         if is_pulling {
             self.prose(
                 "  ",
-                "Nothing is wrong with the way: the pull goes on, or waits for others on this node. How fast layers come is told by `pullpath probe IMAGE --node NODE --transfer auto`.",
+                "The path works: the pull is running, or waits for other pulls on this node. To measure how fast layers download, use `pullpath probe IMAGE --node NODE --transfer auto`.",
             );
             return;
         }
         self.why_meaning(image);
         self.hint(
-            "The kubelet tries again by itself, at most 5 minutes after its last try; delete the pod to have it tried at once. If it fails again, the kubelet sees what the check does not: the disk, the node's own credentials, another mirror.",
+            "Wait for the kubelet's next try, at most 5 minutes after its last one, or delete the pod to try at once. If it fails again, the reason is something that the check doesn't observe: the disk, the node's own credentials, another mirror.",
         );
     }
 
-    /// What the newest words of the kubelet come to.
+    /// What the newest message of the kubelet means.
     fn why_meaning(&mut self, image: &WhyImage) {
-        let Some(meaning) = image.kubelet.iter().find_map(|word| word.meaning.as_ref()) else {
+        let mut messages = image.kubelet.iter();
+        let Some(meaning) = messages.find_map(|message| message.meaning.as_ref()) else {
             return;
         };
-        let or = said(meaning.or.first(), |_| {
+        let or = optional(meaning.or.first(), |_| {
             let or = meaning.or.iter().map(|cause| cause.code());
             format!(" (or {})", joined(or))
         });
         let entry = meaning.cause.entry();
         let code = self.style.paint(Ink::of(entry.severity), entry.code);
         self.item(&format!(
-            "by the kubelet's words it was {code}{or}: {}",
+            "the kubelet's message means {code}{or}: {}",
             entry.title
         ));
         for fact in &meaning.facts {
@@ -287,40 +337,38 @@ impl Page {
         self.section("imagePullSecrets");
         for secret in &image.secrets {
             let found = match &secret.found {
-                Found::Here => "there".to_owned(),
+                Found::Here => "exists".to_owned(),
                 Found::Absent => {
-                    "NOT THERE: the pull goes on without it (secret_missing)".to_owned()
+                    "MISSING: the kubelet pulls without it (secret_missing)".to_owned()
                 }
                 Found::Elsewhere { namespaces } => format!(
-                    "NOT THERE, but in namespace {}: Secrets do not cross namespaces (secret_other_namespace)",
+                    "MISSING, but exists in namespace {}: a pod can only use Secrets of its own namespace (secret_other_namespace)",
                     namespaces.join(", ")
                 ),
-                Found::Unread { reason } => format!("whether it is there is not known: {reason}"),
-                Found::NotGiven { .. } => "not looked for".to_owned(),
+                Found::Unread { reason } => format!("unknown whether it exists: {reason}"),
+                Found::NotGiven { .. } => "not requested".to_owned(),
             };
             self.item(&format!("{}/{}: {found}", secret.namespace, secret.name));
         }
     }
 
     fn why_kubelet(&mut self, image: &WhyImage, at: Timestamp) {
-        self.section("the kubelet said");
+        self.section("messages of the kubelet");
         if image.kubelet.is_empty() {
-            self.prose(
-                "  ",
-                "nothing that is still there: Events are kept for an hour",
-            );
+            self.prose("  ", "none any more: Events are kept for an hour");
         }
-        for word in &image.kubelet {
-            let when = word.last.map_or_else(
-                || format!("in the status of {}", word.pod),
+        for message in &image.kubelet {
+            let when = message.last.map_or_else(
+                || format!("in the status of {}", message.pod),
                 |last| format!("{} ago", ago(last, at)),
             );
-            let times = if word.count > 1 {
-                format!(", {} times", word.count)
+            let times = if message.count > 1 {
+                format!(", {} times", message.count)
             } else {
                 String::new()
             };
-            self.item(&format!("{when}{times}, {}: {}", word.reason, word.message));
+            let (reason, text) = (&message.reason, &message.message);
+            self.item(&format!("{when}{times}, {reason}: {text}"));
         }
     }
 
@@ -330,21 +378,21 @@ impl Page {
         for other in sandbox {
             let name = self.style.paint(Ink::Bold, "the sandbox's image");
             let text = format!(
-                "{name} (pause) can't be pulled, for Pod {}/{}; no Secret of the pod counts for it",
+                "{name} (pause) can't be pulled for Pod {}/{}; the pod's Secrets are not used for it",
                 other.namespace, other.pod
             );
             self.prose("", &text);
             self.item(&other.message);
             self.hint(
-                "It is named in containerd's config.toml (sandbox_image, or sandbox under [plugins.'io.containerd.cri.v1.images'.pinned_images]): name one that this node can reach, or load it there.",
+                "In containerd's config.toml (sandbox_image, or sandbox under [plugins.'io.containerd.cri.v1.images'.pinned_images]), name a sandbox image that this node can reach; or load the image on the node.",
             );
         }
         if others.is_empty() {
             return;
         }
-        self.heading("not for an image");
+        self.heading("waiting for other reasons");
         for other in others {
-            let container = said(other.container.as_ref(), |name| {
+            let container = optional(other.container.as_ref(), |name| {
                 format!(", container {name}")
             });
             let message = match other.message.as_str() {
@@ -352,7 +400,7 @@ impl Page {
                 message => format!(": {message}"),
             };
             self.item(&format!(
-                "Pod {}/{}{container} waits for another reason than its image, {}{message}",
+                "Pod {}/{}{container} doesn't wait for its image: {}{message}",
                 other.namespace, other.pod, other.reason
             ));
         }
@@ -414,7 +462,7 @@ mod tests {
                     cause: Cause::TcpTimeout,
                     or: Vec::new(),
                     facts: vec!["dialled 10.0.3.9:443".to_owned()],
-                    hint: "Open the way.".to_owned(),
+                    hint: "Open the route.".to_owned(),
                 }),
             }],
             check,

@@ -699,12 +699,188 @@ mod tests {
             ("  ca = # later\n", true),
             ("server = \"https://a\"\n", false),
             ("=======\n", false),
-            ("            ("server = 5\n", "'server' at the top is not a string"),
+            ("<<<<<<< mine\n=\n", false),
+        ] {
+            assert_eq!(lacks_value(text.as_bytes()), lacks, "{text}");
+        }
+    }
+
+    #[test]
+    fn folders_are_looked_for_as_containerd_does() {
+        assert_eq!(
+            folder_names("reg.example.com:5000"),
+            ["reg.example.com_5000_", "reg.example.com:5000", "_default"]
+        );
+        assert_eq!(folder_names("docker.io"), ["docker.io", "_default"]);
+    }
+
+    #[test]
+    fn hosts_come_in_the_order_of_their_headers_and_the_server_last() {
+        let file = read(
+            "server = \"https://upstream.example.com\"\n\
+             [host.\"https://b.example.com\"]\n\
+             capabilities = [\"pull\"]\n\
+             [host.\"http://a.example.com:5000/cache\"]\n\
+             [host.\"https://c.example.com/v2/dockerhub\"]\n\
+             override_path = true\n",
+        );
+        assert_eq!(
+            shown(&file),
+            [
+                "https://b.example.com/v2 ns=registry.example.com by digest",
+                "http://a.example.com:5000/cache/v2 ns=registry.example.com",
+                "https://c.example.com/v2/dockerhub ns=registry.example.com",
+                "https://upstream.example.com/v2 ns=registry.example.com",
+            ]
+        );
+        assert_eq!(file.hosts[3].host.kind, HostKind::Server);
+        assert!(file.problems.is_empty(), "{:?}", file.problems);
+    }
+
+    #[test]
+    fn a_bare_slash_is_no_path() {
+        for (text, want) in [
+            ("[host.\"https://m/\"]\noverride_path = true\n", "https://m"),
+            ("[host.\"https://m/\"]\n", "https://m/v2"),
+        ] {
+            let want = format!("{want} ns={DOMAIN}");
+            assert_eq!(shown(&read(text))[0], want);
+        }
+    }
+
+    #[test]
+    fn without_a_server_the_registry_itself_comes_last() {
+        for (domain, last) in [
+            ("docker.io", "https://registry-1.docker.io/v2"),
+            ("reg.example.com:5000", "https://reg.example.com:5000/v2"),
+            ("[fd00::1]:5000", "https://[fd00::1]:5000/v2"),
+            ("localhost:80", "http://localhost/v2"),
+        ] {
+            let text = "[host.\"https://m.example.com\"]\n";
+            let file = parse(text.as_bytes(), domain, Path::new("/c"), by("2.1.9")).unwrap();
+            assert_eq!(shown(&file)[1], last);
+        }
+        let fallback = parse(
+            b"[host.x]\n",
+            "localhost:5000",
+            Path::new("/c"),
+            by("2.1.9"),
+        )
+        .unwrap();
+        assert!(fallback.hosts[1].host.falls_back_to_http);
+    }
+
+    #[test]
+    fn settings_are_those_of_their_table() {
+        let file = read(
+            "ca = \"up.pem\"\n\
+             [host.\"https://m.example.com\"]\n\
+             ca = [\"/abs/ca.pem\", \"ca2.pem\"]\n\
+             client = [[\"c.cert\", \"c.key\"], \"both.pem\"]\n\
+             skip_verify = true\n\
+             dial_timeout = \"1m1.5s\"\n\
+             [host.\"https://m.example.com\".header]\n\
+             x-token = [\"s3cret\", \"two\"]\n\
+             [host.\"https://n.example.com\"]\n",
+        );
+        let m = &file.hosts[0];
+        assert_eq!(m.host.ca_files, ["/abs/ca.pem", "/certs/ca2.pem"]);
+        assert_eq!(
+            m.client,
+            [
+                ("/certs/c.cert".into(), Some("/certs/c.key".into())),
+                (PathBuf::from("/certs/both.pem"), None)
+            ]
+        );
+        assert!(m.host.skip_verify);
+        assert_eq!(m.host.dial_timeout, Some(Duration::from_millis(61_500)));
+        assert_eq!(m.host.headers, ["x-token"]);
+        assert_eq!(m.headers.len(), 2);
+        assert!(!format!("{file:?}").contains("s3cret"));
+        assert!(!file.hosts[1].host.skip_verify);
+        assert_eq!(file.hosts[2].host.ca_files, ["/certs/up.pem"]);
+        assert_eq!(file.hosts.len(), 3, "the table within a table is no host");
+    }
+
+    #[test]
+    fn a_host_written_http_with_tls_settings_is_tried_by_tls_first() {
+        for (host, want) in [
+            (
+                "http://m.example.com:5000",
+                (
+                    "https://m.example.com:5000/v2 ns=registry.example.com",
+                    true,
+                ),
+            ),
+            (
+                "http://m.example.com",
+                ("https://m.example.com/v2 ns=registry.example.com", true),
+            ),
+            (
+                "http://m.example.com:80",
+                ("http://m.example.com/v2 ns=registry.example.com", false),
+            ),
+        ] {
+            let file = read(&format!("[host.\"{host}\"]\nskip_verify = false\n"));
+            let got = (
+                shown(&file)[0].clone(),
+                file.hosts[0].host.falls_back_to_http,
+            );
+            assert_eq!((got.0.as_str(), got.1), want);
+        }
+    }
+
+    #[test]
+    fn the_registrys_own_host_gets_no_ns() {
+        let text = "[host.\"https://registry-1.docker.io\"]\n";
+        let hub = parse(text.as_bytes(), "docker.io", Path::new("/c"), by("2.1.9")).unwrap();
+        assert_eq!(shown(&hub)[0], "https://registry-1.docker.io/v2");
+        let own = parse(
+            b"server = \"reg:5000\"\n[host]\n",
+            "reg:5000",
+            Path::new("/c"),
+            by("2.1.9"),
+        )
+        .unwrap();
+        assert_eq!(shown(&own), ["https://reg:5000/v2"]);
+        // Go compares the text: a default port that is written makes it another host.
+        let port = read("server = \"https://registry.example.com:443\"\n[host]\n");
+        assert_eq!(port.hosts[0].host.namespace.as_deref(), Some(DOMAIN));
+    }
+
+    #[test]
+    fn what_containerd_cannot_decode_is_an_error_with_its_place() {
+        for (text, want) in [
+            ("server = ", "at line 1"),
+            ("a = 1\n[host\n", "at line 2"),
+            (
+                "[host.\"https://m\"]\ncapabilities = \"pull\"\n",
+                "'capabilities' of host 'https://m' is not a list",
+            ),
+            (
+                "[host.\"https://m\"]\ncapabilities = [\"fetch\"]\n",
+                "'fetch'",
+            ),
+            (
+                "[host.\"https://m\"]\nskip_verify = \"true\"\n",
+                "neither true nor false",
+            ),
+            (
+                "[host.\"https://m\"]\nca = 5\n",
+                "'ca' of host 'https://m' is not a list",
+            ),
+            ("[host.\"https://m\"]\nclient = [[\"a\"]]\n", "'client'"),
+            (
+                "[host.\"https://m\"]\ndial_timeout = \"3\"\n",
+                "not a Go duration",
+            ),
+            ("[host.\"https://m\"]\nheader = \"x\"\n", "'header'"),
+            ("server = 5\n", "'server' at the top is not a string"),
             ("host = \"https://m\"\n", "'host' is not a table"),
             ("[host.a]\n[host.a]\n", "not valid TOML"),
             // Texts that Go does not parse as a URL.
             ("[host.\"https://m \"]\n", "host 'https://m ' is not a URL"),
-            ("[host.\"https://m:50a0\"]\n", "its port is no number"),
+            ("[host.\"https://m:50a0\"]\n", "its port is not a number"),
             (
                 "server = \"https://${MIRROR}\"\n",
                 "'server' https://${MIRROR} is not a URL",

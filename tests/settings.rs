@@ -660,7 +660,12 @@ fn network(world: &World, lines: &str) -> String {
 }
 
 fn unseen(outcome: &Outcome, what: NotObserved) -> bool {
-    outcome.report().evidence.vantage.not_observed.contains(&what)
+    outcome
+        .report()
+        .evidence
+        .vantage
+        .not_observed
+        .contains(&what)
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -102,7 +102,7 @@ impl Reader {
     pub(super) async fn read(
         &mut self,
         got: &mut ResponseHead,
-        decodes: bool,
+        is_decoded: bool,
         wait: Duration,
     ) -> Part {
         let headers = got.headers().clone();
@@ -112,7 +112,7 @@ impl Reader {
             self.coding = Some(printable(coding));
         }
         let was = self.got;
-        let mut decoder = match Decoder::of(&headers, decodes, was > 0) {
+        let mut decoder = match Decoder::of(&headers, is_decoded, was > 0) {
             Ok(decoder) => decoder,
             Err(fault @ HttpFault::Encoding { .. }) => return Part::NextHost(fault),
             Err(fault) => return Part::Failed(fault),
@@ -127,7 +127,7 @@ impl Reader {
             .await;
         // A missing header is detected before anything else is read.
         if let Part::Failed(fault @ HttpFault::NotEncoded { .. }) = &part
-            && decodes
+            && is_decoded
             && decoder.lacks_header()
         {
             return Part::NextHost(fault.clone());

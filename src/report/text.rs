@@ -1090,7 +1090,7 @@ mod tests {
 
         let text = render_all(&[good.clone(), good.clone()], style, false);
         assert!(text.ends_with("\nall 2 would succeed\n"), "{text}");
-        let one = render_all(&[good.clone()], style, false);
+        let one = render_all(std::slice::from_ref(&good), style, false);
         assert_eq!(one, render(&good, style, false));
     }
 

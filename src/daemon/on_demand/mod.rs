@@ -211,8 +211,8 @@ pub fn plan(
         target.sources.contains(&TargetSource::Configuration) && target.reference == request.image
     });
     let known = pods.as_deref().unwrap_or_default();
-    let users = users(&request.image, known);
-    if named.is_none() && users.is_empty() && !is_any {
+    let with_image = pods_with(&request.image, known);
+    if named.is_none() && with_image.is_empty() && !is_any {
         let of_pods = pods.as_ref().err().copied();
         let of_pods = of_pods.unwrap_or("no pod of this node has it");
         return Err(Refused::NotAllowed(format!(
@@ -238,11 +238,11 @@ pub fn plan(
         });
     }
     // As the pods that use the image pull it; pods that wait for it first.
-    let Some(first) = users.first() else {
+    let Some(first) = with_image.first() else {
         return Ok(of_pods(request, config, None, Vec::new()));
     };
     let secrets = first.secrets();
-    let same = users.iter().filter(|pod| pod.secrets() == secrets);
+    let same = with_image.iter().filter(|pod| pod.secrets() == secrets);
     let uses = same.flat_map(|pod| uses(pod, &request.image)).collect();
     Ok(of_pods(request, config, secrets, uses))
 }
@@ -264,7 +264,7 @@ fn check_named(secrets: &SecretRefs, pods: &[&Pod]) -> Result<(), Refused> {
 }
 
 /// Pods that use an image; those that wait for it first.
-fn users<'a>(image: &Reference, pods: &[&'a Pod]) -> Vec<&'a Pod> {
+fn pods_with<'a>(image: &Reference, pods: &[&'a Pod]) -> Vec<&'a Pod> {
     let mut having: Vec<&Pod> = pods
         .iter()
         .copied()

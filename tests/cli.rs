@@ -97,7 +97,7 @@ fn what_is_no_saved_report_is_refused_with_its_place() {
         path
     };
     let case = std::fs::read_to_string("tests/cases/healthy/report.json").unwrap();
-    let later = case.replacen("\"schema_version\": 1", "\"schema_version\": 9", 1);
+    let later = case.replacen("\"schema_version\": 2", "\"schema_version\": 9", 1);
     let cut = &case[..case.len() / 2];
     for (text, want) in [
         ("kind: Secret", "at line 1 column 1"),

@@ -393,7 +393,7 @@ fn keys_that_match_no_image_name_the_nearest_and_its_rule() {
         (
             "reg.example.com/other",
             "reg.example.com/a",
-            "the path '/other'",
+            "path '/other'",
             Critical,
         ),
         ("example.com", "reg.example.com/a", "labels", Critical),

@@ -280,9 +280,9 @@ mod tests {
                 "https://registry-1.docker.io/v1/",
                 "u",
                 "p",
-                "not the one of Docker Hub",
+                "not Docker Hub's key",
             ),
-            ("hub.docker.com", "u", "p", "not the one of Docker Hub"),
+            ("hub.docker.com", "u", "p", "not Docker Hub's key"),
         ] {
             let found = rules(key, user, password);
             if want.is_empty() {

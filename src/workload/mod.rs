@@ -534,7 +534,7 @@ mod tests {
             ),
             (
                 "kind: Pod\nspec: {containers: [{image: 'https://a/b'}]}\n",
-                "w.yaml: spec.containers[0].image: an image reference has no",
+                "w.yaml: spec.containers[0].image: an image reference does not begin with",
             ),
             (
                 "kind: Service\n---\nkind: ConfigMap\n",

@@ -870,7 +870,7 @@ fn an_unknown_authority_is_described_by_what_was_presented() {
     );
     says(
         &with(REGISTRY, "CN=Example CA", "CN=b"),
-        &["its own certificate only"],
+        &["only its own certificate"],
     );
 }
 

@@ -57,7 +57,7 @@ fn each_link_at_fault_has_its_cause_and_its_owner() {
             "tls_intermediate",
             &[
                 "http://pki.test/issuing.crt",
-                "Have the owner of 'registry.example.com' send",
+                "Have the owner of 'registry.example.com' configure the server to send",
             ][..],
         ),
         (
@@ -108,7 +108,7 @@ fn each_link_at_fault_has_its_cause_and_its_owner() {
             root(LinkProblem::MayNotSign, of_bundle),
             "tls_ca_unfit",
             &[
-                "owner of the authority 'CN=Issuing CA'",
+                "owner of the CA 'CN=Issuing CA'",
                 "replace it in /etc/ssl",
                 "the reason",
             ],

@@ -375,19 +375,19 @@ fn tls_with_the_proxy_is_told_as_that_of_a_server() {
             unknown.clone(),
             [
                 "TLS with the proxy failed: certificate signed by an authority not trusted here (CN=Proxy CA)",
-                "`ca` in certs.d/registry.example.com/hosts.toml",
+                "`ca` to certs.d/registry.example.com/hosts.toml",
             ],
         ),
         (
             name,
             [
                 "not for 10.0.0.8",
-                "a name of the certificate in HTTPS_PROXY",
+                "a name from the certificate in HTTPS_PROXY",
             ],
         ),
         (
             TlsFault::PlainHttp,
-            ["plain HTTP", "write http://10.0.0.8:3128 into HTTPS_PROXY"],
+            ["plain HTTP", "Write http://10.0.0.8:3128 into HTTPS_PROXY"],
         ),
     ] {
         let finding = only(&secured(fault), "proxy_misconfigured", Critical);
@@ -797,7 +797,7 @@ fn no_pull_is_told_only_where_no_container_pulls() {
     evidence.reference = format!("{REGISTRY}/team/app@sha256:{}", "0".repeat(64))
         .parse()
         .unwrap();
-    says(&only(&evidence, "no_pull", Info), &["by its digest"]);
+    says(&only(&evidence, "no_pull", Info), &["by digest"]);
 }
 
 #[test]
@@ -817,7 +817,7 @@ fn from_1_35_on_whether_a_present_image_is_pulled_again_is_not_known() {
     let unknown = by_digest(PullPolicy::IfNotPresent, None);
     says(
         &only(&unknown, "image_verification", Info),
-        &["version is not known", "--kubelet-version"],
+        &["version is unknown", "--kubelet-version"],
     );
     let newer = by_digest(PullPolicy::IfNotPresent, Some("v1.35.0"));
     says(

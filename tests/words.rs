@@ -1,11 +1,12 @@
-//! Words that no text for users may have: each has a plainer one, which stands beside it. docs/glossary.md has the
-//! terms to use.
+//! Words that no text for users may contain; each has a plainer one beside it. docs/glossary.md lists the terms to use.
 
 #![allow(clippy::unwrap_used, reason = "this is test code")]
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+
+use serde_json::Value;
 
 /// A word or phrase in lower case, and what to write instead. `*` ends a stem.
 const WORDS: &[(&str, &str)] = &[
@@ -195,6 +196,21 @@ fn literals(source: &str) -> Vec<String> {
     literals
 }
 
+/// The descriptions in a JSON Schema; the rest of it is names.
+fn descriptions(schema: &Value) -> String {
+    match schema {
+        Value::Object(fields) => fields
+            .iter()
+            .map(|(key, value)| match value {
+                Value::String(text) if key == "description" => format!("{text} . "),
+                value => descriptions(value),
+            })
+            .collect(),
+        Value::Array(items) => items.iter().map(descriptions).collect(),
+        _ => String::new(),
+    }
+}
+
 /// The help of a command, and of those below it.
 fn help(command: &[String], all: &mut Vec<(String, String)>) {
     let output = Command::new(env!("CARGO_BIN_EXE_pullpath"))
@@ -238,10 +254,11 @@ fn texts() -> Vec<(String, String)> {
     for path in files("docs", &[".md"]) {
         add(&path, prose(&read(&path)));
     }
-    for path in files("docs", &[".json"])
-        .into_iter()
-        .chain(files("dashboards", &[".json"]))
-    {
+    for path in files("docs", &[".json"]) {
+        let schema: Value = serde_json::from_str(&read(&path)).unwrap();
+        add(&path, without_spans(&descriptions(&schema)));
+    }
+    for path in files("dashboards", &[".json"]) {
         add(&path, without_spans(&read(&path).replace("\\n", " ")));
     }
     for path in files("deploy", &[".yaml", ".md"]) {

@@ -66,6 +66,8 @@ impl OpenError {
 
 struct LegConnection {
     endpoint: Endpoint,
+    /// Whether Go's own client made it, which shares no connection with the host's.
+    is_foreign: bool,
     leg: usize,
     /// The server, or the proxy in front of it.
     to: SocketAddr,
@@ -308,7 +310,9 @@ impl<'a> Connections<'a> {
         endpoint: &Endpoint,
     ) -> Result<ConnectionId, OpenError> {
         let (route, proxy) = self.route(endpoint);
-        if let Some(index) = self.opened.iter().position(|l| l.endpoint == *endpoint) {
+        let is_foreign = self.is_foreign;
+        let is_same = |l: &LegConnection| l.endpoint == *endpoint && l.is_foreign == is_foreign;
+        if let Some(index) = self.opened.iter().position(is_same) {
             self.share(role, endpoint, index, route);
             return Ok(ConnectionId(index));
         }
@@ -357,6 +361,7 @@ impl<'a> Connections<'a> {
         self.legs[index].tls = tls;
         let stream = stream.ok_or(OpenError::Failed(Phase::Tls))?;
         self.opened.push(LegConnection {
+            is_foreign,
             endpoint: endpoint.clone(),
             leg: index,
             to,

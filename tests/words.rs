@@ -156,16 +156,19 @@ fn literals(source: &str) -> Vec<String> {
     while let Some(at) = rest.find(['"', '/', '\'']) {
         let before = rest[..at].chars().next_back();
         let from = &rest[at..];
-        rest = if from.starts_with("//") {
-            from.find('\n').map_or("", |end| &from[end..])
-        } else if from.starts_with('/') {
-            &from[1..]
-        } else if from.starts_with('\'') {
+        rest = if let Some(comment) = from.strip_prefix("//") {
+            comment.find('\n').map_or("", |end| &comment[end..])
+        } else if let Some(after) = from.strip_prefix('/') {
+            after
+        } else if let Some(after) = from.strip_prefix('\'') {
             // A character, or a lifetime.
-            match from[1..].chars().next() {
-                Some('\\') => from[3..].find('\'').map_or("", |end| &from[3 + end + 1..]),
-                Some(c) if from[1 + c.len_utf8()..].starts_with('\'') => &from[2 + c.len_utf8()..],
-                _ => &from[1..],
+            match after.chars().next() {
+                Some('\\') => after[2..].split_once('\'').map_or("", |(_, after)| after),
+                Some(c) => {
+                    let behind = &after[c.len_utf8()..];
+                    behind.strip_prefix('\'').unwrap_or(after)
+                }
+                None => "",
             }
         } else {
             let hashes = rest[..at].chars().rev().take_while(|c| *c == '#').count();

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes as Body;
 
+use super::check::Budget;
 use super::content::{Part, ReadExtent, Reader};
 use super::host::{Content, HostWalk, MAX_MANIFEST, ends_pull, is_access};
 use super::session::{ResponseHead, Session};
@@ -573,6 +574,8 @@ impl<'a> HostsWalk<'a> {
             .flatten()
             .flat_map(|visit| verified(&visit.walk))
             .collect();
+        let layers = visits.iter().flatten().flat_map(|visit| &visit.walk.layers);
+        let small: u64 = layers.filter_map(|l| Some(l.outcome.done()?.bytes.0)).sum();
         let Some(visit) = host_of(visits, served) else {
             return;
         };
@@ -597,8 +600,14 @@ impl<'a> HostsWalk<'a> {
             }
             return;
         }
+        // Both share one bound.
+        let left = budget.max_bytes.0.saturating_sub(small);
+        let budget = Budget {
+            max_bytes: Bytes(left),
+            ..budget.clone()
+        };
         let _turn = self.edges.transfer_turn.lock().await;
-        let measured = transfer::measure(&mut visit.lines, &admitted, &found, budget);
+        let measured = transfer::measure(&mut visit.lines, &admitted, &found, &budget);
         let (transfer, range) = measured.await;
         visit.walk.transfer = Some(transfer);
         visit.note_range(range);

@@ -15,7 +15,6 @@ use crate::daemon::schedule::timetable::Due;
 use crate::daemon::store::summary::RunSummary;
 use crate::daemon::store::target::Target;
 use crate::daemon::store::targets::BudgetStatus;
-use crate::model::units::Bytes;
 
 /// The ledger and its file.
 pub(super) struct LedgerStore {
@@ -105,12 +104,7 @@ impl LedgerStore {
     ) -> Option<Moment> {
         let usage = result.map_or_else(CheckUsage::default, |(result, summary)| CheckUsage {
             requests: summary.requests,
-            read: Some(
-                summary
-                    .transfer
-                    .as_ref()
-                    .map_or(Bytes(0), |transfer| transfer.read),
-            ),
+            read: Some(summary.downloaded),
             answered: summary.answered,
             rate_limit: summary.rate_limit.clone(),
             rejected: result.rejected.clone(),

@@ -37,6 +37,8 @@ pub struct RunSummary {
     pub image: Option<Bytes>,
     /// The transfer test; `None`: none was made.
     pub transfer: Option<TransferSummary>,
+    /// Bytes of layers that were downloaded, by the transfer test and beside it.
+    pub downloaded: Bytes,
     /// Requests to the registry, its token service and its blob storage.
     pub requests: u32,
     /// `None`: there was no answer.
@@ -76,8 +78,6 @@ pub struct PathSummary {
 pub struct TransferSummary {
     /// When its check started.
     pub at: Timestamp,
-    /// What it downloaded.
-    pub read: Bytes,
     /// The time from the first request for a layer to its first byte; `None`: none arrived.
     pub first_byte: Option<Duration>,
     /// The measured rates; `None`: too little was downloaded.
@@ -115,7 +115,6 @@ impl RunSummary {
             image: walk.manifest.done().map(|found| found.layers_size),
             transfer: walk.transfer.as_ref().map(|transfer| TransferSummary {
                 at: evidence.started,
-                read: transfer.bytes(),
                 first_byte: transfer
                     .streams
                     .first()
@@ -123,10 +122,19 @@ impl RunSummary {
                 rates: verdict.throughput.clone(),
                 findings: of_transfer,
             }),
+            downloaded: downloaded(evidence),
             requests: requests(walk) + hellos(walk, evidence.started),
             answered: answered(walk, evidence.started),
         }
     }
+}
+
+fn downloaded(evidence: &Evidence) -> Bytes {
+    let walks = || std::iter::once(&evidence.walk).chain(&evidence.others);
+    let layers = walks().flat_map(|walk| &walk.layers);
+    let read = layers.filter_map(|layer| Some(layer.outcome.done()?.bytes.0));
+    let transfers = walks().filter_map(|walk| Some(walk.transfer.as_ref()?.bytes().0));
+    Bytes(read.chain(transfers).sum())
 }
 
 fn leg_of(walk: &Walk, role: Role) -> Option<&Leg> {

@@ -323,7 +323,7 @@ impl RegistryStats {
             }
         }
         if let Some(transfer) = &summary.transfer {
-            self.spent += transfer.read.0;
+            self.spent += summary.downloaded.0;
             let rates = transfer.rates.as_ref();
             if let Some(rate) = rates.and_then(Throughput::undisturbed) {
                 self.throughput.observe(rate.bytes_per_second);

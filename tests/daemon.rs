@@ -20,6 +20,7 @@ use operated::browser::picture;
 use operated::{Daemon, Metrics, ask, config, eventually, target};
 use pullpath::daemon::http::metrics::FAMILIES;
 use pullpath::daemon::schedule::clock::{hash, share};
+use pullpath::model::units::Bytes;
 use pullpath::report::Document;
 use serde_json::Value;
 use support::registry::RateLimit;
@@ -268,14 +269,12 @@ async fn budgets_of_bytes_are_kept_over_a_restart() {
     );
     let daemon = Daemon::start_in(&text, Arc::clone(&folder));
     let document = daemon.check("app", "transfer");
-    let read = document.reports[0]
-        .evidence
-        .walk
-        .transfer
-        .as_ref()
-        .unwrap()
-        .bytes();
-    assert!(read.0 > 0);
+    let walk = &document.reports[0].evidence.walk;
+    let tested = walk.transfer.as_ref().unwrap().bytes();
+    assert!(tested.0 > 0);
+    let layers = walk.layers.iter();
+    let beside: u64 = layers.map(|layer| layer.outcome.done().unwrap().bytes.0).sum();
+    let read = Bytes(tested.0 + beside);
     let registry = world.registry_host();
     #[expect(clippy::cast_precision_loss, reason = "small")]
     let spent = Some(read.0 as f64);

@@ -1,4 +1,4 @@
-//! Runs `tests/probe_network.rs`, without privileges, in a network namespace.
+//! Runs `tests/edges.rs`, without privileges, in a network namespace.
 
 use std::fs::File;
 use std::path::PathBuf;

@@ -1,6 +1,6 @@
 //! Pullpath finds out why a Kubernetes node can't pull an image, and what to change.
 //!
-//! Data flows one way. The modules are on floors; a module uses only floors below its own:
+//! Data flows one way. The modules are on floors, which are dependency levels: a module uses only floors below its own.
 //!
 //! | floor | module | what it does |
 //! |---|---|---|

@@ -416,7 +416,7 @@ async fn check(registry: &Server, mirror: Option<&Server>, options: Options) -> 
         port: server.port,
         address: IpAddr::V4(Ipv4Addr::LOCALHOST),
     };
-    let edges = ProbeNetwork {
+    let probe_network = ProbeNetwork {
         resolver: ResolverConfig {
             nameservers: Vec::new(),
             search: Vec::new(),
@@ -439,7 +439,7 @@ async fn check(registry: &Server, mirror: Option<&Server>, options: Options) -> 
         trust: BaseTrust::new(pullpath::trust::Pool::default(), Roots::default()),
         settings: Settings::load(&request, |_| None).unwrap(),
         trace: false,
-        transfer_turn: Turn::new(()),
+        transfer_lock: Turn::new(()),
         vantage: Vantage {
             network: NetworkView::Node,
             ..Vantage::default()
@@ -472,7 +472,7 @@ async fn check(registry: &Server, mirror: Option<&Server>, options: Options) -> 
         reference: format!("{domain}/team/app:1.0").parse().unwrap(),
         platform: "linux/amd64".parse().unwrap(),
         pods: Vec::new(),
-        asked_secrets: Vec::new(),
+        requested_secrets: Vec::new(),
         keyring: Arc::new(Keyring::new(sources)),
         runtime: options
             .knows_runtime
@@ -485,7 +485,7 @@ async fn check(registry: &Server, mirror: Option<&Server>, options: Options) -> 
             ..Effort::default()
         },
     };
-    let evidence = pullpath::probe::pull(&check, &edges, &Silent, Timestamp::now()).await;
+    let evidence = pullpath::probe::pull(&check, &probe_network, &Silent, Timestamp::now()).await;
     Report::conclude(evidence)
 }
 

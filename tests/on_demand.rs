@@ -670,7 +670,7 @@ async fn why_a_pod_waits_is_asked_of_its_own_node() {
         matches!(&deployment.images[0].check, WhyCheck::Node { pod, .. } if pod == "pullpath-n1")
     );
     assert!(
-        matches!(&deployment.images[1].check, WhyCheck::Nobody { failure } if failure.kind == FailureKind::NoDaemon)
+        matches!(&deployment.images[1].check, WhyCheck::NotMade { failure } if failure.kind == FailureKind::NoDaemon)
     );
     assert_eq!(deployment.pull(), Pull::WouldFail);
     let means = deployment.images[0]

@@ -73,7 +73,7 @@ async fn watch_cluster(args: ClusterArgs, config: Config, identity: &str) -> Res
     let load = Box::new(move || read_config(&path, origin).map_err(|error| error.to_string()));
     let runner = Runner::start(identity, namespace, config, load).await?;
     let (stop, ended) = (CancellationToken::new(), CancellationToken::new());
-    let app = App::new(runner.board(), ended.clone(), stop.clone());
+    let app = App::new(runner.state(), ended.clone(), stop.clone());
     tracing::info!(
         version = crate::VERSION,
         commit = crate::COMMIT,

@@ -278,7 +278,7 @@ async fn check_all(args: Probe, progress: Arc<ProgressLine>) -> Result<Vec<Repor
         request.sources.extend(of_node);
     }
     let vantage = context.observe();
-    let edges = context.edges;
+    let probe_network = context.probe_network;
     let large_hello = args.large_hello;
     let checks = requests.into_iter().map(|request| {
         let effort = Effort {
@@ -289,16 +289,16 @@ async fn check_all(args: Probe, progress: Arc<ProgressLine>) -> Result<Vec<Repor
         let keyring = Keyring::new(request.sources);
         let check = Check {
             pods: request.pods,
-            asked_secrets: of_cluster.requested.clone(),
+            requested_secrets: of_cluster.requested.clone(),
             compare_direct: args.compare_direct,
             ..args.check.of(request.reference, keyring, effort)
         };
-        let (edges, progress) = (Arc::clone(&edges), Arc::clone(&progress));
+        let (probe_network, progress) = (Arc::clone(&probe_network), Arc::clone(&progress));
         async move {
             let watch = progress.watch(check.reference.to_string());
-            let mut evidence = probe::pull(&check, &edges, &watch, Timestamp::now()).await;
+            let mut evidence = probe::pull(&check, &probe_network, &watch, Timestamp::now()).await;
             if large_hello {
-                probe::large_hello::add(&mut evidence, &edges).await;
+                probe::large_hello::add(&mut evidence, &probe_network).await;
             }
             evidence
         }

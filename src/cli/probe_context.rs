@@ -116,7 +116,7 @@ impl CheckArgs {
             reference,
             platform: self.platform.clone().unwrap_or_else(Platform::local),
             pods: Vec::new(),
-            asked_secrets: Vec::new(),
+            requested_secrets: Vec::new(),
             runtime: self.containerd.runtime.clone(),
             kubelet: self.kubelet_version.clone(),
             plain_http: self.network.plain_http,
@@ -129,7 +129,7 @@ impl CheckArgs {
 
 /// This machine as the vantage point of checks.
 pub(super) struct ProbeContext {
-    pub(super) edges: Arc<ProbeNetwork>,
+    pub(super) probe_network: Arc<ProbeNetwork>,
     pub(super) network: Network,
     place: Arc<NodeSettings>,
 }
@@ -148,7 +148,7 @@ impl ProbeContext {
             std::env::var(name).ok()
         })?;
         let place = NodeSettings::load(&config.network, wait, &settings)?;
-        let edges = ProbeNetwork {
+        let probe_network = ProbeNetwork {
             resolver: place.means.resolver.clone(),
             overrides: network.resolve.clone(),
             families: place.means.families,
@@ -156,13 +156,13 @@ impl ProbeContext {
             vantage: place.vantage(&settings),
             settings,
             trace,
-            transfer_turn: Mutex::new(()),
+            transfer_lock: Mutex::new(()),
             netlink: NodeSettings::netlink().await,
             wait,
             known: Arc::new(KnownManifests::default()),
         };
         Ok(Self {
-            edges: Arc::new(edges),
+            probe_network: Arc::new(probe_network),
             network: config.network,
             place: Arc::new(place),
         })
@@ -176,7 +176,7 @@ impl ProbeContext {
     /// Observes this vantage point in a task of its own; checks don't wait for it.
     pub(super) fn observe(&self) -> JoinHandle<Vantage> {
         let (place, network) = (Arc::clone(&self.place), self.network.clone());
-        let (base, netlink) = (self.edges.vantage.clone(), self.edges.netlink.clone());
+        let (base, netlink) = (self.probe_network.vantage.clone(), self.probe_network.netlink.clone());
         tokio::spawn(async move {
             place
                 .look(base, &network, &ClusterInput::NOT_ASKED, netlink)

@@ -190,7 +190,7 @@ impl<'a> RepeatedCheck<'a> {
     }
 
     fn pod_eip(&self) -> Option<PodEip> {
-        pod_eip(&self.context.network, self.context.edges.vantage.network)
+        pod_eip(&self.context.network, self.context.probe_network.vantage.network)
     }
 
     async fn make(&mut self) -> Result<Report, Error> {
@@ -203,17 +203,17 @@ impl<'a> RepeatedCheck<'a> {
         let (candidates, _) = keyring.lookup(reference);
         self.rejected
             .retain(|(one, _, at)| at.elapsed() < COOLDOWN && candidates.contains(one));
-        let rested = self.rejected.iter().map(|(_, attempt, _)| attempt.clone());
+        let in_cooldown = self.rejected.iter().map(|(_, attempt, _)| attempt.clone());
         let effort = Effort {
-            rested: rested.collect(),
+            in_cooldown: in_cooldown.collect(),
             ..Effort::default()
         };
         let check = Check {
-            asked_secrets: of_cluster.requested,
+            requested_secrets: of_cluster.requested,
             ..self.args.check.of(reference.clone(), keyring, effort)
         };
         let started = Timestamp::now();
-        let mut evidence = probe::pull(&check, &self.context.edges, &NoProgress, started).await;
+        let mut evidence = probe::pull(&check, &self.context.probe_network, &NoProgress, started).await;
         self.made += 1;
         for attempt in summary::rejected(&evidence.walk) {
             let is_used =
@@ -332,7 +332,7 @@ fn eip_of(pod_eip: Option<&PodEip>, is_required: bool) -> Eip {
         }
         (None, Some(false)) => Eip::NotWanted,
         (None, None) if is_required => missing("the file doesn't have the pod's EIP yet"),
-        (None, None) => Eip::NotTold {
+        (None, None) => Eip::Unknown {
             source: pod_eip.source.clone(),
         },
     }
@@ -355,7 +355,7 @@ fn status(eip: &Eip, verdict: Option<&Verdict>) -> String {
                 .map_or_else(String::new, |source| format!(" ({source})"));
             format!("{reason}{from}; {path}")
         }
-        Eip::NotTold { source } => format!(
+        Eip::Unknown { source } => format!(
             "{path}; {source} doesn't show whether the pod requests an EIP; --require-eip waits for one"
         ),
         Eip::NotWanted | Eip::Bound { .. } => path,

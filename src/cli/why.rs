@@ -234,7 +234,7 @@ async fn pods(args: &WhyArgs, client: &Client, notes: &mut Vec<String>) -> Resul
 /// Whether a container of the pod has not started.
 fn may_wait(pod: &Pod) -> bool {
     let waits = |state: &ContainerState| {
-        matches!(state, ContainerState::Waiting(_) | ContainerState::Untold)
+        matches!(state, ContainerState::Waiting(_) | ContainerState::Unknown)
     };
     !pod.is_over
         && pod
@@ -462,7 +462,7 @@ impl WaitingPods<'_> {
             let events = one.events.as_deref().unwrap_or_default();
             let of_it = |event: &&Event| pending_pods::concerns(event, wait);
             let before = messages.len();
-            for event in pending_pods::told(events).into_iter().filter(of_it) {
+            for event in pending_pods::pull_events(events).into_iter().filter(of_it) {
                 messages.push(KubeletMessage {
                     pod: printable(&one.pod.name),
                     reason: printable(&event.reason),
@@ -592,7 +592,7 @@ async fn check_on_nodes(
             Err(failure) => {
                 for index in indexes {
                     let failure = failure.clone();
-                    checks[index] = Some(WhyCheck::Nobody { failure });
+                    checks[index] = Some(WhyCheck::NotMade { failure });
                 }
                 continue;
             }
@@ -634,7 +634,7 @@ async fn check_on_nodes(
 
 /// For completeness: each group has a certain result, a check, or the reason why there is none.
 fn not_requested() -> WhyCheck {
-    WhyCheck::Nobody {
+    WhyCheck::NotMade {
         failure: NodeFailure {
             kind: FailureKind::Failed,
             reason: "no check was requested".to_owned(),
@@ -664,7 +664,7 @@ async fn check_by_daemon(
             pod: printable(&admin.pod),
             report: Box::new(report),
         },
-        Err(failure) => WhyCheck::Nobody { failure },
+        Err(failure) => WhyCheck::NotMade { failure },
     }
 }
 
@@ -745,7 +745,7 @@ async fn check_locally(
             reference: reference.clone(),
             platform: Platform::local(),
             pods: vec![group.pod_use(reference, lookups)],
-            asked_secrets: Vec::new(),
+            requested_secrets: Vec::new(),
             keyring: Arc::new(Keyring::new(sources)),
             runtime: args.containerd.runtime.clone(),
             kubelet: None,
@@ -755,7 +755,7 @@ async fn check_locally(
         };
         checked.push(Ok(probe::pull(
             &check,
-            &context.edges,
+            &context.probe_network,
             &NoProgress,
             Timestamp::now(),
         )

@@ -53,8 +53,8 @@ families! {
 }
 
 /// All metrics of this replica, in Prometheus' text format.
-pub fn text(board: &ClusterState) -> String {
-    let tally = &board.tally;
+pub fn text(state: &ClusterState) -> String {
+    let tally = &state.tally;
     // A pair has 4 kB of lines.
     let mut page = Page(String::with_capacity(
         16 * 1024 + tally.pairs.len() * 4 * 1024,
@@ -72,8 +72,8 @@ pub fn text(board: &ClusterState) -> String {
         counts.map(move |(cause, count)| ([&**registry, node, cause.code()], *count))
     });
     page.add(&FAILURES, failures);
-    if board.role.is_active() {
-        of_now(board, &mut page);
+    if state.role.is_active() {
+        of_now(state, &mut page);
     }
     let observed = tally.counts.iter().map(|(kind, count)| ([*kind], *count));
     page.add(&OBSERVED, observed);
@@ -85,24 +85,24 @@ pub fn text(board: &ClusterState) -> String {
         &CAUSE_INFO,
         entries.map(|entry| ([entry.code, entry.title, entry.fix], 1.0)),
     );
-    page.bare(&ACTIVE, [board.role.is_active()]);
+    page.bare(&ACTIVE, [state.role.is_active()]);
     page.bare(
         &WATCH_UP,
-        board.events.as_ref().map(WatchState::is_following),
+        state.events.as_ref().map(WatchState::is_following),
     );
     page.bare(&PAIRS, [tally.pairs.len()]);
-    page.bare(&RELOAD_SUCCESSFUL, [board.reload.error.is_none()]);
-    page.bare(&RELOAD_SUCCESS_AT, [board.reload.success_at]);
+    page.bare(&RELOAD_SUCCESSFUL, [state.reload.error.is_none()]);
+    page.bare(&RELOAD_SUCCESS_AT, [state.reload.success_at]);
     process(&mut page, &BUILD_INFO);
     page.0
 }
 
 /// Metrics that only the active replica has.
-fn of_now(board: &ClusterState, page: &mut Page) {
-    let tally = &board.tally;
+fn of_now(state: &ClusterState, page: &mut Page) {
+    let tally = &state.tally;
     let mut failing: BTreeMap<(&str, Cause), u64> = BTreeMap::new();
     for one in tally.failing.values() {
-        let cause = one.told.cause.unwrap_or(Cause::Unexplained);
+        let cause = one.failure.cause.unwrap_or(Cause::Unexplained);
         *failing.entry((&one.registry, cause)).or_default() += 1;
     }
     let failing = failing.into_iter();
@@ -116,7 +116,7 @@ fn of_now(board: &ClusterState, page: &mut Page) {
     });
     page.add(&SLOW, slow);
     page.bare(&SECRETS_MISSING, [tally.secrets.len()]);
-    if let Some(lint) = &board.lint {
+    if let Some(lint) = &state.lint {
         of_workloads(lint, page);
     }
 }

@@ -55,7 +55,7 @@ pub struct Runner {
     renewed: Option<Instant>,
     /// The watches stop when this is dropped.
     following: Option<DropGuard>,
-    board: Shared,
+    state: Shared,
 }
 
 impl std::fmt::Debug for Runner {
@@ -87,7 +87,7 @@ impl Runner {
             config.cluster.lease_duration.0,
         );
         let now = Timestamp::now();
-        let board = Shared::new(ClusterState {
+        let state = Shared::new(ClusterState {
             identity: identity.to_owned(),
             lease: format!("{namespace}/{lease_name}"),
             role: Role::Standby {
@@ -107,13 +107,13 @@ impl Runner {
             leases,
             renewed: None,
             following: None,
-            board,
+            state,
         })
     }
 
     /// The state that metrics, page and API show.
-    pub fn board(&self) -> Shared {
-        self.board.clone()
+    pub fn state(&self) -> Shared {
+        self.state.clone()
     }
 
     /// Runs until `stop` is cancelled. Each message of `reloads` reloads the configuration.
@@ -131,7 +131,7 @@ impl Runner {
                     next = Instant::now() + wait;
                 }
                 Some(()) = reloads.recv() => self.reload(),
-                _ = tidy.tick() => self.board.write().tally.tidy(Timestamp::now()),
+                _ = tidy.tick() => self.state.write().tally.tidy(Timestamp::now()),
             }
         }
         let is_held = self.renewed.is_some();
@@ -214,8 +214,8 @@ impl Runner {
 
     /// The annotations to write with the Lease.
     fn notes(&self) -> BTreeMap<String, String> {
-        let board = self.board.read();
-        if board.is_watching() && self.following.is_some() {
+        let state = self.state.read();
+        if state.is_watching() && self.following.is_some() {
             // Whole seconds: the newest Event may not have arrived.
             BTreeMap::from([(NOTE.to_owned(), whole_seconds(Timestamp::now()))])
         } else {
@@ -228,9 +228,9 @@ impl Runner {
         // A time in the future is ignored.
         let from = since.filter(|since| *since <= now).unwrap_or(now);
         {
-            let mut board = self.board.write();
-            board.role = Role::Active { since: now };
-            board.tally.begin(from);
+            let mut state = self.state.write();
+            state.role = Role::Active { since: now };
+            state.tally.begin(from);
         }
         tracing::info!(since = since.map(instant), "active: the Lease is held");
         self.follow();
@@ -246,7 +246,7 @@ impl Runner {
     }
 
     fn follow_workloads(&self, stop: &CancellationToken) {
-        self.board.write().lint = None;
+        self.state.write().lint = None;
         if self.config.cluster.lint == Switch::Off {
             return;
         }
@@ -257,29 +257,29 @@ impl Runner {
         };
         let access = secret_access(kubernetes);
         let found = lint::watch::start(self.client.clone(), scope, access, stop.clone());
-        self.show(found, stop, |board, snapshot| board.lint = Some(snapshot));
+        self.show(found, stop, |state, snapshot| state.lint = Some(snapshot));
     }
 
     fn follow_events(&self, stop: &CancellationToken) {
         if self.config.cluster.events == Switch::Off {
-            self.board.write().events = None;
+            self.state.write().events = None;
             return;
         }
         let (state, states) = watch::channel(WatchState::Unknown);
-        self.board.write().events = Some(WatchState::Unknown);
-        let (board, ended) = (self.board.clone(), stop.clone());
-        let on_change = move |change| take(&board, &ended, change);
+        self.state.write().events = Some(WatchState::Unknown);
+        let (state, ended) = (self.state.clone(), stop.clone());
+        let on_change = move |change| take(&state, &ended, change);
         tokio::spawn(events::follow(
             self.client.clone(),
             on_change,
             state,
             stop.clone(),
         ));
-        self.show(states, stop, |board, state| {
+        self.show(states, stop, |state, state| {
             if let WatchState::Lost { reason, .. } = &state {
                 tracing::warn!(reason, "the watch of Events is down");
             }
-            board.events = Some(state);
+            state.events = Some(state);
         });
     }
 
@@ -290,15 +290,15 @@ impl Runner {
         stop: &CancellationToken,
         put: impl Fn(&mut ClusterState, T) + Send + 'static,
     ) {
-        let (board, ended) = (self.board.clone(), stop.clone());
+        let (state, ended) = (self.state.clone(), stop.clone());
         tokio::spawn(async move {
             while news.changed().await.is_ok() {
                 let newest = news.borrow_and_update().clone();
-                let mut board = board.write();
+                let mut state = state.write();
                 if ended.is_cancelled() {
                     return;
                 }
-                put(&mut board, newest);
+                put(&mut state, newest);
             }
         });
     }
@@ -312,19 +312,19 @@ impl Runner {
     }
 
     fn wait_because(&self, why: String, is_problem: bool) {
-        let mut board = self.board.write();
+        let mut state = self.state.write();
         let role = Role::Standby {
             why: Some(why),
             is_problem,
         };
-        if board.role != role {
+        if state.role != role {
             if is_problem && let Role::Standby { why: Some(why), .. } = &role {
                 tracing::warn!(why, "the Lease can't be acquired");
             }
-            board.role = role;
+            state.role = role;
         }
-        board.events = None;
-        board.lint = None;
+        state.events = None;
+        state.lint = None;
     }
 
     fn reload(&mut self) {
@@ -349,17 +349,17 @@ impl Runner {
                 config.cluster.lease_duration = old.lease_duration;
                 self.config = config;
                 {
-                    let mut board = self.board.write();
-                    board.tally.set_limits(limits(&self.config));
-                    board.reload.again(Ok(()), Timestamp::now());
+                    let mut state = self.state.write();
+                    state.tally.set_limits(limits(&self.config));
+                    state.reload.again(Ok(()), Timestamp::now());
                 }
                 if is_other && self.renewed.is_some() {
-                    self.board.write().tally.begin(Timestamp::now());
+                    self.state.write().tally.begin(Timestamp::now());
                     self.follow();
                 }
             }
             Err(error) => {
-                let reload = &mut self.board.write().reload;
+                let reload = &mut self.state.write().reload;
                 reload.again(Err(error), Timestamp::now());
             }
         }
@@ -367,12 +367,12 @@ impl Runner {
 }
 
 /// Counts one change, if this replica is still active.
-fn take(board: &Shared, ended: &CancellationToken, change: Change) {
-    let mut board = board.write();
+fn take(state: &Shared, ended: &CancellationToken, change: Change) {
+    let mut state = state.write();
     if ended.is_cancelled() {
         return;
     }
-    let tally = &mut board.tally;
+    let tally = &mut state.tally;
     match change {
         Change::ListBegins => tally.list_begins(),
         Change::Seen(event) => tally.take(&event, Timestamp::now()),

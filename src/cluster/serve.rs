@@ -27,7 +27,7 @@ use crate::serving::http::{METRICS, guard, html, json, made, plain, style};
 /// The state that handlers share.
 #[derive(Clone, Debug)]
 pub struct App {
-    board: Shared,
+    state: Shared,
     stop: CancellationToken,
     /// Cancelled when the runner's loop has ended.
     running: CancellationToken,
@@ -36,9 +36,9 @@ pub struct App {
 
 impl App {
     /// `running` is cancelled when the runner's loop has ended, `stop` when the program stops.
-    pub fn new(board: Shared, running: CancellationToken, stop: CancellationToken) -> Self {
+    pub fn new(state: Shared, running: CancellationToken, stop: CancellationToken) -> Self {
         Self {
-            board,
+            state,
             stop,
             running,
             scrape: Arc::default(),
@@ -64,12 +64,12 @@ impl App {
 async fn all_metrics(State(app): State<App>) -> Response {
     // A thousand pairs take some tens of milliseconds and some megabytes, so one scrape runs at a time.
     let _guard = app.scrape.clone().lock_owned().await;
-    let text = tokio::task::spawn_blocking(move || metrics::text(&app.board.read())).await;
+    let text = tokio::task::spawn_blocking(move || metrics::text(&app.state.read())).await;
     made(METRICS, text.map_err(|_| "metrics can't be rendered"))
 }
 
 async fn index(State(app): State<App>) -> Response {
-    html(page::index(&app.board.read(), Timestamp::now()))
+    html(page::index(&app.state.read(), Timestamp::now()))
 }
 
 // ---- API ----------------------------------------------------------------------------------------
@@ -143,7 +143,7 @@ struct PullSummary<'a> {
 
 /// The document of `pullpath lint -o json`, with the newest result.
 async fn lint(State(app): State<App>) -> Response {
-    let found = app.board.read().lint.clone();
+    let found = app.state.read().lint.clone();
     match found {
         Some(found) => json(&LintDocument::new(Timestamp::now(), (*found).clone())),
         None => plain(
@@ -154,21 +154,21 @@ async fn lint(State(app): State<App>) -> Response {
 }
 
 async fn pulls(State(app): State<App>) -> Response {
-    json(&summary(&app.board.read()))
+    json(&summary(&app.state.read()))
 }
 
-fn summary(board: &ClusterState) -> PullsDocument<'_> {
-    let active = board.role.is_active();
+fn summary(state: &ClusterState) -> PullsDocument<'_> {
+    let active = state.role.is_active();
     let mut all = PullsDocument {
         active,
-        problems: board.problems(),
+        problems: state.problems(),
         ..PullsDocument::default()
     };
     // What it observed while it was active is outdated.
     if !active {
         return all;
     }
-    let tally = &board.tally;
+    let tally = &state.tally;
     all.failing = tally.failing.iter().map(failing).collect();
     all.failing
         .sort_by_key(|one| std::cmp::Reverse(one.of.last));
@@ -198,10 +198,10 @@ fn failing<'a>((key, one): (&'a ContainerKey, &'a Failing)) -> FailingSummary<'a
     FailingSummary {
         key,
         of: one,
-        cause: one.told.cause,
-        or: &one.told.or,
-        facts: advice::facts(&one.told, &one.image),
-        hint: advice::hint(&one.told, &one.image, &one.node),
+        cause: one.failure.cause,
+        or: &one.failure.or,
+        facts: advice::facts(&one.failure, &one.image),
+        hint: advice::hint(&one.failure, &one.image, &one.node),
     }
 }
 
@@ -233,17 +233,17 @@ async fn ready(State(app): State<App>) -> Response {
     if app.running.is_cancelled() {
         return plain(StatusCode::SERVICE_UNAVAILABLE, ENDED);
     }
-    let board = app.board.read();
-    let mut text = match &board.role {
-        Role::Active { .. } => format!("ready: active, holding the Lease {}\n", board.lease),
+    let state = app.state.read();
+    let mut text = match &state.role {
+        Role::Active { .. } => format!("ready: active, holding the Lease {}\n", state.lease),
         Role::Standby { why, .. } => format!(
             "ready: on standby for the Lease {}: {}\n",
-            board.lease,
+            state.lease,
             why.as_deref()
                 .unwrap_or("the API server has not answered yet")
         ),
     };
-    for problem in board.problems() {
+    for problem in state.problems() {
         let _ = writeln!(text, "{problem}");
     }
     plain(StatusCode::OK, text)

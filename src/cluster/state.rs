@@ -59,8 +59,8 @@ pub struct Shared(Arc<RwLock<ClusterState>>);
 
 impl Shared {
     /// Wraps an initial state.
-    pub fn new(board: ClusterState) -> Self {
-        Self(Arc::new(RwLock::new(board)))
+    pub fn new(state: ClusterState) -> Self {
+        Self(Arc::new(RwLock::new(state)))
     }
 
     /// Locks it for reading. A panic of another thread is ignored.

@@ -44,7 +44,7 @@ use crate::pull_secret::entry::Credential;
 use crate::pull_secret::keyring::{Keyring, LoadedSource};
 use crate::report::Report;
 use crate::vantage::node_settings::{NodeSettings, NodeSettingsError, containerd_files};
-use crate::vantage::{ClusterInput, NodeInput, PodInput, wants_pod_told};
+use crate::vantage::{ClusterInput, NodeInput, PodInput, wants_pod_input};
 
 /// A `path` check observes the vantage again if the last observation is older than this.
 const LOOK_AGAIN: Duration = Duration::from_mins(10);
@@ -145,7 +145,7 @@ impl CheckContext {
                 trust: node_settings.trust.clone(),
                 settings,
                 trace: false,
-                transfer_turn: Mutex::new(()),
+                transfer_lock: Mutex::new(()),
                 vantage: base,
                 netlink,
                 wait,
@@ -171,7 +171,7 @@ impl CheckContext {
         let known = observed.as_ref().filter(|(at, vantage)| {
             at.elapsed() < at_most
                 && match (&vantage.node, node.facts()) {
-                    (Some(before), Some(now)) => before.has_ways_of(now),
+                    (Some(before), Some(now)) => before.has_same_paths(now),
                     (before, now) => before.is_none() && now.is_none(),
                 }
         });
@@ -205,7 +205,7 @@ impl CheckContext {
     /// The facts about this Node from the API server; waits a moment for the first.
     async fn node(&self) -> NodeInput {
         let Some(node) = &self.node else {
-            return NodeInput::NotAsked;
+            return NodeInput::NotRequested;
         };
         let mut node = node.clone();
         let first = node.wait_for(|view| view.state != WatchState::Unknown);
@@ -216,10 +216,10 @@ impl CheckContext {
     /// The annotations of this daemon's own pod from the API server, if no file has them.
     async fn pod(&self) -> PodInput {
         match &self.own_pod {
-            Some(pod) if wants_pod_told(&self.network, self.probing.vantage.network) => {
+            Some(pod) if wants_pod_input(&self.network, self.probing.vantage.network) => {
                 pod.annotations().await
             }
-            _ => PodInput::NotAsked,
+            _ => PodInput::NotRequested,
         }
     }
 
@@ -227,7 +227,7 @@ impl CheckContext {
     pub async fn lend_secrets(&self, target: &Target) -> SecretsInUse {
         let refs = target.secrets.iter();
         let lent = self.secrets.lend(refs.flat_map(SecretRefs::keys).collect());
-        lent.told(SECRETS_WAIT).await;
+        lent.loaded(SECRETS_WAIT).await;
         lent
     }
 
@@ -321,15 +321,15 @@ pub async fn make(world: &CheckContext, job: Job) -> CheckResult {
         reference: target.reference.clone(),
         platform: target.platform.clone(),
         pods: target.pods(&lookups),
-        asked_secrets: Vec::new(),
+        requested_secrets: Vec::new(),
         effort: Effort {
             hops: job.tier == Tier::Path,
             transfer,
             layer_bytes: std::num::NonZeroU64::MIN,
             only_free: job.only_free,
             // Otherwise, many nodes with a mirror would send as many requests to the registry as without one.
-            asks_behind: job.tier >= Tier::Path,
-            rested: unchanged.map(|cooling| cooling.attempt.clone()).collect(),
+            checks_upstream: job.tier >= Tier::Path,
+            in_cooldown: unchanged.map(|cooling| cooling.attempt.clone()).collect(),
         },
         keyring: Arc::new(keyring),
         plain_http: target.plain_http,

@@ -162,7 +162,7 @@ pub(super) fn dial(address: &str, fault: Option<TcpFault>) -> Dial {
 }
 
 /// Attempts in their order, and the resulting connection.
-pub(super) fn dialled(attempts: Vec<Dial>) -> Connect {
+pub(super) fn dialed(attempts: Vec<Dial>) -> Connect {
     let good = attempts
         .iter()
         .position(|dial| dial.outcome.done().is_some());
@@ -223,7 +223,7 @@ pub(super) fn leg(role: Role, host: &str, address: &str) -> Leg {
         proxy_tls: None,
         tunnel: None,
         resolve: resolved(host, &[address]),
-        connect: dialled(vec![dial(address, None)]),
+        connect: dialed(vec![dial(address, None)]),
         tls: secured(host),
         clock: clock(0),
         routes: Vec::new(),
@@ -477,7 +477,7 @@ impl Evidence {
     }
 
     pub(super) fn unconnected(mut self, role: Role, attempts: Vec<Dial>) -> Self {
-        self.leg_mut(role).connect = dialled(attempts);
+        self.leg_mut(role).connect = dialed(attempts);
         self.end_at(role, Phase::Connect)
     }
 

@@ -213,7 +213,7 @@ mod tests {
         assert!(
             matches!(&seen.containers[1].state, ContainerState::Waiting(said) if said.reason == "ErrImagePull")
         );
-        assert_eq!(seen.containers[2].state, ContainerState::Untold);
+        assert_eq!(seen.containers[2].state, ContainerState::Unknown);
     }
 
     #[test]

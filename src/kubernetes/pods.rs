@@ -23,7 +23,7 @@ impl From<PodObject> for Pod {
             .containers()
             .map(|(kind, one)| {
                 let status = status.of(kind, &one.name);
-                let state = status.map_or(ContainerState::Untold, state_of);
+                let state = status.map_or(ContainerState::Unknown, state_of);
                 let is_present = status.is_some_and(|status| !status.image_id.is_empty());
                 volumes.container(kind, one, state, is_present)
             })
@@ -62,7 +62,7 @@ fn state_of(status: &ContainerStatus) -> ContainerState {
     } else if state.running.is_some() {
         ContainerState::Running
     } else {
-        ContainerState::Untold
+        ContainerState::Unknown
     }
 }
 

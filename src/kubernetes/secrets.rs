@@ -139,7 +139,7 @@ impl Drop for SecretsInUse {
 
 impl SecretsInUse {
     /// Waits until the API server has answered for each Secret, with success or not, or until `most` has passed.
-    pub async fn told(&self, most: Duration) {
+    pub async fn loaded(&self, most: Duration) {
         let pending: Vec<watch::Receiver<Known>> = {
             let needs = self.secrets.needs();
             let held = self.keys.iter().filter_map(|key| needs.held.get(key));
@@ -431,7 +431,7 @@ mod tests {
         assert_eq!(held(&secrets), 3);
         drop(one);
         assert_eq!(held(&secrets), 2, "b of the other check, and c");
-        two.told(Duration::from_secs(5)).await;
+        two.loaded(Duration::from_secs(5)).await;
         assert!(
             matches!(secrets.get(&key("b")), Known::Unread(reason) if reason.contains("does not return it")),
         );

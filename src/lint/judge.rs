@@ -605,7 +605,7 @@ impl WorkloadState<'_> {
                 ))
                 .hint(format!(
                     "If it is meant for this image: {}",
-                    diagnose::mend_key(domain(image), nearest)
+                    diagnose::recreate_key(domain(image), nearest)
                 ));
             Draft::of(self.weigh(found)).shown_by(image)
         } else {

@@ -43,7 +43,7 @@ pub struct Evidence {
     pub pods: Vec<PodUse>,
     /// Secrets of the cluster that were named for this check (`--secret`, `--service-account`).
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[serde(alias = "asked_secrets")]
+    #[serde(alias = "requested_secrets")]
     pub requested_secrets: Vec<RequestedSecret>,
     /// The credentials that were found, and which of them match the image.
     pub keyring: KeyringEvidence,
@@ -266,7 +266,7 @@ pub struct ClockCheck {
 
 impl Leg {
     /// The host that was resolved and connected to: the server, or the proxy in front of it.
-    pub fn dialled(&self) -> Host {
+    pub fn dialed(&self) -> Host {
         match self.proxy_route.proxy() {
             Some(proxy) => {
                 let (host, _) = split_port(&proxy.authority);

@@ -21,11 +21,11 @@ pub struct Platform {
 impl Platform {
     /// The platform that this program was built for.
     pub fn local() -> Self {
-        Self::normalised("linux", std::env::consts::ARCH, None)
+        Self::normalized("linux", std::env::consts::ARCH, None)
     }
 
     /// Applies containerd's aliases to a platform as users write it.
-    pub fn normalised(os: &str, architecture: &str, variant: Option<&str>) -> Self {
+    pub fn normalized(os: &str, architecture: &str, variant: Option<&str>) -> Self {
         let variant = variant
             .filter(|v| !v.is_empty())
             .map(str::to_ascii_lowercase);
@@ -76,8 +76,8 @@ impl FromStr for Platform {
             return Err(wrong());
         }
         match parts[..] {
-            [os, architecture] => Ok(Self::normalised(os, architecture, None)),
-            [os, architecture, variant] => Ok(Self::normalised(os, architecture, Some(variant))),
+            [os, architecture] => Ok(Self::normalized(os, architecture, None)),
+            [os, architecture, variant] => Ok(Self::normalized(os, architecture, Some(variant))),
             _ => Err(wrong()),
         }
     }

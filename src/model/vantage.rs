@@ -152,12 +152,12 @@ impl NodeFacts {
     }
 
     /// Whether the node is new: less than 15 minutes old.
-    pub fn is_young(&self, now: Timestamp) -> bool {
+    pub fn is_new(&self, now: Timestamp) -> bool {
         self.age(now).is_some_and(|age| age < Self::NEW_FOR)
     }
 
     /// Whether everything that a path depends on is the same as for the other node.
-    pub fn has_ways_of(&self, other: &Self) -> bool {
+    pub fn has_same_paths(&self, other: &Self) -> bool {
         self.external_ips == other.external_ips && self.provider_id == other.provider_id
     }
 }

@@ -28,7 +28,7 @@ pub struct Check {
     /// The pods that use the image, as far as known.
     pub pods: Vec<PodUse>,
     /// Secrets of the cluster that the user named.
-    pub asked_secrets: Vec<RequestedSecret>,
+    pub requested_secrets: Vec<RequestedSecret>,
     /// All known credentials.
     pub keyring: Arc<Keyring>,
     /// The container runtime of the node; `None` if unknown.
@@ -55,9 +55,9 @@ pub struct Effort {
     /// Send no request that may count against a rate limit: a manifest is not downloaded unless it is known already.
     pub only_free: bool,
     /// If a mirror serves the image, also query the host behind it, once.
-    pub asks_behind: bool,
+    pub checks_upstream: bool,
     /// Credentials in their cooldown, which are not tried now, with the result of their last attempt.
-    pub rested: Vec<Attempt>,
+    pub in_cooldown: Vec<Attempt>,
 }
 
 impl Effort {
@@ -68,7 +68,7 @@ impl Effort {
     pub(super) fn without_extras(&self) -> Self {
         Self {
             hops: false,
-            asks_behind: false,
+            checks_upstream: false,
             transfer: self.transfer.clone().filter(|budget| budget.full),
             ..self.clone()
         }
@@ -82,8 +82,8 @@ impl Default for Effort {
             transfer: None,
             layer_bytes: Self::LAYER_BYTES,
             only_free: false,
-            asks_behind: true,
-            rested: Vec::new(),
+            checks_upstream: true,
+            in_cooldown: Vec::new(),
         }
     }
 }

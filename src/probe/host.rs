@@ -327,7 +327,7 @@ impl<'a> HostWalk<'a> {
             ..request.clone()
         };
         let mut got = self.send(&request).await?;
-        let wait = self.lines.edges.wait;
+        let wait = self.lines.probe_network.wait;
         let body = content::collect(&mut got.pending.response, MAX_MANIFEST, wait).await;
         got.pending.note(&mut self.lines, body.as_ref().err());
         // Go decodes gzip automatically; other values may not be an encoding.

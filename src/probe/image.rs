@@ -188,7 +188,7 @@ impl<'a> HostsWalk<'a> {
             );
             return Err(at_resolver(ManifestFault::Malformed { reason }));
         }
-        if let Some(body) = self.edges.known.find(&descriptor.digest) {
+        if let Some(body) = self.probe_network.known.find(&descriptor.digest) {
             return Ok((resolved_by, body));
         }
         if self.check.effort.only_free {
@@ -203,7 +203,7 @@ impl<'a> HostsWalk<'a> {
             .await
         {
             Ok(found) => {
-                self.edges.known.keep(&descriptor.digest, &found.body);
+                self.probe_network.known.keep(&descriptor.digest, &found.body);
                 Ok((found.host, found.body))
             }
             Err(missed) => Err((missed.host, of_manifest(missed.fault))),
@@ -432,7 +432,7 @@ impl<'a> HostsWalk<'a> {
         loop {
             let is_coded = got.headers().contains_key(http::header::CONTENT_ENCODING);
             let decodes = is_coded && self.rules.decide(Behaviour::decodes_encodings);
-            let part = reader.read(&mut got, decodes, self.edges.wait).await;
+            let part = reader.read(&mut got, decodes, self.probe_network.wait).await;
             let fault = match &part {
                 Part::Done => None,
                 Part::EndedEarly { want } => Some(HttpFault::Truncated {
@@ -606,7 +606,7 @@ impl<'a> HostsWalk<'a> {
             max_bytes: Bytes(left),
             ..budget.clone()
         };
-        let _turn = self.edges.transfer_turn.lock().await;
+        let _turn = self.probe_network.transfer_lock.lock().await;
         let measured = transfer::measure(&mut visit.lines, &admitted, &found, &budget);
         let (transfer, range) = measured.await;
         visit.walk.transfer = Some(transfer);

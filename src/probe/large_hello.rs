@@ -31,9 +31,9 @@ fn address(leg: &Leg) -> Option<SocketAddr> {
 }
 
 /// Tests each leg, all at the same time.
-pub async fn add(evidence: &mut Evidence, edges: &ProbeNetwork) {
+pub async fn add(evidence: &mut Evidence, probe_network: &ProbeNetwork) {
     let legs = &mut evidence.walk.legs;
-    let trials = join_all(legs.iter().map(|leg| trial(leg, edges))).await;
+    let trials = join_all(legs.iter().map(|leg| trial(leg, probe_network))).await;
     for (leg, trial) in legs.iter_mut().zip(trials) {
         leg.large_hello = trial;
     }
@@ -41,7 +41,7 @@ pub async fn add(evidence: &mut Evidence, edges: &ProbeNetwork) {
 
 /// One more handshake, with a large hello; if that is not answered, another with the normal hello. Each connection is
 /// closed at once. `None`: the trial does not apply, or no connection could be opened.
-pub async fn trial(leg: &Leg, edges: &ProbeNetwork) -> Option<LargeHello> {
+pub async fn trial(leg: &Leg, probe_network: &ProbeNetwork) -> Option<LargeHello> {
     let to = address(leg)?;
     let host = &leg.endpoint.host;
     let usual = TlsClient::for_trials();
@@ -50,12 +50,12 @@ pub async fn trial(leg: &Leg, edges: &ProbeNetwork) -> Option<LargeHello> {
         at: Timestamp::now(),
         to,
         bytes: client.hello_size(host)?,
-        large: handshake(&client, host, to, edges).await?,
+        large: handshake(&client, host, to, probe_network).await?,
         short: None,
         in_a_row: 0,
     };
     if trial.is_unanswered() {
-        trial.short = handshake(&usual, host, to, edges).await;
+        trial.short = handshake(&usual, host, to, probe_network).await;
     }
     trial.in_a_row = u32::from(trial.is_dropped());
     Some(trial)
@@ -65,12 +65,12 @@ async fn handshake(
     client: &TlsClient,
     host: &Host,
     to: SocketAddr,
-    edges: &ProbeNetwork,
+    probe_network: &ProbeNetwork,
 ) -> Option<Step<Session, TlsFault>> {
-    let dialed = tcp::connect(&[to.ip()], to.port(), edges.wait).await;
-    let secured = client.handshake(host, dialed.stream?, edges.wait).await;
+    let dialed = tcp::connect(&[to.ip()], to.port(), probe_network.wait).await;
+    let secured = client.handshake(host, dialed.stream?, probe_network.wait).await;
     if let Some(mut stream) = secured.stream {
-        let _ = timeout(edges.wait, stream.shutdown()).await;
+        let _ = timeout(probe_network.wait, stream.shutdown()).await;
     }
     Some(secured.tls.outcome)
 }

@@ -87,7 +87,7 @@ enum ConnectionState {
 
 /// All legs of a check and their connections.
 pub(super) struct Connections<'a> {
-    pub edges: &'a ProbeNetwork,
+    pub probe_network: &'a ProbeNetwork,
     client: &'a HostClient,
     pub progress: &'a dyn Progress,
     pub scrub: Scrubber,
@@ -152,7 +152,7 @@ pub(super) struct Pending {
 impl Pending {
     /// Reads the whole body, up to `max` bytes.
     pub(super) async fn read(mut self, lines: &mut Connections<'_>, max: u64) -> Exchange<Answer> {
-        let body = self.response.read(Bytes(max), lines.edges.wait).await;
+        let body = self.response.read(Bytes(max), lines.probe_network.wait).await;
         let took = self.note_body(lines, body.as_ref().ok(), body.as_ref().err());
         let result = body.map(|body| Answer {
             status: self.response.status,
@@ -188,7 +188,7 @@ impl Pending {
 
 impl<'a> Connections<'a> {
     pub(super) fn new(
-        edges: &'a ProbeNetwork,
+        probe_network: &'a ProbeNetwork,
         client: &'a HostClient,
         progress: &'a dyn Progress,
         scrub: Scrubber,
@@ -197,7 +197,7 @@ impl<'a> Connections<'a> {
         requests: Requests,
     ) -> Self {
         Self {
-            edges,
+            probe_network,
             client,
             progress,
             scrub,
@@ -419,17 +419,17 @@ impl<'a> Connections<'a> {
         let role = self.legs[index].role;
         self.progress.phase(role, Phase::Resolve);
         let name = host.to_string();
-        let overrides = self.edges.overrides.iter();
+        let overrides = self.probe_network.overrides.iter();
         let overrides: Vec<IpAddr> = overrides
             .filter(|o| o.port == port && o.host.eq_ignore_ascii_case(&name))
             .map(|o| o.address)
             .collect();
         let resolve = dns::resolve(
             host,
-            &self.edges.resolver,
+            &self.probe_network.resolver,
             &overrides,
-            self.edges.families,
-            self.edges.wait,
+            self.probe_network.families,
+            self.probe_network.wait,
         )
         .await;
         let addresses = resolve.outcome.done().map(|r| r.addresses.clone());
@@ -447,7 +447,7 @@ impl<'a> Connections<'a> {
             return Err(OpenError::Untrusted(reason));
         }
 
-        if let Some(netlink) = &self.edges.netlink {
+        if let Some(netlink) = &self.probe_network.netlink {
             for address in addresses.iter().take(MAX_ROUTED) {
                 let lookup = netlink.route_to(*address).await;
                 let is_unknown = matches!(lookup.outcome, RouteOutcome::Unknown { .. });
@@ -475,16 +475,16 @@ impl<'a> Connections<'a> {
         let resolve = &self.legs[index].resolve;
         let found = resolve.outcome.done();
         if found.is_some_and(|found| found.source == ResolutionSource::HostsFile) {
-            let edges = &self.edges;
+            let probe_network = &self.probe_network;
             self.legs[index].resolve.queries =
-                dns::query_despite_hosts_file(name, &edges.resolver, edges.families, edges.wait)
+                dns::query_despite_hosts_file(name, &probe_network.resolver, probe_network.families, probe_network.wait)
                     .await;
         }
     }
 
     /// The route to the endpoint, and the proxy on it, if any.
     fn route(&self, endpoint: &Endpoint) -> (ProxyRoute, Option<&'a ProxyServer>) {
-        match self.edges.settings.route(endpoint, self.rules) {
+        match self.probe_network.settings.route(endpoint, self.rules) {
             (ProxyRoute::Proxied { proxy }, _) if self.direct => {
                 (ProxyRoute::Forced { proxy }, None)
             }
@@ -494,7 +494,7 @@ impl<'a> Connections<'a> {
 
     fn dial_limit(&self) -> Duration {
         let own = self.client.host.dial_timeout;
-        own.map_or(self.edges.wait, |own| own.min(self.edges.wait))
+        own.map_or(self.probe_network.wait, |own| own.min(self.probe_network.wait))
     }
 
     /// Passes through the proxy, if there is one: first TLS with it, if it uses TLS, with the trust of the host's own
@@ -507,7 +507,7 @@ impl<'a> Connections<'a> {
     ) -> ProxyPassage {
         let mut passage = ProxyPassage::default();
         let mut stream = Stream::from(stream);
-        let wait = self.edges.wait;
+        let wait = self.probe_network.wait;
         if let Some(proxy) = proxy.filter(|proxy| proxy.proxy.scheme == "https") {
             let secured = self.client.tls.handshake(&proxy.host, stream, wait).await;
             let tls = passage.proxy_tls.insert(secured.tls);
@@ -544,7 +544,7 @@ impl<'a> Connections<'a> {
         } else {
             &self.client.tls
         };
-        let secured = tls.handshake(&endpoint.host, stream, self.edges.wait).await;
+        let secured = tls.handshake(&endpoint.host, stream, self.probe_network.wait).await;
         let stream = secured.stream.map(|stream| Box::new(stream) as Stream);
         (secured.tls, stream)
     }
@@ -646,7 +646,7 @@ impl<'a> Connections<'a> {
                 took,
             });
         }
-        if self.edges.trace {
+        if self.probe_network.trace {
             let own = &self.client.headers;
             let exchange = trace::record(role, phase, to, seen, own, &self.scrub);
             self.trace.push(exchange);
@@ -682,7 +682,7 @@ impl<'a> Connections<'a> {
         let Some(request) = &suspect.request else {
             return Ok(());
         };
-        let wait = self.edges.wait;
+        let wait = self.probe_network.wait;
         let words = |fault: HttpFault| fault.to_string();
         self.requests.spend().map_err(words)?;
         let response = connection
@@ -706,7 +706,7 @@ impl<'a> Connections<'a> {
         self.progress
             .phase(self.legs[self.opened[line.0].leg].role, phase);
         let again = request.clone();
-        let wait = self.edges.wait;
+        let wait = self.probe_network.wait;
         self.close_spent();
         self.requests.spend()?;
         let connection = self.connection(line).await?;

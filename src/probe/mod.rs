@@ -48,13 +48,13 @@ use requests::Requests;
 #[tracing::instrument(skip_all, fields(image = %check.reference))]
 pub async fn pull(
     check: &Check,
-    edges: &ProbeNetwork,
+    probe_network: &ProbeNetwork,
     progress: &dyn Progress,
     started: Timestamp,
 ) -> Evidence {
-    let candidates = edges.settings.candidates(check.runtime.as_ref());
+    let candidates = probe_network.settings.candidates(check.runtime.as_ref());
     let rules = Rules::new(candidates[0], &candidates);
-    let mut evidence = Box::pin(pull_by(&rules, check, edges, progress, started)).await;
+    let mut evidence = Box::pin(pull_by(&rules, check, probe_network, progress, started)).await;
     let agrees = |one: &usize| rules.agrees(*one);
     let (alike, mut left): (Vec<usize>, Vec<usize>) = (0..candidates.len()).partition(agrees);
     if left.is_empty() {
@@ -71,7 +71,7 @@ pub async fn pull(
     let mut walked = vec![0];
     while let Some(other) = left.first().copied() {
         let rules = Rules::new(candidates[other], &candidates);
-        let again = Box::pin(pull_by(&rules, &once, edges, progress, started)).await;
+        let again = Box::pin(pull_by(&rules, &once, probe_network, progress, started)).await;
         let alike: Vec<usize>;
         let agrees = |one: &usize| *one == other || rules.agrees(*one);
         (alike, left) = left.into_iter().partition(agrees);
@@ -94,19 +94,19 @@ pub async fn pull(
 async fn pull_by(
     rules: &Rules,
     check: &Check,
-    edges: &ProbeNetwork,
+    probe_network: &ProbeNetwork,
     progress: &dyn Progress,
     started: Timestamp,
 ) -> Evidence {
     let (candidates, keyring) = check.keyring.lookup(&check.reference);
     let mut scrub = Scrubber::default();
     check.keyring.hide_in(&mut scrub);
-    for secret in edges.settings.proxies.secrets() {
+    for secret in probe_network.settings.proxies.secrets() {
         scrub.hide(secret);
     }
-    let trust = edges.trust.of_runtime(check.runtime.as_ref());
+    let trust = probe_network.trust.of_runtime(check.runtime.as_ref());
     let (mut hosts, clients) =
-        edges
+        probe_network
             .settings
             .hosts(check.reference.domain(), &check.host(), &trust, rules);
     note_no_resolver(&mut hosts, check, &clients);
@@ -120,7 +120,7 @@ async fn pull_by(
     let requests = Requests::of_image(reads_all(check));
     let round = HostsWalk {
         check,
-        edges,
+        probe_network,
         progress,
         scrub: &scrub,
         rules,
@@ -153,9 +153,9 @@ async fn pull_by(
         reference: check.reference.clone(),
         platform: check.platform.clone(),
         started,
-        vantage: edges.vantage.clone(),
+        vantage: probe_network.vantage.clone(),
         pods: check.pods.clone(),
-        requested_secrets: check.asked_secrets.clone(),
+        requested_secrets: check.requested_secrets.clone(),
         keyring,
         runtime: check.runtime.clone(),
         kubelet: check.kubelet.clone(),
@@ -163,7 +163,7 @@ async fn pull_by(
         by_release: Vec::new(),
         pulled: Some(outcome.pulled),
         hosts,
-        proxies: edges.settings.proxies.settings().clone(),
+        proxies: probe_network.settings.proxies.settings().clone(),
         walk,
         others: outcome.walks.into_iter().map(|(_, walk)| walk).collect(),
         not_contacted: outcome
@@ -199,7 +199,7 @@ fn note_no_resolver(hosts: &mut HostsConfig, check: &Check, clients: &[HostClien
 #[derive(Clone, Copy)]
 struct HostsWalk<'a> {
     check: &'a Check,
-    edges: &'a ProbeNetwork,
+    probe_network: &'a ProbeNetwork,
     progress: &'a dyn Progress,
     scrub: &'a Scrubber,
     rules: &'a Rules,
@@ -240,8 +240,8 @@ impl<'a> HostsWalk<'a> {
         let mut visits: Vec<Option<HostWalk<'a>>> = self.clients.iter().map(|_| None).collect();
         let (mut deciding, mut pulled, mut used) = (None, false, None);
         for credential in self.tries() {
-            let rested = &self.check.effort.rested;
-            let known = rested.iter().find(|known| {
+            let in_cooldown = &self.check.effort.in_cooldown;
+            let known = in_cooldown.iter().find(|known| {
                 known.credential.is_some() && known.credential.as_ref() == credential.map(|c| &c.id)
             });
             let round = Self {
@@ -307,7 +307,7 @@ impl<'a> HostsWalk<'a> {
     ) -> Option<(Walk, Vec<TracedExchange>)> {
         let effort = &self.check.effort;
         let by_mirror = served.walk.host.kind == HostKind::Mirror && served.walk.serves_layers();
-        if !by_mirror || self.direct || effort.only_free || !effort.asks_behind {
+        if !by_mirror || self.direct || effort.only_free || !effort.checks_upstream {
             return None;
         }
         let client = self.clients.last()?;
@@ -422,7 +422,7 @@ impl<'a> HostsWalk<'a> {
     /// Connections to a host, with a request limit of their own.
     fn lines(&self, client: &'a HostClient) -> Connections<'a> {
         Connections::new(
-            self.edges,
+            self.probe_network,
             client,
             self.progress,
             self.scrub.clone(),

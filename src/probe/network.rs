@@ -32,7 +32,7 @@ pub struct ProbeNetwork {
     /// Record every exchange (`--trace`).
     pub trace: bool,
     /// One transfer at a time: two would measure each other.
-    pub transfer_turn: Mutex<()>,
+    pub transfer_lock: Mutex<()>,
     /// Where the checks run, and what can be observed there.
     pub vantage: Vantage,
     /// The kernel's routes; `None` if they can't be read.

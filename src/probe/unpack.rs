@@ -104,7 +104,7 @@ pub(super) fn is_for(config: &[u8], wanted: &Platform) -> Result<(), String> {
         "" => "linux",
         os => os,
     };
-    let found = Platform::normalised(os, &config.architecture, None);
+    let found = Platform::normalized(os, &config.architecture, None);
     if found.os == wanted.os && found.architecture == wanted.architecture {
         return Ok(());
     }

@@ -146,7 +146,7 @@ pub struct Failing {
     pub text: String,
     /// What the message shows.
     #[serde(skip)]
-    pub told: ParsedFailure,
+    pub failure: ParsedFailure,
     /// The first failure.
     pub first: Timestamp,
     /// The latest failure or back-off.
@@ -319,12 +319,12 @@ impl Tally {
         };
         let node: Arc<str> = Arc::from(clean(&event.node, LONGEST_NAME));
         let registry = said.image().and_then(registry_of).unwrap_or_default();
-        let failing = |image: &str, told, text: &str| Failing {
+        let failing = |image: &str, failure, text: &str| Failing {
             image: clean(image, MOST_IMAGE),
             registry: registry.clone(),
             node: node.clone(),
             text: shown(text),
-            told,
+            failure,
             first: at,
             last: at,
             count: 0,
@@ -373,15 +373,15 @@ impl Tally {
                 }
             }
             EventKind::Failed { image, text } | EventKind::NotInspected { image, text } => {
-                let told = failure::judge(&image, &text);
-                self.failed(container, failing(&image, told, &text), new);
+                let failure = failure::judge(&image, &text);
+                self.failed(container, failing(&image, failure, &text), new);
             }
             EventKind::NeverPulled { image } => {
-                let told = ParsedFailure {
+                let failure = ParsedFailure {
                     cause: Some(Cause::NoPull),
                     ..ParsedFailure::default()
                 };
-                self.failed(container, failing(&image, told, &event.message), new);
+                self.failed(container, failing(&image, failure, &event.message), new);
             }
         }
     }
@@ -389,13 +389,13 @@ impl Tally {
     fn failed(&mut self, container: ContainerKey, mut failing: Failing, new: u64) {
         let at = failing.last;
         if new > 0 {
-            let cause = failing.told.cause.unwrap_or(Cause::Unexplained);
+            let cause = failing.failure.cause.unwrap_or(Cause::Unexplained);
             match self.pair((failing.registry.clone(), failing.node.clone()), at) {
                 Some(pair) => *pair.failures.entry(cause).or_default() += new,
                 None => self.uncounted += new,
             }
         }
-        if failing.told.cause.is_none() {
+        if failing.failure.cause.is_none() {
             self.unknown_texts += new;
             self.remember_unknown(&failing, new);
         }

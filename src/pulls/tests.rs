@@ -393,7 +393,7 @@ fn a_pull_ends_the_failure_and_is_measured() {
     );
     let failing = tally.failing.values().next().unwrap();
     assert_eq!(
-        (failing.last, failing.told.cause),
+        (failing.last, failing.failure.cause),
         (at(30), Some(Cause::TcpTimeout))
     );
     tally.take(&event(3, "Pulled", PULLED, 1, 40, 40), at(40));

@@ -342,13 +342,13 @@ pub fn witness(layers: &[Descriptor]) -> Option<&Descriptor> {
 
 /// The platforms that a machine of this platform can run, best first.
 fn acceptable(wanted: &Platform) -> Vec<Platform> {
-    let mut list = vec![Platform::normalised(
+    let mut list = vec![Platform::normalized(
         &wanted.os,
         &wanted.architecture,
         wanted.variant.as_deref(),
     )];
     let mut add = |architecture: &str, variant: Option<String>| {
-        list.push(Platform::normalised(
+        list.push(Platform::normalized(
             &wanted.os,
             architecture,
             variant.as_deref(),
@@ -474,7 +474,7 @@ impl RawDescriptor {
                 // An entry without a system is treated as one for the node's own.
                 let os = if p.os.is_empty() { "linux" } else { &p.os };
                 let variant = p.variant.map(|v| printable(&v));
-                Platform::normalised(
+                Platform::normalized(
                     &printable(os),
                     &printable(&p.architecture),
                     variant.as_deref(),

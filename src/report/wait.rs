@@ -40,7 +40,7 @@ pub enum Eip {
     /// The pod requests none, or there is no sign that it does.
     NotWanted,
     /// The file for it is empty, and does not show whether the pod requests one.
-    NotTold {
+    Unknown {
         /// The file.
         source: String,
     },

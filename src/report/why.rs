@@ -129,7 +129,7 @@ pub enum WhyCheck {
         report: Box<Report>,
     },
     /// No check was made.
-    Nobody {
+    NotMade {
         /// Why the daemon could not make it.
         failure: NodeFailure,
     },
@@ -146,14 +146,14 @@ impl WhyCheck {
     fn report(&self) -> Option<&Report> {
         match self {
             Self::Node { report, .. } | Self::Local { report } => Some(report),
-            Self::Nobody { .. } | Self::NotNeeded { .. } => None,
+            Self::NotMade { .. } | Self::NotNeeded { .. } => None,
         }
     }
 
     fn pull(&self) -> Pull {
         match self {
             Self::Node { report, .. } | Self::Local { report } => report.verdict.pull,
-            Self::Nobody { .. } => Pull::Unknown,
+            Self::NotMade { .. } => Pull::Unknown,
             Self::NotNeeded { .. } => Pull::WouldFail,
         }
     }
@@ -242,7 +242,7 @@ impl Page {
                 format!(", checked on that node by its daemon (pod {pod})")
             }
             WhyCheck::Local { .. } => ", checked from THIS MACHINE, not from that node: the node's network, resolver, mirrors and trusted roots were not observed".to_owned(),
-            WhyCheck::Nobody { .. } | WhyCheck::NotNeeded { .. } => String::new(),
+            WhyCheck::NotMade { .. } | WhyCheck::NotNeeded { .. } => String::new(),
         };
         self.prose("", &format!("{verdict}{by}"));
         for pod in image.pods.iter().take(NAMED) {
@@ -261,7 +261,7 @@ impl Page {
             self.line(&format!("    and {more} more"));
         }
         match &image.check {
-            WhyCheck::Nobody { failure } => {
+            WhyCheck::NotMade { failure } => {
                 self.why_meaning(image);
                 self.item(&format!("not checked: {}", failure.reason));
                 self.hint(
@@ -461,7 +461,7 @@ mod tests {
                 meaning: Some(Meaning {
                     cause: Cause::TcpTimeout,
                     or: Vec::new(),
-                    facts: vec!["dialled 10.0.3.9:443".to_owned()],
+                    facts: vec!["dialed 10.0.3.9:443".to_owned()],
                     hint: "Open the route.".to_owned(),
                 }),
             }],
@@ -475,7 +475,7 @@ mod tests {
             pod: "pullpath-x".to_owned(),
             report: Box::new(report()),
         };
-        let nobody = WhyCheck::Nobody {
+        let nobody = WhyCheck::NotMade {
             failure: NodeFailure {
                 kind: FailureKind::NoDaemon,
                 reason: "no daemon of Pullpath is there".to_owned(),

@@ -34,7 +34,7 @@ use crate::net::tcp;
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum NodeInput {
     /// No request is sent.
-    NotAsked,
+    NotRequested,
     /// The Node is unknown, with the reason.
     Nothing(String),
     /// The Node was read.
@@ -53,8 +53,8 @@ pub struct ClusterInput {
 impl ClusterInput {
     /// No request is sent.
     pub const NOT_ASKED: Self = Self {
-        node: NodeInput::NotAsked,
-        pod: PodInput::NotAsked,
+        node: NodeInput::NotRequested,
+        pod: PodInput::NotRequested,
     };
 }
 
@@ -62,7 +62,7 @@ impl ClusterInput {
 #[derive(Clone, Debug)]
 pub enum PodInput {
     /// No request is sent.
-    NotAsked,
+    NotRequested,
     /// They are unknown, with the reason.
     Nothing(String),
     /// They were read; empty if the pod has none.
@@ -74,7 +74,7 @@ impl NodeInput {
     pub fn facts(&self) -> Option<&NodeFacts> {
         match self {
             Self::Facts(facts) => Some(facts),
-            Self::NotAsked | Self::Nothing(_) => None,
+            Self::NotRequested | Self::Nothing(_) => None,
         }
     }
 }
@@ -116,7 +116,7 @@ async fn observe(
             eip.container_age = container_age(vantage.network);
             Some(eip)
         }
-        PodInput::NotAsked | PodInput::Nothing(_) => None,
+        PodInput::NotRequested | PodInput::Nothing(_) => None,
     });
     let service_port = environment("KUBERNETES_SERVICE_PORT").and_then(|port| port.parse().ok());
     let near = baseline_of(config, &vantage, service_port);
@@ -225,7 +225,7 @@ pub fn pod_eip(config: &Network, network: NetworkView) -> Option<PodEip> {
 }
 
 /// Whether to request the pod's annotations from the API server: this is or may be a pod, and no file has them.
-pub fn wants_pod_told(config: &Network, network: NetworkView) -> bool {
+pub fn wants_pod_input(config: &Network, network: NetworkView) -> bool {
     let is_pod = matches!(network, NetworkView::Pod | NetworkView::PodOrNode);
     is_pod && pod_eip(config, network).is_none()
 }
@@ -311,7 +311,7 @@ fn claim_missing(vantage: &Vantage, cluster: &ClusterInput) -> Option<(String, &
             PodInput::Nothing(reason) => format!(
                 "{POD_ANNOTATIONS} does not exist, network.pod_annotations is not set, and the API server does not return this pod: {reason}"
             ),
-            PodInput::NotAsked | PodInput::Annotations(_) => {
+            PodInput::NotRequested | PodInput::Annotations(_) => {
                 format!("{POD_ANNOTATIONS} does not exist, and network.pod_annotations is not set")
             }
         };
@@ -319,7 +319,7 @@ fn claim_missing(vantage: &Vantage, cluster: &ClusterInput) -> Option<(String, &
     }
     if !is_pod && vantage.node_external_ips.is_empty() {
         let reason = match &cluster.node {
-            NodeInput::NotAsked => "network.node_external_ips is empty".to_owned(),
+            NodeInput::NotRequested => "network.node_external_ips is empty".to_owned(),
             NodeInput::Nothing(reason) => format!(
                 "network.node_external_ips is empty, and the API server does not return this Node: {reason}"
             ),

@@ -133,7 +133,7 @@ pub fn waits(pod: &Pod, events: Option<&[Event]>) -> Vec<Wait> {
             ContainerState::Waiting(why) if !STARTING.contains(&why.reason.as_str()) => {
                 found.push(other(Some(container), why.clone()));
             }
-            ContainerState::Untold | ContainerState::Waiting(_) => {
+            ContainerState::Unknown | ContainerState::Waiting(_) => {
                 match events.map(|events| progress(events, container)) {
                     None => found.push(image(ImageWhy::MaybePulling)),
                     Some(Some(why)) => found.push(image(why)),
@@ -244,7 +244,7 @@ fn is_of_pull(message: &str) -> bool {
 }
 
 /// The Events about pulls to show to a user, newest first, at most six; without those that only repeat others.
-pub fn told(events: &[Event]) -> Vec<&Event> {
+pub fn pull_events(events: &[Event]) -> Vec<&Event> {
     let mut shown: Vec<&Event> = events
         .iter()
         .filter(|event| match event.reason.as_str() {
@@ -265,7 +265,7 @@ pub fn told(events: &[Event]) -> Vec<&Event> {
     shown
 }
 
-/// Upper bound of [`told`].
+/// Upper bound of [`pull_events`].
 const MAX_SHOWN: usize = 6;
 
 #[cfg(test)]
@@ -363,7 +363,7 @@ mod tests {
 
     #[test]
     fn a_pod_without_a_node_pulls_nothing() {
-        let mut lost = app(ContainerState::Untold);
+        let mut lost = app(ContainerState::Unknown);
         lost.node = None;
         assert_eq!(words(&lost, None), ["pod: Pending"]);
         lost.unscheduled = Some(ReasonMessage {
@@ -446,7 +446,7 @@ mod tests {
     /// its Events are on the pod.
     #[test]
     fn of_a_volume_s_image_the_pod_s_events_tell() {
-        let volume = container("m", ContainerKind::ImageVolume, ContainerState::Untold);
+        let volume = container("m", ContainerKind::ImageVolume, ContainerState::Unknown);
         let creating = container(
             "app",
             ContainerKind::Container,
@@ -557,7 +557,7 @@ mod tests {
             ),
             event(8, None, "Scheduled", "Successfully assigned"),
         ];
-        let reasons: Vec<&str> = told(&events).iter().map(|e| e.reason.as_str()).collect();
+        let reasons: Vec<&str> = pull_events(&events).iter().map(|e| e.reason.as_str()).collect();
         assert_eq!(
             reasons,
             [

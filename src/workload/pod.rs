@@ -97,7 +97,7 @@ pub struct Container {
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum ContainerState {
     /// The kubelet has not reported a state yet.
-    Untold,
+    Unknown,
     /// `waiting`, with the kubelet's reason and message.
     Waiting(ReasonMessage),
     /// It waits for the image of a volume that it mounts; its own image is pulled only after that.
@@ -119,7 +119,7 @@ impl Container {
             policy: spec.policy(),
             is_sidecar: is_init && spec.restart_policy.as_deref() == Some("Always"),
             is_present: false,
-            state: ContainerState::Untold,
+            state: ContainerState::Unknown,
         }
     }
 

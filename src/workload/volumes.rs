@@ -70,7 +70,7 @@ impl Volumes {
                 }
                 waits_for_its_own = meant[0] || mounted.is_empty();
             }
-            ContainerState::Untold | ContainerState::BehindVolume => {}
+            ContainerState::Unknown | ContainerState::BehindVolume => {}
             // It runs, has run, or waits for something that follows after its images.
             ContainerState::Running | ContainerState::Ended => is_created = true,
             ContainerState::Waiting(said) => {
@@ -251,8 +251,8 @@ mod tests {
                 waits("CrashLoopBackOff", "back-off 5m"),
                 ContainerState::Ended,
             ),
-            (waits("ContainerCreating", ""), ContainerState::Untold),
-            (ContainerState::Untold, ContainerState::Untold),
+            (waits("ContainerCreating", ""), ContainerState::Unknown),
+            (ContainerState::Unknown, ContainerState::Unknown),
         ] {
             let mut all = volumes(specs.clone());
             assert_eq!(take(&mut all, "a", &["m"], said.clone()), said);

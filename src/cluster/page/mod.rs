@@ -119,48 +119,48 @@ struct PullView<'a> {
 ///
 /// # Errors
 /// If the template fails.
-pub fn index(board: &ClusterState, now: Timestamp) -> askama::Result<String> {
-    let tally = &board.tally;
-    let is_active = board.role.is_active();
-    let (tone, headline) = headline(board);
+pub fn index(state: &ClusterState, now: Timestamp) -> askama::Result<String> {
+    let tally = &state.tally;
+    let is_active = state.role.is_active();
+    let (tone, headline) = headline(state);
     let mut page = Index {
         headline,
         tone,
-        identity: &board.identity,
-        role: match &board.role {
+        identity: &state.identity,
+        role: match &state.role {
             Role::Active { since } => format!("active since {}", instant(*since)),
             Role::Standby { why, .. } => format!(
                 "on standby for the Lease {}: {}",
-                board.lease,
+                state.lease,
                 why.as_deref()
                     .unwrap_or("the API server has not answered yet")
             ),
         },
         now: instant(now),
-        problems: board.problems(),
+        problems: state.problems(),
         ..Index::default()
     };
     // What it observed while it was active is outdated.
     if is_active {
         page.failing = groups(&tally.failing);
-        page.secrets = secrets(board);
-        page.slow = slow(board);
-        if let Some(lint) = &board.lint {
+        page.secrets = secrets(state);
+        page.slow = slow(state);
+        if let Some(lint) = &state.lint {
             page.workloads = workloads(lint);
             page.workloads_unread = &lint.not_observed;
         }
-        page.registries = registries(board);
-        page.unknown = unknown(board);
-        page.pulls = pulls(board);
+        page.registries = registries(state);
+        page.unknown = unknown(state);
+        page.pulls = pulls(state);
     }
     page.render()
 }
 
-fn headline(board: &ClusterState) -> (&'static str, String) {
-    let tally = &board.tally;
-    if !board.role.is_active() {
+fn headline(state: &ClusterState) -> (&'static str, String) {
+    let tally = &state.tally;
+    if !state.role.is_active() {
         return if matches!(
-            board.role,
+            state.role,
             Role::Standby {
                 is_problem: true,
                 ..
@@ -181,8 +181,8 @@ fn headline(board: &ClusterState) -> (&'static str, String) {
             "bad",
             format!("{n} containers wait for images that can't be pulled"),
         ),
-        _ if board.events.is_none() => ("none", "Real pulls are not watched".to_owned()),
-        _ if !board.is_watching() => (
+        _ if state.events.is_none() => ("none", "Real pulls are not watched".to_owned()),
+        _ if !state.is_watching() => (
             "open",
             "Real pulls are unknown: the watch of Events is not up".to_owned(),
         ),
@@ -200,7 +200,7 @@ type RegistryCause<'a> = (&'a str, Option<Cause>);
 fn groups(failing: &BTreeMap<ContainerKey, Failing>) -> Vec<FailureGroup> {
     let mut by: BTreeMap<RegistryCause<'_>, Vec<(&ContainerKey, &Failing)>> = BTreeMap::new();
     for (key, one) in failing {
-        let registry_cause = (&*one.registry, one.told.cause);
+        let registry_cause = (&*one.registry, one.failure.cause);
         by.entry(registry_cause).or_default().push((key, one));
     }
     let mut groups: Vec<(RegistryCause<'_>, Vec<_>)> = by.into_iter().collect();
@@ -232,7 +232,7 @@ fn group(
             registry => registry.to_owned(),
         },
         affected: format!("{} {containers} on {}", all.len(), some_of(&nodes)),
-        hint: advice::hint(&newest.told, &newest.image, &newest.node),
+        hint: advice::hint(&newest.failure, &newest.image, &newest.node),
         more: all.len().saturating_sub(PODS),
         pods: pods.map(|(key, one)| pod(key, one)).collect(),
     })
@@ -252,7 +252,7 @@ fn pod(key: &ContainerKey, one: &Failing) -> PodView {
         pod: format!("{}/{}", key.namespace, key.pod),
         about: format!("{whose} on {}{times}, last {}", one.node, instant(one.last)),
         image: one.image.clone(),
-        facts: advice::facts(&one.told, &one.image).join("; "),
+        facts: advice::facts(&one.failure, &one.image).join("; "),
         text: if one.text.is_empty() {
             "No message since the watch of Events began. `kubectl describe pod` may still show it."
                 .to_owned()
@@ -262,8 +262,8 @@ fn pod(key: &ContainerKey, one: &Failing) -> PodView {
     }
 }
 
-fn secrets(board: &ClusterState) -> Vec<SecretsView> {
-    let all = board.tally.secrets.iter().take(CARDS);
+fn secrets(state: &ClusterState) -> Vec<SecretsView> {
+    let all = state.tally.secrets.iter().take(CARDS);
     all.map(|((namespace, pod), missing)| SecretsView {
         pod: format!("{namespace}/{pod}"),
         names: missing.names.join(", "),
@@ -272,9 +272,9 @@ fn secrets(board: &ClusterState) -> Vec<SecretsView> {
     .collect()
 }
 
-fn slow(board: &ClusterState) -> Vec<SlowView<'_>> {
+fn slow(state: &ClusterState) -> Vec<SlowView<'_>> {
     let mut by: BTreeMap<(&str, Cause), (BTreeSet<&str>, &str)> = BTreeMap::new();
-    for ((registry, node), pair) in &board.tally.pairs {
+    for ((registry, node), pair) in &state.tally.pairs {
         if let Some(slow) = &pair.slow {
             let (nodes, _) = by
                 .entry((registry, slow.cause))
@@ -319,9 +319,9 @@ fn workloads(lint: &Snapshot) -> Vec<WorkloadsView> {
     causes.into_iter().take(CARDS).map(of_cause).collect()
 }
 
-fn registries(board: &ClusterState) -> Vec<RegistryView> {
+fn registries(state: &ClusterState) -> Vec<RegistryView> {
     let mut by: BTreeMap<&str, Vec<&Pair>> = BTreeMap::new();
-    for ((registry, _), pair) in &board.tally.pairs {
+    for ((registry, _), pair) in &state.tally.pairs {
         if !registry.is_empty() {
             by.entry(registry).or_default().push(pair);
         }
@@ -348,8 +348,8 @@ fn registries(board: &ClusterState) -> Vec<RegistryView> {
     all.into_iter().map(|(_, view)| view).take(CARDS).collect()
 }
 
-fn unknown(board: &ClusterState) -> Vec<UnknownView<'_>> {
-    let all = board.tally.unknown.iter();
+fn unknown(state: &ClusterState) -> Vec<UnknownView<'_>> {
+    let all = state.tally.unknown.iter();
     all.map(|one| UnknownView {
         about: format!(
             "{} on {}, {} times, last {}",
@@ -363,8 +363,8 @@ fn unknown(board: &ClusterState) -> Vec<UnknownView<'_>> {
     .collect()
 }
 
-fn pulls(board: &ClusterState) -> Vec<PullView<'_>> {
-    let all = board.tally.newest.iter().take(PULLS);
+fn pulls(state: &ClusterState) -> Vec<PullView<'_>> {
+    let all = state.tally.newest.iter().take(PULLS);
     all.map(|one| PullView {
         of: one,
         at: instant(one.at),

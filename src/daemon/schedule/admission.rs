@@ -83,7 +83,7 @@ pub fn may(
         if is_transfer_under_way {
             let until = now.after(TRANSFER_TURN);
             return Err(deferred(
-                "transfer_turn",
+                "transfer_running",
                 Some(until),
                 NextAttempt::Later(until),
             ));
@@ -200,7 +200,7 @@ mod tests {
         let turn = NOW.after(TRANSFER_TURN);
         assert_eq!(
             ask(&mut ledger, Tier::Transfer, true),
-            Err(("transfer_turn", NextAttempt::Later(turn)))
+            Err(("transfer_running", NextAttempt::Later(turn)))
         );
         assert_eq!(
             ask(&mut ledger, Tier::Transfer, false),

@@ -88,7 +88,7 @@ impl<'a> Case<'a> {
     ) -> Self {
         let canonical = address.to_canonical();
         let embedded = behind_translator(leg, canonical);
-        let dialled = |dial: &&Dial| dial.to.ip() == address;
+        let dialed = |dial: &&Dial| dial.to.ip() == address;
         let (mut routes, mut dials) = (leg.routes.iter(), leg.connect.attempts.iter());
         Self {
             context,
@@ -98,7 +98,7 @@ impl<'a> Case<'a> {
             route: routes
                 .find(|one| one.to == canonical)
                 .map(|one| &one.outcome),
-            connection: dials.find(dialled).and_then(|dial| dial.outcome.done()),
+            connection: dials.find(dialed).and_then(|dial| dial.outcome.done()),
             nat64: embedded.map(|(_, message)| message),
         }
     }

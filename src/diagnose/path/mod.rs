@@ -119,7 +119,7 @@ fn path(context: &PathContext<'_>, leg: &Leg) -> LegPath {
             Signal::Connect,
             format!(
                 "the class is that of the path to the proxy {}; the path from there can't be observed",
-                leg.dialled()
+                leg.dialed()
             ),
         );
     }
@@ -148,7 +148,7 @@ fn mix(path: &mut LegPath, family: Family) {
 
 fn unresolved(leg: &Leg, reachability: Reachability) -> LegPath {
     let message = match leg.resolve.outcome.fault() {
-        Some(fault) => format!("{} has no address: {fault}", leg.dialled()),
+        Some(fault) => format!("{} has no address: {fault}", leg.dialed()),
         None => "there is no address to classify".to_owned(),
     };
     LegPath {

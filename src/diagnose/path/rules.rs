@@ -251,7 +251,7 @@ fn provider_service(case: &Case<'_>) -> Option<Judgement> {
         let host = host.to_ascii_lowercase();
         host.ends_with(".myhuaweicloud.com") || host.ends_with(".otc.t-systems.com")
     };
-    let host = case.leg.dialled().to_string();
+    let host = case.leg.dialed().to_string();
     if let Some(sign) = &case.context.vantage.provider
         && let Some(range) = ranges::service(sign.provider, case.address)
     {

@@ -392,7 +392,7 @@ pub(super) fn no_credential(evidence: &Evidence, leg: Role, phase: Phase) -> Fin
             .confidence(Confidence::Medium)
             .facts(mismatches(evidence, |_| true))
             .fact(of_node(evidence))
-            .hint(mend_key(evidence.reference.domain(), nearest));
+            .hint(recreate_key(evidence.reference.domain(), nearest));
     }
     let mut finding = at(Cause::AuthNoCred, leg, phase);
     if is_node_unseen(evidence) {
@@ -462,7 +462,7 @@ fn recreate(evidence: &Evidence, source: &CredentialSource) -> String {
 }
 
 /// The fix for a key that is probably meant for images of a domain: the hint of `secret_key_mismatch`.
-pub fn mend_key(domain: &str, nearest: &KeyMismatch) -> String {
+pub fn recreate_key(domain: &str, nearest: &KeyMismatch) -> String {
     let server = docker_server(domain);
     let CredentialId { source, key } = &nearest.credential;
     match (&nearest.rule, source) {
@@ -640,7 +640,7 @@ pub(super) fn unused_secret(evidence: &Evidence) -> Option<Finding> {
             .fact("the image is pulled anonymously instead, within the registry's anonymous limits")
             .hint(format!(
                 "If it is meant for this image: {}",
-                mend_key(evidence.reference.domain(), nearest)
+                recreate_key(evidence.reference.domain(), nearest)
             )),
     )
 }

@@ -144,7 +144,7 @@ fn way(evidence: &Evidence, leg: &Leg) -> Option<String> {
 fn by_hosts_file(leg: &Leg) -> Option<String> {
     let found = leg.resolve.outcome.done()?;
     (found.source == ResolutionSource::HostsFile)
-        .then(|| format!("the address of {} is from the hosts file", leg.dialled()))
+        .then(|| format!("the address of {} is from the hosts file", leg.dialed()))
 }
 
 fn attempts(leg: &Leg) -> Vec<String> {
@@ -239,7 +239,7 @@ fn partly_dead(leg: &Leg, family: Family) -> Option<Finding> {
         return None;
     }
     let lines = dead.iter().map(|(to, fault)| format!("{to}: {fault}"));
-    let host = leg.dialled();
+    let host = leg.dialed();
     if tried > dead.len() {
         return Some(
             at(Cause::AddressPartlyDead, leg.role, Phase::Connect)

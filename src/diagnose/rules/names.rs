@@ -148,7 +148,7 @@ fn trouble(
         // Go does not query the servers after the one that answered.
         return is_before.then(|| {
             finding(Cause::DnsSlow5s)
-                .fact(format!("{shown} answers {answered} for '{}', but not {silent} within {}", leg.dialled(), HumanDuration(after)))
+                .fact(format!("{shown} answers {answered} for '{}', but not {silent} within {}", leg.dialed(), HumanDuration(after)))
                 .fact("a Go client queries both at once and waits its whole timeout for the missing answer, 5 s for each attempt by default")
                 .hint(format!("Make {shown}, or the firewall in front of it, answer {silent} too; an empty answer is enough."))
         });
@@ -229,7 +229,7 @@ fn split(leg: &Leg) -> Option<Finding> {
 
 /// A name in a search domain was answered in place of the name as written.
 pub(super) fn search_list(evidence: &Evidence, leg: &Leg) -> Option<Finding> {
-    let (Some(found), Host::Name(host)) = (leg.resolve.outcome.done(), leg.dialled()) else {
+    let (Some(found), Host::Name(host)) = (leg.resolve.outcome.done(), leg.dialed()) else {
         return None;
     };
     let is_server = matches!(found.source, ResolutionSource::Server { .. });
@@ -299,7 +299,7 @@ pub(super) fn hosts_file(_: &Evidence, leg: &Leg) -> Option<Finding> {
     }
     // An unreachable proxy is reported by the proxy's rules.
     let severity = Severity::critical_if(leg.proxy_route.proxy().is_none());
-    let host = leg.dialled();
+    let host = leg.dialed();
     Some(
         at(Cause::DnsStale, leg.role, Phase::Connect)
             .severity(severity)

@@ -59,7 +59,7 @@ fn of_proxy(leg: &Leg) -> Leg {
     let port = authority.rsplit_once(':').map(|(_, port)| port.parse());
     own.endpoint = Endpoint {
         scheme: Scheme::Https,
-        host: leg.dialled(),
+        host: leg.dialed(),
         port: port.and_then(Result::ok).unwrap_or_default(),
     };
     own.tls = leg.proxy_tls.clone().unwrap_or(own.tls);
@@ -164,7 +164,7 @@ fn tls_hint(evidence: &Evidence, leg: &Leg, proxy: &Proxy, fault: &TlsFault) -> 
         ),
         TlsFault::NameMismatch { .. } => format!(
             "Use a name from the certificate in {variable} of containerd's service, or have the certificate reissued with '{}' as an additional name.",
-            leg.dialled()
+            leg.dialed()
         ),
         _ => {
             let clock_first = tls::clock_first(evidence);

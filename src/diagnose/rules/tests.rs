@@ -8,7 +8,7 @@ use proptest::prelude::*;
 use super::judge;
 use crate::diagnose::fixture::{
     AUTH, BLOBS, REGISTRY, accepted, blocked, certificate, clock, credential, days_from_now, dial,
-    dialled, done, endpoint, failed, grant, healthy, leg, now, query, resolved, secret, server,
+    dialed, done, endpoint, failed, grant, healthy, leg, now, query, resolved, secret, server,
     status,
 };
 use crate::diagnose::level::{Confidence, Severity};
@@ -143,9 +143,9 @@ fn harmless_variants_of_a_healthy_walk_have_none() {
     queries.insert(0, query(2, REGISTRY, Family::V4, Err(DnsFault::Timeout)));
     quiet(&lost);
 
-    // A name of both families on a host with IPv4 only: IPv6 is never dialled.
+    // A name of both families on a host with IPv4 only: IPv6 is never dialed.
     let mut v4 = healthy();
-    v4.leg_mut(Role::Registry).connect = dialled(vec![
+    v4.leg_mut(Role::Registry).connect = dialed(vec![
         dial("10.0.3.9", None),
         dial("2001:db8::9", Some(TcpFault::NetUnreachable { icmp: None })),
     ]);
@@ -596,7 +596,7 @@ fn another_leg_that_cannot_be_got_at_is_told_by_what_it_means() {
 fn dead_addresses_are_told_where_a_client_may_meet_them() {
     let with = |attempts| {
         let mut evidence = healthy();
-        evidence.leg_mut(Role::Registry).connect = dialled(attempts);
+        evidence.leg_mut(Role::Registry).connect = dialed(attempts);
         evidence
     };
     let refused = || Some(TcpFault::Refused { icmp: None });
@@ -1779,7 +1779,7 @@ fn the_worst_comes_first_and_then_the_order_of_the_walk() {
     let mut evidence = healthy().no_blob(HttpFault::Reset);
     evidence.leg_mut(Role::Token).tls.chain =
         vec![certificate(AUTH, days_from_now(-80), days_from_now(10))];
-    evidence.leg_mut(Role::Registry).connect = dialled(vec![
+    evidence.leg_mut(Role::Registry).connect = dialed(vec![
         dial("10.0.3.9", None),
         dial("10.0.3.10", Some(TcpFault::Timeout)),
     ]);

@@ -300,7 +300,7 @@ impl Test<'_, '_> {
             let mut request = self.sources[0].request.clone();
             let little = HeaderValue::from_static("bytes=0-1");
             request.headers_mut().insert(header::RANGE, little);
-            let wait = self.lines.edges.wait;
+            let wait = self.lines.probe_network.wait;
             let requests = self.lines.requests.clone();
             self.pinger = Pinger::start(http, request, requests, wait, self.budget.full).await;
         }
@@ -412,7 +412,7 @@ impl Test<'_, '_> {
     }
 
     fn start_control(&mut self, connections: usize) {
-        let wait = self.lines.edges.wait;
+        let wait = self.lines.probe_network.wait;
         if let Some(control) = &mut self.control {
             control.start(connections, wait, &self.allowance);
         }
@@ -684,7 +684,7 @@ impl Test<'_, '_> {
             length,
             // A stream that will be cut off need not be verified.
             is_whole: offset == 0 && (self.budget.full || length <= self.budget.max_bytes.0),
-            wait: self.lines.edges.wait,
+            wait: self.lines.probe_network.wait,
             pause: (round_trip / 3).max(Duration::from_millis(3)),
         };
         let digest = found.layer.digest.clone();
@@ -877,7 +877,7 @@ async fn locate(
     let mut line = registry;
     let mut refused: Option<StatusCode> = None;
     let mut followed = 0;
-    let wait = lines.edges.wait;
+    let wait = lines.probe_network.wait;
     loop {
         let mut request = lines.request(line, Method::GET, target(&url));
         if let Some(value) = admitted.authorization.as_ref().filter(|_| line == registry) {
@@ -982,13 +982,13 @@ impl Control {
     async fn prepare(lines: &Connections<'_>, url: &Url) -> Option<Self> {
         let endpoint = Endpoint::of(url)?;
         let (mut ready, mut fault) = (Vec::new(), None);
-        let edges = lines.edges;
-        let client = edges.trust.client(RegistryHost::plain(endpoint.clone()));
+        let probe_network = lines.probe_network;
+        let client = probe_network.trust.client(RegistryHost::plain(endpoint.clone()));
         let mut scrub = Scrubber::default();
         trace::hide_query(url, &mut scrub);
         let requests = lines.requests.of_host();
         let (direct, rules) = (lines.direct, lines.rules);
-        let mut own = Connections::new(edges, &client, &NoProgress, scrub, direct, rules, requests);
+        let mut own = Connections::new(probe_network, &client, &NoProgress, scrub, direct, rules, requests);
         match own.open(Role::Blob, &endpoint).await {
             Err(_) => fault = Some("it can't be reached".to_owned()),
             Ok(line) => {

@@ -287,7 +287,7 @@ fn about(own: &View<NodeFacts>, now: Timestamp) -> Option<String> {
     if facts.ready == Some(false) {
         parts.push("not ready".to_owned());
     }
-    if let Some(age) = facts.age(now).filter(|_| facts.is_young(now)) {
+    if let Some(age) = facts.age(now).filter(|_| facts.is_new(now)) {
         parts.push(format!(
             "new, {} min old: failures may be temporary",
             age.as_secs() / 60

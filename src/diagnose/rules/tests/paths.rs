@@ -23,7 +23,7 @@ fn a_private_address_that_is_not_reached_asks_for_a_line_of_configuration() {
     // If it is reached, the class of the path shows it.
     let mut evidence = healthy();
     evidence.vantage.declared.cidrs.clear();
-    evidence.leg_mut(Role::Blob).connect = dialled(vec![dial("10.0.3.10", None)]);
+    evidence.leg_mut(Role::Blob).connect = dialed(vec![dial("10.0.3.10", None)]);
     assert!(judge(&evidence).findings.is_empty());
 }
 
@@ -116,7 +116,7 @@ fn an_address_of_two_networks_is_told_with_which_route_counts() {
 fn addresses_that_go_different_ways_are_told() {
     let mut evidence = healthy();
     let both = vec![dial("10.0.3.9", None), dial("203.0.113.8", None)];
-    evidence.leg_mut(Role::Registry).connect = dialled(both);
+    evidence.leg_mut(Role::Registry).connect = dialed(both);
     let finding = only(&evidence, "path_mixed", Warning);
     says(
         &finding,

@@ -563,7 +563,7 @@ fn on_the_node(world: &World, token: &str) {
         assert_eq!(alert["state"], state, "{alert:#}");
         assert_eq!(
             told["summary"],
-            "No node can pull from swr.test: tcp_timeout"
+            "No node can pull from swr.test: The server does not answer connection attempts (tcp_timeout)"
         );
         let runbook = told["runbook_url"].as_str().unwrap();
         let page = runbook.strip_suffix("/causes/tcp_timeout").unwrap();

@@ -374,7 +374,7 @@ async fn one_of_two_replicas_watches_and_the_other_takes_over() {
     assert_eq!(b.get("/causes/%3Cb%3Enone").status, 404);
     let info = metrics.with("pullpath_cause_info{cause=\"tcp_timeout\"");
     assert!(
-        info.len() == 1 && info[0].contains("fix=\"Public address"),
+        info.len() == 1 && info[0].contains("fix=\"Run `pullpath probe IMAGE` on the node"),
         "{info:?}"
     );
     let pulls: Value = serde_json::from_str(&b.get("/api/v1/pulls").body).unwrap();

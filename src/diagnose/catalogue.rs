@@ -126,7 +126,7 @@ causes! {
         fix "Fix the node's resolver; the pods' resolver plays no part in a pull."
         DnsSplitHorizon = "dns_split_horizon", Warning, Now, [AuthRealmUnreachable, RedirectBlob];
         "Name servers return different answers for the same host name"
-        symptom "Some pulls use the public network or fail and others don't, or all do since a server was added"
+        symptom "Some pulls fail or take the public route; or all do, since a name server was added to resolv.conf"
         cause "One name server has the private zone and another does not. Which server is queried first decides where the pull goes."
         detection "For the same query, one server returns NXDOMAIN or a public address, and another a private address. Two public addresses are load balancing and are not reported."
         fix "Make all servers in resolv.conf serve the same view: forward the private zone on those that lack it, or remove those servers from the list."
@@ -149,13 +149,13 @@ causes! {
         symptom "`dial tcp 1.2.3.4:443: i/o timeout`; Docker: `request canceled while waiting for connection`"
         cause "There is no route to the address (no SNAT rule or EIP for this subnet, no peering route, no return route), or a security group, network ACL or firewall drops the packets."
         detection "At every address tried, the SYN gets no SYN-ACK, no RST and no ICMP error."
-        fix "Public address: give this subnet egress, with an SNAT (source NAT) rule on the NAT gateway and a route to it, or with an EIP (Elastic IP). On CCE Turbo clusters the node subnet counts for pulls. Private address: add the routes on both sides of the peering, Direct Connect or VPN, and open the security group of the far side. Addresses in 100.125.0.0/16 and 198.19.128.0/17 are Huawei Cloud's services and VPC endpoints: the security group must let TCP 443 out to them. Then check the egress rules on this side."
+        fix "Run `pullpath probe IMAGE` on the node to see the address. Check the egress rules on this side: the security group must let TCP 443 out, also to 100.125.0.0/16 and 198.19.128.0/17 (Huawei Cloud's services and VPC endpoints). Public address: give this subnet egress. Add an SNAT (source NAT) rule on the NAT gateway and a route to it, or bind an EIP (Elastic IP). On CCE Turbo clusters the node subnet counts for pulls. Private address: add the routes on both sides of the peering, Direct Connect or VPN. Then open the security group of the far side."
         TcpRefused = "tcp_refused", Critical, Now, [AuthRealmUnreachable, RedirectBlob, DnsHijack];
         "The server refuses the connection"
         symptom "`dial tcp 1.2.3.4:443: connect: connection refused`"
         cause "The host is reached and nothing listens on the port, or a firewall answers in its place."
         detection "A RST or ICMP port unreachable arrives at once. A firewall's own answer often arrives faster than the host could answer."
-        fix "Check the port in the image's name, and that the registry or its load balancer listens on it. If it does, ask the firewall's owner, with the times in the evidence."
+        fix "Check the port in the image's name, and that the registry or its load balancer listens on it. If it does, ask the firewall's owner, with the times in the report."
         TcpReset = "tcp_reset", Critical, Now, [];
         "The connection is cut before the server answers"
         symptom "`read: connection reset by peer` or `EOF` while waiting for an answer"
@@ -265,7 +265,7 @@ causes! {
         symptom "`x509: certificate signed by unknown authority`"
         cause "The registry has a certificate of a private authority, a proxy on the path substitutes its own, the server does not send its intermediate certificate, or this host's CA bundle is old (EulerOS 2.9 removed some roots)."
         detection "The evidence has the chain as presented, its issuer and fingerprint, and the roots in use. This cause is not reported if no root could be loaded."
-        fix "Get the authority's certificate from its owner, compare its fingerprint with the one in the evidence over another channel than this network, and add it to the node's trust store or to `ca` in containerd's certs.d. Never install what the server itself sends without that comparison."
+        fix "Find the reason in the report. The server omits its intermediate certificate: fix the server (see tls_intermediate). A TLS-inspecting proxy on the path signs: exempt this host from inspection, or trust the proxy's authority as below. This host's CA bundle is old: update the package ca-certificates. Otherwise get the authority's certificate from its owner, and compare its fingerprint with the one in the report over another channel than this network. Then add it to the node's trust store, or to `ca` in containerd's certs.d. Never install what the server itself sends without that comparison."
         TlsIntermediate = "tls_intermediate", Critical, Now, [DnsHijack];
         "The server does not send its intermediate certificate"
         symptom "`x509: certificate signed by unknown authority`, while browsers accept the certificate"
@@ -277,13 +277,13 @@ causes! {
         symptom "`x509: certificate has expired or is not yet valid`, while the server's certificate is valid"
         cause "The CA bundle, `--ca-file` or `ca` in hosts.toml has an old certificate of the authority, which has expired; the authority now uses another. Go, unlike others, rejects a chain to an expired root."
         detection "A root with the issuer's name and key is present, outside its validity. The evidence names it, its file and its date."
-        fix "Update the node's CA bundle (package ca-certificates), or put the authority's current certificate into the file named in the evidence; then restart containerd."
+        fix "Update the node's CA bundle (package ca-certificates), or put the authority's current certificate into the file named in the report (`pullpath probe IMAGE`, or the node's status page); then restart containerd."
         TlsCaUnfit = "tls_ca_unfit", Critical, Now, [];
         "An authority in the chain is not allowed to sign this certificate"
         symptom "`x509: invalid signature: parent certificate cannot sign this kind of certificate`, `x509: too many intermediates for path length constraint`, `x509: a root or intermediate certificate is not authorized to sign for this name`"
         cause "The authority's certificate is not marked as one (basicConstraints CA:TRUE), its keyUsage lacks keyCertSign, its path length is too short, or its name constraints exclude the name. Some tools create such roots, and OpenSSL accepts some of them where Go does not."
         detection "The evidence names the certificate, whether it was sent or is a root, and what it lacks."
-        fix "Have the authority's owner reissue its certificate with basicConstraints CA:TRUE and keyUsage keyCertSign, with room for the intermediates and names below, and replace it where the evidence names it."
+        fix "Have the authority's owner reissue its certificate with basicConstraints CA:TRUE and keyUsage keyCertSign, with room for the intermediates and names below, and replace it where the report names it."
         TlsDefaultCertificate = "tls_default_certificate", Critical, Now, [];
         "The server sends an ingress controller's default certificate"
         symptom "`x509: certificate is valid for ingress.local, not HOST`, or `certificate signed by unknown authority`"
@@ -295,7 +295,7 @@ causes! {
         symptom "None yet; `x509: certificate signed by unknown authority` after the next renewal"
         cause "The server's certificate (`openssl s_client` shows it first) was installed in place of its authority's. Go accepts a certificate that is itself a root, and checks no other."
         detection "The very certificate that the server sent is among the roots."
-        fix "Put the authority's certificate into the file named in the evidence before the server's is renewed."
+        fix "Put the authority's certificate into the file named in the report (`pullpath probe IMAGE`, or the node's status page) before the server's is renewed."
         TlsUndecided = "tls_undecided", Undecided, Now, [DnsHijack];
         "Pullpath can't determine whether containerd accepts this TLS"
         symptom "None, or `remote error: tls: handshake failure`"
@@ -319,7 +319,7 @@ causes! {
         symptom "`x509: certificate has expired or is not yet valid: current time ... is after ...`"
         cause "The certificate was not renewed, or this host's clock is ahead."
         detection "The certificate's notAfter is compared with the local time. The clock is checked only against the Date of an answer that can be trusted; if there was none, the evidence states that the clock was not checked."
-        fix "Renew the certificate. If the local time in the evidence is wrong, fix the clock (NTP)."
+        fix "Renew the certificate. If the local time in the report is wrong, fix the clock (NTP)."
         TlsNotYetValid = "tls_not_yet_valid", Critical, Now, [ClockSkew];
         "The certificate is not valid yet"
         symptom "`x509: certificate has expired or is not yet valid: current time ... is before ...`"
@@ -343,7 +343,7 @@ causes! {
         symptom "`x509: ...` or `tls: failed to verify certificate: ...`"
         cause "The chain breaks a rule: a bad signature, a purpose that is not server authentication, a constraint of an authority, or a certificate that can't be read."
         detection "The evidence has the reason as the TLS library names it, and the chain as presented."
-        fix "Have the registry's owner reissue the certificate, and give them the reason in the evidence."
+        fix "Have the registry's owner reissue the certificate, and give them the reason in the report."
         TlsPlainHttp = "tls_plain_http", Critical, Now, [];
         "The server speaks plain HTTP where HTTPS is expected"
         symptom "`http: server gave HTTP response to HTTPS client`"
@@ -399,7 +399,7 @@ causes! {
         symptom "`unauthorized: incorrect username or password`, `failed to fetch oauth token: unexpected status ... 401`"
         cause "The password is wrong, was changed, or has expired."
         detection "The token service, or the registry itself if it uses Basic authentication, answers 401 to a matching credential."
-        fix "Check the password: log in with the same user elsewhere. Then recreate the Secret: `kubectl create secret docker-registry NAME --docker-server=... --docker-username=... --docker-password=...`."
+        fix "Check the password: log in with the same user elsewhere. Then recreate the Secret: `kubectl create secret docker-registry NAME -n NAMESPACE --docker-server=... --docker-username=... --docker-password=... --dry-run=client -o yaml | kubectl apply -f -`."
         AuthDenied = "auth_denied", Critical, Now, [];
         "The credential is valid but has no access to this repository"
         symptom "`pull access denied, repository does not exist or may require authorization: server message: insufficient_scope: authorization failed`"
@@ -416,8 +416,8 @@ causes! {
         "The registry can be reached, but its token service can't"
         symptom "`failed to fetch anonymous token: Get \"https://auth...\": dial tcp ...: i/o timeout`, while `/v2/` answers"
         cause "The firewall, the DNS zone or the peering was opened for the registry's host only. A pull also needs the host in the challenge's realm."
-        detection "The registry's own leg succeeds; the leg to its realm fails to resolve or connect. The cause of that phase is among the consequences."
-        fix "Allow the realm's host as well, in DNS, routes and firewalls; `pullpath probe` lists all hosts of a pull."
+        detection "The registry's own leg succeeds; the leg to its realm fails to resolve or connect. The failed phase's own finding is listed under it."
+        fix "Make the realm's host resolvable and reachable as well (DNS, routes, firewalls); `pullpath probe` lists all hosts of a pull."
         AuthTokenFormat = "auth_token_format", Critical, Now, [];
         "The token service answers in a format that containerd can't read"
         symptom "401 in containerd, although docker pulls the same image"
@@ -477,7 +477,7 @@ causes! {
         symptom "401, or an event that the Secret can't be parsed"
         cause "It is not of a pull secret's type, its data key is missing, or the content is not a docker config: no JSON, `auth` that is not base64 of user:password, a stray newline."
         detection "The evidence names the source and what is wrong with it, without its content. A Secret whose docker config can't be decoded is critical even if another would work: the kubelet then fails every pull of the pod. Content that is only unusual is a warning, unless the registry refuses that very credential."
-        fix "Recreate it: `kubectl create secret docker-registry NAME --docker-server=... --docker-username=... --docker-password=...`. Before pods use it, check it with `pullpath secret check FILE`."
+        fix "Recreate it: `kubectl create secret docker-registry NAME -n NAMESPACE --docker-server=... --docker-username=... --docker-password=... --dry-run=client -o yaml | kubectl apply -f -`. If its type is wrong, delete it first: a Secret's type can't be changed. Before pods use it, check it with `pullpath secret check FILE`."
         SecretCopyExpired = "secret_copy_expired", Critical, Now, [];
         "The pull secret is a copy of CCE's default-secret, which expires"
         symptom "It worked yesterday; 401 today"
@@ -533,7 +533,7 @@ causes! {
         symptom "`unexpected status ...: 500 Internal Server Error`, `502 Bad Gateway`, `503 Service Unavailable`"
         cause "The registry, its token service, its storage or a load balancer in front of them is overloaded or broken."
         detection "The status is in the 500s; the finding names the leg that sent it."
-        fix "Try again in some minutes; then contact the owner of that server, with the time and status in the evidence."
+        fix "Try again in some minutes; then contact the owner of that server, with the time and status in the report."
         ManifestUnknown = "manifest_unknown", Critical, Now, [];
         "The tag or digest is not found in the repository"
         symptom "`manifest unknown`; containerd: `...: not found`"
@@ -581,7 +581,7 @@ causes! {
         symptom "`unexpected status ...: 400 Bad Request`, `... 406 Not Acceptable`, `... 416 ...`"
         cause "A filter, a proxy or a gateway in front of the registry rejects something about the request: its method, its headers, its length."
         detection "The status is in the 400s and states nothing about credentials or content."
-        fix "Check the log of the server that answers there for the time in the evidence, and let the registry's requests pass."
+        fix "Check the log of the server that answers there for the time in the report, and let the registry's requests pass."
         HeadRefused = "head_refused", Critical, Now, [];
         "The registry answers GET for the manifest and refuses HEAD"
         symptom "`...: not found`, `unexpected status from HEAD request to ...: 403 Forbidden`, and `curl` shows the manifest"
@@ -605,7 +605,7 @@ causes! {
         symptom "`429 Too Many Requests`, `toomanyrequests: You have reached your pull rate limit`"
         cause "There are too many pulls for this account or, without one, from this public address: all nodes behind one NAT gateway count together."
         detection "The answer is 429, with Retry-After and the rate-limit headers if the registry sends them."
-        fix "Pull with an account (imagePullSecrets), or copy the image to a registry of your own (on Huawei Cloud: SWR, SoftWare Repository for Container)."
+        fix "It ends by itself when the window resets (Retry-After, if sent). To pull now, use an account (imagePullSecrets), or copy the image to a registry of your own (on Huawei Cloud: SWR, SoftWare Repository for Container)."
         RateLimitLow = "rate_limit_low", Warning, Now, [];
         "The registry's rate limit is nearly used up"
         symptom "None yet"
@@ -619,11 +619,11 @@ causes! {
         detection "The kubelet's own message is in the event of a real pull (docs/pulls.md): no request was sent."
         fix "Raise registryPullQPS in the node pool's kubelet settings."
         MirrorOrder = "mirror_order", Warning, Now, [];
-        "Failing mirrors are tried first, and the error does not show them"
+        "Broken mirrors are tried first; the kubelet's error may hide the real cause"
         symptom "Pulls start late; the error names one host only"
         cause "hosts.toml lists hosts that do not work before the one that does. containerd tries them again for the tag, for each manifest and for each layer, and shows one error for all."
         detection "Each host of hosts.toml is checked on its own, in containerd's order, until one serves the layer. The evidence has the cause of each failure, what it costs, and whose error containerd would show."
-        fix "Fix or remove the hosts named in the evidence, in certs.d/REGISTRY/hosts.toml on the nodes; no restart is needed. A `dial_timeout` of a second or two limits what a dead mirror costs (containerd 2.1 or later)."
+        fix "Fix or remove the hosts named in the report (`pullpath probe IMAGE`, or the node's status page), in certs.d/REGISTRY/hosts.toml on the nodes; no restart is needed. A `dial_timeout` of a second or two limits what a dead mirror costs (containerd 2.1 or later)."
         MirrorInsecure = "mirror_insecure", Warning, Now, [];
         "The certificate of a mirror is not verified (skip_verify)"
         symptom "None: the pull succeeds"
@@ -641,7 +641,7 @@ causes! {
         symptom "The mirror never receives a request; or `unable to read CA cert`, `unable to load CA cert`, `failed to load X509 key pair` for every pull; or `unknown service runtime.v1.ImageService`, since the CRI plugin has not loaded"
         cause "A file in certs.d can't be decoded and is skipped, a setting is misspelled or in the wrong table, or a certificate that it names can't be read. Or config.toml has names of another version, or a combination of settings with which containerd's CRI plugin does not load (`mirrors` beside `config_path`)."
         detection "The files are read as the node's release of containerd reads them, imports included. What makes every pull fail is critical; what is ignored is a warning."
-        fix "Correct the file and key named in the evidence. containerd reads config.toml only when it starts: restart it after a change there."
+        fix "Correct the file and key named in the report (`pullpath probe IMAGE`, or the node's status page). containerd reads config.toml only when it starts: restart it after a change there."
         RuntimeSettingsUnknown = "runtime_settings_unknown", Undecided, Now, [];
         "The pull depends on containerd settings that are not known"
         symptom "No message of its own; Pullpath reports the result of the pull as unknown"
@@ -654,8 +654,8 @@ causes! {
         "The registry can be reached, but the storage of its layers can't"
         symptom "`failed to copy: httpReadSeeker: failed open: failed to do request: Get \"https://<storage>...\": dial tcp ...`"
         cause "The registry redirects downloads to another host (object storage, a CDN), and the path to that host is closed."
-        detection "The registry and token legs succeed; the leg of the redirect fails to resolve or connect. The cause of that phase is among the consequences."
-        fix "Allow the storage host as well, in DNS, routes and firewalls (on Huawei Cloud: SWR keeps layers in OBS, Object Storage Service, so OBS needs its VPC endpoint or route as well). Or switch redirects off in the registry (distribution: storage.redirect.disable)."
+        detection "The registry and token legs succeed; the leg of the redirect fails to resolve or connect. The failed phase's own finding is listed under it."
+        fix "Make the host resolvable and reachable (DNS, routes, firewalls). On Huawei Cloud, SWR keeps layers in OBS (Object Storage Service), so OBS needs its VPC endpoint or route as well. Or switch redirects off in the registry (distribution: storage.redirect.disable)."
         RedirectUntrusted = "redirect_untrusted", Undecided, Now, [];
         "The registry redirects layers to an unsafe address"
         symptom "No message of its own"
@@ -761,7 +761,7 @@ causes! {
         symptom "A flat rate near the purchased bandwidth; all pulls slow together"
         cause "The EIP (Elastic IP), or the EIP of the NAT gateway, has less bandwidth than the image needs; 5 Mbit/s is the default of a pod's EIP."
         detection "The leg leaves through an EIP or SNAT (source NAT), more connections have the same total, a queue or losses show, and the plateau is the declared size (the pod's annotation, network.eip_bandwidth_mbit), or 10 Mbit/s if that is smaller. Or a host elsewhere (--control-url) shares the same total."
-        fix "Raise the EIP's bandwidth above 10 Mbit/s (up to that size, inbound is 10 already), or use SWR (SoftWare Repository for Container) in the region."
+        fix "Buy more than 10 Mbit/s for the EIP: below that, inbound is 10 Mbit/s anyway. Or use SWR (SoftWare Repository for Container) in the region."
         BwCap = "bw_cap", Warning, ByTransfer, [];
         "Something limits the total rate; on which side is unknown"
         symptom "A flat rate"
@@ -785,7 +785,7 @@ causes! {
         symptom "A pull runs for an hour"
         cause "A link loses packets, or a policer drops what exceeds a rate."
         detection "Segments arrive out of order, and the total grows with the number of connections. (If it does not grow, a policer drops what exceeds its rate: bw_cap.)"
-        fix "Open a ticket with the operator of the path, with the numbers in the evidence."
+        fix "Open a ticket with the operator of the path, with the numbers in the report."
         BwThrottle = "bw_throttle", Warning, ByTransfer, [];
         "The first megabytes are fast, then the rate drops"
         symptom "Small images are fast, large ones are very slow"
@@ -849,11 +849,11 @@ causes! {
     }
     "Everything else" {
         ReleaseDecides = "release_decides", Undecided, Now, [];
-        "The result depends on the node's containerd release, which is unknown"
+        "Can't determine whether the pull works: the containerd version is unknown"
         symptom "The same image is pulled on some nodes only"
         cause "Releases treat the registry's answers differently, and which one pulls is not known here."
         detection "The check is made under the rules of each line of releases, and the results differ; the evidence states each result."
-        fix "Name the node's runtime (`--runtime containerd://1.7.24`, as `kubectl get node -o wide` shows it)."
+        fix "Run again with `--runtime containerd://VERSION`, for instance containerd://1.7.24; `kubectl get node -o wide` shows the version."
         ProbeLimit = "probe_limit", Undecided, Now, [];
         "containerd can handle this answer, and Pullpath can't"
         symptom "No message of its own"

@@ -93,9 +93,10 @@ pub fn judge(cluster: &Cluster, now: Timestamp) -> Snapshot {
                 let problem = &content.evidence.problem;
                 let spoils_all = matches!(problem, Some(SourceProblem::Malformed { .. }));
                 for mut found in diagnose::secret(&content.evidence, now) {
-                    // `kubectl create secret docker-registry NAME`
+                    // `kubectl create secret docker-registry NAME -n NAMESPACE`, `kubectl get secret NAME`
                     let this = format!(" {name} -n {namespace} ");
-                    found.hint = found.hint.replace(" NAME ", &this);
+                    let hint = found.hint.replace(" NAME -n NAMESPACE ", &this);
+                    found.hint = hint.replace(" NAME ", &this);
                     let fails = users.need_it || (spoils_all && users.make_pods);
                     if !fails {
                         found = no_worse(found).fact("each workload that names it has another Secret for all of its images, or creates no pods at present");

@@ -453,7 +453,7 @@ fn recreate(evidence: &Evidence, source: &CredentialSource) -> String {
     let server = docker_server(evidence.reference.domain());
     match source {
         CredentialSource::SecretFile { .. } => format!(
-            "Create it again in the pod's namespace: `kubectl create secret docker-registry NAME --docker-server={server} --docker-username=USER --docker-password=PASSWORD`."
+            "Create it again in the pod's namespace: `kubectl create secret docker-registry NAME -n NAMESPACE --docker-server={server} --docker-username=USER --docker-password=PASSWORD --dry-run=client -o yaml | kubectl apply -f -`. If its type is wrong, delete it first."
         ),
         _ => format!(
             "Fix {source} (`docker login {server}` writes it), or give the pod's Secret with --secret-file."

@@ -223,7 +223,7 @@ fn by_release(evidence: &Evidence, pull: Pull) -> Option<Finding> {
             .hint("Probe several times with `--runtime containerd://VERSION`: different servers behind one name, or a limit on simultaneous requests, respond like this.")
     } else if !by_settings {
         new(Cause::ReleaseDecides)
-            .hint("Name the node's runtime: `--runtime containerd://VERSION`, as `kubectl get node -o wide` shows it.")
+            .hint("Run again with `--runtime containerd://VERSION`; `kubectl get node -o wide` shows the version.")
     } else if matches!(evidence.hosts, HostsConfig::Unread) {
         new(Cause::RuntimeSettingsUnknown).hint(
             "Give containerd's own configuration file with --containerd-config or network.containerd_config.",

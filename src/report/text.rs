@@ -13,7 +13,7 @@ use crate::diagnose::{Finding, Pull};
 use crate::model::connect::{Connected, Connection, Dial, Session, Tls};
 use crate::model::endpoint::{Endpoint, Role};
 use crate::model::evidence::{Attempt, Challenge, Evidence, Leg, Walk};
-use crate::model::fault::{instant, show_server};
+use crate::model::fault::{Phase, TokenFault, instant, show_server};
 use crate::model::hops::{Trace, TraceEnd};
 use crate::model::hosts::{HostKind, HostsConfig};
 use crate::model::kubelet::{PresentImages, present_images};
@@ -328,7 +328,7 @@ impl Page {
         }
     }
 
-    /// How each leg is reached: one line, and more if the class needs a setting, or with `why`.
+    /// How each leg is reached: one line, and more with `why`.
     pub(super) fn paths(&mut self, report: &Report, why: bool) {
         // The legs of a host that is not the image's own registry name it.
         let host = &report.evidence.walk.host;
@@ -791,14 +791,15 @@ impl Page {
             self.step_line("head", Ink::Dim, mark, "", &text);
         }
         for attempt in &evidence.walk.attempts {
-            self.step("head", &attempt.head, |head| {
+            self.step_after_token("head", &attempt.head, Some(attempt), |head| {
                 let digest = head.digest.as_deref();
                 let digest = digest.map_or_else(|| "no digest".to_owned(), short);
                 let method = if head.used_get { ", with GET" } else { "" };
                 format!("{digest}, {}{method}", who(attempt))
             });
         }
-        self.step("manifest", &evidence.walk.manifest, |found| {
+        let last = evidence.walk.attempts.last();
+        self.step_after_token("manifest", &evidence.walk.manifest, last, |found| {
             let platforms = match found.platforms.len() {
                 0 => "a manifest without platform (a pull does not check it)".to_owned(),
                 all => format!("{} of {all} platforms", evidence.platform),
@@ -806,7 +807,7 @@ impl Page {
             let layers = count(found.layers.len(), "layer", "layers");
             format!("{platforms}, {layers}, {} compressed", found.layers_size)
         });
-        self.step("blob", &evidence.walk.blob, |found| {
+        self.step_after_token("blob", &evidence.walk.blob, last, |found| {
             let itself = match evidence.walk.host.kind {
                 HostKind::Registry => "the registry itself",
                 HostKind::Mirror => "the mirror itself",
@@ -924,6 +925,35 @@ impl Page {
                 let (mark, text) = skipped(*reason);
                 self.step_line(name, Ink::Dim, mark, "", &text);
             }
+        }
+    }
+
+    /// The same for a step after the token. Without a token service, no token "failed".
+    fn step_after_token<T, F: std::fmt::Display>(
+        &mut self,
+        name: &str,
+        step: &Step<T, F>,
+        attempt: Option<&Attempt>,
+        text: impl FnOnce(&T) -> String,
+    ) {
+        let is_after_token = matches!(
+            step,
+            Step::Skipped {
+                reason: Skip::Blocked {
+                    role: Role::Token,
+                    phase: Phase::Token,
+                },
+            }
+        );
+        let words = match attempt.and_then(|attempt| attempt.token.fault()) {
+            Some(TokenFault::NoCredential) if is_after_token => "no matching credential",
+            Some(TokenFault::Unverified) if is_after_token => "no credential was sent",
+            _ => "",
+        };
+        if words.is_empty() {
+            self.step(name, step, text);
+        } else {
+            self.step_line(name, Ink::Dim, "-", "", &format!("not reached: {words}"));
         }
     }
 

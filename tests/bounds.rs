@@ -677,7 +677,7 @@ async fn layers_that_were_not_read_are_listed() {
             assert!(layer.read < layer.size, "{layer:?}");
         }
         let text = text::render(&report, Style { color: false }, false);
-        let says = text.contains("not read: 3 of 3 layers, 5.0 MiB;");
+        let says = text.contains("not tested: contents of 3 of 3 layers (5.0 MiB)");
         assert_eq!(says, !full, "{text}");
     }
 }

@@ -455,7 +455,7 @@ causes! {
         detection "The registry accepts a Secret that was given, and the manifest names none. The service account's Secrets are not in the manifest, so whether a pull would succeed is unknown."
         fix "Name the Secret in spec.imagePullSecrets of the pod's template, or in imagePullSecrets of its service account; then recreate existing pods."
         SecretOtherNamespace = "secret_other_namespace", Critical, Now, [];
-        "The pull secret exists only in another namespace"
+        "The pull secret was found only in another namespace"
         symptom "Event `FailedToRetrieveImagePullSecret`"
         cause "A pod can use pull secrets of its own namespace only."
         detection "A Secret of that name was given for another namespace only, or the API server has it there only. It is a warning if the pull succeeds without it."
@@ -479,7 +479,7 @@ causes! {
         detection "The evidence names the source and what is wrong with it, without its content. A Secret whose docker config can't be decoded is critical even if another would work: the kubelet then fails every pull of the pod. Content that is only unusual is a warning, unless the registry refuses that very credential."
         fix "Recreate it: `kubectl create secret docker-registry NAME -n NAMESPACE --docker-server=... --docker-username=... --docker-password=... --dry-run=client -o yaml | kubectl apply -f -`. If its type is wrong, delete it first: a Secret's type can't be changed. Before pods use it, check it with `pullpath secret check FILE`."
         SecretCopyExpired = "secret_copy_expired", Critical, Now, [];
-        "The pull secret is a copy of CCE's default-secret, which expires"
+        "The pull secret is a copy of CCE's default-secret, and has expired or will expire"
         symptom "It worked yesterday; 401 today"
         cause "CCE (Cloud Container Engine) renews default-secret; a copy of its content is not renewed, and its login expires."
         detection "A Secret of another name carries CCE's annotation swr-auth-may-expires-at. It is critical once that time is past, a warning before."

@@ -535,10 +535,10 @@ impl WorkloadState<'_> {
         };
         let hint = if elsewhere.is_renewed {
             format!(
-                "Name {CCES_OWN}, which CCE creates in each namespace, or create {secret} in namespace {namespace} with a long-term SWR login. Do not copy it from another namespace: CCE renews {CCES_OWN}, but no copy of it."
+                "Name {CCES_OWN}, which CCE creates in each namespace, or create Secret {secret} in namespace {namespace} with a long-term SWR login. Do not copy it from another namespace: CCE renews {CCES_OWN}, but no copy of it."
             )
         } else if is_elsewhere {
-            format!("Create {secret} in namespace {namespace} as well, or {correct}.")
+            format!("Create Secret {secret} in namespace {namespace} as well, or {correct}.")
         } else {
             format!(
                 "Create it (`kubectl create secret docker-registry {secret} -n {namespace} --docker-server=... --docker-username=... --docker-password=...`), or {correct}."

@@ -310,7 +310,7 @@ fn a_secret_of_another_namespace_does_not_count() {
         "Critical secret_other_namespace Deployment/web"
     );
     says(&found, "there is one in namespace bank");
-    says(&found, "Create pull in namespace shop as well");
+    says(&found, "Create Secret pull in namespace shop as well");
     says(&at(true), "Do not copy it");
 }
 

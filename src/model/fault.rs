@@ -335,7 +335,10 @@ pub enum TlsFault {
         received: Bytes,
     },
     /// Nothing more was received after the ClientHello.
-    #[error("no further answer to our ClientHello ({received} received)")]
+    #[error(
+        "no {}answer to our ClientHello ({received} received)",
+        if received.0 == 0 { "" } else { "further " }
+    )]
     Timeout {
         /// Bytes of the answer that had been received before; 0 means not a single byte.
         received: Bytes,

@@ -28,7 +28,7 @@ impl fmt::Display for Bytes {
     }
 }
 
-/// A duration for people, with at most three digits: `27 µs`, `0.4 ms`, `12 ms`, `1.3 s`, `72 s`.
+/// A duration for people, with few digits: `27 µs`, `0.4 ms`, `12 ms`, `1.3 s`, `72 s`, `60 min`, `2.5 h`, `2 d`.
 #[derive(Clone, Copy, Debug)]
 pub struct HumanDuration(pub Duration);
 
@@ -41,7 +41,11 @@ impl fmt::Display for HumanDuration {
             ..9.95 => write!(f, "{ms:.1} ms"),
             ..999.5 => write!(f, "{ms:.0} ms"),
             ..9_950.0 => write!(f, "{:.1} s", ms / 1e3),
-            _ => write!(f, "{:.0} s", ms / 1e3),
+            ..999_500.0 => write!(f, "{:.0} s", ms / 1e3),
+            ..7_200_000.0 => write!(f, "{:.0} min", ms / 60e3),
+            ..35_820_000.0 => write!(f, "{:.1} h", ms / 3_600e3),
+            ..172_800_000.0 => write!(f, "{:.0} h", ms / 3_600e3),
+            _ => write!(f, "{:.0} d", ms / 86_400e3),
         }
     }
 }
@@ -188,6 +192,11 @@ mod tests {
             (12_300, "12 ms"),
             (1_300_000, "1.3 s"),
             (72_000_000, "72 s"),
+            (400_000_000, "400 s"),
+            (3_600_000_000, "60 min"),
+            (9_000_000_000, "2.5 h"),
+            (86_400_000_000, "24 h"),
+            (172_800_000_000, "2 d"),
         ] {
             assert_eq!(
                 HumanDuration(Duration::from_micros(micros)).to_string(),

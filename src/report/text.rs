@@ -11,11 +11,11 @@ use crate::diagnose::throughput::Throughput;
 use crate::diagnose::throughput::rate::Rate;
 use crate::diagnose::{Finding, Pull};
 use crate::model::connect::{Connected, Connection, Dial, Session, Tls};
-use crate::model::endpoint::Role;
+use crate::model::endpoint::{Endpoint, Role};
 use crate::model::evidence::{Attempt, Challenge, Evidence, Leg, Walk};
-use crate::model::fault::{instant, show_server};
+use crate::model::fault::{Phase, TokenFault, instant, show_server};
 use crate::model::hops::{Trace, TraceEnd};
-use crate::model::hosts::HostsConfig;
+use crate::model::hosts::{HostKind, HostsConfig};
 use crate::model::kubelet::{PresentImages, present_images};
 use crate::model::network::ClusterNetwork;
 use crate::model::path::{EipOf, IntranetKind, PathAttributes, PathClass};
@@ -201,6 +201,10 @@ impl Page {
             self.finding(finding);
         }
         self.details(report, lists_not_observed);
+        // `why` shows the settings beside each leg.
+        if !why {
+            self.undecided(report);
+        }
     }
 
     /// How many images would fail or are unknown, each with its first cause.
@@ -258,6 +262,27 @@ impl Page {
         self.trace(&report.evidence);
     }
 
+    /// Path classes that one line of configuration decides.
+    pub(super) fn undecided(&mut self, report: &Report) {
+        let is_undecided = |path: &&LegPath| path.class == Some(PathClass::PrivateUnmapped);
+        let mut shown: Vec<&Suggestion> = Vec::new();
+        for path in report.verdict.paths.iter().filter(is_undecided) {
+            // One setting is often enough for several legs.
+            if let Some(suggestion) = path.suggestions.first()
+                && !shown.contains(&suggestion)
+            {
+                shown.push(suggestion);
+            }
+        }
+        if shown.is_empty() {
+            return;
+        }
+        self.heading("path class not decided");
+        for suggestion in shown {
+            self.suggestion(suggestion, "  - ");
+        }
+    }
+
     fn head(&mut self, report: &Report) {
         let evidence = &report.evidence;
         let verdict = self.verdict(report.verdict.pull, "a pull would succeed");
@@ -266,6 +291,9 @@ impl Page {
         let is_autopilot =
             evidence.vantage.declared.cluster_network == Some(ClusterNetwork::Autopilot);
         let network = match evidence.vantage.network {
+            NetworkView::Machine if !evidence.vantage.not_observed.is_empty() => {
+                "this machine's network (not the node's; see the end)"
+            }
             NetworkView::Machine => "this machine's network",
             NetworkView::Node => "the node's network",
             NetworkView::Pod if is_autopilot => "the pod's network, which Autopilot pulls through,",
@@ -300,14 +328,17 @@ impl Page {
         }
     }
 
-    /// How each leg is reached: one line, and more if the class needs a setting, or with `why`.
+    /// How each leg is reached: one line, and more with `why`.
     pub(super) fn paths(&mut self, report: &Report, why: bool) {
+        // The legs of a host that is not the image's own registry name it.
+        let host = &report.evidence.walk.host;
+        let deciding = (host.kind != HostKind::Registry).then_some(&host.endpoint);
         for path in &report.verdict.paths {
-            self.path(path, why);
+            self.path(path, path.of_host.as_ref().or(deciding), why);
         }
     }
 
-    fn path(&mut self, path: &LegPath, why: bool) {
+    fn path(&mut self, path: &LegPath, of_host: Option<&Endpoint>, why: bool) {
         let (ink, class) = match path.class {
             None => (Ink::Dim, "no class".to_owned()),
             Some(class) => {
@@ -321,10 +352,16 @@ impl Page {
         };
         let role = self.style.paint(Ink::Bold, &format!("{:<8}", path.role));
         let class = self.style.paint(ink, &class);
-        let of = optional(path.of_host.as_ref(), |host| format!("of {host}: "));
-        let mut line = format!("  {role}  {of}{class}, {}", path.reachability.describe());
+        let of = optional(of_host, |host| format!("of {host}: "));
+        let proxy = if path.attributes.via_proxy {
+            "proxy "
+        } else {
+            ""
+        };
+        let reachability = path.reachability.describe();
+        let mut line = format!("  {role}  {of}{class}, {proxy}{reachability}");
         if path.class.is_some() {
-            let _ = write!(line, " · confidence {}", path.confidence.as_str());
+            let _ = write!(line, " · class confidence {}", path.confidence.as_str());
         }
         if why {
             let _ = write!(line, " ({:.2})", path.score);
@@ -335,12 +372,6 @@ impl Page {
         }
         self.line(&line);
         if !why {
-            // One line of configuration decides this class.
-            if path.class == Some(PathClass::PrivateUnmapped)
-                && let Some(suggestion) = path.suggestions.first()
-            {
-                self.suggestion(suggestion, "            ");
-            }
             return;
         }
         for (mark, facts) in [("    + ", &path.evidence), ("    ! ", &path.contradictions)] {
@@ -456,7 +487,7 @@ impl Page {
         }
         for (index, host) in evidence.not_contacted.iter().enumerate() {
             let text = format!(
-                "{} {}: no pull reaches it",
+                "{} {}: not tried: a host before it serves the whole image",
                 host.kind.as_str(),
                 host.endpoint
             );
@@ -664,7 +695,14 @@ impl Page {
                 ProxyRoute::Forced { .. } => "  without the proxy, as requested".to_owned(),
             };
             self.beside(name, &format!("{endpoint}{route}"));
-            self.step("resolve", &leg.resolve.outcome, resolved);
+            let whose = if leg.proxy_route.proxy().is_some() {
+                "the proxy's address: "
+            } else {
+                ""
+            };
+            self.step("resolve", &leg.resolve.outcome, |found| {
+                format!("{whose}{}", resolved(found))
+            });
             self.step("connect", &leg.connect.outcome, |used| {
                 connected(used, &leg.connect.attempts)
             });
@@ -723,7 +761,7 @@ impl Page {
                 }
                 Challenge::Unusable { reason } => reason.clone(),
             };
-            format!("HTTP {}, {challenge}", ping.status)
+            format!("GET /v2/: HTTP {}, {challenge}", ping.status)
         });
     }
 
@@ -744,25 +782,39 @@ impl Page {
     fn image(&mut self, report: &Report) {
         let evidence = &report.evidence;
         self.beside("image", &evidence.reference.to_string());
+        if evidence.walk.attempts.is_empty()
+            && let Step::Skipped {
+                reason: reason @ Skip::Blocked { .. },
+            } = evidence.walk.manifest
+        {
+            let (mark, text) = skipped(reason);
+            self.step_line("head", Ink::Dim, mark, "", &text);
+        }
         for attempt in &evidence.walk.attempts {
-            self.step("head", &attempt.head, |head| {
+            self.step_after_token("head", &attempt.head, Some(attempt), |head| {
                 let digest = head.digest.as_deref();
                 let digest = digest.map_or_else(|| "no digest".to_owned(), short);
                 let method = if head.used_get { ", with GET" } else { "" };
                 format!("{digest}, {}{method}", who(attempt))
             });
         }
-        self.step("manifest", &evidence.walk.manifest, |found| {
+        let last = evidence.walk.attempts.last();
+        self.step_after_token("manifest", &evidence.walk.manifest, last, |found| {
             let platforms = match found.platforms.len() {
                 0 => "a manifest without platform (a pull does not check it)".to_owned(),
                 all => format!("{} of {all} platforms", evidence.platform),
             };
-            let (layers, size) = (found.layers.len(), found.layers_size);
-            format!("{platforms}, {layers} layers, {size} compressed")
+            let layers = count(found.layers.len(), "layer", "layers");
+            format!("{platforms}, {layers}, {} compressed", found.layers_size)
         });
-        self.step("blob", &evidence.walk.blob, |found| {
+        self.step_after_token("blob", &evidence.walk.blob, last, |found| {
+            let itself = match evidence.walk.host.kind {
+                HostKind::Registry => "the registry itself",
+                HostKind::Mirror => "the mirror itself",
+                HostKind::Server => "the same host",
+            };
             let from = found.redirects.last();
-            let from = from.map_or_else(|| "the registry itself".to_owned(), ToString::to_string);
+            let from = from.map_or_else(|| itself.to_owned(), ToString::to_string);
             let resume = match found.range_honoured {
                 Some(true) => ", can be resumed",
                 Some(false) if found.range_refused_with.is_some() => ", Range refused",
@@ -803,7 +855,7 @@ impl Page {
             .iter()
             .map(|layer| layer.size.0.saturating_sub(layer.read.0));
         let text = format!(
-            "not read: {} of {}, {}; unknown whether their content is intact",
+            "not tested: contents of {} of {} ({})",
             unread.len(),
             count(all.len(), "layer", "layers"),
             Bytes(unread_bytes.fold(0, u64::saturating_add)),
@@ -873,6 +925,35 @@ impl Page {
                 let (mark, text) = skipped(*reason);
                 self.step_line(name, Ink::Dim, mark, "", &text);
             }
+        }
+    }
+
+    /// The same for a step after the token. Without a token service, no token "failed".
+    fn step_after_token<T, F: std::fmt::Display>(
+        &mut self,
+        name: &str,
+        step: &Step<T, F>,
+        attempt: Option<&Attempt>,
+        text: impl FnOnce(&T) -> String,
+    ) {
+        let is_after_token = matches!(
+            step,
+            Step::Skipped {
+                reason: Skip::Blocked {
+                    role: Role::Token,
+                    phase: Phase::Token,
+                },
+            }
+        );
+        let words = match attempt.and_then(|attempt| attempt.token.fault()) {
+            Some(TokenFault::NoCredential) if is_after_token => "no matching credential",
+            Some(TokenFault::Unverified) if is_after_token => "no credential was sent",
+            _ => "",
+        };
+        if words.is_empty() {
+            self.step(name, step, text);
+        } else {
+            self.step_line(name, Ink::Dim, "-", "", &format!("not reached: {words}"));
         }
     }
 

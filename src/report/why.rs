@@ -286,6 +286,7 @@ impl Page {
         self.why_kubelet(image, at);
         if let Some(report) = image.check.report() {
             self.details(report, true);
+            self.undecided(report);
         }
     }
 

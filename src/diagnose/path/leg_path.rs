@@ -116,13 +116,13 @@ pub enum Reachability {
 }
 
 impl Reachability {
-    /// The state for people: `reached`, `NOT reached`.
+    /// The state for people. It is about TCP only: TLS or HTTP may fail on the same leg.
     pub fn describe(self) -> &'static str {
         match self {
-            Self::Reachable => "reached",
-            Self::Refused => "refused",
-            Self::Unreachable => "NOT reached",
-            Self::Unresolved => "no address",
+            Self::Reachable => "reachable by TCP",
+            Self::Refused => "connection refused",
+            Self::Unreachable => "NOT reachable by TCP",
+            Self::Unresolved => "has no address",
             Self::NotTried => "not tried",
         }
     }

@@ -207,21 +207,21 @@ pub(super) fn no_head(evidence: &Evidence, attempt: &Attempt, fault: &HttpFault)
     let had_token = attempt.token.done().is_some();
     let is_asked = !matches!(attempt.challenge, None | Some(Challenge::Anonymous));
     match (status, code.as_deref()) {
-        (_, Some("MANIFEST_UNKNOWN" | "MANIFEST_BLOB_UNKNOWN")) => registry(Cause::ManifestUnknown)
+        (_, Some("MANIFEST_UNKNOWN" | "MANIFEST_BLOB_UNKNOWN")) => login_first(anonymous, registry(Cause::ManifestUnknown)
             .fact(format!("'{}' of {}: {fault}", image.version(), image.name()))
-            .facts(hidden_by_rights(anonymous)),
-        (_, Some("NAME_UNKNOWN" | "NAME_INVALID")) => registry(Cause::NameUnknown)
+            .facts(hidden_by_rights(anonymous))),
+        (_, Some("NAME_UNKNOWN" | "NAME_INVALID")) => login_first(anonymous, registry(Cause::NameUnknown)
             .fact(format!("{}: {fault}", image.name()))
-            .facts(hidden_by_rights(anonymous)),
+            .facts(hidden_by_rights(anonymous))),
         (404, _) if evidence.walk.ping.fault().is_some() => no_registry(evidence, Role::Registry, Phase::Manifest)
             .confidence(Confidence::Medium)
             .fact(format!("/v2/: {}", evidence.walk.ping.fault().map_or_else(String::new, ToString::to_string)))
             .fact(format!("the manifest: {fault}")),
-        (404, _) => registry(Cause::ManifestUnknown)
+        (404, _) => login_first(anonymous, registry(Cause::ManifestUnknown)
             .confidence(Confidence::Medium)
             .fact(format!("{image}: {fault}, without a registry's code"))
             .facts(hidden_by_rights(anonymous))
-            .hint("Check the repository's path and the tag in the registry's console."),
+            .hint("Check the repository's path and the tag in the registry's console.")),
         (403, None) if !challenged && !had_token && (anonymous || evidence.walk.ping.fault().is_some()) => registry(Cause::Fw403)
             .confidence(Confidence::Medium)
             .fact(format!("{fault}, without a challenge and without a registry's error body"))
@@ -360,6 +360,18 @@ fn hidden_by_rights(anonymous: bool) -> Option<String> {
     anonymous.then(|| {
         "requested anonymously: registries may respond like this for images that require a login".to_owned()
     })
+}
+
+/// The same in the hint: without a login, the registry's answer does not show what exists.
+fn login_first(anonymous: bool, finding: Finding) -> Finding {
+    if !anonymous {
+        return finding;
+    }
+    let hint = format!(
+        "If the image requires a login, give its pull secret to the pod first. Otherwise: {}",
+        finding.hint
+    );
+    finding.hint(hint)
 }
 
 /// The registry requires a credential and none matches: none was found, or their keys are for other hosts.

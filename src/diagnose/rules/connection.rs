@@ -4,6 +4,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use super::finding::at;
+use super::mirrors;
 use super::paths::fixes_text;
 use crate::diagnose::catalogue::Cause;
 use crate::diagnose::{Finding, path};
@@ -11,6 +12,7 @@ use crate::model::connect::Dial;
 use crate::model::endpoint::Role;
 use crate::model::evidence::{Evidence, Leg};
 use crate::model::fault::{Phase, TcpFault};
+use crate::model::hosts::HostKind;
 use crate::model::path::{IntranetKind, PathClass};
 use crate::model::resolve::{Family, ResolutionSource};
 use crate::model::step::{Skip, Step};
@@ -38,7 +40,7 @@ pub(super) fn connect(evidence: &Evidence, leg: &Leg) -> Option<Finding> {
     )
 }
 
-/// Large packets are lost: small segments pass where usual ones hang, twice in alternation.
+/// Large packets are lost: small segments pass where usual ones hang, twice, tried alternately.
 pub(super) fn segments(evidence: &Evidence) -> Option<Finding> {
     let trials = evidence.walk.segments.as_ref().filter(|t| t.is_proof())?;
     let facts = trials.trials.iter().map(|trial| {
@@ -52,7 +54,7 @@ pub(super) fn segments(evidence: &Evidence) -> Option<Finding> {
     Some(
         at(Cause::MtuBlackhole, trials.role, trials.phase)
             .fact(format!(
-                "the same exchange with {} at {}, in alternation:",
+                "the same exchange with {} at {}, tried alternately:",
                 trials.endpoint, trials.to
             ))
             .facts(facts),
@@ -110,10 +112,14 @@ pub(super) fn unreachable_leg(evidence: &Evidence, leg: &Leg) -> Option<Finding>
         .fact(format!("{registry} answers"))
         .fact(format!("the {what} is {}", leg.endpoint))
         .facts(facts);
-    let open = format!(
-        "Allow traffic to {} port {}, as to the registry.",
-        leg.endpoint.host, leg.endpoint.port
-    );
+    let (host, port) = (&leg.endpoint.host, leg.endpoint.port);
+    // The address is known, and something there answered: DNS and the route work.
+    if let Some((TcpFault::Refused { .. }, _)) = decisive(leg) {
+        return Some(finding.hint(format!(
+            "Is anything listening on {host}:{port}, or does a firewall reject it? Start the server there, correct the address that the registry names, or allow traffic to {host} port {port}, as to the registry."
+        )));
+    }
+    let open = format!("Allow traffic to {host} port {port}, as to the registry.");
     Some(finding.hint(match way(evidence, leg) {
         Some(way) => format!("{open} {way}"),
         None => format!("{open} Check DNS, route, security group, firewall."),
@@ -188,9 +194,17 @@ fn connect_hint(
         (Cause::TcpTimeout, _) => way(evidence, leg).unwrap_or_else(|| {
             format!("Check the route to {address} and the filters on the path for TCP {port}.")
         }),
-        (Cause::TcpRefused, _) => format!(
-            "Check that the registry listens at {address} port {port}, and that the image's name has the right port."
-        ),
+        (Cause::TcpRefused, _) => {
+            let port_of = match (leg.role, evidence.walk.host.kind) {
+                (Role::Registry, HostKind::Registry) => "the image's name has".to_owned(),
+                (Role::Registry, _) => format!("{} has", mirrors::settings_file(evidence)),
+                (Role::Token, _) => "the registry's challenge names".to_owned(),
+                (Role::Blob, _) => "the registry's redirect names".to_owned(),
+            };
+            format!(
+                "Check that a server listens at {address} port {port}, that no firewall rejects the connection, and that {port_of} the right port."
+            )
+        }
         (_, TcpFault::Prohibited { icmp }) if let Some(from) = icmp.from => {
             format!("Ask the operator of {from} to allow TCP {port} to {address}.")
         }

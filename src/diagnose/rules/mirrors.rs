@@ -11,6 +11,7 @@ use crate::diagnose::{Failover, Finding, Pull};
 use crate::model::evidence::{Evidence, Walk};
 use crate::model::fault::{HttpFault, ManifestFault, TcpFault, TlsFault, TokenFault};
 use crate::model::hosts::{HostKind, HostsConfig, HostsEffect};
+use crate::model::runtime::Runtime;
 use crate::model::step::Step;
 use crate::model::units::HumanDuration;
 
@@ -89,12 +90,8 @@ pub(super) fn order(evidence: &Evidence, findings: &mut Vec<Finding>, judge: Jud
         });
         finding = finding
             .facts(root.iter().flat_map(|root| &root.evidence).take(3).cloned())
-            .fact(cost(walk));
-        let file = match &evidence.hosts {
-            HostsConfig::Read { folder, .. } => format!("{folder}/hosts.toml"),
-            HostsConfig::ConfigToml { file, .. } => file.clone(),
-            _ => "hosts.toml".to_owned(),
-        };
+            .fact(cost(evidence, walk));
+        let file = settings_file(evidence);
         // A cache or a partial mirror need not have everything.
         let lacks = |finding: &Finding| {
             matches!(
@@ -119,6 +116,15 @@ pub(super) fn order(evidence: &Evidence, findings: &mut Vec<Finding>, judge: Jud
     }
     if !decided && !evidence.others.is_empty() {
         hidden(evidence, findings);
+    }
+}
+
+/// The file that names the hosts.
+pub(super) fn settings_file(evidence: &Evidence) -> String {
+    match &evidence.hosts {
+        HostsConfig::Read { folder, .. } => format!("{folder}/hosts.toml"),
+        HostsConfig::ConfigToml { file, .. } => file.clone(),
+        _ => "hosts.toml".to_owned(),
     }
 }
 
@@ -213,7 +219,7 @@ fn resolve_error(walk: &Walk) -> Option<(u8, String)> {
 }
 
 /// The delay that a failing host adds to each request of a pull that tries it first.
-fn cost(walk: &Walk) -> String {
+fn cost(evidence: &Evidence, walk: &Walk) -> String {
     let dial = walk.host.dial_timeout.unwrap_or(DIAL);
     let legs = walk.legs.iter();
     let mut faults = legs.map(|leg| (leg.connect.outcome.fault(), leg.tls.outcome.fault()));
@@ -234,7 +240,7 @@ fn cost(walk: &Walk) -> String {
         || hangs(walk.blob.fault());
     let waits = waits.or(hung.then_some(("wait for a response", HEADERS)));
     if let Some((what, time)) = waits {
-        return cost_of_wait(walk, what, time);
+        return cost_of_wait(evidence, walk, what, time);
     }
     let spent: Duration = walk
         .legs
@@ -255,16 +261,28 @@ fn cost(walk: &Walk) -> String {
 }
 
 /// The same for a host that lets each request wait for a timeout.
-fn cost_of_wait(walk: &Walk, what: &str, time: Duration) -> String {
-    let older = if walk.host.dial_timeout.is_some() && what == "dial timeout" {
-        "; 30 s before containerd 2.1, which has no dial_timeout"
-    } else {
-        ""
+fn cost_of_wait(evidence: &Evidence, walk: &Walk, what: &str, time: Duration) -> String {
+    let release = evidence.runtime.as_ref().and_then(Runtime::containerd);
+    let is_set = walk.host.dial_timeout.is_some() && what == "dial timeout";
+    let longer = match release.map(|release| release >= (2, 1, 0)) {
+        Some(false) if is_set => format!(
+            "about {} longer (an estimate: containerd's {what}; it has no dial_timeout before 2.1)",
+            HumanDuration(DIAL)
+        ),
+        None if is_set => format!(
+            "about {} longer before containerd 2.1, which has no dial_timeout, and about {} longer from 2.1 on (an estimate: \
+                     containerd's {what}; its release is unknown)",
+            HumanDuration(DIAL),
+            HumanDuration(time)
+        ),
+        _ => format!(
+            "about {} longer (an estimate: containerd's {what})",
+            HumanDuration(time)
+        ),
     };
     format!(
-        "each request of a pull takes about {} longer (an estimate: containerd's {what}{older}); a pull makes one request \
-                 for the tag, for each manifest, for the configuration and for each layer",
-        HumanDuration(time)
+        "each request of a pull takes {longer}; a pull makes one request for the tag, for each manifest, for the \
+                 configuration and for each layer"
     )
 }
 
@@ -305,7 +323,7 @@ pub(super) fn failover(evidence: &Evidence, judge: Judge) -> Option<Failover> {
         answer,
         cost: format!(
             "if the mirror stops responding, {}",
-            cost_of_wait(mirror, "dial timeout", dial)
+            cost_of_wait(evidence, mirror, "dial timeout", dial)
         ),
     })
 }
@@ -374,7 +392,9 @@ pub(super) fn insecure(evidence: &Evidence, findings: &mut Vec<Finding>) {
             .any(|attempt| attempt.token.fault() == Some(&TokenFault::Unverified));
         let finding = match &leg.tls.unverified {
             Some(fault) => finding
-                .fact(format!("containerd continues despite: {fault}"))
+                .fact(format!(
+                    "containerd accepts its certificate although verification fails: {fault}"
+                ))
                 .fact(if is_withheld {
                     "it requires a credential, and none was sent there: whether it serves the image is unknown"
                 } else {

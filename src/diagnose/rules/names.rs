@@ -27,7 +27,11 @@ pub(super) fn resolution(evidence: &Evidence, leg: &Leg) -> Option<Finding> {
         .filter(|_| leg.proxy_route.proxy().is_none())?;
     let host = &leg.endpoint.host;
     let cause = match fault {
-        DnsFault::NxDomain | DnsFault::NoData if split(leg).is_some() => return None,
+        DnsFault::NxDomain | DnsFault::NoData
+            if split(leg, &evidence.vantage.resolver_source).is_some() =>
+        {
+            return None;
+        }
         DnsFault::NxDomain => Cause::DnsNxdomain,
         DnsFault::NoData => Cause::DnsNodata,
         DnsFault::Timeout => Cause::DnsTimeout,
@@ -79,7 +83,9 @@ pub(super) fn resolution(evidence: &Evidence, leg: &Leg) -> Option<Finding> {
 
 /// Name servers that fail while others answer, and name servers that return different answers.
 pub(super) fn servers(evidence: &Evidence, findings: &mut Vec<Finding>) {
-    findings.extend(evidence.walk.legs.iter().filter_map(split));
+    let source = &evidence.vantage.resolver_source;
+    let legs = evidence.walk.legs.iter();
+    findings.extend(legs.filter_map(|leg| split(leg, source)));
     // A server's fault affects every leg; it is reported at the first one.
     let mut reported: BTreeSet<(Cause, SocketAddr)> = BTreeSet::new();
     for leg in &evidence.walk.legs {
@@ -189,8 +195,8 @@ fn is_word(query: &Query) -> bool {
     )
 }
 
-/// One server knows a private zone and another does not.
-fn split(leg: &Leg) -> Option<Finding> {
+/// One server knows a private zone and another does not. `source`: the file that lists the servers.
+fn split(leg: &Leg, source: &str) -> Option<Finding> {
     // A pull does not use the servers' answers.
     let found = leg.resolve.outcome.done();
     if found.is_some_and(|found| found.source == ResolutionSource::HostsFile) {
@@ -206,11 +212,25 @@ fn split(leg: &Leg) -> Option<Finding> {
     if kinds.len() < 2 {
         return None;
     }
-    let finding = at(Cause::DnsSplitHorizon, leg.role, Phase::Resolve).facts(
-        answers
-            .iter()
-            .map(|(server, answers)| format!("{} answers {answers}", show_server(*server))),
-    );
+    // Without a private answer, a server with addresses has the zone.
+    let is_private_zone = kinds.contains(&Some(true));
+    let lacks = answers.iter().filter(|(_, answers)| match kind(answers) {
+        Some(is_private) => is_private != is_private_zone,
+        None => true,
+    });
+    let lacking: BTreeSet<String> = lacks.map(|(server, _)| show_server(*server)).collect();
+    let finding = at(Cause::DnsSplitHorizon, leg.role, Phase::Resolve)
+        .facts(
+            answers
+                .iter()
+                .map(|(server, answers)| format!("{} answers {answers}", show_server(*server))),
+        )
+        .hint(format!(
+            "Forward the {}zone of '{}' on {}, or remove it from the list ({source}): all servers there must serve the same view.",
+            if is_private_zone { "private " } else { "" },
+            leg.dialed(),
+            joined(lacking)
+        ));
     Some(match leg.resolve.outcome.done() {
         Some(found) => {
             let server = match found.source {

@@ -892,7 +892,7 @@ fn a_certificate_fault_is_the_clocks_only_when_every_server_says_so() {
     says(
         &finding,
         &[
-            "172800 s ahead of",
+            "2 d ahead of",
             "all 2 servers",
             "the rejected certificate is valid",
         ],

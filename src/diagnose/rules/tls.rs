@@ -273,10 +273,10 @@ pub(super) fn clock(evidence: &Evidence, findings: &mut Vec<Finding>) {
             "behind"
         };
         format!(
-            "local time {}, server's Date {}: this machine's clock is {} s {direction} the server's",
+            "local time {}, server's Date {}: this machine's clock is {} {direction} the server's",
             instant(check.local),
             instant(check.server),
-            ahead.unsigned_abs().as_secs()
+            HumanDuration(ahead.unsigned_abs())
         )
     };
     match our_clock(evidence) {

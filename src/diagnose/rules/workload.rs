@@ -29,7 +29,7 @@ pub(super) fn secrets(evidence: &Evidence, findings: &mut Vec<Finding>) {
                 ))
                 .confidence(Confidence::Medium)
                 .hint(format!(
-                    "Create {name} in namespace {namespace} as well, unless it exists and was not given to this check (`kubectl get secret {name} -n {}`).",
+                    "Run `kubectl get secret {name} -n {}`; if it exists, give it to this check too, otherwise create Secret {name} in namespace {namespace} as well.",
                     pod.namespace.as_deref().unwrap_or("NAMESPACE")
                 )),
             Found::NotGiven { given } => new(Cause::SecretMissing)
@@ -65,7 +65,7 @@ pub(super) fn requested_secrets(evidence: &Evidence, findings: &mut Vec<Finding>
                     namespaces.join(", ")
                 ))
                 .hint(format!(
-                    "Create {name} in namespace {namespace} as well: a pod can only use Secrets in its own namespace."
+                    "Create Secret {name} in namespace {namespace} as well: a pod can only use Secrets in its own namespace."
                 )),
         };
         findings.push(finding.severity(Severity::critical_if(requires_credential(evidence))));

@@ -273,7 +273,9 @@ async fn budgets_of_bytes_are_kept_over_a_restart() {
     let tested = walk.transfer.as_ref().unwrap().bytes();
     assert!(tested.0 > 0);
     let layers = walk.layers.iter();
-    let beside: u64 = layers.map(|layer| layer.outcome.done().unwrap().bytes.0).sum();
+    let beside: u64 = layers
+        .map(|layer| layer.outcome.done().unwrap().bytes.0)
+        .sum();
     let read = Bytes(tested.0 + beside);
     let registry = world.registry_host();
     #[expect(clippy::cast_precision_loss, reason = "small")]

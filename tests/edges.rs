@@ -9,7 +9,7 @@ use std::net::SocketAddr;
 use pullpath::model::hops::Trace;
 use pullpath::net::hops::{self, Bounds};
 
-const USAGE: &str = "probe_network hops ADDRESS:PORT [MAX_HOPS]";
+const USAGE: &str = "edges hops ADDRESS:PORT [MAX_HOPS]";
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() {

@@ -3,8 +3,8 @@
 
 #![allow(clippy::unwrap_used, reason = "this is test code")]
 
-#[path = "lab/probe_network.rs"]
-mod probe_network;
+#[path = "lab/edges.rs"]
+mod edges;
 mod lab;
 
 use std::net::IpAddr;
@@ -113,7 +113,7 @@ impl Lab {
         let address: IpAddr = on_the_way(family)[3].parse().unwrap();
         let to = std::net::SocketAddr::new(address, port).to_string();
         let args = [&["hops", &to], more].concat();
-        serde_json::from_str(&probe_network::run(&self.prober, &args)).unwrap()
+        serde_json::from_str(&edges::run(&self.prober, &args)).unwrap()
     }
 
     /// Connections that the server has ever taken, over both families (RFC 4022, tcpPassiveOpens).
@@ -270,7 +270,7 @@ fn a_transparent_proxy_on_the_way_answers_in_the_name_of_the_server() {
 fn what_this_machine_itself_forbids_is_no_hop() {
     let netns = Netns::new();
     let trace =
-        |to: &str| -> Trace { serde_json::from_str(&probe_network::run(&netns, &["hops", to])).unwrap() };
+        |to: &str| -> Trace { serde_json::from_str(&edges::run(&netns, &["hops", to])).unwrap() };
     for to in ["192.0.2.9:443", "[2001:db8::9]:443"] {
         let trace = trace(to);
         let fault = TcpFault::NetUnreachable { icmp: None };
@@ -301,7 +301,7 @@ fn what_this_machine_itself_forbids_is_no_hop() {
 #[test]
 fn what_traces_may_do_nothing_that_others_may_not() {
     let netns = Netns::new();
-    let status = run(probe_network::unprivileged(&netns, "cat").arg("/proc/self/status"));
+    let status = run(edges::unprivileged(&netns, "cat").arg("/proc/self/status"));
     let of = |name: &str| {
         let line = status.lines().find_map(|line| line.strip_prefix(name));
         line.unwrap().split_whitespace().collect::<Vec<_>>()

@@ -176,7 +176,10 @@ impl ProbeContext {
     /// Observes this vantage point in a task of its own; checks don't wait for it.
     pub(super) fn observe(&self) -> JoinHandle<Vantage> {
         let (place, network) = (Arc::clone(&self.place), self.network.clone());
-        let (base, netlink) = (self.probe_network.vantage.clone(), self.probe_network.netlink.clone());
+        let (base, netlink) = (
+            self.probe_network.vantage.clone(),
+            self.probe_network.netlink.clone(),
+        );
         tokio::spawn(async move {
             place
                 .look(base, &network, &ClusterInput::NOT_ASKED, netlink)

@@ -32,7 +32,10 @@ pub(super) fn run(args: &VantageArgs, out: &mut dyn Write) -> Result<u8, Error> 
         let context =
             ProbeContext::prepare(place, &containerd, &network, args.timeout, false).await?;
         let vantage = context.observe().await.map_err(|_| Error::Panicked)?;
-        Ok::<_, Error>((vantage, context.probe_network.settings.proxies.settings().clone()))
+        Ok::<_, Error>((
+            vantage,
+            context.probe_network.settings.proxies.settings().clone(),
+        ))
     })?;
     let document = VantageDocument::new(vantage, proxies);
     args.printing.print(&document, render, out)?;

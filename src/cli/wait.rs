@@ -190,7 +190,10 @@ impl<'a> RepeatedCheck<'a> {
     }
 
     fn pod_eip(&self) -> Option<PodEip> {
-        pod_eip(&self.context.network, self.context.probe_network.vantage.network)
+        pod_eip(
+            &self.context.network,
+            self.context.probe_network.vantage.network,
+        )
     }
 
     async fn make(&mut self) -> Result<Report, Error> {
@@ -213,7 +216,8 @@ impl<'a> RepeatedCheck<'a> {
             ..self.args.check.of(reference.clone(), keyring, effort)
         };
         let started = Timestamp::now();
-        let mut evidence = probe::pull(&check, &self.context.probe_network, &NoProgress, started).await;
+        let mut evidence =
+            probe::pull(&check, &self.context.probe_network, &NoProgress, started).await;
         self.made += 1;
         for attempt in summary::rejected(&evidence.walk) {
             let is_used =

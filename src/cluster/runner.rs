@@ -265,21 +265,21 @@ impl Runner {
             self.state.write().events = None;
             return;
         }
-        let (state, states) = watch::channel(WatchState::Unknown);
+        let (watch_state, watch_states) = watch::channel(WatchState::Unknown);
         self.state.write().events = Some(WatchState::Unknown);
         let (state, ended) = (self.state.clone(), stop.clone());
         let on_change = move |change| take(&state, &ended, change);
         tokio::spawn(events::follow(
             self.client.clone(),
             on_change,
-            state,
+            watch_state,
             stop.clone(),
         ));
-        self.show(states, stop, |state, state| {
-            if let WatchState::Lost { reason, .. } = &state {
+        self.show(watch_states, stop, |state, newest| {
+            if let WatchState::Lost { reason, .. } = &newest {
                 tracing::warn!(reason, "the watch of Events is down");
             }
-            state.events = Some(state);
+            state.events = Some(newest);
         });
     }
 

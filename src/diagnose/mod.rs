@@ -21,7 +21,7 @@ use level::{Confidence, Severity};
 use path::leg_path::LegPath;
 pub(crate) use rules::new as finding;
 pub use rules::{
-    eip_annotation, judge as diagnose, recreate_key, nearest_key, secret, secret_for_image,
+    eip_annotation, judge as diagnose, nearest_key, recreate_key, secret, secret_for_image,
 };
 use secrets::SecretVerdict;
 use throughput::Throughput;

@@ -203,7 +203,9 @@ impl<'a> HostsWalk<'a> {
             .await
         {
             Ok(found) => {
-                self.probe_network.known.keep(&descriptor.digest, &found.body);
+                self.probe_network
+                    .known
+                    .keep(&descriptor.digest, &found.body);
                 Ok((found.host, found.body))
             }
             Err(missed) => Err((missed.host, of_manifest(missed.fault))),
@@ -432,7 +434,9 @@ impl<'a> HostsWalk<'a> {
         loop {
             let is_coded = got.headers().contains_key(http::header::CONTENT_ENCODING);
             let decodes = is_coded && self.rules.decide(Behaviour::decodes_encodings);
-            let part = reader.read(&mut got, decodes, self.probe_network.wait).await;
+            let part = reader
+                .read(&mut got, decodes, self.probe_network.wait)
+                .await;
             let fault = match &part {
                 Part::Done => None,
                 Part::EndedEarly { want } => Some(HttpFault::Truncated {

@@ -68,7 +68,9 @@ async fn handshake(
     probe_network: &ProbeNetwork,
 ) -> Option<Step<Session, TlsFault>> {
     let dialed = tcp::connect(&[to.ip()], to.port(), probe_network.wait).await;
-    let secured = client.handshake(host, dialed.stream?, probe_network.wait).await;
+    let secured = client
+        .handshake(host, dialed.stream?, probe_network.wait)
+        .await;
     if let Some(mut stream) = secured.stream {
         let _ = timeout(probe_network.wait, stream.shutdown()).await;
     }

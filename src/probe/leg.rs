@@ -152,7 +152,10 @@ pub(super) struct Pending {
 impl Pending {
     /// Reads the whole body, up to `max` bytes.
     pub(super) async fn read(mut self, lines: &mut Connections<'_>, max: u64) -> Exchange<Answer> {
-        let body = self.response.read(Bytes(max), lines.probe_network.wait).await;
+        let body = self
+            .response
+            .read(Bytes(max), lines.probe_network.wait)
+            .await;
         let took = self.note_body(lines, body.as_ref().ok(), body.as_ref().err());
         let result = body.map(|body| Answer {
             status: self.response.status,
@@ -476,9 +479,13 @@ impl<'a> Connections<'a> {
         let found = resolve.outcome.done();
         if found.is_some_and(|found| found.source == ResolutionSource::HostsFile) {
             let probe_network = &self.probe_network;
-            self.legs[index].resolve.queries =
-                dns::query_despite_hosts_file(name, &probe_network.resolver, probe_network.families, probe_network.wait)
-                    .await;
+            self.legs[index].resolve.queries = dns::query_despite_hosts_file(
+                name,
+                &probe_network.resolver,
+                probe_network.families,
+                probe_network.wait,
+            )
+            .await;
         }
     }
 
@@ -494,7 +501,9 @@ impl<'a> Connections<'a> {
 
     fn dial_limit(&self) -> Duration {
         let own = self.client.host.dial_timeout;
-        own.map_or(self.probe_network.wait, |own| own.min(self.probe_network.wait))
+        own.map_or(self.probe_network.wait, |own| {
+            own.min(self.probe_network.wait)
+        })
     }
 
     /// Passes through the proxy, if there is one: first TLS with it, if it uses TLS, with the trust of the host's own
@@ -544,7 +553,9 @@ impl<'a> Connections<'a> {
         } else {
             &self.client.tls
         };
-        let secured = tls.handshake(&endpoint.host, stream, self.probe_network.wait).await;
+        let secured = tls
+            .handshake(&endpoint.host, stream, self.probe_network.wait)
+            .await;
         let stream = secured.stream.map(|stream| Box::new(stream) as Stream);
         (secured.tls, stream)
     }

@@ -557,7 +557,10 @@ mod tests {
             ),
             event(8, None, "Scheduled", "Successfully assigned"),
         ];
-        let reasons: Vec<&str> = pull_events(&events).iter().map(|e| e.reason.as_str()).collect();
+        let reasons: Vec<&str> = pull_events(&events)
+            .iter()
+            .map(|e| e.reason.as_str())
+            .collect();
         assert_eq!(
             reasons,
             [

@@ -7,7 +7,7 @@ use std::sync::LazyLock;
 
 use super::lab::netns::Netns;
 
-/// What `probe_network ARGS…` prints. It is a user that may do nothing (`nobody`), has no capability and
+/// What `edges ARGS…` prints. It is a user that may do nothing (`nobody`), has no capability and
 /// can't get one.
 pub(crate) fn run(netns: &Netns, args: &[&str]) -> String {
     // By its descriptor: the folder it is in need not be one that this user may look into.
@@ -41,7 +41,7 @@ pub(crate) fn unprivileged(netns: &Netns, program: &str) -> Command {
 static PROGRAM: LazyLock<PathBuf> = LazyLock::new(|| {
     let cargo = std::env::var("CARGO").unwrap_or_else(|_| "cargo".to_owned());
     let mut build = Command::new(cargo);
-    build.args(["build", "--quiet", "--locked", "--example", "probe_network"]);
+    build.args(["build", "--quiet", "--locked", "--example", "edges"]);
     if !cfg!(debug_assertions) {
         build.arg("--release");
     }
@@ -49,5 +49,5 @@ static PROGRAM: LazyLock<PathBuf> = LazyLock::new(|| {
     let mut path = std::env::current_exe().unwrap();
     path.pop();
     path.pop();
-    path.join("examples/probe_network")
+    path.join("examples/edges")
 });

@@ -35,7 +35,7 @@ use crate::model::hosts::{HostsConfig, HostsEffect};
 use crate::model::vantage::{NetworkView, NotObserved};
 use Rule::{Beside, OfLeg, OfPath, Once, Whole};
 
-pub use auth::{recreate_key, nearest_key};
+pub use auth::{nearest_key, recreate_key};
 pub use secrets::{secret, secret_for_image};
 pub use workload::eip_annotation;
 

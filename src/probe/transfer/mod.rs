@@ -983,12 +983,22 @@ impl Control {
         let endpoint = Endpoint::of(url)?;
         let (mut ready, mut fault) = (Vec::new(), None);
         let probe_network = lines.probe_network;
-        let client = probe_network.trust.client(RegistryHost::plain(endpoint.clone()));
+        let client = probe_network
+            .trust
+            .client(RegistryHost::plain(endpoint.clone()));
         let mut scrub = Scrubber::default();
         trace::hide_query(url, &mut scrub);
         let requests = lines.requests.of_host();
         let (direct, rules) = (lines.direct, lines.rules);
-        let mut own = Connections::new(probe_network, &client, &NoProgress, scrub, direct, rules, requests);
+        let mut own = Connections::new(
+            probe_network,
+            &client,
+            &NoProgress,
+            scrub,
+            direct,
+            rules,
+            requests,
+        );
         match own.open(Role::Blob, &endpoint).await {
             Err(_) => fault = Some("it can't be reached".to_owned()),
             Ok(line) => {

@@ -220,11 +220,11 @@ async fn an_api_server_that_is_away_forbids_or_forgets_stops_no_check() {
 
     cluster.stop_server();
     eventually("that nobody answers", || {
-        daemon.get("/readyz").body.contains("does not tell since")
+        daemon.get("/readyz").body.contains("has been down since")
     });
     assert_eq!(names(&daemon), [repository], "what was known goes on");
     assert_eq!(codes(&daemon, repository), ["auth_no_cred"]);
-    assert!(daemon.get("/").body.contains("does not tell since"));
+    assert!(daemon.get("/").body.contains("has been down since"));
 
     // It comes back, and has forgotten what was before.
     cluster.start_server();

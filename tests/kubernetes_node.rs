@@ -297,7 +297,7 @@ async fn the_node_s_own_node_is_followed_and_what_is_not_told_is_said() {
     eventually_within("its own Node", Duration::from_mins(1), || {
         daemon.metrics().value(info) == Some(1.0)
     });
-    assert!(!ready().contains("does not tell"), "{}", ready());
+    assert!(!ready().contains("has been down since"), "{}", ready());
     let metrics = daemon.metrics();
     are_as_documented(&metrics, "pullpath_node_");
     assert_eq!(metrics.value("pullpath_node_unschedulable"), Some(0.0));
@@ -329,7 +329,7 @@ async fn the_node_s_own_node_is_followed_and_what_is_not_told_is_said() {
         daemon
             .get("/vantage")
             .body
-            .contains("203.0.113.7, by the API server")
+            .contains("203.0.113.7, from the API server")
     );
 
     // Cordoned by somebody, and not by a check that is told.
@@ -346,7 +346,7 @@ async fn the_node_s_own_node_is_followed_and_what_is_not_told_is_said() {
         (&json!("n1"), &json!(pullpath::VERSION))
     );
     assert_eq!(own["vantage"]["vantage"]["node"]["unschedulable"], true);
-    assert_eq!(own["vantage"]["schema_version"], 1);
+    assert_eq!(own["vantage"]["schema_version"], 2);
     cluster.ask("DELETE", "/api/v1/nodes/n1", None);
     eventually("that it is gone", || {
         ready().contains("no Node with this name")
@@ -454,7 +454,7 @@ async fn findings_are_published_on_the_pods_that_wait_once_and_taken_back() {
     );
     assert!(message.starts_with("auth_bad_cred: "), "{message}");
     assert!(
-        message.contains(". hint: ") && message.contains("on node n1 by "),
+        message.contains(". hint: ") && message.contains("on node n1 from "),
         "{message}"
     );
     assert!(

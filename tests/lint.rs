@@ -247,10 +247,10 @@ fn a_cluster_is_looked_at_with_the_rights_that_there_are() {
     let text = String::from_utf8(text.stdout).unwrap();
     assert!(!text.contains(PASSWORD));
     for part in [
-        "secret_missing  The pod names",
+        "secret_missing  The pull secret that the pod names was not found",
         "Deployment shop/gone  critical",
         "hint:",
-        "not seen",
+        "could not be read",
     ] {
         assert!(text.contains(part), "{part}: {text}");
     }

@@ -340,7 +340,7 @@ fn a_proxy_is_spoken_to_over_tls_and_its_certificate_is_judged() {
     );
     let plain = Proxy::squid(&NAMES, "");
     let url = format!("https://{}", plain.address);
-    let write = format!("write {} into HTTPS_PROXY", plain.url);
+    let write = format!("Write {} into HTTPS_PROXY", plain.url);
     probe_stack(&stack, &[("HTTPS_PROXY", &url)], &[]).is_missed("registry", &[&write]);
 
     // Builds of containerd differ by what they make of it.
@@ -368,7 +368,7 @@ fn a_proxy_that_refuses_a_host_is_told_with_its_own_word() {
     for (proxy, word) in [(&squid, "ERR_ACCESS_DENIED"), (&tinyproxy, "403")] {
         let proxied = ("HTTPS_PROXY", proxy.url.as_str());
         let outcome = probe_stack(&stack, &[proxied], &[]);
-        let allow = format!("Have blobs.test port {} allowed", stack.nginx.blobs);
+        let allow = format!("Allow blobs.test port {}", stack.nginx.blobs);
         outcome.is_missed("blob", &["403", word, &allow]);
         let outcome = probe_stack(&stack, &[proxied], &["--compare-direct"]);
         outcome.is_missed(

@@ -1,5 +1,5 @@
 //! The types of the Kubernetes objects that are read, one for each kind: its URL, and the fields in use. Every
-//! request for them (get, list or watch) goes through an [`Api`](kube::Api) of the type, and its caller converts the
+//! request for them (get, list or watch) goes through an [`Api`] of the type, and its caller converts the
 //! object. Leases and our own Events are also written; those are the complete types of k8s-openapi.
 
 use std::borrow::Cow;

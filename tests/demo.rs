@@ -92,12 +92,12 @@ impl Case {
 async fn healthy() -> Case {
     let world = World::healthy().await;
     Case {
-        heading: "All is well",
+        heading: "A healthy pull",
         introduction: "\
-A pull speaks to three hosts, not to one. The registry answers \"who are you?\" and names a token\n\
-service; the token service takes the password of the imagePullSecret and gives a token; with it\n\
-the registry hands out the manifest, and sends the client to an object store for the layers.\n\
-Here each of the three answers as it should.",
+A pull needs three servers, not one. The registry asks for a token and names a token service. The\n\
+token service accepts the password of the imagePullSecret and issues a token. With the token, the\n\
+registry serves the manifest and redirects the client to blob storage for the layers.\n\
+Here all three work.",
         secret: world.secret_file(),
         world,
         _closed: None,
@@ -110,11 +110,11 @@ async fn blob_host_refuses() -> Case {
     world.registry.knobs().redirect =
         Redirect::Signed(format!("https://blobs.test:{}", closed.addr.port()));
     Case {
-        heading: "The layers are somewhere else, and that place can't be reached",
+        heading: "The layers are on another server, which can't be reached",
         introduction: "\
-The firewall was opened for the registry, and nobody knew of the object store behind it. Login\n\
-works, the manifest comes, `curl https://registry/v2/` looks fine; the pull still fails, at the\n\
-first layer. Here nothing listens at the port that the registry redirects to.",
+The registry redirects layer downloads to a port where nothing listens. The login works, the\n\
+manifest is served, and `curl https://registry/v2/` looks fine, but the pull fails at the first\n\
+layer.",
         secret: world.secret_file(),
         world,
         _closed: Some(closed),
@@ -126,11 +126,11 @@ async fn key_without_port() -> Case {
     world.tokens.knobs().anonymous = false;
     let secret = World::secret(REGISTRY, USER, PASSWORD);
     Case {
-        heading: "The pull secret is right, but for another server",
+        heading: "The pull secret has the right password, but for another server",
         introduction: "\
-The registry is at a port of its own, and the secret's server key was written without it. The\n\
-kubelet takes a secret only when the ports are the same, so it pulls without any password, and the\n\
-event on the pod says \"unauthorized\", as if the password were wrong.",
+The registry has a port, and the Secret's server key lacks it. The kubelet uses a key only if the\n\
+ports are equal. So it pulls without a password, and the Event on the pod reads \"unauthorized\",\n\
+as if the password were wrong.",
         secret: world.write("secret.yaml", &secret),
         world,
         _closed: None,
@@ -142,10 +142,10 @@ async fn expired_certificate() -> Case {
     let expired = world.config(AUTH, Flaw::Expired);
     world.tokens.server.set_tls(Some(expired));
     Case {
-        heading: "A certificate has expired, and it is not the registry's",
+        heading: "The token service's certificate has expired, not the registry's",
         introduction: "\
-The certificate that everybody looks at, the registry's, is good. That of the token service ended\n\
-yesterday. No client may send it a password, so there is no token and no pull.",
+The registry's certificate, which one checks first, is valid. The certificate of the token service\n\
+expired yesterday. No client sends it a password, so there is no token and no pull.",
         secret: world.secret_file(),
         world,
         _closed: None,
@@ -153,12 +153,11 @@ yesterday. No client may send it a password, so there is no token and no pull.",
 }
 
 const INTRODUCTION: &str = "\
-Pullpath walks what a node does to pull an image, without pulling it, and says what works, what\n\
-does not, and what to do. Below it meets four registries of this demo's own, on 127.0.0.1: one\n\
-that is well and three that are not. The image is team/app:1.0; its password lies in a\n\
-Kubernetes secret.";
+Pullpath makes the requests that a node makes to pull an image, without pulling it, and reports\n\
+what works, what fails, and how to fix it. This demo starts four registries on 127.0.0.1: one is\n\
+healthy, three are not. The image is team/app:1.0; its password is in a Kubernetes Secret.";
 
 const BY_HAND: &str = "\
 To run it by hand: `cargo run --release --example demo -- --stay` in one terminal, then in another\n\
-`cargo run --release --` and the words after `$ pullpath` above. For a registry of yours leave out\n\
---nameserver and --ca-file, unless it has a name server or a root certificate of its own.";
+`cargo run --release --` and the arguments after `$ pullpath` above. For your own registry, omit\n\
+--nameserver and --ca-file, unless it has its own name server or CA.";

@@ -137,3 +137,69 @@ fn nothing_of_a_case_is_lost_on_the_way_through() {
     }
     assert_eq!(older, 2, "reports of version 1");
 }
+
+/// Fields and values of version 1, each with its name now. Most have a default, so that one without an alias would be
+/// lost without an error.
+#[test]
+fn names_of_version_1_are_read() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/cases/healthy");
+    let now = serde_json::to_value(reports(&folder)).unwrap();
+    let walk = json!(now["reports"][0]["evidence"]);
+    let host = json!(walk["host"]);
+    let asked = json!([{"namespace": "shop", "name": "pull", "found": "absent"}]);
+    let unseen = json!([{"what": "mirrors", "reason": "r"}]);
+    let missing = json!([{"signal": "metadata", "reason": "r", "would_tell": "t"}]);
+    for (pointer, old, new, value) in [
+        ("", "asked_secrets", "requested_secrets", asked),
+        ("", "not_asked", "not_contacted", json!([host])),
+        ("", "behind", "upstream", walk.clone()),
+        ("", "walked_as", "assumed_release", json!("containerd 1.6")),
+        (
+            "",
+            "resolved_elsewhere",
+            "resolved_by_other_host",
+            json!(true),
+        ),
+        ("/host", "place", "position", json!(3)),
+        ("/legs/0", "way", "proxy_route", json!({"kind": "loopback"})),
+        (
+            "/legs/0/tls",
+            "trusted_itself",
+            "leaf_trusted",
+            json!("a.pem"),
+        ),
+        ("/attempts/0", "served_to_get", "get_succeeded", json!(true)),
+        (
+            "/attempts/0",
+            "by_another_token",
+            "get_used_other_token",
+            json!(true),
+        ),
+        (
+            "/attempts/0",
+            "below_blobs",
+            "via_blobs_endpoint",
+            json!(true),
+        ),
+        ("/attempts/0/head/value", "by_get", "used_get", json!(true)),
+        ("/vantage", "unseen", "not_observed", json!(["mirrors"])),
+        ("/vantage", "unseen_because", "not_observed_because", unseen),
+        ("/vantage", "missing", "missing", missing),
+    ] {
+        let mut document = now.clone();
+        let at = format!("/reports/0/evidence{pointer}");
+        let fields = document.pointer_mut(&at).and_then(Value::as_object_mut);
+        let fields = fields.unwrap_or_else(|| panic!("{at}"));
+        fields.remove(new);
+        fields.insert(old.to_owned(), value.clone());
+        let read: Document =
+            serde_json::from_value(document).unwrap_or_else(|e| panic!("{old}: {e}"));
+        let read = serde_json::to_value(read).unwrap();
+        let found = &read.pointer(&at).unwrap()[new];
+        assert!(!found.is_null(), "{old} is lost");
+        // A nested walk has defaults of its own, and a renamed field has its new name.
+        if !["behind", "not_asked", "missing", "asked_secrets"].contains(&old) {
+            assert_eq!(*found, value, "{old}");
+        }
+    }
+}

@@ -43,7 +43,7 @@ pub struct Evidence {
     pub pods: Vec<PodUse>,
     /// Secrets of the cluster that were named for this check (`--secret`, `--service-account`).
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[serde(alias = "requested_secrets")]
+    #[serde(alias = "asked_secrets")]
     pub requested_secrets: Vec<RequestedSecret>,
     /// The credentials that were found, and which of them match the image.
     pub keyring: KeyringEvidence,
@@ -79,7 +79,7 @@ pub struct Evidence {
     /// The other hosts that were queried, in containerd's order.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub others: Vec<Walk>,
-    /// Hosts that a pull does not reach, because a host before them serves the whole image.
+    /// Hosts that no request was sent to: a host before them serves the whole image, or ended the pull.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[serde(alias = "not_asked")]
     pub not_contacted: Vec<RegistryHost>,

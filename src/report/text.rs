@@ -25,7 +25,7 @@ use crate::model::step::{Skip, Step};
 use crate::model::text::{joined, wrapped};
 use crate::model::transfer::{StageKind, StreamEnd, Transfer, TransferEnd};
 use crate::model::units::{Bytes, HumanDuration, Mbit};
-use crate::model::vantage::NetworkView;
+use crate::model::vantage::{NetworkView, NotObserved};
 use crate::model::workload::PullPolicy;
 
 /// The maximum width of prose, in columns.
@@ -291,7 +291,13 @@ impl Page {
         let is_autopilot =
             evidence.vantage.declared.cluster_network == Some(ClusterNetwork::Autopilot);
         let network = match evidence.vantage.network {
-            NetworkView::Machine if !evidence.vantage.not_observed.is_empty() => {
+            // Beside containerd, this machine's roots are the node's.
+            NetworkView::Machine
+                if evidence
+                    .vantage
+                    .not_observed
+                    .contains(&NotObserved::NodeRoots) =>
+            {
                 "this machine's network (not the node's; see the end)"
             }
             NetworkView::Machine => "this machine's network",
@@ -485,12 +491,13 @@ impl Page {
         for (index, walk) in walks.into_iter().enumerate() {
             self.host(walk, index + 1);
         }
+        let why = if evidence.pulled == Some(true) || evidence.walk.serves_layers() {
+            "a host before it serves the whole image"
+        } else {
+            "the pull ended before it"
+        };
         for (index, host) in evidence.not_contacted.iter().enumerate() {
-            let text = format!(
-                "{} {}: not tried: a host before it serves the whole image",
-                host.kind.as_str(),
-                host.endpoint
-            );
+            let text = format!("{} {}: not tried: {why}", host.kind.as_str(), host.endpoint);
             let number = format!("{}.", contacted + index + 1);
             self.step_line(&number, Ink::Dim, "-", "", &text);
         }

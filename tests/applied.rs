@@ -154,7 +154,7 @@ fn of_the_operator(cluster: &Cluster) {
         "namespaceSelector": {"type": "object", "properties": {"matchNames": {"type": "array", "items": text}}},
         "podMetricsEndpoints": {"type": "array", "items": endpoint}}});
     let rule = json!({"type": "object", "properties": {
-        "alert": text, "expr": {"x-kubernetes-int-or-string": true}, "for": text, "labels": texts, "annotations": texts}});
+        "alert": text, "record": text, "expr": {"x-kubernetes-int-or-string": true}, "for": text, "labels": texts, "annotations": texts}});
     let group = json!({"type": "object", "properties": {
         "name": text, "interval": text, "rules": {"type": "array", "items": rule}}});
     let rules =

@@ -213,14 +213,25 @@ fn alerts_ask_for_metrics_and_labels_that_are_there() {
     let text = std::fs::read_to_string(root().join("deploy/monitoring/rules.yaml")).unwrap();
     let rules: Value = serde_saphyr::from_str(&text).unwrap();
     let mut alerts = 0;
+    let mut recorded: Vec<(&str, &str)> = Vec::new();
     for rule in rules["groups"]
         .as_array()
         .unwrap()
         .iter()
         .flat_map(|group| group["rules"].as_array().unwrap())
     {
-        let name = rule["alert"].as_str().unwrap();
-        check(name, rule["expr"].as_str().unwrap());
+        let text = |key: &str| rule[key].as_str();
+        let mut expr = text("expr").unwrap().to_owned();
+        for (name, recorded) in &recorded {
+            expr = expr.replace(name, &format!("({recorded})"));
+        }
+        if let Some(name) = text("record") {
+            check(name, &expr);
+            recorded.push((name, text("expr").unwrap()));
+            continue;
+        }
+        let name = text("alert").unwrap();
+        check(name, &expr);
         let annotations = &rule["annotations"];
         for key in ["summary", "description", "fix"] {
             assert!(

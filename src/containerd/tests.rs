@@ -523,7 +523,7 @@ fn a_changed_environment_is_judged_with_and_without_its_proxies() {
     let runtime: Runtime = "containerd://2.1.9".parse().unwrap();
     for (seconds, count) in [(0, 1), (120, 2)] {
         let settings = load(seconds);
-        assert_eq!(settings.roots.named(), Some("/etc/roots.pem".as_ref()));
+        assert_eq!(settings.roots.named(), [PathBuf::from("/etc/roots.pem")]);
         let candidates = settings.candidates(Some(&runtime));
         assert_eq!(candidates.len(), count);
         let rules = Rules::new(candidates[0], &candidates);

@@ -86,11 +86,11 @@ pub enum RootsError {
     },
 }
 
-/// The node's own roots, at the path where they are mounted.
+/// The node's own roots, at the paths where they are mounted.
 #[derive(Clone, Copy, Debug)]
 pub struct NodeBundle<'a> {
-    /// A PEM file, or a folder of them.
-    pub path: &'a Path,
+    /// PEM files, or folders of them.
+    pub paths: &'a [PathBuf],
     /// Where the node's `/` is mounted; `None` if links are resolved on this machine.
     pub root: Option<&'a Path>,
 }
@@ -163,11 +163,15 @@ impl RootsPlace {
         }
     }
 
-    /// The path that the environment names: the file, or else the first folder; `None` if it names neither.
-    pub fn named(&self) -> Option<&Path> {
-        let file = self.files.first().filter(|_| self.files_named);
-        let folder = self.folders.first().filter(|_| self.folders_named);
-        file.or(folder).map(PathBuf::as_path)
+    /// The paths that the environment names: the file, or else all folders; empty if it names neither.
+    pub fn named(&self) -> &[PathBuf] {
+        if self.files_named {
+            &self.files
+        } else if self.folders_named {
+            &self.folders
+        } else {
+            &[]
+        }
     }
 
     /// The file that is read.
@@ -209,14 +213,39 @@ pub fn load(
     })
 }
 
-/// Reads one file, or all files of a folder; links are resolved as on the node.
+/// Reads files, and all files of folders; links are resolved as on the node. An error if there is no certificate in
+/// any of them.
 fn read_bundle(bundle: NodeBundle<'_>) -> Result<Read, String> {
-    let resolve = |path: &Path| host_root::resolve(bundle.root, path).map_err(|e| e.to_string());
-    let resolved = resolve(bundle.path)?;
+    let mut read = Read::default();
+    let mut lost = Vec::new();
+    for path in bundle.paths {
+        if let Err(reason) = read_path(path, bundle.root, &mut read, &mut lost) {
+            lost.push(reason);
+        }
+    }
+    lost.sort();
+    if read.found.is_empty() {
+        return Err(lost.into_iter().next().unwrap_or_default());
+    }
+    let listed = lost.iter().take(MAX_LISTED);
+    read.roots
+        .problems
+        .extend(listed.map(|lost| text::printable(lost)));
+    Ok(read)
+}
+
+/// Adds one file, or all files of a folder; `lost` gets those that can't be used.
+fn read_path(
+    path: &Path,
+    root: Option<&Path>,
+    read: &mut Read,
+    lost: &mut Vec<String>,
+) -> Result<(), String> {
+    let resolve = |path: &Path| host_root::resolve(root, path).map_err(|e| e.to_string());
+    let resolved = resolve(path)?;
     let unreadable =
         |error: io::Error| format!("{} can't be read: {}", shown(&resolved), error.kind());
     let mut files = BTreeSet::new();
-    let mut lost = Vec::new();
     if resolved.is_dir() {
         let entries = std::fs::read_dir(&resolved).map_err(unreadable)?;
         for entry in entries.take(MAX_ENTRIES) {
@@ -233,8 +262,8 @@ fn read_bundle(bundle: NodeBundle<'_>) -> Result<Read, String> {
     } else {
         files.insert(resolved.clone());
     }
-    let source: Arc<str> = format!("the node's {}", shown(bundle.path)).into();
-    let mut read = Read::default();
+    let source: Arc<str> = format!("the node's {}", shown(path)).into();
+    let before = (read.found.len(), lost.len());
     for file in &files {
         let result = rustls_native_certs::load_certs_from_paths(Some(file), None);
         let errors = result
@@ -244,20 +273,13 @@ fn read_bundle(bundle: NodeBundle<'_>) -> Result<Read, String> {
         lost.extend(errors);
         read.add(result.certs, &source);
     }
-    lost.sort();
-    if read.found.is_empty() {
-        return Err(lost
-            .into_iter()
-            .next()
-            .unwrap_or_else(|| format!("{} contains no certificate", shown(&resolved))));
+    read.files.extend(files);
+    if read.found.len() > before.0 {
+        read.roots.sources.push(source.to_string());
+    } else if lost.len() == before.1 {
+        return Err(format!("{} contains no certificate", shown(&resolved)));
     }
-    let listed = lost.iter().take(MAX_LISTED);
-    read.roots
-        .problems
-        .extend(listed.map(|lost| text::printable(lost)));
-    read.roots.sources.push(source.to_string());
-    read.files = files.into_iter().collect();
-    Ok(read)
+    Ok(())
 }
 
 /// Adds the certificates of `ca_files` (`ca` of hosts.toml) to the roots. As in Go's `AppendCertsFromPEM`, content that
@@ -537,9 +559,9 @@ mod tests {
     fn the_nodes_roots_stand_in_place_of_those_of_this_image() {
         let (root, places) = node();
         let load = |path: &str, host_root: Option<&Path>, ca_files: &[PathBuf]| {
-            let path = root.path().join(path);
+            let paths: Vec<PathBuf> = path.split(':').map(|path| root.path().join(path)).collect();
             let bundle = NodeBundle {
-                path: &path,
+                paths: &paths,
                 root: host_root,
             };
             load(Some(bundle), &places, ca_files, Timestamp::now()).unwrap()
@@ -550,6 +572,9 @@ mod tests {
             ("etc/ssl/bundle.crt", vec![], 1, 0),
             ("etc/ssl/bundle.crt", vec![more], 3, 0),
             ("etc/ssl/certs", vec![], 1, 1),
+            // All that SSL_CERT_DIR names count; one of them may be absent.
+            ("etc/pki/pem:etc/ssl/certs", vec![], 2, 1),
+            ("etc/ssl/gone:etc/pki/pem", vec![], 1, 1),
         ] {
             let loaded = load(path, Some(root.path()), &ca_files);
             assert_eq!(loaded.node, Some(Ok(())), "{path}");
@@ -577,9 +602,9 @@ mod tests {
             ("etc/ssl/bundle.crt", false, "set network.host_root"),
             ("empty.pem", true, "empty.pem"),
         ] {
-            let path = root.path().join(path);
+            let paths = [root.path().join(path)];
             let bundle = NodeBundle {
-                path: &path,
+                paths: &paths,
                 root: host_root.then_some(root.path()),
             };
             let loaded = load(Some(bundle), &places, &[], Timestamp::now()).unwrap();

@@ -83,14 +83,16 @@ impl NodeSettings {
         let root = network.host_root.as_deref();
         // If the node's root is mounted: the path from containerd's unit, else the configured bundle.
         let named = of_unit.named();
-        let bundle = named
-            .filter(|_| root.is_some())
-            .or(network.node_ca_bundle.as_deref())
-            .map(|path| NodeBundle { path, root });
-        let place = if named.is_some() {
-            of_unit
+        let paths = if root.is_some() && !named.is_empty() {
+            named
         } else {
+            network.node_ca_bundle.as_slice()
+        };
+        let bundle = (!paths.is_empty()).then_some(NodeBundle { paths, root });
+        let place = if named.is_empty() {
             &RootsPlace::of(|name| std::env::var_os(name))
+        } else {
+            of_unit
         };
         let mut loaded = roots::load(bundle, place, &network.ca_files, Timestamp::now())?;
         let changed = containerd::start::changed_since(&loaded.bundle, root);

@@ -97,8 +97,6 @@ pub(super) struct Connections<'a> {
     /// Use no proxy, whatever the settings are.
     pub direct: bool,
     pub rules: &'a Rules,
-    /// Act as Go's own client, without the host's settings.
-    is_foreign: bool,
     pub trace: Vec<TracedExchange>,
     pub suspect: Option<StalledExchange>,
     /// Connections of a completed phase.
@@ -208,7 +206,6 @@ impl<'a> Connections<'a> {
             opened: Vec::new(),
             direct,
             rules,
-            is_foreign: false,
             trace: Vec::new(),
             suspect: None,
             kept: Vec::new(),
@@ -269,10 +266,7 @@ impl<'a> Connections<'a> {
         role: Role,
         endpoint: &Endpoint,
     ) -> Result<ConnectionId, OpenError> {
-        self.is_foreign = true;
-        let opened = self.open(role, endpoint).await;
-        self.is_foreign = false;
-        opened
+        self.open_as(role, endpoint, true).await
     }
 
     /// The remote address of the connection.
@@ -306,14 +300,23 @@ impl<'a> Connections<'a> {
         self.suspect = None;
     }
 
-    /// Resolves, connects and secures; a connection to the same endpoint is reused.
+    /// Connects with the host's settings.
     pub(super) async fn open(
         &mut self,
         role: Role,
         endpoint: &Endpoint,
     ) -> Result<ConnectionId, OpenError> {
+        self.open_as(role, endpoint, false).await
+    }
+
+    /// Resolves, connects and secures; a connection of the same client to the same endpoint is reused.
+    async fn open_as(
+        &mut self,
+        role: Role,
+        endpoint: &Endpoint,
+        is_foreign: bool,
+    ) -> Result<ConnectionId, OpenError> {
         let (route, proxy) = self.route(endpoint);
-        let is_foreign = self.is_foreign;
         let is_same = |l: &LegConnection| l.endpoint == *endpoint && l.is_foreign == is_foreign;
         if let Some(index) = self.opened.iter().position(is_same) {
             self.share(role, endpoint, index, route);
@@ -345,7 +348,7 @@ impl<'a> Connections<'a> {
         if endpoint.scheme == Scheme::Https {
             self.progress.phase(role, Phase::Tls);
         }
-        let (tls, stream) = Box::pin(self.secure(endpoint, stream)).await;
+        let (tls, stream) = Box::pin(self.secure(endpoint, stream, is_foreign)).await;
         if let Step::Failed {
             fault: fault @ TlsFault::Timeout { .. },
             took,
@@ -391,7 +394,9 @@ impl<'a> Connections<'a> {
             Some(Distrust::PlainHttp) if !keeps_authorization => {}
             Some(reason) => return Err(untrusted(url, reason)),
         }
-        let opened = self.open(role, &endpoint).await;
+        // A redirect is followed by the client that got it.
+        let is_foreign = self.opened[from.0].is_foreign;
+        let opened = self.open_as(role, &endpoint, is_foreign).await;
         opened.map_err(|error| error.into_fault(url, endpoint))
     }
 
@@ -544,11 +549,16 @@ impl<'a> Connections<'a> {
     }
 
     /// Makes the TLS handshake, if the endpoint uses TLS.
-    async fn secure(&self, endpoint: &Endpoint, stream: Stream) -> (Tls, Option<Stream>) {
+    async fn secure(
+        &self,
+        endpoint: &Endpoint,
+        stream: Stream,
+        is_foreign: bool,
+    ) -> (Tls, Option<Stream>) {
         if endpoint.scheme == Scheme::Http {
             return (Tls::default(), Some(stream));
         }
-        let tls = if self.is_foreign {
+        let tls = if is_foreign {
             &self.client.default_tls
         } else {
             &self.client.tls
@@ -790,7 +800,8 @@ impl<'a> Connections<'a> {
 
     async fn reconnect(&self, line: ConnectionId) -> Result<HttpConnection, HttpFault> {
         let slot = &self.opened[line.0];
-        let made = self.connect_again(&slot.endpoint, slot.to, None).await;
+        let made = self.connect_as(&slot.endpoint, slot.to, None, slot.is_foreign);
+        let made = made.await;
         made.map(|(connection, _)| connection)
             .map_err(|(phase, reason)| HttpFault::Reconnect { phase, reason })
     }
@@ -803,6 +814,16 @@ impl<'a> Connections<'a> {
         to: SocketAddr,
         max_segment: Option<u32>,
     ) -> Result<(HttpConnection, Option<OwnedFd>), (Phase, String)> {
+        self.connect_as(endpoint, to, max_segment, false).await
+    }
+
+    async fn connect_as(
+        &self,
+        endpoint: &Endpoint,
+        to: SocketAddr,
+        max_segment: Option<u32>,
+        is_foreign: bool,
+    ) -> Result<(HttpConnection, Option<OwnedFd>), (Phase, String)> {
         let limit = self.dial_limit();
         let dialed = tcp::connect_bounded(&[to.ip()], to.port(), limit, max_segment).await;
         let Some(stream) = dialed.stream else {
@@ -814,7 +835,7 @@ impl<'a> Connections<'a> {
             let fault = passage.tunnel.as_ref().and_then(Step::fault);
             return Err((Phase::Proxy, words(fault)));
         };
-        let stream = match Box::pin(self.secure(endpoint, stream)).await {
+        let stream = match Box::pin(self.secure(endpoint, stream, is_foreign)).await {
             // The first connection was verified, and the request may contain a credential.
             (tls, Some(_)) if tls.unverified.is_some() && self.was_verified(endpoint) => {
                 return Err((Phase::Tls, words(tls.unverified.as_ref())));

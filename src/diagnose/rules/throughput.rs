@@ -295,11 +295,11 @@ fn low_hint(evidence: &Evidence, mbit: f64) -> String {
     {
         let more = more_for_eip(evidence);
         return format!(
-            "{more}; or {NEARER}. This node alone needs {mbit:.0} Mbit/s, and an EIP may limit it."
+            "This node alone needs {mbit:.0} Mbit/s. If the EIP limits it (a bw_ finding shows that): {more}; or {NEARER}."
         );
     }
     let from = path.map_or_else(String::new, |path| format!(" from {}", path.endpoint));
-    format!("Increase the bandwidth to {mbit:.0} Mbit/s{from}; or {NEARER}.")
+    format!("The pull needs {mbit:.0} Mbit/s{from}: remove what limits the rate; or {NEARER}.")
 }
 
 #[cfg(test)]

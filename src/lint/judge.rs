@@ -13,7 +13,7 @@ use crate::diagnose;
 use crate::diagnose::catalogue::Cause;
 use crate::diagnose::level::{Confidence, Severity};
 use crate::kubernetes::secrets::{Access, SecretKey};
-use crate::model::credential::{KeyMismatch, SourceProblem};
+use crate::model::credential::{KeyMismatch, MatchRule, SourceProblem};
 use crate::model::workload::ContainerKind;
 use crate::workload::resources::{Account, Image, SecretMetadata, WorkloadKind, WorkloadResource};
 
@@ -604,10 +604,14 @@ impl WorkloadState<'_> {
                     "the nearest key for {} is '{key}': {rule}",
                     image.image
                 ))
-                .hint(format!(
-                    "If it is meant for this image: {}",
-                    diagnose::recreate_key(domain(image), nearest)
-                ));
+                .hint(match rule {
+                    // It is for this image, and lacks a login.
+                    MatchRule::Empty => diagnose::recreate_key(domain(image), nearest),
+                    _ => format!(
+                        "If it is meant for this image: {}",
+                        diagnose::recreate_key(domain(image), nearest)
+                    ),
+                });
             Draft::of(self.weigh(found)).shown_by(image)
         } else {
             let keys: Vec<String> = rules.into_iter().map(|rule| rule.credential.key).collect();

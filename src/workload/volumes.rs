@@ -74,7 +74,8 @@ impl Volumes {
             // It runs, has run, or waits for something that follows after its images.
             ContainerState::Running | ContainerState::Ended => is_created = true,
             ContainerState::Waiting(said) => {
-                is_created |= !reasons::STARTING.contains(&said.reason.as_str());
+                let is_starting = reasons::STARTING.contains(&said.reason.as_str());
+                is_created |= !said.reason.is_empty() && !is_starting;
             }
         }
         for entry in mounted.into_iter().filter(|_| is_created) {

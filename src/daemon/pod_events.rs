@@ -15,7 +15,7 @@ use super::store::targets::EventCounts;
 use crate::diagnose::catalogue::Cause;
 use crate::diagnose::level::Severity;
 use crate::diagnose::{Finding, Pull};
-use crate::kubernetes::publish::{MOST_MESSAGE, Note, PublishError, Published, publish};
+use crate::kubernetes::publish::{MOST_MESSAGE, Note, PublishError, Published, publish, reason};
 use crate::kubernetes::watch::View;
 use crate::model::text::{clean, without_title};
 use crate::model::vantage::NetworkView;
@@ -23,12 +23,6 @@ use crate::model::workload::ContainerKind;
 use crate::report::Report;
 use crate::workload::discovery::Use;
 use crate::workload::pod::Pod;
-
-/// The reason of an Event that names a cause. It is public: users and alerts search for it.
-const DIAGNOSED: &str = "ImagePullDiagnosed";
-
-/// The reason of the Event that revokes it.
-const RESOLVED: &str = "ImagePullResolved";
 
 /// While a cause lasts, its Event is published again after this: an API server drops Events after an hour.
 const AGAIN: Duration = Duration::from_hours(1);
@@ -50,13 +44,12 @@ const MINUTE: Duration = Duration::from_mins(1);
 
 /// The Event about a container or image volume of the pod with this UID. `None` as the cause revokes it.
 fn note(one: &Use, uid: &str, cause: Option<&'static str>, message: &str) -> Note {
-    let reason = if cause.is_some() { DIAGNOSED } else { RESOLVED };
     // A volume may have the name of a container.
     let subject = match one.kind {
         ContainerKind::ImageVolume => format!("volume/{}", one.container),
         _ => one.container.clone(),
     };
-    let number = hash(&[uid, &subject, reason, cause.unwrap_or_default()]);
+    let number = hash(&[uid, &subject, reason(cause), cause.unwrap_or_default()]);
     // In a Kubernetes name, a part before a dot ends in a letter or digit.
     let pod: String = one.pod.chars().take(200).collect();
     Note {
@@ -67,7 +60,6 @@ fn note(one: &Use, uid: &str, cause: Option<&'static str>, message: &str) -> Not
         container: one.container.clone(),
         kind: one.kind,
         cause,
-        reason,
         message: message.to_owned(),
     }
 }

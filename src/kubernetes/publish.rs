@@ -44,19 +44,16 @@ pub struct Note {
     pub kind: ContainerKind,
     /// Code of the cause. `None`: a pull would succeed.
     pub cause: Option<&'static str>,
-    /// `ImagePullDiagnosed` or `ImagePullResolved`, equal to [`Self::reason()`].
-    pub reason: &'static str,
     /// At most [`MOST_MESSAGE`] bytes.
     pub message: String,
 }
 
-impl Note {
-    /// The Event's `reason`. It is public: alerts and users search for it.
-    pub fn reason(&self) -> &'static str {
-        match self.cause {
-            Some(_) => "ImagePullDiagnosed",
-            None => "ImagePullResolved",
-        }
+/// The `reason` of an Event that names a cause, or of the one that revokes it. It is public: alerts and users search for
+/// it.
+pub fn reason(cause: Option<&str>) -> &'static str {
+    match cause {
+        Some(_) => "ImagePullDiagnosed",
+        None => "ImagePullResolved",
     }
 }
 
@@ -191,7 +188,7 @@ fn event(host: &str, note: &Note, now: Timestamp) -> Event {
             ..ObjectReference::default()
         },
         type_: Some(kind.to_owned()),
-        reason: Some(note.reason().to_owned()),
+        reason: Some(reason(note.cause).to_owned()),
         message: Some(note.message.clone()),
         source: Some(EventSource {
             component: Some(COMPONENT.to_owned()),

@@ -26,16 +26,6 @@ use crate::pull_secret::secret;
 /// A Secret's namespace and name.
 pub type SecretKey = Namespaced;
 
-impl SecretKey {
-    /// The keys for several names in one namespace.
-    pub fn all(namespace: &str, names: &[String]) -> impl Iterator<Item = Self> {
-        names.iter().map(move |name| Self {
-            namespace: namespace.to_owned(),
-            name: name.clone(),
-        })
-    }
-}
-
 /// Which Secrets may be read.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum Access {

@@ -206,23 +206,23 @@ fn took(pulling: f64, whole: f64, size: u64) -> PullTimes {
 
 #[test]
 fn slow_pulls_are_said_to_queue_or_to_unpack_and_nothing_else() {
-    let told = |pulls: &[PullTimes], node_rate| judge(pulls, node_rate).map(|slow| slow.cause);
+    let cause = |pulls: &[PullTimes], node_rate| judge(pulls, node_rate).map(|slow| slow.cause);
     let queueing = [took(5.0, 40.0, 100 << 20); 4];
-    assert_eq!(told(&queueing, None), Some(Cause::SerialPull));
-    assert_eq!(told(&queueing[..2], None), None, "two are chance");
+    assert_eq!(cause(&queueing, None), Some(Cause::SerialPull));
+    assert_eq!(cause(&queueing[..2], None), None, "two are chance");
     let short = [took(0.5, 2.0, 100 << 20); 4];
-    assert_eq!(told(&short, None), None, "a wait that nobody minds");
+    assert_eq!(cause(&short, None), None, "a wait that nobody minds");
     let pulling = [took(60.0, 61.0, 100 << 20); 4];
     assert_eq!(
-        told(&pulling, None),
+        cause(&pulling, None),
         None,
         "nobody knows what the network has"
     );
-    assert_eq!(told(&pulling, Some(12.5e6)), Some(Cause::DiskUnpack));
-    assert_eq!(told(&pulling, Some(3e6)), None, "the network has no more");
+    assert_eq!(cause(&pulling, Some(12.5e6)), Some(Cause::DiskUnpack));
+    assert_eq!(cause(&pulling, Some(3e6)), None, "the network has no more");
     let small = [took(60.0, 61.0, 1 << 20); 4];
     assert_eq!(
-        told(&small, Some(12.5e6)),
+        cause(&small, Some(12.5e6)),
         None,
         "handshakes, not unpacking"
     );
@@ -232,11 +232,11 @@ fn slow_pulls_are_said_to_queue_or_to_unpack_and_nothing_else() {
         ..pulling[0]
     };
     assert_eq!(
-        told(&[old; 4], Some(12.5e6)),
+        cause(&[old; 4], Some(12.5e6)),
         None,
         "the time may be waiting"
     );
-    assert_eq!(told(&[], Some(1.0)), None);
+    assert_eq!(cause(&[], Some(1.0)), None);
 }
 
 #[test]

@@ -35,10 +35,7 @@ pub struct Pod {
 impl Pod {
     /// Its pull secrets. `None`: it has none.
     pub fn secrets(&self) -> Option<SecretRefs> {
-        (!self.pull_secrets.is_empty()).then(|| SecretRefs {
-            namespace: self.namespace.clone(),
-            names: self.pull_secrets.clone(),
-        })
+        SecretRefs::of(&self.namespace, &self.pull_secrets)
     }
 }
 

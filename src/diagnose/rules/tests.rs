@@ -2124,11 +2124,11 @@ fn what_of_the_node_was_not_seen_lowers_what_hangs_on_it() {
     ] {
         let finding = refused(&unseen, network);
         assert_eq!(finding.confidence, confidence, "{unseen:?}");
-        let told = finding
+        let is_listed = finding
             .evidence
             .iter()
             .any(|fact| fact.contains("the node's trusted roots"));
-        assert_eq!(told, unseen.contains(&NotObserved::NodeRoots));
+        assert_eq!(is_listed, unseen.contains(&NotObserved::NodeRoots));
     }
     let expired = |unseen: &[NotObserved], network| {
         let mut evidence = healthy().unsecured(

@@ -1,8 +1,8 @@
 //! Pullpath finds out why a Kubernetes node can't pull an image, and what to change.
 //!
-//! Data flows one way. The modules are on floors, which are dependency levels: a module uses only floors below its own.
+//! Data flows one way. The modules have dependency levels: a module uses only levels below its own.
 //!
-//! | floor | module | what it does |
+//! | level | module | what it does |
 //! |---|---|---|
 //! | 10 | [`cli`] | the commands: arguments → check; result and exit status |
 //! | 9 | [`daemon`] | `pullpath run`: checks on a schedule, within budgets; metrics, page, API |

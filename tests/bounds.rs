@@ -235,7 +235,7 @@ impl Reply {
 
 type Behaviour = Arc<dyn Fn(&Asked) -> Reply + Send + Sync>;
 
-/// A server on loopback that counts what it is asked.
+/// A server on loopback that counts the requests it receives.
 struct Server {
     port: u16,
     asked: Arc<Mutex<Vec<Asked>>>,
@@ -508,9 +508,9 @@ async fn registry_that(
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_server_that_refuses_parts_is_asked_as_a_pull_asks() {
+async fn a_server_that_refuses_parts_receives_the_requests_of_a_pull() {
     for status in [416, 400, 403, 501] {
-        // A layer that is measured, and one that the walk reads whole.
+        // A layer that is measured, and one that the check reads whole.
         for size in [4 * MIB, 1024] {
             let server = registry_that(Image::new(&[size]), move |asked, _| {
                 let is_part = asked.path.contains("/blobs/") && asked.range.is_some();
@@ -536,7 +536,7 @@ async fn a_server_that_refuses_parts_is_asked_as_a_pull_asks() {
             };
             assert!(transfer.bytes().0 > 0 && transfer.pings.is_none());
 
-            // Where no layer is read, no part is asked for.
+            // Where no layer is read, no part is requested.
             let off = Options {
                 tests_transfer: false,
                 ..PLAIN
@@ -573,7 +573,7 @@ async fn a_filter_that_refuses_the_end_of_a_layer_fails_no_pull() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_failed_once_and_not_again_is_put_down_to_no_release() {
-    // containerd 1.7 does not ask again after a 503, later releases do; the second walk meets none.
+    // containerd 1.7 does not ask again after a 503, later releases do; the second check meets none.
     let is_first = AtomicBool::new(true);
     let server = registry_that(Image::new(&[4096]), move |asked, _| {
         let fails = asked.path.contains("/manifests/") && is_first.swap(false, Ordering::SeqCst);
@@ -612,7 +612,7 @@ async fn a_second_download_that_is_refused_is_tried_three_times_at_most() {
         let report = check(&server, None, PLAIN).await;
         let requests = server.requests();
         let layers = requests.iter().filter(|asked| asked.is_for_layer());
-        // The walk's own and its configuration; where each of three layers is; the pings until one is
+        // The check's own and its configuration; where each of three layers is; the pings until one is
         // refused; and with the first stream three that are refused.
         assert!(layers.count() <= 16, "{requests:#?}");
         let transfer = report.evidence.walk.transfer.as_ref().unwrap();
@@ -624,7 +624,7 @@ async fn a_second_download_that_is_refused_is_tried_three_times_at_most() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn layers_that_are_refused_are_counted_and_reported() {
-    // The storage has lost all but the largest layer, which is the one that the walk asks for.
+    // The storage has lost all but the largest layer, which is the one that the check requests.
     let sizes: Vec<usize> = (0..12).map(|n| 8 * MIB - n * 4096).collect();
     let image = Image::new(&sizes);
     let lost = image.layers[1..].to_vec();
@@ -780,15 +780,15 @@ enum Act {
     Basic,
     /// To itself, and so for ever.
     Around,
-    /// To a path that is asked for anew.
+    /// To a path that is requested again.
     Onwards,
     /// So many bytes of the body.
     Cut(usize),
-    /// Another part than was asked for.
+    /// Another part than was requested.
     WrongPart,
     Page,
     Mute,
-    /// A token that has expired, where one is asked for.
+    /// A token that has expired, where one is requested.
     Expired,
     NoToken,
 }
@@ -880,7 +880,7 @@ fn no_server_makes_a_check_ask_more_than_the_documents_say() {
         .enable_all()
         .build()
         .unwrap();
-    // Two that are measured, and some that the walk reads.
+    // Two that are measured, and some that the check reads.
     let image = Arc::new(Image::new(&[3 * MIB, 2 * MIB, 4096, 2048, 1024]));
     let config = Config {
         cases: CASES,
@@ -914,20 +914,20 @@ fn no_server_makes_a_check_ask_more_than_the_documents_say() {
                 let count = |server: &Server| server.requests().len();
                 (report, (count(&registry), mirror.as_ref().map_or(0, count)))
             });
-            let walks = 1 + report.evidence.by_release.len();
+            let checks = 1 + report.evidence.by_release.len();
             // One for each line of releases at most.
-            prop_assert!(walks <= 6, "{walks}");
+            prop_assert!(checks <= 6, "{checks}");
             // Either may have been led to the other.
             let hosts = if counts.1 > 0 { 2 } else { 1 };
             let all = counts.0 + counts.1;
-            prop_assert!(all <= MAX_REQUESTS_PER_HOST * hosts * walks, "{all}");
-            prop_assert!(all <= MAX_REQUESTS_PER_IMAGE * walks, "{all}");
-            most.fetch_max(all / walks, Ordering::SeqCst);
+            prop_assert!(all <= MAX_REQUESTS_PER_HOST * hosts * checks, "{all}");
+            prop_assert!(all <= MAX_REQUESTS_PER_IMAGE * checks, "{all}");
+            most.fetch_max(all / checks, Ordering::SeqCst);
             Ok(())
         },
     );
     outcome.unwrap();
     let (took, most) = (start.elapsed(), most.into_inner());
-    eprintln!("{CASES} worlds in {took:?}; at most {most} requests in one walk");
+    eprintln!("{CASES} worlds in {took:?}; at most {most} requests in one check");
     assert!(took < Duration::from_mins(2), "{took:?}");
 }

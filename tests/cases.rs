@@ -1,9 +1,9 @@
 //! Saved evidence, judged by the rules of today: every case from the field becomes a folder here,
 //! without code.
 //!
-//! `tests/cases/NAME/report.json` is what `pullpath probe --save` wrote, `expected.json` what is to
-//! be said of it, and `expected.txt` in which words. `UPDATE_CASES=1 cargo test --test cases` writes
-//! the last two; look at what they say before you commit them.
+//! `tests/cases/NAME/report.json` is what `pullpath probe --save` wrote, `expected.json` what is to be said of it,
+//! and `expected.txt` in which words. `UPDATE_CASES=1 cargo test --test cases` writes the last two; read them before
+//! you commit them.
 
 #![allow(clippy::unwrap_used, reason = "this is test code")]
 
@@ -197,7 +197,7 @@ fn names_of_version_1_are_read() {
         let read = serde_json::to_value(read).unwrap();
         let found = &read.pointer(&at).unwrap()[new];
         assert!(!found.is_null(), "{old} is lost");
-        // A nested walk has defaults of its own, and a renamed field has its new name.
+        // A nested `walk` has defaults of its own, and a renamed field has its new name.
         if !["behind", "not_asked", "missing", "asked_secrets"].contains(&old) {
             assert_eq!(*found, value, "{old}");
         }

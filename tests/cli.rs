@@ -181,7 +181,7 @@ fn explain_lists_explains_and_helps_with_a_mistyped_code() {
 }
 
 #[test]
-fn what_cannot_be_run_is_told_on_stderr_with_status_2() {
+fn what_cannot_be_run_is_reported_on_stderr_with_status_2() {
     let folder = tempfile::tempdir().unwrap();
     let absent = folder.path().join("absent").display().to_string();
     let junk = folder.path().join("junk");

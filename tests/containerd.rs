@@ -1,8 +1,9 @@
-//! Beside a real containerd: both go by the same hosts.toml to the same servers, and the servers'
-//! log says which host each of them asked for the tag, the manifests and the layers.
+//! Beside a real containerd: both use the same hosts.toml and the same servers, and the servers' log
+//! says which host each of them asked for the tag, the manifests and the layers.
 //!
-//! Debian's containerd is 1.6, and the walk is by its rules. `ctr content fetch` is the fetch of `ctr images pull` without the
-//! unpacking. Its requests are made by `ctr` itself, with containerd's own resolver.
+//! Debian's containerd is 1.6, and the check follows its rules. `ctr content fetch` is the fetch of
+//! `ctr images pull` without the unpacking. Its requests are made by `ctr` itself, with containerd's
+//! own resolver.
 
 #![allow(clippy::format_collect, reason = "a few lines of configuration")]
 #![allow(clippy::unwrap_used, reason = "this is test code")]
@@ -29,7 +30,7 @@ use support::image::Image;
 use tempfile::TempDir;
 
 const REGISTRY: &str = "registry.test";
-/// The one that is asked beside.
+/// The one that is compared with.
 const RUNTIME: &str = "containerd://1.6.20";
 const OWN_PORT: u16 = 8443;
 const HEADER: &str = "canary-55d1-header";
@@ -118,7 +119,7 @@ impl Lab {
             push(folder.path(), &image, &to, &[]);
         }
         let netns = Netns::new();
-        // Nobody listens at the last one's port.
+        // Nothing listens at the last one's port.
         let names = SERVERS.iter().map(|(name, _)| *name).chain(["dead.test"]);
         let lines: String = names.map(|name| format!("127.0.0.1 {name}\n")).collect();
         let names = Names::new(&netns, &format!("127.0.0.1 localhost\n{lines}"));
@@ -164,7 +165,7 @@ impl Lab {
         usize::try_from(self.log.metadata().unwrap().len()).unwrap()
     }
 
-    /// containerd's way: whether it came to its end, what it said, and what it asked.
+    /// A pull by containerd: whether it succeeded, its output, and its requests.
     fn containerd(&self, case: &Case, hosts_dir: &Path) -> (bool, String, Vec<Request>) {
         let from = self.logged();
         let mut command = self.netns.command("ctr");
@@ -172,7 +173,7 @@ impl Lab {
         let output = command
             .arg("-a")
             .arg(&self.socket)
-            // Content of one namespace is not seen from another; see the configuration.
+            // Content of one namespace is not visible in another; see the configuration.
             .args(["-n", &format!("case-{}", self.logged())])
             .args([
                 "content",
@@ -398,7 +399,7 @@ fn asked(requests: &[Request], method: &str, ending: &str) -> Vec<String> {
         .collect()
 }
 
-/// What is to come of a folder of settings. Hosts are written without their `.test`.
+/// The expected result of a folder of settings. Hosts are written without their `.test`.
 #[derive(Clone, Copy)]
 struct Case {
     name: &'static str,
@@ -407,12 +408,12 @@ struct Case {
     files: &'static [(&'static str, &'static str)],
     /// The lab's authority is among the system's.
     trusts: bool,
-    /// Who is asked what the tag stands for, for each manifest, and, where the pull succeeds, for each
-    /// layer; with the status.
+    /// Hosts that receive the requests for the tag, for each manifest, and, where the pull succeeds,
+    /// for each layer; with the status.
     tag: &'static [&'static str],
     manifest: &'static [&'static str],
     layer: &'static [&'static str],
-    /// Hosts that our report names as asked in vain, or for other content, and the deciding one.
+    /// Hosts that our report names as failing or serving other content, and the deciding one.
     others: &'static [&'static str],
     decides: &'static str,
     /// What the report finds.
@@ -471,7 +472,7 @@ const ORDER: &[Case] = &[
     },
     Case {
         name: "push only",
-        // Content is asked of every host, whatever its capabilities.
+        // Content is requested from every host, whatever its capabilities.
         files: &[(
             FILE,
             "[host.\"https://m1.test\"]\ncapabilities = [\"push\"]\n",
@@ -545,7 +546,7 @@ const ORDER: &[Case] = &[
         files: &[(FILE, "[host.\"https://tagonly.test\"]\n")],
         tag: &["tagonly 200"],
         manifest: &["tagonly 404", "registry 200"],
-        // Asked of all hosts anew.
+        // Requested from all hosts again.
         layer: &["tagonly 200"],
         others: &["tagonly"],
         codes: &["mirror_order"],
@@ -564,7 +565,7 @@ const ORDER: &[Case] = &[
         ..ALIVE
     },
     Case {
-        name: "two, the first of them sick",
+        name: "two, the first of them failing",
         files: &[(
             FILE,
             "[host.\"https://sick503.test\"]\n[host.\"https://m1.test\"]\n",
@@ -795,7 +796,7 @@ const SETTINGS: &[Case] = &[
 /// Both fail.
 const FAILING: &[Case] = &[
     Case {
-        name: "nobody has it",
+        name: "no host has it",
         image: "registry.test/team/absent:1.0",
         files: &[(FILE, "[host.\"https://m1.test\"]\n")],
         tag: &["m1 404", "registry 404"],
@@ -806,7 +807,7 @@ const FAILING: &[Case] = &[
         ..BYPASSED
     },
     Case {
-        name: "nobody is there",
+        name: "no host answers",
         files: &[(
             FILE,
             "server = \"https://sick503.test\"\n[host.\"https://dead.test:9999\"]\n",
@@ -820,7 +821,7 @@ const FAILING: &[Case] = &[
         ..BYPASSED
     },
     Case {
-        name: "nobody has the layers",
+        name: "no host has the layers",
         files: &[(
             FILE,
             "server = \"https://layerless.test\"\n[host.\"https://empty.test\"]\ncapabilities = [\"push\"]\n[host.\"https://sick500.test\"]\n",
@@ -860,7 +861,7 @@ fn check(lab: &Lab, case: &Case, succeeds: bool) {
         text::render(report, Style { color: false }, false)
     );
 
-    // The host behind a mirror that serves is asked once, which no pull does.
+    // The host behind a mirror that serves receives one request, which no pull makes.
     let mut ours = ours;
     if let Some(behind) = report.evidence.upstream.as_deref().map(host) {
         let of_behind = |request: &Request| request.host == behind;
@@ -888,8 +889,8 @@ fn check(lab: &Lab, case: &Case, succeeds: bool) {
     assert_eq!(asked(&theirs, "HEAD", &tag), case.tag, "{all}");
     assert_eq!(asked(&theirs, "GET", &index), case.manifest, "{all}");
     assert_eq!(asked(&theirs, "GET", &manifest), case.manifest, "{all}");
-    // Of what fails in the end, containerd asks for several blobs at once, and drops the others at
-    // the first failure; the walk asks for one after the other. Whose turn came is chance.
+    // Of what fails in the end, containerd asks for several blobs at once, and drops the others at the
+    // first failure; the check requests one after the other. Whose turn came is chance.
     if succeeds {
         assert_eq!(asked(&theirs, "GET", &blob), case.layer, "{all}");
         assert_eq!(asked(&ours, "GET", &blob), case.layer, "{all}");
@@ -918,13 +919,17 @@ fn check(lab: &Lab, case: &Case, succeeds: bool) {
     assert_eq!(asked(&ours, "GET", &manifest), case.manifest, "{all}");
     check_report(case, &report.evidence, &all);
 
-    // Both tell a mirror which registry is meant, and say the same to it beside.
+    // Both send a mirror the registry that is meant, and the same headers.
     let domain = case.image.split_once('/').unwrap().0;
     let namespace = format!("ns={}", domain.replace(':', "%3A"));
     for request in theirs.iter().chain(&ours) {
         let is_ping = request.path.ends_with("/v2/");
-        let is_told = request.host != "registry" && !is_ping;
-        let query = if is_told { namespace.as_str() } else { "" };
+        let has_namespace = request.host != "registry" && !is_ping;
+        let query = if has_namespace {
+            namespace.as_str()
+        } else {
+            ""
+        };
         assert_eq!(request.query, query, "{request:?}{all}");
         let has_header = case.name.starts_with("header");
         let header = if has_header { HEADER } else { "-" };
@@ -957,7 +962,7 @@ fn the_hosts_asked_are_those_that_containerd_asks() {
 }
 
 #[test]
-fn the_registry_behind_a_mirror_is_asked_once_and_decides_nothing() {
+fn the_registry_behind_a_mirror_receives_one_request_and_decides_nothing() {
     let lab = Lab::start();
     let probe = |case: &Case| {
         let folder = lab.write(case);
@@ -1025,7 +1030,7 @@ fn the_settings_of_a_host_are_taken_as_containerd_takes_them() {
 }
 
 /// containerd 1.6 refuses a file without [host], and goes on as if there were none; 2.x takes it. The
-/// walk is by the runtime's own rules, and the report says that they differ.
+/// check follows the runtime's own rules, and the report says that they differ.
 #[test]
 fn a_file_without_mirrors_is_taken_as_by_the_runtime_and_the_report_says_so() {
     let lab = Lab::start();

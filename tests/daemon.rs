@@ -2,7 +2,7 @@
 //! loopback that can be made to fail.
 
 #![allow(clippy::unwrap_used, reason = "this is test code")]
-#![allow(clippy::too_many_lines, reason = "a scenario is told in one piece")]
+#![allow(clippy::too_many_lines, reason = "a scenario is one piece")]
 
 mod operated;
 mod support;
@@ -59,7 +59,7 @@ async fn a_rejected_credential_rests_until_it_changes_also_over_a_restart() {
                 .any(|fact| fact.contains("not tried again soon")),
             "{verdict:#?}"
         );
-        // The way to the registry is looked at all the same.
+        // The path to the registry is checked all the same.
         assert!(document.reports[0].evidence.walk.ping.done().is_some());
     }
     assert_eq!(tried(), before, "no wrong password was sent again");
@@ -68,7 +68,7 @@ async fn a_rejected_credential_rests_until_it_changes_also_over_a_restart() {
     let daemon = Daemon::start_in(&text, Arc::clone(&folder));
     assert_eq!(daemon.codes("app"), ["auth_bad_cred"]);
     assert_eq!(tried(), before, "nor by the next process");
-    // Nobody has to tell that the file is another one.
+    // A changed file needs no request to reload.
     fs::write(
         secret,
         World::docker_config(&world.registry_host(), USER, PASSWORD),
@@ -223,7 +223,7 @@ fn node_with_an_early_trial(endpoint: &str) -> String {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_large_hello_is_tried_once_and_what_came_of_it_is_remembered() {
+async fn a_large_hello_is_tried_once_and_its_result_is_remembered() {
     let world = World::healthy().await;
     let filter = HelloFilter::before(world.registry.server.addr, 600, TooLarge::Reset).await;
     world.dns.host(REGISTRY, &[filter.addr.ip()]);
@@ -401,19 +401,19 @@ fn nothing_starts_half_configured() {
             "/nonexistent.pem",
         ),
     ] {
-        let (code, told, _) = run(text, &["run", "--config"]);
-        assert_eq!(code, Some(2), "{text}: {told}");
-        assert!(told.contains(says), "{text}: {told}");
+        let (code, output, _) = run(text, &["run", "--config"]);
+        assert_eq!(code, Some(2), "{text}: {output}");
+        assert!(output.contains(says), "{text}: {output}");
     }
-    let (code, told, _) = run("schedule:\n  reach: often\n", &["config", "check"]);
+    let (code, output, _) = run("schedule:\n  reach: often\n", &["config", "check"]);
     assert_eq!(code, Some(2));
     assert!(
-        told.contains("c.yaml") && told.contains("2 |   reach: often\n  |          ^"),
-        "{told}"
+        output.contains("c.yaml") && output.contains("2 |   reach: often\n  |          ^"),
+        "{output}"
     );
-    let (code, _, told) = run("targets: []\n", &["config", "check"]);
+    let (code, _, output) = run("targets: []\n", &["config", "check"]);
     assert_eq!(
-        (code, told.contains("valid, with 0 targets")),
+        (code, output.contains("valid, with 0 targets")),
         (Some(0), true)
     );
 }
@@ -424,11 +424,11 @@ async fn a_scrape_has_what_the_documentation_lists_and_promtool_likes_it() {
     push_large(&world);
     let (app, _) = target(&world, "app", PASSWORD);
     let (wrong, _) = target(&world, "wrong", "wrong");
-    let wished = app.replace(
+    let expecting = app.replace(
         "credential:",
         "expect: {class: [intranet], throughput_mbit: 100000, pull_within: 1s}, credential:",
     );
-    let daemon = Daemon::start(&config(&world, &format!("{wished}\n{wrong}"), ""));
+    let daemon = Daemon::start(&config(&world, &format!("{expecting}\n{wrong}"), ""));
     world.registry.knobs().rate_limit = Some(RateLimit {
         limit: 100,
         remaining: 50,
@@ -450,7 +450,7 @@ async fn a_scrape_has_what_the_documentation_lists_and_promtool_likes_it() {
         }
     }
     // What this world can't show: no credential says when it ends, no cap, no limit of processors,
-    // nothing declared, nothing held back.
+    // nothing declared, nothing deferred.
     let absent = [
         "pullpath_credential_expiry_timestamp_seconds",
         "pullpath_bandwidth_cap_bytes_per_second",
@@ -561,7 +561,7 @@ async fn a_scrape_has_what_the_documentation_lists_and_promtool_likes_it() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn pages_and_api_tell_all_and_hold_no_secret_and_no_script() {
+async fn pages_and_api_show_all_and_hold_no_secret_and_no_script() {
     let world = World::healthy().await;
     let (app, _) = target(&world, "app", PASSWORD);
     let daemon = Daemon::start(&config(&world, &app, ""));
@@ -593,8 +593,8 @@ async fn pages_and_api_tell_all_and_hold_no_secret_and_no_script() {
         index.body
     );
     let entry = daemon.get("/causes/auth_denied").body;
-    let told = pullpath::diagnose::catalogue::Cause::AuthDenied.entry();
-    assert!(entry.contains(told.title) && entry.contains("What to do"));
+    let cause = pullpath::diagnose::catalogue::Cause::AuthDenied.entry();
+    assert!(entry.contains(cause.title) && entry.contains("What to do"));
     let unknown = daemon.get("/causes/%3Cb%3Enone");
     assert_eq!(unknown.status, 404);
     assert!(!unknown.body.contains('<'), "{unknown:?}");
@@ -679,18 +679,18 @@ async fn checks_come_by_themselves_and_what_changes_is_logged_once() {
     for _ in 0..2 {
         assert_eq!(daemon.codes("app").len(), 1);
     }
-    let told = |daemon: &Daemon, message: &str| {
+    let logged = |daemon: &Daemon, message: &str| {
         let log = daemon.log();
         log.iter()
             .filter(|line| line.contains(&format!("\"message\":\"{message}\"")))
             .count()
     };
-    assert_eq!(told(&daemon, "finding appeared"), 1, "{:?}", daemon.log());
+    assert_eq!(logged(&daemon, "finding appeared"), 1, "{:?}", daemon.log());
     world
         .dns
         .answer(support::REGISTRY, support::dns::Answer::Records);
     assert!(daemon.codes("app").is_empty());
-    assert_eq!(told(&daemon, "finding gone"), 1, "{:?}", daemon.log());
+    assert_eq!(logged(&daemon, "finding gone"), 1, "{:?}", daemon.log());
     let runs: Value = serde_json::from_str(&daemon.get("/api/v1/targets").body).unwrap();
     let failed = runs[0]["runs"]
         .as_array()
@@ -704,7 +704,7 @@ async fn checks_come_by_themselves_and_what_changes_is_logged_once() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_check_under_way_may_end_within_the_grace_and_no_longer() {
-    for (grace, told) in [("10s", true), ("1s", false)] {
+    for (grace, finishes) in [("10s", true), ("1s", false)] {
         let world = World::healthy().await;
         let (app, _) = target(&world, "app", PASSWORD);
         let daemon = Daemon::start(&config(
@@ -733,7 +733,7 @@ async fn a_check_under_way_may_end_within_the_grace_and_no_longer() {
         asking.join().unwrap();
         let log = log.lock().unwrap().join("\n");
         assert!(
-            log.contains(&format!("\"given_up\":{}", u8::from(!told))),
+            log.contains(&format!("\"given_up\":{}", u8::from(!finishes))),
             "{grace}: {log}"
         );
     }
@@ -753,9 +753,9 @@ async fn a_browser_shows_the_pages_as_they_are_meant() {
     let show = |path: &str, name: &str| {
         let to = folder.path().join(name);
         let url = format!("http://{}{path}", daemon.public);
-        let told = picture(&url, [900, 1400], &to);
+        let console = picture(&url, [900, 1400], &to);
         // What the policy refuses, a browser says on its console.
-        assert!(!told.contains("CONSOLE"), "{told}");
+        assert!(!console.contains("CONSOLE"), "{console}");
         fs::read(to).unwrap()
     };
     // An empty page is some KiB; these have text and cards.

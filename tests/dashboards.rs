@@ -7,7 +7,7 @@
 
 #![allow(clippy::format_collect, reason = "a few lines of configuration")]
 #![allow(clippy::unwrap_used, reason = "this is test code")]
-#![allow(clippy::too_many_lines, reason = "a scenario is told in one piece")]
+#![allow(clippy::too_many_lines, reason = "a scenario is one piece")]
 #![allow(clippy::print_stdout, reason = "what was measured, for who looks")]
 
 #[path = "kube/mod.rs"]
@@ -48,11 +48,11 @@ use world::{
 /// what would be empty without trouble of its kind has it.
 const RIGHTLY_EMPTY: &[[&str; 3]] = &[];
 
-/// Where the kernel does not tell of a limit of processors, nobody knows how long it has held a daemon back.
+/// Where the kernel reports no CPU limit, it is unknown how long a daemon was throttled.
 const WITHOUT_A_LIMIT: [&str; 3] = ["node", "CPU", "pullpath_throttled_seconds_total"];
 
-/// Alerts that what is broken here comes to. None but these is told, but for `PullpathCpuStarved`: how much of the
-/// processor there is, is this machine's.
+/// Alerts for what is broken here. No other fires, except `PullpathCpuStarved`: it depends on the CPUs of this
+/// machine.
 const ALERTS: &[&str] = &[
     "PullpathRegistryNotPullable",
     "PullpathRegistryNotPullableFromSomeNodes",
@@ -92,7 +92,7 @@ fn root() -> &'static Path {
 const NEARLY_USED_UP: &str = "add_header ratelimit-limit \"100;w=21600\" always; add_header ratelimit-remaining \"12;w=21600\" always;";
 
 #[test]
-fn every_panel_shows_something_and_what_breaks_is_told_with_cause_and_fix() {
+fn every_panel_shows_something_and_what_breaks_is_reported_with_cause_and_fix() {
     let world = World::with_layers(&[9 << 20, 6 << 20, 700_000]);
     let users = world.folder().join("users");
     let token = token();
@@ -154,7 +154,7 @@ fn config(world: &World, token: &str, name: &str, host: &Host, more: &str) -> St
         ECHO.url(),
     );
     let of = |host: &str| format!("{host}/{REPOSITORY}:{TAG}");
-    for (target, image, wishes) in [
+    for (target, image, expected) in [
         (
             "shop",
             of(&REG.name()),
@@ -192,10 +192,10 @@ fn config(world: &World, token: &str, name: &str, host: &Host, more: &str) -> St
             ),
         ),
     ] {
-        let comma = if wishes.is_empty() { "" } else { ", " };
+        let comma = if expected.is_empty() { "" } else { ", " };
         writeln!(
             text,
-            "  - {{name: {target}, image: '{image}'{comma}{wishes}}}"
+            "  - {{name: {target}, image: '{image}'{comma}{expected}}}"
         )
         .unwrap();
     }
@@ -337,7 +337,7 @@ impl Prometheus {
             "scrape_configs": jobs,
         });
         std::fs::write(path("prometheus.yaml"), config.to_string()).unwrap();
-        // In the node's own namespace, where nobody else is.
+        // In the node's own namespace, where no other client is.
         let address = SocketAddr::from(([127, 0, 0, 1], 9090));
         let mut command = Command::new("prometheus");
         command
@@ -526,14 +526,14 @@ fn on_the_node(world: &World, token: &str) {
     world.names(&[(MOVING, &[PEER.v4])]);
     world.security_group(&SWR, Block::Drop);
     let broken = Instant::now();
-    eventually_within("that nobody can pull from it", SOON, || {
+    eventually_within("that no node can pull from it", SOON, || {
         !prometheus.of("PullpathRegistryNotPullable").is_empty()
     });
     println!(
         "an alert is pending {:?} after a registry broke",
         broken.elapsed()
     );
-    eventually_within("that this is told", SOON, || {
+    eventually_within("that this is reported", SOON, || {
         let all = prometheus.of("PullpathRegistryNotPullable");
         all.iter().any(|alert| alert["state"] == "firing")
     });
@@ -545,11 +545,11 @@ fn on_the_node(world: &World, token: &str) {
         begun.elapsed() > SPAN
     });
 
-    // What is told has the cause and what to do.
+    // An alert has the cause and what to do.
     let all = prometheus.of("PullpathRegistryNotPullable");
     assert_eq!(all.len(), 2, "{all:#?}");
     for alert in &all {
-        let (labels, told) = (&alert["labels"], &alert["annotations"]);
+        let (labels, annotations) = (&alert["labels"], &alert["annotations"]);
         assert_eq!(labels["registry"], SWR.name());
         assert_eq!(labels["cause"], "tcp_timeout");
         assert_eq!(labels["cluster"], "lab");
@@ -562,25 +562,28 @@ fn on_the_node(world: &World, token: &str) {
         };
         assert_eq!(alert["state"], state, "{alert:#}");
         assert_eq!(
-            told["summary"],
+            annotations["summary"],
             "No node can pull from swr.test: The server does not answer connection attempts (tcp_timeout)"
         );
-        let runbook = told["runbook_url"].as_str().unwrap();
+        let runbook = annotations["runbook_url"].as_str().unwrap();
         let page = runbook.strip_suffix("/causes/tcp_timeout").unwrap();
         assert!(page.starts_with("http://"), "{runbook}");
-        let fix = told["fix"].as_str().unwrap();
+        let fix = annotations["fix"].as_str().unwrap();
         assert!(
             fix.contains("the security group must let TCP 443 out"),
             "{fix}"
         );
     }
-    let told: BTreeSet<String> = prometheus
+    let reported: BTreeSet<String> = prometheus
         .alerts()
         .iter()
         .map(|alert| alert["labels"]["alertname"].as_str().unwrap().to_owned())
         .filter(|name| name != "PullpathCpuStarved")
         .collect();
-    assert_eq!(told, ALERTS.iter().map(|&name| name.to_owned()).collect());
+    assert_eq!(
+        reported,
+        ALERTS.iter().map(|&name| name.to_owned()).collect()
+    );
 
     let folder = world.folder();
     let draw = |values: &[&str]| -> Value {
@@ -598,7 +601,7 @@ fn on_the_node(world: &World, token: &str) {
         .any(|node| !node.daemon.metrics().with(WITHOUT_A_LIMIT[2]).is_empty());
     check_queries(&drawn, knows_limit);
     picture(folder, "fleet");
-    // One registry, and one node, as these are looked at.
+    // One registry, and one node, as these are viewed.
     draw(&["registry=public.test"]);
     picture(folder, "registry");
     draw(&["node=node-b"]);
@@ -655,7 +658,7 @@ fn check_queries(drawn: &Value, knows_limit: bool) {
     );
 }
 
-/// What a browser makes of a page; kept in the documents where that is wished.
+/// A browser's picture of a page; kept in the documents if requested.
 fn picture(folder: &Path, name: &str) {
     let shot = folder.join(format!("{name}.png"));
     let url = format!("file://{}/{name}.html", folder.display());

@@ -1,5 +1,5 @@
 //! `cargo run --release --example demo`: a registry, its token service and its object store in one
-//! process, first well and then broken in three ways, each looked at by the probe.
+//! process, first well and then broken in three ways, each checked by the probe.
 //!
 //! Nothing leaves this machine: all hosts are on 127.0.0.1, under names that only the demo's own
 //! name server knows. `-- --stay` keeps all of them up for a quarter of an hour, so that the
@@ -19,7 +19,7 @@ use support::{AUTH, PASSWORD, REGISTRY, USER, World};
 /// How long `--stay` stays.
 const STAY: Duration = Duration::from_mins(15);
 
-/// One thing to look at.
+/// One thing to show.
 struct Case {
     heading: &'static str,
     introduction: &'static str,

@@ -1,5 +1,5 @@
-//! What the documents tell their readers to type: each command can be given, each file and folder is there, each
-//! piece of a configuration is taken. What needs nobody but this machine is run, in an empty network namespace.
+//! The commands that the documents show: each command can be given, each file and folder is there, each piece of
+//! a configuration is taken. What needs only this machine is run, in an empty network namespace.
 
 #![allow(clippy::unwrap_used, reason = "this is test code")]
 
@@ -169,7 +169,7 @@ fn pipeline(command: &str) -> Vec<Vec<String>> {
     all
 }
 
-/// Whoever reads it puts something of theirs there.
+/// A placeholder is replaced, as the reader would replace it.
 fn filled(word: &str) -> String {
     match word {
         "IMAGE" | "REFERENCE" => "registry.example.com/team/app:1.2".to_owned(),
@@ -193,12 +193,12 @@ fn each_command_can_be_given() {
                 match (words[0].as_str(), rest.as_slice()) {
                     ("pullpath" | "./pullpath", rest) | ("kubectl", ["pullpath", rest @ ..]) => {
                         let args = std::iter::once("pullpath").chain(rest.iter().copied());
-                        let told = pullpath::cli::understands(args.map(OsString::from));
-                        assert_eq!(told, Ok(()), "{place}");
+                        let parsed = pullpath::cli::understands(args.map(OsString::from));
+                        assert_eq!(parsed, Ok(()), "{place}");
                         ours += 1;
                     }
                     ("kubectl", rest) => {
-                        // Its own word on its options; nothing is asked.
+                        // It checks its own options; nothing is requested.
                         run(Command::new(&kubectl).args(rest).arg("--help"));
                         kubectl_s_files(&kubectl, rest, &place);
                         theirs += 1;
@@ -233,7 +233,7 @@ fn kubectl_s_files(kubectl: &Path, words: &[&str], place: &str) {
             .map(|pair| pair[1]),
     };
     // The reader's own is made below.
-    if let Some(folder) = folder.filter(|folder| *folder != "here") {
+    if let Some(folder) = folder.filter(|folder| *folder != "pullpath-install") {
         let made = run(Command::new(kubectl)
             .arg("kustomize")
             .arg(root().join(folder)));
@@ -329,11 +329,11 @@ fn each_command_that_the_text_names_is_there() {
             let args = words.iter().filter(|word| *word != "…");
             let args: Vec<String> = args.map(|word| filled(word)).collect();
             let mut command = Command::new(env!("CARGO_BIN_EXE_pullpath"));
-            let told = command.args(&args).arg("--help").output().unwrap();
+            let help = command.args(&args).arg("--help").output().unwrap();
             assert!(
-                told.status.success(),
+                help.status.success(),
                 "{name}: {code}\n{}",
-                String::from_utf8_lossy(&told.stderr)
+                String::from_utf8_lossy(&help.stderr)
             );
             named += 1;
         }
@@ -427,8 +427,8 @@ fn a_part_of_a_pod(pod: &Value, place: &str) {
         let args = container["args"].as_array().unwrap().iter();
         let args: Vec<&str> = args.map(|arg| arg.as_str().unwrap()).collect();
         let whole = std::iter::once("pullpath").chain(args.iter().copied());
-        let told = pullpath::cli::understands(whole.map(OsString::from));
-        assert_eq!(told, Ok(()), "{place}");
+        let parsed = pullpath::cli::understands(whole.map(OsString::from));
+        assert_eq!(parsed, Ok(()), "{place}");
         let mounts = container["volumeMounts"].as_array().unwrap();
         for mount in mounts {
             let is_there = volumes.iter().any(|one| one["name"] == mount["name"]);
@@ -565,16 +565,16 @@ fn the_examples_of_deploy_are_taken() {
         let pod = &foo["spec"]["template"]["spec"];
         let image = pod["containers"][0]["image"].as_str().unwrap();
         assert_eq!(pod["imagePullSecrets"][0]["name"], "test");
-        let told = run(Command::new(env!("CARGO_BIN_EXE_pullpath"))
+        let matched = run(Command::new(env!("CARGO_BIN_EXE_pullpath"))
             .args(["secret", "check", "--image", image])
             .arg(root().join("deploy/examples/secret.yaml")));
-        assert!(told.contains(&format!("matches {image}")), "{told}");
+        assert!(matched.contains(&format!("matches {image}")), "{matched}");
         for container in pod["initContainers"].as_array().into_iter().flatten() {
             let args = container["args"].as_array().unwrap().iter();
             let args = args.map(|arg| arg.as_str().unwrap());
             let args = std::iter::once("pullpath").chain(args);
-            let told = pullpath::cli::understands(args.map(OsString::from));
-            assert_eq!(told, Ok(()), "{name}");
+            let parsed = pullpath::cli::understands(args.map(OsString::from));
+            assert_eq!(parsed, Ok(()), "{name}");
             assert_eq!(container["args"][1], image, "{name}");
         }
     }
@@ -604,8 +604,8 @@ impl Place {
         let secret = fs::read_to_string(data.join("cce-secret.yaml")).unwrap();
         fs::write(at.join("secret.yaml"), &secret).unwrap();
         fs::write(at.join("secrets.yaml"), &secret).unwrap();
-        fs::create_dir(at.join("here")).unwrap();
-        for name in ["pullpath.yaml", "here/pullpath.yaml"] {
+        fs::create_dir(at.join("pullpath-install")).unwrap();
+        for name in ["pullpath.yaml", "pullpath-install/pullpath.yaml"] {
             fs::write(at.join(name), "targets: []\n").unwrap();
         }
         let bin = at.join("bin");
@@ -654,7 +654,7 @@ const NOT_HERE: &[&str] = &[
 ];
 
 #[test]
-fn what_needs_nobody_else_is_run() {
+fn what_needs_only_this_machine_is_run() {
     let place = Place::new();
     let mut ran = 0;
     for fence in fences() {
@@ -671,33 +671,33 @@ fn what_needs_nobody_else_is_run() {
                 String::from_utf8_lossy(&output.stdout),
                 String::from_utf8_lossy(&output.stderr),
             );
-            let told = format!("{}: {command}\n{out}{error}", fence.place);
+            let context = format!("{}: {command}\n{out}{error}", fence.place);
             if command.contains("jq ") {
-                assert!(output.status.success(), "{told}");
-                assert!(out.lines().count() > 0, "{told}");
+                assert!(output.status.success(), "{context}");
+                assert!(out.lines().count() > 0, "{context}");
                 for line in out.lines() {
-                    assert_eq!(line.split('\t').count(), 5, "{told}");
+                    assert_eq!(line.split('\t').count(), 5, "{context}");
                 }
             } else if command.contains("probe") {
-                // Nobody answers here, and that is what it says.
+                // No server answers here, and that is what it reports.
                 assert!(
                     out.contains("a pull would FAIL") || out.contains("UNKNOWN whether"),
-                    "{told}"
+                    "{context}"
                 );
-                assert!(!error.contains("error:"), "{told}");
+                assert!(!error.contains("error:"), "{context}");
             } else if command.contains("secret check") {
                 // The Secret of the test is for another registry than some documents name.
-                assert!(matches!(output.status.code(), Some(0 | 1)), "{told}");
-                assert!(out.contains("secret default/test"), "{told}");
+                assert!(matches!(output.status.code(), Some(0 | 1)), "{context}");
+                assert!(out.contains("secret default/test"), "{context}");
             } else {
-                assert!(output.status.success(), "{told}");
+                assert!(output.status.success(), "{context}");
             }
             ran += 1;
         }
     }
     assert!(ran >= 7, "{ran}");
 
-    // The README's first daemon: of its own file, until it is told to end.
+    // The README's first daemon: of its own file, until it gets a signal to end.
     let section = fs::read_to_string(root().join("README.md")).unwrap();
     assert!(section.contains("$ pullpath run --config pullpath.yaml"));
     let output = place.run(

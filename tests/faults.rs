@@ -27,8 +27,8 @@ use support::token::{Fields, Post};
 use support::web::{Flow, Reply};
 use support::{AUTH, PASSWORD, REGISTRY, REPOSITORY, TAG, USER, World, dns};
 
-/// Defines a test for each cause: its body returns what a probe came to, and the cause must be
-/// among the findings that the reader sees, with the severity and verdict named.
+/// Defines a test for each cause: its body returns the result of a probe, and the cause must be among
+/// the findings that the reader sees, with the severity and verdict named.
 macro_rules! causes {
     ($($cause:ident $severity:ident $pull:ident $name:ident($world:ident) $body:block)*) => {
         /// The causes that this file produces.
@@ -85,7 +85,7 @@ const ELSEWHERE: &[(&str, &str)] = &[
     ("mirror_no_fallback", RULES),
     // Needs a public registry's name and an address that is not ours to answer from.
     ("dns_hijack", RULES),
-    // It is told beside what the pull fails by.
+    // It is reported beside the cause of the failure.
     ("image_verification", SETTINGS),
 ];
 
@@ -187,14 +187,14 @@ causes! {
         probe(&world).await
     }
     dns_server_unreachable Critical WouldFail a_name_server_that_does_not_run(world) {
-        // A port that the kernel gives to nobody: one of its choice may be in use a moment later.
+        // A port that the kernel never assigns: one of its choice may be in use a moment later.
         Probe::of(&world).nameservers(["127.0.0.1:9".to_owned()]).run().await
     }
     dns_slow_5s Warning WouldSucceed a_server_that_swallows_aaaa(world) {
         world.dns.answer(REGISTRY, dns::Answer::DropAaaa);
         probe(&world).await
     }
-    dns_split_horizon Warning WouldSucceed servers_of_two_minds(world) {
+    dns_split_horizon Warning WouldSucceed name_servers_with_different_answers(world) {
         let other = dns::Dns::start().await;
         other.host(REGISTRY, &["203.0.113.9".parse().unwrap()]);
         Probe::of(&world).args(["--nameserver", &other.addr.to_string()]).run().await
@@ -216,11 +216,11 @@ causes! {
     }
 
     // ---- connections ----------------------------------------------------------------------------
-    tcp_timeout Critical WouldFail a_syn_that_nobody_answers(world) {
+    tcp_timeout Critical WouldFail a_syn_without_an_answer(world) {
         let hole = Blackhole::new().await;
         Probe::of(&world).port(hole.addr.port()).run().await
     }
-    tcp_refused Critical WouldFail a_port_at_which_nobody_listens(world) {
+    tcp_refused Critical WouldFail a_port_without_a_listener(world) {
         let closed = Closed::new();
         Probe::of(&world).port(closed.addr.port()).run().await
     }
@@ -276,7 +276,7 @@ causes! {
         let pod = pod(SECRET_AND_IMAGE).replace("annotations: {}", "annotations: {yangtse.io/pod-with-eip: 'true', yangtse.io/eip-bandwidth-size: 5M}");
         Probe::of(&world).manifest(&pod).run().await
     }
-    eip_annotation_without_effect Warning WouldSucceed an_eip_that_nobody_asks_for(world) {
+    eip_annotation_without_effect Warning WouldSucceed an_eip_that_is_not_requested(world) {
         let pod = pod(SECRET_AND_IMAGE).replace("annotations: {}", "annotations: {yangtse.io/eip-bandwidth-size: '5'}");
         Probe::of(&world).manifest(&pod).run().await
     }
@@ -291,7 +291,7 @@ causes! {
         let toml = format!("[host.\"https://{REGISTRY}:{}\"]\n", closed.addr.port());
         with_hosts(&world, &toml).await
     }
-    mirror_insecure Warning WouldSucceed a_mirror_whose_certificate_nobody_checks(world) {
+    mirror_insecure Warning WouldSucceed a_mirror_whose_certificate_is_not_checked(world) {
         let mirror = open_mirror(&world).await;
         mirror.registry.server.set_tls(Some(mirror.config(REGISTRY, Flaw::OtherCa)));
         let toml = format!("[host.\"https://{}\"]\nskip_verify = true\n", mirror.registry_host());
@@ -320,7 +320,7 @@ causes! {
     }
 
     // ---- tls ------------------------------------------------------------------------------------
-    tls_unknown_ca Critical WouldFail an_authority_nobody_was_told_of(world) {
+    tls_unknown_ca Critical WouldFail an_authority_that_no_client_trusts(world) {
         world.registry.server.set_tls(Some(world.config(REGISTRY, Flaw::OtherCa)));
         probe(&world).await
     }
@@ -467,7 +467,7 @@ causes! {
     }
 
     auth_not_asked Critical WouldFail a_registry_that_hides_what_needs_a_login(world) {
-        // With a right login it would be there; nobody is asked for one.
+        // With a right login it would be there; no server requests one.
         world.registry.knobs().manners.fail_early("/manifests/", manifest_unknown());
         probe(&world).await
     }
@@ -607,7 +607,7 @@ async fn filtered(world: &World, then: TooLarge) -> HelloFilter {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_large_hello_is_sent_only_where_it_is_asked_for() {
+async fn a_large_hello_is_sent_only_where_it_is_requested() {
     let world = World::healthy().await;
     let filter = filtered(&world, TooLarge::Reset).await;
     probe(&world).await.is_quiet();
@@ -667,7 +667,7 @@ async fn from_1_35_on_a_present_image_may_need_a_registry_that_takes_the_credent
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_healthy_walk_has_nothing_to_report() {
+async fn a_healthy_check_has_nothing_to_report() {
     let world = World::healthy().await;
     let outcome = probe(&world).await;
     outcome.is_quiet();
@@ -688,7 +688,7 @@ async fn a_healthy_walk_has_nothing_to_report() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_healthy_walk_costs_what_the_readme_says() {
+async fn a_healthy_check_costs_what_the_readme_says() {
     let world = World::healthy().await;
     probe(&world).await.is_quiet();
     let registry = &world.registry.server;
@@ -740,7 +740,7 @@ async fn a_healthy_walk_costs_what_the_readme_says() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_plain_http_registry_is_walked_when_told_to() {
+async fn a_plain_http_registry_is_checked_when_requested() {
     let world = World::plain().await;
     let outcome = Probe::of(&world).args(["--plain-http"]).run().await;
     assert_eq!(
@@ -797,7 +797,7 @@ async fn the_ways_of_a_token_service_all_lead_to_a_token() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn basic_head_405_open_ping_and_closing_servers_are_all_walked() {
+async fn basic_head_405_open_ping_and_closing_servers_are_all_checked() {
     let world = World::healthy().await;
     world.registry.knobs().auth = World::basic();
     probe(&world).await.is_quiet();
@@ -952,7 +952,7 @@ async fn a_faulty_leg_ends_in_time_whatever_it_does() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_denial_in_words_is_told_from_a_wrong_password() {
+async fn a_denial_in_words_is_distinguished_from_a_wrong_password() {
     let world = World::healthy().await;
     world.registry.knobs().manners.fail("/manifests/", denied());
     probe(&world)
@@ -1119,7 +1119,7 @@ async fn a_skewed_clock_is_the_cause_of_a_certificate_that_seems_expired() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn one_family_alone_is_asked_and_dialled_when_told_so() {
+async fn only_one_family_is_queried_and_dialled_when_requested() {
     let world = World::healthy().await;
     for name in [REGISTRY, AUTH, "blobs.test"] {
         world.dns.host(

@@ -30,7 +30,7 @@ pub struct Probe<'a> {
     nameservers: Vec<String>,
 }
 
-/// What a run came to.
+/// The result of a run.
 pub struct Outcome {
     pub code: i32,
     pub stdout: String,
@@ -38,7 +38,7 @@ pub struct Outcome {
     pub document: Document,
 }
 
-/// Walks the world's image with the world's secret.
+/// Checks the world's image with the world's secret.
 pub async fn probe(world: &World) -> Outcome {
     Probe::of(world).run().await
 }

@@ -1,5 +1,5 @@
-//! The ClientHello of a pull by a real containerd beside ours: what a server or filter on the path can
-//! tell the two apart by is listed here, and in docs/comparison.md.
+//! The ClientHello of a pull by a real containerd beside ours: the differences that a server or filter
+//! on the path can see are listed here, and in docs/comparison.md.
 
 #![allow(clippy::unwrap_used, reason = "this is test code")]
 

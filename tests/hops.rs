@@ -1,4 +1,4 @@
-//! The hops on the way to a server, behind real routers: the kernel's, in network namespaces. What
+//! The hops on the path to a server, behind real routers: the kernel's, in network namespaces. What
 //! traces has no privilege at all.
 
 #![allow(clippy::unwrap_used, reason = "this is test code")]
@@ -192,7 +192,7 @@ fn a_filter_that_says_so_ends_the_trace_with_its_own_name() {
     for family in [V4, V6] {
         let trace = lab.trace(family, OPEN);
         let [first, second, ..] = on_the_way(family);
-        // The TTL is used up before the filter is asked.
+        // The TTL is used up before the packet reaches the filter.
         assert_eq!(
             senders(&trace),
             [first, second.clone(), second],
@@ -220,7 +220,7 @@ fn a_filter_that_says_so_ends_the_trace_with_its_own_name() {
     }
     lab.server.unfilter();
 
-    // A reset of a router can't be told from the server's, but by the hops that are missing.
+    // A reset of a router can only be distinguished from the server's by the missing hops.
     lab.routers[1].filter_at("forward", &rule("reject with tcp reset"));
     for family in [V4, V6] {
         let trace = lab.trace(family, OPEN);
@@ -241,7 +241,7 @@ fn a_silent_router_is_an_empty_hop_and_the_way_goes_on() {
         assert_eq!(senders(&trace), [&first, "*", &third, &server], "{trace:?}");
         assert!(trace.hops[1].is_silent() && trace.hops[1].rtt.is_none());
         assert_eq!((trace.reached, &trace.ended), (Some(4), &TraceEnd::Reached));
-        // The others were not held back for it: a quarter of a wait, then they go on.
+        // The others did not wait for it: a quarter of a wait, then they go on.
         assert!(trace.took < Duration::from_millis(1500), "{:?}", trace.took);
         assert_eq!(lab.taken() - before, 1);
     }

@@ -8,7 +8,7 @@
     clippy::print_stderr,
     reason = "its figures are looked for when it has passed, too"
 )]
-#![allow(clippy::too_many_lines, reason = "a scenario is told in one piece")]
+#![allow(clippy::too_many_lines, reason = "a scenario is one piece")]
 
 mod lab;
 #[path = "lab/metadata.rs"]
@@ -84,14 +84,14 @@ impl Engine {
 
     /// By deploy/image; what it says of digest and size.
     fn make(&self, name: &str, program: &Path, bundle: &Path) -> (String, u64) {
-        let told = run(self
+        let output = run(self
             .command(root().join("deploy/image"))
             .env("PULLPATH", program)
             .env("CA_BUNDLE", bundle)
             .arg(self.path(name)));
         let line = |head: &str| {
-            let found = told.lines().find_map(|line| line.strip_prefix(head));
-            found.unwrap_or_else(|| panic!("{told}")).to_owned()
+            let found = output.lines().find_map(|line| line.strip_prefix(head));
+            found.unwrap_or_else(|| panic!("{output}")).to_owned()
         };
         let size = line("size ");
         let size = size.split(' ').next().unwrap().parse().unwrap();
@@ -232,12 +232,12 @@ fn other_authorities_are_another_image_and_so_is_another_processor() {
     // arm64 is prepared: labelled so, of a program that says so of itself. That it runs is not proven.
     head[18..20].copy_from_slice(&0xB7_u16.to_le_bytes());
     fs::write(&small, &head).unwrap();
-    let told = run(engine
+    let output = run(engine
         .command(root().join("deploy/image"))
         .env("PULLPATH", &small)
         .env("ARCH", "arm64")
         .arg(engine.path("arm64.tar")));
-    let digest = told.lines().find_map(|line| line.strip_prefix("digest "));
+    let digest = output.lines().find_map(|line| line.strip_prefix("digest "));
     let archive = engine.path("arm64.tar");
     let manifest = blob(&archive, digest.unwrap());
     let config = blob(&archive, manifest["config"]["digest"].as_str().unwrap());
@@ -260,10 +260,10 @@ fn a_program_that_would_not_run_in_it_is_refused() {
         ["amd64", "arm64"]
     };
     let dynamic = Path::new(env!("CARGO_BIN_EXE_pullpath"));
-    let told = make(dynamic, here[0]);
-    assert!(told.contains("is not static"), "{told}");
-    let told = make(dynamic, here[1]);
-    assert!(told.contains("is not a program for"), "{told}");
+    let output = make(dynamic, here[0]);
+    assert!(output.contains("is not static"), "{output}");
+    let output = make(dynamic, here[1]);
+    assert!(output.contains("is not a program for"), "{output}");
 }
 
 /// The manifest, as kubectl makes it.
@@ -558,8 +558,8 @@ fn it_runs_as_its_manifest_says_and_is_scraped_and_asked() {
         .collect::<Vec<_>>();
     assert_eq!(causes, ["manifest_unknown"]);
 
-    // The API server's name goes by the C library's resolver, which is a static one here: the registry
-    // is found by its name, and is no API server.
+    // The API server's name is resolved by the C library, which is static here: the registry is found by its
+    // name, and is no API server.
     let kubeconfig = engine.path("kubeconfig");
     let server = format!(
         "{{apiVersion: v1, kind: Config, current-context: t, clusters: [{{name: t, cluster: {{server: 'https://{}'}}}}], \
@@ -574,13 +574,13 @@ fn it_runs_as_its_manifest_says_and_is_scraped_and_asked() {
     command.args(common(&format!("{}-lint", world.node.name)));
     command.args([image, "lint", "-A", "--kubeconfig", "/kubeconfig"]);
     let asked = command.output().unwrap();
-    let told = text(&asked.stderr);
-    assert_eq!(asked.status.code(), Some(2), "{told}");
-    assert!(told.contains("no workload can be listed"), "{told}");
-    assert!(!told.contains("dns error"), "{told}");
-    assert!(told.contains("404"), "{told}");
+    let output = text(&asked.stderr);
+    assert_eq!(asked.status.code(), Some(2), "{output}");
+    assert!(output.contains("no workload can be listed"), "{output}");
+    assert!(!output.contains("dns error"), "{output}");
+    assert!(output.contains("404"), "{output}");
 
-    // It ends when it is asked to, and in order, with what it keeps.
+    // It ends in order at the request of podman, and keeps its state.
     run(engine.podman().args(["stop", "-t", "20", &name]));
     let code = run(engine
         .podman()

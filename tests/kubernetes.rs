@@ -2,7 +2,7 @@
 //! the kubelet and the controllers.
 
 #![allow(clippy::unwrap_used, reason = "this is test code")]
-#![allow(clippy::too_many_lines, reason = "a scenario is told in one piece")]
+#![allow(clippy::too_many_lines, reason = "a scenario is one piece")]
 
 #[path = "kube/mod.rs"]
 mod kube;
@@ -104,7 +104,7 @@ async fn images_of_this_node_s_pods_are_watched_and_only_theirs() {
         "{page:?}"
     );
 
-    // Whoever is gone takes its series along.
+    // The series of a deleted pod are gone, too.
     cluster.ask(
         "DELETE",
         "/api/v1/namespaces/bank/pods/a?gracePeriodSeconds=0",
@@ -150,7 +150,7 @@ async fn a_secret_is_read_only_where_it_is_allowed_and_followed_as_it_changes() 
     // Once more, since the refusal says that the token lacks the scope.
     assert_eq!(methods, ["GET", "GET"], "two anonymous questions");
 
-    // Wished for, and forbidden.
+    // Configured, and forbidden.
     let named = "  secrets: named\n  named_secrets: [{namespace: shop, names: [pull]}]";
     daemon.rewrite(&config(&world, &cluster, named));
     assert_eq!(daemon.order("/-/reload").status, 200);
@@ -172,7 +172,7 @@ async fn a_secret_is_read_only_where_it_is_allowed_and_followed_as_it_changes() 
         codes(&daemon, &name) == ["auth_bad_cred"]
     });
 
-    // Mended by its owner: nobody has to tell.
+    // Fixed by its owner: no request is needed.
     cluster.ask(
         "PATCH",
         "/api/v1/namespaces/shop/secrets/pull",
@@ -219,7 +219,7 @@ async fn an_api_server_that_is_away_forbids_or_forgets_stops_no_check() {
     });
 
     cluster.stop_server();
-    eventually("that nobody answers", || {
+    eventually("that no server answers", || {
         daemon.get("/readyz").body.contains("has been down since")
     });
     assert_eq!(names(&daemon), [repository], "what was known goes on");

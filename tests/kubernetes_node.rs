@@ -2,7 +2,7 @@
 //! API server with RBAC, beside a registry on loopback.
 
 #![allow(clippy::unwrap_used, reason = "this is test code")]
-#![allow(clippy::too_many_lines, reason = "a scenario is told in one piece")]
+#![allow(clippy::too_many_lines, reason = "a scenario is one piece")]
 
 #[path = "kube/mod.rs"]
 mod kube;
@@ -19,7 +19,7 @@ use std::time::Duration;
 use kube::{ADMIN, Cluster};
 use operated::{Answer, Daemon, Metrics, eventually, eventually_within, send};
 use played::{
-    allow_in, config, docker_config, in_url, kubelet_says, kubelet_tells, names, pod,
+    allow_in, config, docker_config, in_url, kubelet_says, kubelet_says_with_message, names, pod,
     rights_for_pods, secret, secret_with, targets,
 };
 use pullpath::daemon::http::metrics::FAMILIES;
@@ -85,9 +85,9 @@ async fn an_image_of_a_pod_is_checked_on_demand_with_the_pod_s_secrets_and_no_ot
     });
     let document = report(&post(&daemon, &of_pod("a")));
     assert_eq!(document.pull(), Pull::WouldSucceed);
-    let told = &document.reports[0];
-    assert_eq!(told.evidence.pods[0].name, "a");
-    let outcomes: Vec<(&str, SecretOutcome)> = told
+    let first = &document.reports[0];
+    assert_eq!(first.evidence.pods[0].name, "a");
+    let outcomes: Vec<(&str, SecretOutcome)> = first
         .verdict
         .secrets
         .iter()
@@ -192,14 +192,18 @@ async fn an_image_of_a_pod_is_checked_on_demand_with_the_pod_s_secrets_and_no_ot
 
     // One at a time, and so many a minute.
     let silent = TcpListener::bind("127.0.0.1:0").unwrap();
-    let hangs = format!(r#"{{"image": "{}/x:1"}}"#, silent.local_addr().unwrap());
+    let hanging = format!(r#"{{"image": "{}/x:1"}}"#, silent.local_addr().unwrap());
     daemon.rewrite(&text("on_demand: {per_minute: 60, images: any}"));
     assert_eq!(daemon.order("/-/reload").status, 200);
-    let (admin, body) = (daemon.admin, hangs.clone());
+    let (admin, body) = (daemon.admin, hanging.clone());
     let first = std::thread::spawn(move || send(admin, "POST", "/-/probe", "", &body));
     let under_way = silent.accept().unwrap();
-    assert_eq!(post(&daemon, &hangs).status, 409);
-    assert_eq!(first.join().unwrap().status, 200, "it is told what it is");
+    assert_eq!(post(&daemon, &hanging).status, 409);
+    assert_eq!(
+        first.join().unwrap().status,
+        200,
+        "the answer says what it is"
+    );
     drop(under_way);
     daemon.rewrite(&text("on_demand: {per_minute: 1}"));
     assert_eq!(daemon.order("/-/reload").status, 200);
@@ -222,7 +226,7 @@ async fn an_image_of_a_pod_is_checked_on_demand_with_the_pod_s_secrets_and_no_ot
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_node_s_own_node_is_followed_and_what_is_not_told_is_said() {
+async fn the_node_s_own_node_is_followed_and_what_is_unknown_is_reported() {
     let world = World::healthy().await;
     let cluster = Cluster::start();
     cluster.namespace("shop", &[]);
@@ -332,7 +336,7 @@ async fn the_node_s_own_node_is_followed_and_what_is_not_told_is_said() {
             .contains("203.0.113.7, from the API server")
     );
 
-    // Cordoned by somebody, and not by a check that is told.
+    // Cordoned by an operator, and not by a check that is reported.
     let cordon = json!({"spec": {"unschedulable": true}});
     cluster.ask("PATCH", "/api/v1/nodes/n1", Some(&cordon));
     eventually("that it is cordoned", || {
@@ -476,7 +480,7 @@ async fn findings_are_published_on_the_pods_that_wait_once_and_taken_back() {
     let all = events(&cluster, "shop");
     assert_eq!((all.len(), all[0].4, all[1].4), (2, 1, 1), "{all:#?}");
 
-    // After a restart nobody knows that it was said: it is the same Event all the same.
+    // After a restart it is unknown that the Event was sent: it is the same Event all the same.
     assert_eq!(daemon.stop(), Some(0));
     let daemon = Daemon::start_in(&text, folder);
     eventually_within("both again", Duration::from_mins(1), || {
@@ -484,19 +488,19 @@ async fn findings_are_published_on_the_pods_that_wait_once_and_taken_back() {
     });
     assert_eq!(events(&cluster, "shop").len(), 2);
 
-    // Mended, before the kubelets try again; and then one has it.
+    // Fixed, before the kubelets try again; and then one has it.
     std::fs::write(&file, login(PASSWORD)).unwrap();
-    eventually_within("that it is mended", Duration::from_mins(1), || {
+    eventually_within("that it is fixed", Duration::from_mins(1), || {
         let all = events(&cluster, "shop");
         all.iter()
             .filter(|(_, kind, reason, ..)| kind == "Normal" && reason == "ImagePullResolved")
             .count()
             == 2
     });
-    let told = daemon
+    let page = daemon
         .get(&format!("/api/v1/reports/{}", in_url(repository)))
         .body;
-    assert!(!told.contains(PASSWORD));
+    assert!(!page.contains(PASSWORD));
     let all = events(&cluster, "shop");
     assert!(
         all.iter()
@@ -507,14 +511,14 @@ async fn findings_are_published_on_the_pods_that_wait_once_and_taken_back() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_pull_that_fails_otherwise_is_looked_at_again_and_not_each_try() {
+async fn a_pull_that_fails_otherwise_is_checked_again_and_not_at_each_try() {
     let world = World::healthy().await;
     let cluster = Cluster::start();
     cluster.namespace("shop", &[]);
     cluster.allow("node", &rights_for_pods());
     let image = world.reference();
     pod(&cluster, "shop", "a", "n1", &image, &[]);
-    // A target of the configuration stands for it, and is the one that is looked at.
+    // A target of the configuration stands for it, and is the one that is checked.
     let text = config(
         &world,
         &cluster,
@@ -536,13 +540,13 @@ async fn a_pull_that_fails_otherwise_is_looked_at_again_and_not_each_try() {
     };
     let begin = runs();
     let says = |reason: &str, message: &str| {
-        kubelet_tells(&cluster, "shop", "a", &image, Some(reason), message);
+        kubelet_says_with_message(&cluster, "shop", "a", &image, Some(reason), message);
     };
     says(
         "ErrImagePull",
         "read tcp 10.0.3.9:40001->10.0.0.1:443: i/o timeout",
     );
-    eventually("a look at once", || runs() == begin + 1);
+    eventually("a check at once", || runs() == begin + 1);
     let planned = next();
     for port in [40_002, 40_003] {
         says("ImagePullBackOff", "Back-off pulling image");
@@ -566,7 +570,7 @@ async fn a_pull_that_fails_otherwise_is_looked_at_again_and_not_each_try() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_the_pod_has_of_an_eip_is_asked_for_where_no_file_tells() {
+async fn what_the_pod_has_of_an_eip_is_requested_where_no_file_shows_it() {
     let world = World::healthy().await;
     let cluster = Cluster::start();
     cluster.namespace("pullpath", &[]);
@@ -593,9 +597,9 @@ async fn what_the_pod_has_of_an_eip_is_asked_for_where_no_file_tells() {
         daemon.check("app", "reach");
         let answer = daemon.get("/api/v1/vantage");
         assert!(!answer.body.contains(PASSWORD), "{}", answer.body);
-        let told: Value = serde_json::from_str(&answer.body).unwrap();
+        let document: Value = serde_json::from_str(&answer.body).unwrap();
         assert_eq!(daemon.stop(), Some(0));
-        told["vantage"].clone()
+        document["vantage"].clone()
     };
     let own = vantage("pullpath-x", "10.0.0.77");
     let eip = &own["pod_eip"];
@@ -604,7 +608,7 @@ async fn what_the_pod_has_of_an_eip_is_asked_for_where_no_file_tells() {
         (&json!("the API server"), &json!("121.36.1.2"), &json!(5)),
         "{own:#}"
     );
-    // Who is not there is said; on the node's network nobody asks.
+    // A missing pod is reported; on the node's network no request is made.
     let lost = vantage("pullpath-y", "10.0.0.77");
     assert_eq!(lost["pod_eip"], Value::Null);
     assert!(

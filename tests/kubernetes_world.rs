@@ -4,7 +4,7 @@
 
 #![allow(clippy::format_collect, reason = "a few lines of configuration")]
 #![allow(clippy::unwrap_used, reason = "this is test code")]
-#![allow(clippy::too_many_lines, reason = "a scenario is told in one piece")]
+#![allow(clippy::too_many_lines, reason = "a scenario is one piece")]
 
 #[path = "kube/forward.rs"]
 mod forward;
@@ -117,7 +117,7 @@ fn class(daemon: &Daemon, host: &Host) -> Option<String> {
 
 /// The daemon's own pod, by which `why` finds it.
 fn pod_of_daemon(cluster: &Cluster) {
-    // Without the Node the API server knows nobody to hand a port-forward to.
+    // Without the Node the API server has no kubelet for a port-forward.
     cluster.create(
         "/api/v1/nodes",
         &json!({"apiVersion": "v1", "kind": "Node", "metadata": {"name": "n1"}}),
@@ -274,7 +274,7 @@ fn on_the_node(world: &World) {
     assert_eq!(events(&cluster, "with-right"), Vec::<Value>::new());
     assert_eq!(events(&cluster, "of-reg"), Vec::<Value>::new());
 
-    // And whoever asks why a pod waits is told the same, from that node.
+    // And `why` reports the same for a waiting pod, from that node.
     let runtime = tokio::runtime::Runtime::new().unwrap();
     let forwarder = runtime.block_on(Forwarder::start(&cluster));
     forwarder.pod("pullpath-n1", Behind::Daemon(daemon.admin));
@@ -310,7 +310,7 @@ fn on_the_node(world: &World) {
         ask(pod, 0, &["on node n1 a pull would succeed now", class]);
     }
 
-    // A way that breaks, and a password that is set right, are told within an interval as well.
+    // A path that breaks and a password that is corrected are reported within an interval as well.
     world.security_group(&REG, world::Block::Drop);
     let name = format!("{}/{REPOSITORY}", REG.name());
     eventually_within("a security group", SOON, || {

@@ -67,7 +67,7 @@ fn a_server_is_ready_when_it_listens_itself() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let port = listener.local_addr().unwrap().port();
     assert!(listens(std::process::id(), port));
-    // Somebody else's port, and one that nobody has.
+    // A port in use, and one without a listener.
     assert!(!listens(1, port));
     drop(listener);
     assert!(!listens(std::process::id(), port));

@@ -254,7 +254,7 @@ fn everybody_is_where_the_map_says() {
         "{}",
         route(REG.v6)
     );
-    // The first router tells when a hop limit ends there.
+    // The first router reports a hop limit that ends there.
     let (_, text) = ping(&world.node, &["-c", "1", "-t", "1", PUBLIC.v4]);
     assert!(text.contains("From 10.0.1.1 "), "{text}");
     let (_, text) = ping(&world.node, &["-c", "1", "-t", "2", PUBLIC.v4]);
@@ -276,7 +276,7 @@ fn everybody_is_where_the_map_says() {
         let time = round_trip(&world.node, address);
         assert!((least..most).contains(&time), "{address}: {time} ms");
     }
-    // A private range that nobody routes is nowhere.
+    // A private range without a route is nowhere.
     assert!(!ping(&world.node, &["-c", "1", "10.77.0.1"]).0);
 }
 
@@ -465,7 +465,7 @@ fn a_vpn_lowers_the_mss_and_may_swallow_large_packets() {
     world.forget_path_mtu();
     assert_eq!(mss(node, &ONPREM), 1448);
     assert_eq!(download(), (GOOD, true));
-    // Unless nobody hears of it: a black hole.
+    // Unless the sender gets no error: a black hole.
     world.drop_frag_needed();
     world.forget_path_mtu();
     assert_eq!(download(), (TIMEOUT, false));
@@ -696,7 +696,7 @@ fn metadata_is_as_each_cloud_has_it() {
 }
 
 #[test]
-fn nobody_has_nothing() {
+fn the_user_nobody_has_no_rights() {
     let netns = Netns::new();
     let status = run(netns.as_nobody("cat").arg("/proc/self/status"));
     let line = |name: &str| {

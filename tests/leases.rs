@@ -34,7 +34,7 @@ fn at_api(cluster: &Cluster, name: &str) -> Value {
     cluster.ask("GET", &path, None)
 }
 
-/// Now, and some seconds later, of which nobody waits for one.
+/// The time some seconds from now, without waiting.
 fn later(seconds: u64) -> Clocks {
     let now = Clocks::read();
     Clocks {
@@ -76,7 +76,7 @@ async fn one_of_two_holds_it_until_it_gives_it_up_or_has_gone() {
     let kept = at_api(&cluster, "one");
     assert_eq!(
         kept["metadata"]["annotations"]["pullpath/test"], "first",
-        "a note stays until it is written anew"
+        "a note stays until it is written again"
     );
     let error = b.acquire(later(16), &none).await.unwrap_err();
     assert!(matches!(error, LeaseError::Held { .. }), "{error:?}");
@@ -85,7 +85,7 @@ async fn one_of_two_holds_it_until_it_gives_it_up_or_has_gone() {
     assert_eq!(taken["spec"]["holderIdentity"], "b");
     assert_eq!(taken["spec"]["leaseTransitions"], 1);
 
-    // Whoever had it learns that it has it no more, and does not take it away.
+    // The former holder learns that it has lost the Lease, and does not release it.
     assert_eq!(
         a.renew(Clocks::read(), &none).await,
         Err(LeaseError::Conflict)
@@ -100,7 +100,7 @@ async fn one_of_two_holds_it_until_it_gives_it_up_or_has_gone() {
     );
     assert_eq!(at_api(&cluster, "one")["spec"]["holderIdentity"], "b");
 
-    // Given up: nobody waits.
+    // Released: no one waits.
     b.release(Clocks::read(), &notes("done")).await.unwrap();
     assert!(
         at_api(&cluster, "one")["spec"]
@@ -135,13 +135,13 @@ async fn of_many_that_take_it_at_once_one_has_it() {
             let leases = leases.clone();
             racing.spawn(async move {
                 let mut one = Candidate::new(leases, "raced", &format!("racer-{racer}"), LASTS);
-                let told = one.acquire(Clocks::read(), &BTreeMap::new()).await;
-                (one, told)
+                let acquired = one.acquire(Clocks::read(), &BTreeMap::new()).await;
+                (one, acquired)
             });
         }
         let mut winners = Vec::new();
-        for (one, told) in racing.join_all().await {
-            match told {
+        for (one, acquired) in racing.join_all().await {
+            match acquired {
                 Ok(()) => winners.push(one),
                 Err(LeaseError::Conflict | LeaseError::Held { .. }) => {}
                 Err(other) => panic!("{other:?}"),
@@ -157,7 +157,7 @@ async fn of_many_that_take_it_at_once_one_has_it() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_forbids_is_told_from_what_does_not_answer() {
+async fn a_refusal_is_distinguished_from_no_answer() {
     let mut cluster = Cluster::start();
     cluster.namespace("pullpath", &[]);
     cluster.allow(

@@ -1,7 +1,7 @@
 //! `pullpath lint` and what it follows, with a real API server and RBAC. The test plays the controllers.
 
 #![allow(clippy::unwrap_used, reason = "this is test code")]
-#![allow(clippy::too_many_lines, reason = "a scenario is told in one piece")]
+#![allow(clippy::too_many_lines, reason = "a scenario is one piece")]
 
 #[path = "kube/mod.rs"]
 mod kube;
@@ -121,7 +121,7 @@ fn document(output: &Output) -> LintDocument {
 }
 
 /// `cause namespace kind/name` of each.
-fn told(snapshot: &Snapshot) -> Vec<String> {
+fn reported(snapshot: &Snapshot) -> Vec<String> {
     let mut all: Vec<String> = snapshot
         .findings
         .iter()
@@ -212,7 +212,7 @@ const ALL: [&str; 8] = [
 ];
 
 #[test]
-fn a_cluster_is_looked_at_with_the_rights_that_there_are() {
+fn a_cluster_is_linted_with_the_rights_that_there_are() {
     let cluster = shop_and_bank();
     // No right at all.
     let blind = lint(&cluster, "nobody", &["-A"]);
@@ -228,7 +228,7 @@ fn a_cluster_is_looked_at_with_the_rights_that_there_are() {
     cluster.allow("cluster", &json!(and_secrets()));
     let whole = lint(&cluster, "cluster", &["-A", "-o", "json"]);
     let snapshot = document(&whole).lint;
-    assert_eq!(told(&snapshot), ALL, "{snapshot:#?}");
+    assert_eq!(reported(&snapshot), ALL, "{snapshot:#?}");
     assert_eq!(whole.status.code(), Some(1));
     let secrets = &snapshot.counts.secrets;
     assert_eq!(
@@ -255,15 +255,15 @@ fn a_cluster_is_looked_at_with_the_rights_that_there_are() {
         assert!(text.contains(part), "{part}: {text}");
     }
 
-    // One namespace where nothing is critical; the other one's Secrets are not seen from there.
+    // One namespace where nothing is critical; the Secrets of the other can't be read from there.
     let bank = lint(&cluster, "cluster", &["-n", "bank", "-o", "json"]);
     assert_eq!(bank.status.code(), Some(0));
     assert_eq!(
-        told(&document(&bank).lint),
+        reported(&document(&bank).lint),
         ["secret_not_named bank Pod/bare"]
     );
     let shop = document(&lint(&cluster, "cluster", &["-n", "shop", "-o", "json"])).lint;
-    assert!(told(&shop).contains(&"secret_missing shop StatefulSet/elsewhere".to_owned()));
+    assert!(reported(&shop).contains(&"secret_missing shop StatefulSet/elsewhere".to_owned()));
 
     // Workloads, and no Secret: none is called missing.
     cluster.allow("person", &json!(rules_for_workloads()));
@@ -273,7 +273,7 @@ fn a_cluster_is_looked_at_with_the_rights_that_there_are() {
     ] {
         let partial = document(&lint(&cluster, "person", args)).lint;
         assert_eq!(
-            told(&partial),
+            reported(&partial),
             [
                 "eip_annotation_invalid shop Deployment/eip",
                 "service_account_missing shop Deployment/robot"
@@ -309,7 +309,7 @@ fn a_cluster_is_looked_at_with_the_rights_that_there_are() {
     );
     let part = document(&lint(&cluster, "node", &["-n", "shop", "-o", "json"])).lint;
     assert_eq!(
-        told(&part),
+        reported(&part),
         [
             "eip_annotation_invalid shop Deployment/eip",
             "secret_missing shop Deployment/gone"
@@ -355,13 +355,13 @@ async fn until(
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_changes_is_told_and_what_can_t_be_seen_stays_unknown() {
+async fn what_changes_is_reported_and_what_can_t_be_observed_stays_unknown() {
     let mut cluster = shop_and_bank();
     cluster.allow("cluster", &json!(and_secrets()));
     let (mut view, stop) = follow(&cluster, "cluster", Scope::default(), Access::Discovered).await;
-    until("all of it", &mut view, |snapshot| told(snapshot) == ALL).await;
+    until("all of it", &mut view, |snapshot| reported(snapshot) == ALL).await;
 
-    // Mended one after the other, by their owners.
+    // Fixed one after the other, by their owners.
     secret(&cluster, "shop", "gone", "reg.example.com");
     cluster.ask(
         "PATCH",
@@ -372,28 +372,28 @@ async fn what_changes_is_told_and_what_can_t_be_seen_stays_unknown() {
     left.remove("secret_missing shop Deployment/gone");
     left.remove("secret_key_mismatch shop DaemonSet/odd");
     let want: Vec<&str> = left.iter().copied().collect();
-    until("what was mended is gone", &mut view, |snapshot| {
-        told(snapshot) == want
+    until("what was fixed is gone", &mut view, |snapshot| {
+        reported(snapshot) == want
     })
     .await;
     cluster.ask("DELETE", "/api/v1/namespaces/shop/secrets/gone", None);
     left.insert("secret_missing shop Deployment/gone");
     let want: Vec<&str> = left.iter().copied().collect();
     until("what was taken away", &mut view, |snapshot| {
-        told(snapshot) == want
+        reported(snapshot) == want
     })
     .await;
 
-    // Nobody answers: what was known stands, and that is said.
+    // No server answers: the known findings stay, and that is reported.
     cluster.stop_server();
-    until("that nobody answers", &mut view, |snapshot| {
+    until("that no server answers", &mut view, |snapshot| {
         snapshot
             .not_observed
             .iter()
             .any(|line| line.starts_with("deployments.apps: not readable since"))
     })
     .await;
-    assert_eq!(told(&view.borrow()), want);
+    assert_eq!(reported(&view.borrow()), want);
     cluster.start_server();
     cluster.compact();
     cluster.ask(
@@ -404,14 +404,14 @@ async fn what_changes_is_told_and_what_can_t_be_seen_stays_unknown() {
     left.remove("service_account_missing shop Deployment/robot");
     let want: Vec<&str> = left.iter().copied().collect();
     until("what has changed meanwhile", &mut view, |snapshot| {
-        told(snapshot) == want && snapshot.not_observed.len() == 1
+        reported(snapshot) == want && snapshot.not_observed.len() == 1
     })
     .await;
     stop.cancel();
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn with_named_secrets_only_these_are_asked_for() {
+async fn with_named_secrets_only_these_are_requested() {
     let cluster = shop_and_bank();
     cluster.allow("cluster", &json!(rules_for_workloads()));
     cluster.create(
@@ -436,8 +436,8 @@ async fn with_named_secrets_only_these_are_asked_for() {
     };
     let named = Access::Named(["gone", "odd"].map(key).into());
     let (mut view, stop) = follow(&cluster, "cluster", scope, named).await;
-    until("what named Secrets tell", &mut view, |snapshot| {
-        told(snapshot)
+    until("what named Secrets show", &mut view, |snapshot| {
+        reported(snapshot)
             == [
                 "eip_annotation_invalid shop Deployment/eip",
                 "secret_key_mismatch shop DaemonSet/odd",

@@ -93,7 +93,7 @@ async fn without_its_secret_it_is_said_which_one_is_wanted() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_spoiled_annotation_is_told_beside_a_good_pull() {
+async fn a_spoiled_annotation_is_reported_beside_a_good_pull() {
     let (world, hosts) = www_example_com().await;
     for (from, to, code, severity, pull) in [
         (

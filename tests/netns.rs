@@ -121,7 +121,7 @@ fn a_port_unreachable_is_a_refusal_that_names_its_sender() {
 }
 
 #[test]
-fn an_icmp_prohibition_is_told_from_an_unreachable_host() {
+fn an_icmp_prohibition_is_distinguished_from_an_unreachable_host() {
     let netns = with_addresses();
     netns.filter("tcp dport 5000 reject with icmpx admin-prohibited");
     for address in [HERE_V4, HERE_V6] {
@@ -141,7 +141,7 @@ fn prohibit_and_blackhole_routes_are_local_policy() {
 }
 
 #[test]
-fn no_route_and_an_unreachable_route_are_told_apart() {
+fn no_route_and_an_unreachable_route_are_distinguished() {
     let netns = Netns::new();
     netns.ip("route add unreachable 198.51.100.0/24");
     netns.ip("-6 route add unreachable 2001:db8:1::/48");
@@ -237,7 +237,7 @@ impl Routed {
         lay(&far, "far0", FAR, &router, ["10.77.2.1", "2001:db8:2::1"]);
         router.sysctl("net.ipv4.ip_forward=1");
         router.sysctl("net.ipv6.conf.all.forwarding=1");
-        // Many probes in a second; Linux tells each client six times in a row, then once a second.
+        // Many probes in a second; Linux sends each client six errors in a row, then one a second.
         router.sysctl("net.ipv4.icmp_ratelimit=0");
         router.sysctl("net.ipv6.icmp.ratelimit=0");
         for (netns, gateway) in [(&prober, ROUTER), (&far, ["10.77.2.1", "2001:db8:2::1"])] {
@@ -302,11 +302,11 @@ impl Routed {
     }
 }
 
-/// The registry has no image; that it says so means that the way to it is good.
+/// The registry has no image; an answer that says so proves that the path to it works.
 const ARRIVED: &str = "manifest_unknown";
 
 #[test]
-fn a_filter_on_the_way_is_told_from_the_registry_by_who_answers() {
+fn a_filter_on_the_path_is_distinguished_from_the_registry_by_who_answers() {
     let lab = Routed::new();
     for address in FAR {
         assert_eq!(lab.probe_at(address).codes(), [ARRIVED]);
@@ -348,7 +348,7 @@ fn a_filter_on_the_way_is_told_from_the_registry_by_who_answers() {
 }
 
 #[test]
-fn what_a_router_says_of_its_own_routes_is_told_apart() {
+fn what_a_router_says_of_its_own_routes_is_distinguished() {
     let lab = Routed::new();
     // ICMPv6 has no word for an unreachable host on a route: Linux says "no route" (1/0).
     for (route, v4, v6) in [
@@ -462,7 +462,7 @@ fn a_name_with_both_families_is_dialled_as_go_does_whatever_is_wrong_with_one() 
 }
 
 #[test]
-fn a_closed_way_to_the_name_server_is_told_by_how_it_is_closed() {
+fn a_blocked_path_to_the_name_server_is_classified_by_how_it_is_blocked() {
     let lab = Routed::new();
     for (netns, hook, rule, code) in [
         (&lab.router, "forward", "udp dport 53 drop", "dns_timeout"),
@@ -496,8 +496,8 @@ fn a_closed_way_to_the_name_server_is_told_by_how_it_is_closed() {
 }
 
 #[test]
-fn packets_that_this_machine_drops_itself_can_not_be_told_from_lost_ones() {
-    // The kernel says nothing of a SYN that netfilter swallowed on its way out: tcp_connect() goes on
+fn packets_that_this_machine_drops_itself_can_not_be_distinguished_from_lost_ones() {
+    // The kernel says nothing of a SYN that netfilter dropped on the output path: tcp_connect() goes on
     // to repeat it. EPERM is what datagrams and `prohibit`ed routes get.
     let lab = Routed::new();
     lab.prober.filter_at("output", "tcp dport 5000 drop");
@@ -638,9 +638,9 @@ impl Tunnel {
 fn a_black_hole_for_large_packets_is_proved_at_a_layer() {
     let tunnel = Tunnel::new(0);
     let plain = ["--plain-http"];
-    let told = &tunnel.probe(&plain).document.reports[0].verdict;
-    assert_eq!(told.pull, Pull::WouldSucceed, "ICMP tells the server");
-    // What it was told, it remembers (tcp_metrics, route exceptions): a new one, that was not told.
+    let verdict = &tunnel.probe(&plain).document.reports[0].verdict;
+    assert_eq!(verdict.pull, Pull::WouldSucceed, "ICMP informs the server");
+    // The kernel remembers an ICMP error (tcp_metrics, route exceptions): a new namespace, without one.
     let tunnel = Tunnel::new(0);
     tunnel.hide_the_mtu();
     let outcome = tunnel.probe(&plain);

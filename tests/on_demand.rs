@@ -2,7 +2,7 @@
 //! A real API server with RBAC, real daemons, a registry on loopback; the test plays the kubelet.
 
 #![allow(clippy::unwrap_used, reason = "this is test code")]
-#![allow(clippy::too_many_lines, reason = "a scenario is told in one piece")]
+#![allow(clippy::too_many_lines, reason = "a scenario is one piece")]
 
 #[path = "kube/forward.rs"]
 mod forward;
@@ -205,7 +205,7 @@ fn daemon(
     daemon
 }
 
-/// Rights of whoever asks.
+/// Rights of the caller.
 fn rights(cluster: &Cluster, rules: &[(&str, &str, &[&str])]) {
     let rules: Vec<Value> = rules
         .iter()
@@ -280,7 +280,7 @@ async fn secrets_of_the_cluster_are_read_with_one_s_own_rights() {
             .contains("ServiceAccount shop/default names Secret shop/missing")
     );
 
-    // Where all may be listed, it is told where else it is; what it holds is not asked for.
+    // Where all may be listed, the report names the other namespace; the content is not requested.
     let elsewhere = probe(&["--secret", "shop/other"]).run().await;
     elsewhere.shows("secret_missing", Severity::Critical, Pull::WouldFail);
     rights(&cluster, &[("", "secrets", &["list"])]);
@@ -292,7 +292,7 @@ async fn secrets_of_the_cluster_are_read_with_one_s_own_rights() {
     );
     assert!(elsewhere.text().contains("bank"), "{}", elsewhere.text());
 
-    // What can't be run is told.
+    // What can't be run is reported.
     for (args, words) in [
         (["--secret", "pull"], "NAMESPACE/NAME"),
         (
@@ -318,7 +318,7 @@ async fn secrets_of_the_cluster_are_read_with_one_s_own_rights() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn all_nodes_are_asked_and_whoever_differs_is_named() {
+async fn all_nodes_are_queried_and_those_that_differ_are_named() {
     let world = World::healthy().await;
     let cluster = Cluster::start();
     let forwarder = Forwarder::start(&cluster).await;
@@ -338,8 +338,10 @@ async fn all_nodes_are_asked_and_whoever_differs_is_named() {
         } else {
             world.nameserver()
         };
-        let wish = if name == "n4" { FOLLOWING } else { any };
-        daemons.push(daemon(&cluster, &forwarder, &world, name, &server, wish));
+        let settings = if name == "n4" { FOLLOWING } else { any };
+        daemons.push(daemon(
+            &cluster, &forwarder, &world, name, &server, settings,
+        ));
     }
     node(&cluster, "n5", false);
     node(&cluster, "n6", false);
@@ -364,7 +366,7 @@ async fn all_nodes_are_asked_and_whoever_differs_is_named() {
         async move { run(&args.iter().map(String::as_str).collect::<Vec<_>>()).await }
     };
 
-    // Each right is asked for by its name.
+    // Each missing right is named.
     let nothing = ask(&["--all-nodes"]).await;
     assert_eq!(nothing.code, 2);
     assert!(
@@ -464,14 +466,14 @@ async fn all_nodes_are_asked_and_whoever_differs_is_named() {
     let mute = ask(&["--node", "n1", "--node-timeout", "1s"]).await;
     assert_eq!(mute.code, 2);
     mute.says(&["no answer in 1 s"]);
-    forwarder.pod("pullpath-n1", Behind::Nobody);
-    let nobody = ask(&["--node", "n1"]).await;
-    assert_eq!(nobody.code, 2);
-    nobody.says(&["connection refused", "--admin-port"]);
+    forwarder.pod("pullpath-n1", Behind::NoListener);
+    let closed = ask(&["--node", "n1"]).await;
+    assert_eq!(closed.code, 2);
+    closed.says(&["connection refused", "--admin-port"]);
     let none = ask(&["--node", "n5"]).await;
     assert_eq!(none.code, 2);
     none.says(&["the node has no daemon of Pullpath"]);
-    // What says how one walks from here says nothing of a node.
+    // Options for a check from this machine don't apply to a node.
     for wrong in [
         ["--node", "n1", "--trace"],
         ["--all-nodes", "--secret-file", "x"],
@@ -492,7 +494,7 @@ async fn all_nodes_are_asked_and_whoever_differs_is_named() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn why_a_pod_waits_is_asked_of_its_own_node() {
+async fn why_a_pod_waits_is_requested_from_its_own_node() {
     let world = World::healthy().await;
     let cluster = Cluster::start();
     let forwarder = Forwarder::start(&cluster).await;
@@ -743,7 +745,7 @@ async fn why_a_pod_waits_is_asked_of_its_own_node() {
         other.says(&["doesn't wait for its image", words]);
     }
 
-    // From here, where it is wished: another place, which is said, and with one's own rights.
+    // From here, if requested: another vantage point, which is reported, and with one's own rights.
     let (dns, ca) = (world.nameserver(), world.ca.file());
     let empty = world.write("empty.toml", "");
     let local = why(&[
@@ -767,23 +769,23 @@ async fn why_a_pod_waits_is_asked_of_its_own_node() {
         "auth_bad_cred",
     ]);
 
-    // Mended: it would succeed now, and what to do is said.
+    // Fixed: it would succeed now, and what to do is reported.
     cluster.ask(
         "PATCH",
         "/api/v1/namespaces/shop/secrets/pull",
         Some(&json!({"data": {".dockerconfigjson":
             BASE64_STANDARD.encode(World::docker_config(&world.registry_host(), USER, PASSWORD))}})),
     );
-    let mut mended = why(&["web-2", "-n", "shop"]).await;
+    let mut fixed = why(&["web-2", "-n", "shop"]).await;
     for _ in 0..20 {
-        if mended.code == 0 {
+        if fixed.code == 0 {
             break;
         }
         tokio::time::sleep(Duration::from_millis(500)).await;
-        mended = why(&["web-2", "-n", "shop"]).await;
+        fixed = why(&["web-2", "-n", "shop"]).await;
     }
-    assert_eq!(mended.code, 0, "{}{}", mended.stdout, mended.stderr);
-    mended.says(&[
+    assert_eq!(fixed.code, 0, "{}{}", fixed.stdout, fixed.stderr);
+    fixed.says(&[
         "a pull would succeed now",
         "Wait for the kubelet's next try",
     ]);

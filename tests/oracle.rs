@@ -1,8 +1,8 @@
-//! Generated worlds, played to real containerd of three versions and to the program: both come to the same.
+//! Generated worlds, played to real containerd of three versions and to the program: both reach the same result.
 //!
-//! 150 worlds of a fixed seed, and each stored world of `tests/oracle/worlds` that once made a difference.
-//! Where a world can't be known, unknown is right (`tests/oracle/exceptions.json`, each with its reason); what is said for
-//! certain has to be so. `tests/oracle/run` plays as many worlds as are asked for.
+//! 150 worlds of a fixed seed, and each stored world of `tests/oracle/worlds` that once made a difference. Where a
+//! world can't be known, unknown is right (`tests/oracle/exceptions.json`, each with its reason); what is said for
+//! certain has to be so. `tests/oracle/run` plays as many worlds as are requested.
 
 #![allow(clippy::unwrap_used, reason = "this is test code")]
 
@@ -13,7 +13,7 @@ const WORLDS: &str = "150";
 const SEED: &str = "steady";
 
 #[test]
-fn the_walk_agrees_with_real_runtimes() {
+fn the_check_agrees_with_real_runtimes() {
     let out = tempfile::tempdir().unwrap();
     let program = Path::new(env!("CARGO_BIN_EXE_pullpath"));
     let status = Command::new("tests/oracle/run")
@@ -61,7 +61,7 @@ fn the_walk_agrees_with_real_runtimes() {
     }
 }
 
-/// The server takes one connection at a time. The walk looks by a GET what a refused HEAD was about, after which its
+/// The server takes one connection at a time. The check finds out by a GET why a HEAD was refused, after which its
 /// connection may be gone, where a pull's is still there and keeps the next one out.
 fn counts_connections(disagreement: &serde_json::Value) -> bool {
     let faults = disagreement["faults"].as_array().unwrap();

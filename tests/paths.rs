@@ -1,5 +1,5 @@
-//! Classes of paths in the world of network namespaces: the real program, as nobody and without
-//! capabilities, beside real servers, routers and translations.
+//! Classes of paths in the world of network namespaces: the real program, as the user `nobody` and
+//! without capabilities, beside real servers, routers and translations.
 
 #![allow(clippy::format_collect, reason = "a few lines of configuration")]
 #![allow(clippy::unwrap_used, reason = "this is test code")]
@@ -212,7 +212,7 @@ impl<'a> Probe<'a> {
         let document: Document = serde_json::from_str(&stdout)
             .unwrap_or_else(|error| panic!("{error}: {stdout}{stderr}"));
         let report = document.reports.into_iter().next().unwrap();
-        // The decision alone, on what was saved, comes to the same.
+        // The decision alone, on the saved report, has the same result.
         let again = Report::conclude(report.evidence.clone());
         assert_eq!(again.verdict, report.verdict);
         Outcome { report, took }
@@ -411,7 +411,7 @@ fn from_a_pods_own_range() {
     outcome
         .is(REGISTRY, PublicSnat, Reachable, &[High])
         .is_well();
-    // The node's EIP is the pod's way out as well.
+    // The node's EIP is the pod's egress as well.
     world.eip("10.0.1.10", NODE_EIP);
     let outcome = Probe::of(&world, &PUBLIC)
         .from(View::Pod)
@@ -441,12 +441,12 @@ fn peering_well_and_broken_in_each_way() {
             .is(REGISTRY, VpcPeering, Reachable, &[High])
             .is_well();
     }
-    // Who declares nothing is told what to declare.
+    // Without a declaration, the report suggests one.
     Probe::of(&world, &PEER)
         .run()
         .is(REGISTRY, PrivateUnmapped, Reachable, &[Low])
         .is_well();
-    // The routers on the way, by which nobody is reached who does not answer.
+    // The routers on the path, found without a request to a server that does not answer.
     let hops = probe().args(&["--hops"]).run();
     let trace = hops.report.evidence.walk.legs[0].hops.clone().unwrap();
     let from: Vec<String> = trace
@@ -526,7 +526,7 @@ fn a_range_that_two_networks_use() {
         .is(REGISTRY, Intranet, Reachable, &[Medium])
         .needs(REGISTRY, &[])
         .finds(&["address_overlap"]);
-    // Nobody local has the address: it is the far host's, and no packet leaves for it.
+    // No local host has the address: it is the far host's, and no packet leaves for it.
     let outcome = Probe::of(&world, &NEAR)
         .network(overlapping)
         .args(&["--resolve", "near.test:443:10.0.1.77"])
@@ -560,7 +560,7 @@ fn the_public_network_by_snat() {
         .is(REGISTRY, PublicUnknown, Reachable, &[Low])
         .is_well()
         .says("network.egress");
-    // netfilter keeps ports where it can: an address alone does not tell.
+    // netfilter keeps ports where it can: an address alone proves nothing.
     probe()
         .echo()
         .run()
@@ -627,8 +627,10 @@ fn the_public_network_by_an_eip() {
     eip.is(REGISTRY, PublicEip, Reachable, &[High]).is_well();
     assert_eq!(eip.leg(REGISTRY).attributes.eip_of, Some(EipOf::Node));
     let service = world.metadata(Facts::with_public(Cloud::Huawei, NODE_EIP));
-    let told = probe().network("metadata: huawei").run();
-    told.is(REGISTRY, PublicEip, Reachable, &[Medium]).is_well();
+    let declared = probe().network("metadata: huawei").run();
+    declared
+        .is(REGISTRY, PublicEip, Reachable, &[Medium])
+        .is_well();
     probe()
         .network("metadata: huawei")
         .echo()
@@ -636,7 +638,7 @@ fn the_public_network_by_an_eip() {
         .is(REGISTRY, PublicEip, Reachable, &[High])
         .is_well();
     service.assert_harmless();
-    // It was unbound since, and nobody told the node object.
+    // It was unbound since, and the Node object was not updated.
     world.no_eip();
     let stale = probe()
         .echo()
@@ -670,13 +672,13 @@ fn a_pods_eip_early_late_and_stale() {
     };
     let wanted = "yangtse.io/pod-with-eip=\"true\"\nyangtse.io/eip-bandwidth-size=\"5\"\n";
     let given = format!("{wanted}yangtse.io/allocated-ipv4-eip=\"{POD_EIP}\"\n");
-    // None was asked for: the gateway's rule.
+    // None was requested: the gateway's rule.
     write("app=\"x\"\n");
     probe()
         .run()
         .is(REGISTRY, PublicSnat, Reachable, &[Medium, High])
         .is_well();
-    // Bound and told.
+    // Bound and annotated.
     world.eip(TURBO.v4, POD_EIP);
     write(&given);
     let eip = probe().run();
@@ -705,7 +707,7 @@ fn a_pods_eip_early_late_and_stale() {
         .finds(&["eip_annotation_stale"])
         .says(SNAT)
         .says(POD_EIP);
-    // Asked for and not there: in a container that has just started, it may come; process 1 of this
+    // Requested and not there: in a container that has just started, it may come; process 1 of this
     // machine is older than a minute, as it is in a pod whose EIP never came.
     write(wanted);
     let early = probe().in_a_new_container().run();
@@ -720,7 +722,7 @@ fn a_pods_eip_early_late_and_stale() {
 }
 
 #[test]
-fn no_way_out_is_told_from_one_registry_that_is_closed() {
+fn no_egress_is_distinguished_from_one_registry_that_is_closed() {
     let world = World::new();
     world.registry(&PUBLIC);
     world.echo(&CONTROL);
@@ -757,7 +759,7 @@ fn no_way_out_is_told_from_one_registry_that_is_closed() {
         .finds(&["tcp_timeout"])
         .says("network.controls");
     world.clear();
-    // Nobody gets out.
+    // There is no egress.
     world.no_snat();
     let outcome = probe().control().run();
     outcome
@@ -839,7 +841,7 @@ fn on_premises_by_a_line_and_by_tunnels() {
         .is(REGISTRY, DirectConnectVpn, Reachable, &[High])
         .says("a tunnel")
         .is_well();
-    // Nobody clamps, and nobody says that a packet is too big.
+    // Nothing clamps the MSS, and no error says that a packet is too big.
     world.no_mss_clamp();
     world.drop_frag_needed();
     world.forget_path_mtu();
@@ -887,7 +889,7 @@ fn each_leg_by_its_own_way() {
         .is(Role::Token, PublicSnat, Reachable, &[High])
         .is(Role::Blob, PublicSnat, Reachable, &[High])
         .is_well();
-    // The layers' host alone is closed: the token's proves that there is a way out.
+    // The layers' host alone is closed: the token's proves that there is egress.
     world.block(BLOBS.v4, 443, Block::Drop);
     probe()
         .run()
@@ -898,7 +900,7 @@ fn each_leg_by_its_own_way() {
         .finds(&["redirect_blob"])
         .says("No NAT rule is missing");
     world.clear();
-    // Nobody gets out: it is the token service that is met first.
+    // There is no egress: the token service is the first to be reached.
     world.no_egress();
     probe()
         .control()
@@ -981,7 +983,7 @@ fn names_that_lead_different_ways() {
         Probe::of(&world, &PUBLIC).from(View::Turbo).run(),
         PublicUnknown,
     );
-    // Two name servers of two minds.
+    // Two name servers with different answers.
     world.names(&[(name.as_str(), &[PUBLIC.v4])]);
     world.second_dns(&[(name.as_str(), &[NEAR.v4])]);
     let outcome = Probe::of(&world, &PUBLIC)
@@ -1064,7 +1066,7 @@ fn by_a_proxy_and_by_a_service() {
     world.http_proxy();
     world.registry(&PUBLIC);
     world.registry(&REG);
-    // The node itself has no way out.
+    // The node itself has no egress.
     world.snat_for("10.0.2.0/24", &[SNAT]);
     let outcome = Probe::of(&world, &PUBLIC)
         .mapped()
@@ -1107,13 +1109,13 @@ fn a_metadata_service_that_is_silent_wrong_or_closed_is_no_evidence() {
     let world = World::new();
     world.registry(&PUBLIC);
     let metadata_of = |outcome: &Outcome| outcome.report.evidence.vantage.metadata.clone();
-    let probe = |wish: &str| {
+    let probe = |setting: &str| {
         Probe::of(&world, &PUBLIC)
             .from(View::Turbo)
             .network("provider: huawei")
-            .network(&format!("metadata: {wish}"))
+            .network(&format!("metadata: {setting}"))
     };
-    // By itself nobody is asked, whatever the operator says the provider is.
+    // By default no service is queried, whatever provider the operator names.
     let service = world.metadata(Facts::with_public(Cloud::Huawei, NODE_EIP));
     let outcome = probe("auto").run();
     let asked = matches!(
@@ -1261,7 +1263,7 @@ fn a_vantage_shows_the_place_and_what_it_does_not_show() {
     let document: pullpath::report::vantage::VantageDocument = serde_json::from_str(&json).unwrap();
     assert_eq!(document.vantage.declared.cidrs.len(), 6);
     assert_eq!(document.vantage.egress.len(), 2);
-    // What is wrong in the file is told with its line.
+    // An error in the file is reported with its line.
     fs::write(
         &config,
         "network:\n  cidrs:\n    - {cidr: 10.0.0.1/8, class: intranet}\n",

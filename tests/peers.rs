@@ -254,7 +254,7 @@ async fn redirected(world: &World) -> Ask<'_> {
     Ask::get(world, first.header("location"))
 }
 
-/// A world whose registry asks nobody for anything.
+/// A world whose registry requires no login.
 async fn open_world() -> World {
     let world = World::healthy().await;
     world.registry.knobs().auth = Auth::Open;
@@ -399,7 +399,7 @@ async fn the_name_server_answers_from_its_zone() {
 }
 
 #[tokio::test]
-async fn the_name_server_misbehaves_as_it_is_told() {
+async fn the_name_server_misbehaves_as_configured() {
     let dns = Dns::start().await;
     let v4: IpAddr = "192.0.2.1".parse().unwrap();
     dns.host("x.test", &[v4]);
@@ -477,7 +477,7 @@ async fn an_answer_too_long_for_udp_is_truncated_unasked() {
 
 // --- The whole world, as another client sees it -----------------------------------------------
 
-/// `oci-client` resolves by the system; a proxy that resolves by our zone stands in between.
+/// `oci-client` resolves by the system; a proxy that resolves by our zone is in between.
 fn second_opinion(world: &World, proxy: &Proxy) -> Client {
     // It fails when another test of this process was first, which is as good.
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
@@ -734,7 +734,7 @@ async fn tokens_are_given_by_both_forms_and_taken_by_the_registry() {
     assert_eq!(status, 401);
     assert!(challenge.contains("error=\"invalid_token\""), "{challenge}");
 
-    // Identity tokens go by POST only.
+    // Identity tokens are sent by POST only.
     let identity = "identity-token".to_owned();
     world
         .tokens
@@ -794,7 +794,7 @@ async fn tokens_without_the_right_are_not_enough() {
 }
 
 #[tokio::test]
-async fn the_token_service_fails_as_it_is_told() {
+async fn the_token_service_fails_as_configured() {
     let world = World::healthy().await;
     for got in [
         by_post(&world, "wrong").got().await,
@@ -903,7 +903,7 @@ async fn the_registry_serves_what_was_pushed() {
 }
 
 #[tokio::test]
-async fn the_registry_fails_as_it_is_told() {
+async fn the_registry_fails_as_configured() {
     let world = open_world().await;
     let url = manifest_url(&world);
     let get = || Ask::get(&world, &url);
@@ -1030,7 +1030,7 @@ async fn a_connection_can_be_good_for_one_request() {
 }
 
 #[tokio::test]
-async fn an_answer_breaks_off_where_it_is_told_to() {
+async fn an_answer_breaks_off_where_it_is_configured_to() {
     let world = open_world().await;
     let url = manifest_url(&world);
     let whole = world.image.top().bytes.len();
@@ -1121,7 +1121,7 @@ async fn blobs_come_whole_or_in_ranges() {
 }
 
 #[tokio::test]
-async fn redirects_lead_where_they_are_told_to() {
+async fn redirects_lead_where_they_are_configured_to() {
     let world = open_world().await;
     let url = blob_url(&world);
     let location = async |redirect: Redirect| {
@@ -1222,7 +1222,7 @@ async fn say(
 }
 
 #[tokio::test]
-async fn raw_peers_do_as_they_are_told() {
+async fn raw_peers_do_what_they_are_configured_to() {
     use std::io::ErrorKind::ConnectionReset;
     for (behaviour, bytes, end) in [
         (Behaviour::ResetAfterHello, &b""[..], Err(ConnectionReset)),

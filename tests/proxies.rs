@@ -85,7 +85,7 @@ impl Proxy {
         fs::set_permissions(at, fs::Permissions::from_mode(0o755)).unwrap();
         run(Command::new("chown").arg("-R").arg("proxy").arg(at));
         let mut command = Command::new("squid");
-        // Its shared memory goes by the name of the service.
+        // Its shared memory is named after the service.
         command
             .args(["-N", "-n", &format!("lab{port}"), "-f"])
             .arg(&config);
@@ -287,7 +287,7 @@ fn connects(stack: &Stack) -> Vec<String> {
 }
 
 #[test]
-fn all_legs_go_by_a_real_proxy() {
+fn all_legs_use_a_real_proxy() {
     let stack = Stack::start("abc");
     for proxy in [Proxy::squid(&NAMES, ""), Proxy::tinyproxy(&NAMES, "")] {
         let outcome = probe_stack(&stack, &[("HTTPS_PROXY", &proxy.url)], &[]);
@@ -356,7 +356,7 @@ fn a_proxy_is_spoken_to_over_tls_and_its_certificate_is_judged() {
 }
 
 #[test]
-fn a_proxy_that_refuses_a_host_is_told_with_its_own_word() {
+fn a_proxy_that_refuses_a_host_is_reported_with_its_own_words() {
     let stack = Stack::start("abc");
     let filter = stack.folder.path().join("filter");
     fs::write(&filter, "^blobs\\.test$\n").unwrap();
@@ -385,7 +385,7 @@ fn a_proxy_that_refuses_a_host_is_told_with_its_own_word() {
 }
 
 #[test]
-fn a_proxy_that_wants_a_password_gets_it_and_nobody_else_does() {
+fn a_proxy_that_requires_a_password_gets_it_and_no_other_server_does() {
     let stack = Stack::start("abc");
     let users = stack.folder.path().join("proxy.users");
     let line = run(Command::new("htpasswd").args(["-bnm", PROXY_USER, PROXY_PASSWORD]));
@@ -421,7 +421,7 @@ fn a_proxy_that_wants_a_password_gets_it_and_nobody_else_does() {
 }
 
 #[test]
-fn storage_that_the_proxy_cannot_reach_is_told_on_that_leg() {
+fn storage_that_the_proxy_cannot_reach_is_reported_on_that_leg() {
     let stack = Stack::start("abc");
     let known = &NAMES[..2];
     for (proxy, word) in [
@@ -473,7 +473,7 @@ fn the_drop_ins_of_containerds_unit_say_which_proxy() {
 }
 
 #[test]
-fn a_plain_http_registry_is_asked_for_by_its_whole_url() {
+fn a_plain_http_registry_is_requested_by_its_whole_url() {
     let folder = tempfile::tempdir().unwrap();
     let dns = Dnsmasq::of_lab(folder.path(), None);
     let storage = folder.path().join("storage");

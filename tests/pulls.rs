@@ -1,7 +1,7 @@
 //! `pullpath cluster` beside a real API server: the test plays the kubelets, with the words of real ones.
 
 #![allow(clippy::unwrap_used, reason = "this is test code")]
-#![allow(clippy::too_many_lines, reason = "a scenario is told in one piece")]
+#![allow(clippy::too_many_lines, reason = "a scenario is one piece")]
 
 #[path = "kube/mod.rs"]
 mod kube;
@@ -75,7 +75,7 @@ fn again(cluster: &Cluster, name: &str, count: u64) {
 }
 
 /// By events.k8s.io/v1.
-fn say_anew(cluster: &Cluster, name: &str, node: &str, reason: &str, message: &str) {
+fn report_new_event(cluster: &Cluster, name: &str, node: &str, reason: &str, message: &str) {
     let pod = name.split('.').next().unwrap();
     cluster.create(
         "/apis/events.k8s.io/v1/namespaces/shop/events",
@@ -88,7 +88,7 @@ fn say_anew(cluster: &Cluster, name: &str, node: &str, reason: &str, message: &s
     );
 }
 
-fn again_anew(cluster: &Cluster, name: &str, count: u64) {
+fn repeat_new_event(cluster: &Cluster, name: &str, count: u64) {
     cluster.ask(
         "PATCH",
         &format!("/apis/events.k8s.io/v1/namespaces/shop/events/{name}"),
@@ -113,7 +113,7 @@ fn is_active(daemon: &Daemon) -> bool {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn real_pulls_are_counted_once_and_told_with_what_to_do() {
+async fn real_pulls_are_counted_once_and_reported_with_what_to_do() {
     let mut cluster = prepared();
     cluster.allow("cluster", &rights());
     cluster.kubelet_says("old.1", "n1", "Failed", TIMEOUT, 120);
@@ -141,8 +141,8 @@ async fn real_pulls_are_counted_once_and_told_with_what_to_do() {
     cluster.kubelet_says("app.1", "n2", "Failed", TIMEOUT, 0);
     cluster.kubelet_says("app.2", "n2", "Failed", "Error: ErrImagePull", 0);
     again(&cluster, "app.1", 3);
-    say_anew(&cluster, "new.1", "n3", "Failed", TIMEOUT);
-    again_anew(&cluster, "new.1", 2);
+    report_new_event(&cluster, "new.1", "n3", "Failed", TIMEOUT);
+    repeat_new_event(&cluster, "new.1", 2);
     cluster.kubelet_says("odd.1", "n2", "Failed", ODD, 0);
     cluster.kubelet_says("app.3",
         "n2",
@@ -284,7 +284,7 @@ async fn real_pulls_are_counted_once_and_told_with_what_to_do() {
 
     // Nothing is lost or counted twice when the API server goes, and comes back without its memory.
     cluster.stop_server();
-    eventually("that nobody tells", || {
+    eventually("that the failure is reported", || {
         daemon
             .get("/readyz")
             .body
@@ -294,7 +294,8 @@ async fn real_pulls_are_counted_once_and_told_with_what_to_do() {
     cluster.start_server();
     cluster.compact();
     again(&cluster, "app.1", 4);
-    // The watch waits longer from try to try: 30 s by now, once for the connection, and once more to list anew.
+    // The watch waits longer from try to try: 30 s by now, once for the connection, and once more to list
+    // again.
     eventually_within("one more", Duration::from_mins(3), || {
         failures(&daemon, "n2", "tcp_timeout") == Some(4.0)
     });
@@ -391,13 +392,13 @@ async fn one_of_two_replicas_watches_and_the_other_takes_over() {
     // Until its Lease says that it has seen it.
     std::thread::sleep(LASTS / 2);
 
-    // It dies, and nobody tells.
+    // It is killed, without a notice.
     a.signal(Signal::SIGKILL);
     cluster.kubelet_says("app.2", "n2", "Failed", TIMEOUT, 0);
     let died = Instant::now();
     eventually_within("that the second watches", LASTS * 3, || is_active(&b));
     assert!(died.elapsed() < LASTS * 2, "{:?}", died.elapsed());
-    eventually("what nobody has counted", || {
+    eventually("what was not counted yet", || {
         failures(&b, "n2", "tcp_timeout") == Some(1.0)
     });
     assert_eq!(
@@ -407,7 +408,7 @@ async fn one_of_two_replicas_watches_and_the_other_takes_over() {
     );
     assert!(b.get("/").body.contains("shop/app"), "and is shown");
 
-    // A third waits; the second ends in order, and nobody waits for its Lease to end.
+    // A third waits; the second ends in order, and the third does not wait for its Lease to expire.
     let c = replica(&cluster, "c", "");
     eventually("that the third stands by", || {
         c.get("/readyz").body.contains(": b holds it")
@@ -420,7 +421,7 @@ async fn one_of_two_replicas_watches_and_the_other_takes_over() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_is_forbidden_is_told_and_what_is_configured_counts_at_once() {
+async fn what_is_forbidden_is_reported_and_what_is_configured_counts_at_once() {
     let cluster = prepared();
     let daemon = replica(&cluster, "a", "");
     eventually("that the Lease is forbidden", || {

@@ -119,7 +119,7 @@ fn probe(args: &[&str], password: Option<&str>) -> Outcome {
 }
 
 #[test]
-fn three_legs_with_tokens_and_a_redirect_are_walked_and_agree_with_skopeo_and_oci_client() {
+fn three_legs_with_tokens_and_a_redirect_are_checked_and_agree_with_skopeo_and_oci_client() {
     let stack = Stack::start("abc");
     let (reference, ca) = (
         stack.reference(),
@@ -248,7 +248,7 @@ fn a_pull_secret_and_a_docker_config_open_a_real_registry_as_a_password_does() {
         World::secret(&domain, USER, "canary-55d1-rotated"),
     );
     probe_stack(&stack, &["--secret-file", &old], None).fails_by("auth_bad_cred");
-    // The second secret is good: a pull succeeds, after a refusal that is told.
+    // The second secret is good: a pull succeeds, after a refusal that is reported.
     let outcome = probe_stack(
         &stack,
         &["--secret-file", &old, "--secret-file", &secret],
@@ -274,7 +274,7 @@ fn a_platform_that_the_image_lacks_is_named_with_those_it_has() {
 }
 
 #[test]
-fn a_token_service_that_knows_no_post_is_asked_by_get_as_containerd_does() {
+fn a_token_service_that_knows_no_post_is_queried_by_get_as_containerd_does() {
     for (answers_post, expected) in [
         (true, &[("POST", Some(200))][..]),
         (false, &[("POST", Some(405)), ("GET", Some(200))]),
@@ -370,7 +370,7 @@ fn storage_that_wants_another_signature_is_named() {
 }
 
 #[test]
-fn a_docker_registry_open_with_htpasswd_and_with_tls_is_walked() {
+fn a_docker_registry_open_with_htpasswd_and_with_tls_is_checked() {
     let folder = tempfile::tempdir().unwrap();
     let storage = folder.path().join("storage");
     let image = Image::multi(3);
@@ -409,7 +409,7 @@ fn a_docker_registry_open_with_htpasswd_and_with_tls_is_walked() {
     // NAME_UNKNOWN for the list of tags.
     let stranger = format!("registry.test:{}/no/such:1.0", open.port);
     with(&stranger, &plain, None).fails_by("manifest_unknown");
-    // A manifest that stands alone: nobody checks its platform.
+    // A manifest that stands alone: its platform is not checked.
     let single = Image::single(5, "amd64");
     let to = format!("127.0.0.1:{}/team/single:1.0", open.port);
     push(tempfile::tempdir().unwrap().path(), &single, &to, &[]);

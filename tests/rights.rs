@@ -1,5 +1,5 @@
 //! The rights as they are shipped (deploy/): the programs run under them with real service accounts, are
-//! refused nothing, and nothing is granted that they do not use. The API server's audit log tells.
+//! refused nothing, and nothing is granted that they do not use. The API server's audit log proves it.
 
 #![allow(clippy::unwrap_used, reason = "this is test code")]
 
@@ -86,8 +86,8 @@ fn used(asked: &[Asked]) -> BTreeSet<Right> {
         .collect()
 }
 
-/// The program's watches are told of when they end; then nothing was refused, and what was used is what is
-/// granted. `unused` can't be used here, for the reason beside.
+/// The audit log has the program's watches once they end; then nothing was refused, and what was used is what
+/// is granted. `unused` can't be used here, for the reason beside.
 fn hold(
     cluster: &Cluster,
     user: &str,
@@ -270,8 +270,8 @@ fn the_cluster_role_uses_the_rights_that_it_is_shipped_with_and_no_others() {
     );
     let folder = Arc::new(TempDir::new().unwrap());
     let daemon = Daemon::start_as(&["cluster", "--identity", "a"], &config, folder);
-    // Without a right to Secrets nothing is said to be missing, and that it was not seen is.
-    eventually_within("a look at workloads", SOON, || {
+    // Without a right to Secrets nothing is said to be missing, and that they were not observed is.
+    eventually_within("a check of workloads", SOON, || {
         daemon
             .metrics()
             .value("pullpath_workload_lint_unread")
@@ -287,7 +287,7 @@ fn the_cluster_role_uses_the_rights_that_it_is_shipped_with_and_no_others() {
     );
     let page = daemon.get("/").body;
     assert!(page.contains("Workloads, checked before a pull"), "{page}");
-    // This API server (1.20) has CronJobs at v1beta1 only: what is asked for at v1 is not there to be watched.
+    // This API server (1.20) has CronJobs at v1beta1 only: at v1 there is nothing to watch.
     hold(
         &cluster,
         &user,

@@ -1,11 +1,11 @@
-//! A big cluster, beside a real API server: 5,000 pods of 1,000 workloads on 500 nodes, 2,000 Secrets, and
-//! a storm of Events. What a node's daemon, the cluster role and `lint` cost there is printed, since machines
-//! differ; that nothing is read in vain, and that nothing is lost, is asserted.
-//! PULLPATH=PROGRAM takes the figures of an optimised build.
+//! A big cluster, beside a real API server: 5,000 pods of 1,000 workloads on 500 nodes, 2,000 Secrets, and a
+//! storm of Events. What a node's daemon, the cluster role and `lint` cost there is printed, since machines
+//! differ; that nothing is read needlessly, and that nothing is lost, is asserted. PULLPATH=PROGRAM takes the
+//! figures of an optimised build.
 
 #![allow(clippy::unwrap_used, reason = "this is test code")]
 #![allow(clippy::print_stdout, reason = "figures are its output")]
-#![allow(clippy::too_many_lines, reason = "a scenario is told in one piece")]
+#![allow(clippy::too_many_lines, reason = "a scenario is one piece")]
 
 #[path = "kube/mod.rs"]
 mod kube;
@@ -165,7 +165,7 @@ fn print(what: &str, cost: &Cost) {
     );
 }
 
-/// Answers to questions for Secrets, of whoever asked.
+/// Answers to requests for Secrets, from any client.
 fn answers_of_secrets(cluster: &Cluster) -> f64 {
     let metrics = cluster.ask("GET", "/metrics", None);
     let of_secrets = |line: &&str| {
@@ -255,7 +255,7 @@ fn cluster_role(cluster: &Cluster) -> Daemon {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_big_cluster_costs_little_and_nothing_is_read_in_vain() {
+async fn a_big_cluster_costs_little_and_nothing_is_read_needlessly() {
     let world = World::healthy().await;
     let cluster = Cluster::start();
     let follow = ["list", "watch"];
@@ -316,7 +316,7 @@ async fn a_big_cluster_costs_little_and_nothing_is_read_in_vain() {
     for one in &named {
         assert!(
             one.contains("pull-1&") || one.contains("pull-1 ") || one.contains("pull-501"),
-            "read in vain: {one}"
+            "read needlessly: {one}"
         );
     }
     let role = cluster_role(&cluster);

@@ -298,7 +298,7 @@ fn keys_are_matched_with_images_as_the_kubelet_does() {
 }
 
 #[test]
-fn a_copy_of_cces_secret_is_told_before_and_after_its_end() {
+fn a_copy_of_cces_secret_is_reported_before_and_after_its_expiry() {
     for (at, code) in [
         ("2026-01-01T00:00:00Z", 1),
         ("2099-01-01 00:00:00 +0000 UTC", 0),

@@ -80,7 +80,7 @@ async fn a_mirror_that_serves_all_keeps_the_registry_out() {
         not_asked,
         ["registry.test:1".to_owned(), world.registry_host()]
     );
-    // No pull gets there; what it would answer without the mirror is asked once.
+    // No pull gets there; what it would answer without the mirror is requested once.
     let behind: Vec<String> = world
         .registry
         .server
@@ -221,7 +221,7 @@ async fn a_mirror_that_does_not_know_the_tag_serves_by_digest() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_layers_are_asked_of_all_hosts_anew() {
+async fn the_layers_are_requested_from_all_hosts_again() {
     let (world, mirror) = (World::healthy().await, open_mirror().await);
     mirror
         .registry
@@ -422,7 +422,7 @@ async fn config_path_is_read_from_both_versions_of_config_toml() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn all_legs_go_by_the_proxy_but_those_that_no_proxy_names() {
+async fn all_legs_use_the_proxy_except_those_that_no_proxy_names() {
     let world = World::healthy().await;
     let proxy = Proxy::start(&world.dns).await;
     let drop_in = world.write(
@@ -475,7 +475,7 @@ async fn all_legs_go_by_the_proxy_but_those_that_no_proxy_names() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_proxy_that_is_not_there_is_told_by_comparison() {
+async fn a_proxy_that_is_not_there_is_found_by_comparison() {
     let world = World::healthy().await;
     let closed = Closed::new();
     let outcome = Probe::of(&world)
@@ -493,7 +493,7 @@ async fn a_proxy_that_is_not_there_is_told_by_comparison() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_proxy_that_cannot_reach_the_storage_is_told_on_that_leg() {
+async fn a_proxy_that_cannot_reach_the_storage_is_reported_on_that_leg() {
     let world = World::healthy().await;
     let empty = support::dns::Dns::start().await;
     let proxy = Proxy::start(&empty).await;
@@ -510,7 +510,7 @@ async fn a_proxy_that_cannot_reach_the_storage_is_told_on_that_leg() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_trace_shows_exchanges_and_no_secret() {
-    // Outcome::holds_no_secret looks at all of it.
+    // Outcome::holds_no_secret checks all of it.
     let world = World::healthy().await;
     let outcome = Probe::of(&world).args(["--trace"]).run().await;
     outcome.is_quiet();
@@ -687,7 +687,7 @@ async fn the_nodes_roots_are_used_in_place_of_ours_and_their_links_are_the_nodes
     let roots = &seen.report().evidence.walk.roots;
     assert_eq!(roots.certificates, 1, "this machine's are not among them");
 
-    // The link leads to our own /etc: it is told, and our roots are no proof.
+    // The link leads to our own /etc: it is reported, and our roots are no proof.
     let lost = with("  node_ca_bundle: 'HOST/etc/ssl/ca.crt'").await;
     lost.shows("tls_unknown_ca", Severity::Critical, Pull::WouldFail);
     assert!(unseen(&lost, NotObserved::NodeRoots));
@@ -754,16 +754,16 @@ async fn the_kubelets_own_credentials_are_tried_behind_all_others() {
         Confidence::Medium
     );
     assert!(unseen(&gone, NotObserved::NodeCredentials));
-    // A plugin of the kubelet is asked for this image.
+    // The kubelet calls a plugin for this image.
     let plugin = with("none", "HOST/var/lib/kubelet/providers.yaml").await;
     plugin.shows("auth_unknown", Severity::Critical, Pull::Unknown);
     assert!(plugin.text().contains("credential provider cloud"));
 }
 
-/// A configuration is one for many nodes: what one of them lacks is not seen there, and stops nothing. What an
-/// option names is meant.
+/// A configuration is one for many nodes: what one of them lacks is reported as not observed, and stops
+/// nothing. A file that an option names must exist.
 #[tokio::test(flavor = "multi_thread")]
-async fn what_a_configuration_names_and_this_node_lacks_is_told_as_not_seen() {
+async fn what_a_configuration_names_and_this_node_lacks_is_reported_as_not_observed() {
     let world = World::healthy().await;
     let drop_in = "[Service]\nEnvironment=NO_PROXY=registry.test\n";
     let present = world.write("present.conf", drop_in);
@@ -810,12 +810,12 @@ async fn what_a_configuration_names_and_this_node_lacks_is_told_as_not_seen() {
         let config = network(&world, &format!("  {key}: '{named}'"));
         let (code, said) = vantage(&["--config", &config]);
         assert_eq!(code, Some(0), "{said}");
-        let (_, told) = said
+        let (_, unseen) = said
             .split_once("not observed from this vantage point")
             .expect(&said);
         assert!(
-            told.contains("containerd's mirrors") && told.contains(why),
-            "{key}: {told}"
+            unseen.contains("containerd's mirrors") && unseen.contains(why),
+            "{key}: {unseen}"
         );
         let option = format!("--{}", key.replace('_', "-"));
         let named = named.replace("HOST", host.to_str().unwrap());

@@ -44,7 +44,7 @@ fn grafana_knows_every_key_of_the_dashboards() {
 
 const BOARDS: &[&str] = &["fleet", "registry", "node"];
 
-/// Labels of each family, of the daemon and of the cluster role; those of scrapes come to all.
+/// Labels of each family, of the daemon and of the cluster role; those of scrapes are added to all.
 fn families() -> BTreeMap<String, BTreeSet<&'static str>> {
     let of_scrape = ["cluster", "node", "instance", "job", "component"];
     let mut found = BTreeMap::new();
@@ -133,7 +133,7 @@ fn check(place: &str, expr: &str) {
     for (metric, selected) in &metrics {
         let of_family = known
             .get(metric)
-            .unwrap_or_else(|| panic!("{place}: nobody has {metric}"));
+            .unwrap_or_else(|| panic!("{place}: no family has {metric}"));
         for label in selected {
             assert!(
                 of_family.contains(label.as_str()),
@@ -269,7 +269,7 @@ fn alerts_ask_for_metrics_and_labels_that_are_there() {
 }
 
 #[test]
-fn a_name_that_nobody_has_would_be_seen() {
+fn an_unknown_name_would_be_found() {
     let (metrics, labels) = names(
         r#"sum by (a, b) (rate(pullpath_x_total{c=~"$d", e="f, g"}[5m])) * on (h) group_left(i) up"#,
     );

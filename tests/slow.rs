@@ -1,5 +1,5 @@
-//! Each cause of a slow pull, made by a real one, is told and taken for no other. How often, over many
-//! runs, `tests/throughput/run causes` says; here each is tried until it is told.
+//! Each cause of a slow pull, made by a real one, is reported and taken for no other. How often, over
+//! many runs, `tests/throughput/run causes` measures; here each is tried until it is reported.
 
 #![allow(clippy::format_collect, reason = "a few lines of configuration")]
 #![allow(clippy::unwrap_used, reason = "this is test code")]
@@ -18,12 +18,12 @@ mod world;
 use pullpath::report::Document;
 use slow::{ALL, NONE};
 
-/// A machine that does other work may starve a run, which then tells nothing.
+/// A machine that does other work may starve a run, which then proves nothing.
 const ATTEMPTS: usize = 4;
 
-/// What is told is right, each time or after being silent; a wrong cause is never told.
+/// The report is right, each time or after runs without a cause; a wrong cause is never reported.
 #[track_caller]
-fn is_told(name: &str, causes: &[&str]) {
+fn is_reported(name: &str, causes: &[&str]) {
     let slow = ALL.iter().find(|slow| slow.name == name).unwrap();
     assert_eq!(slow.causes, causes);
     let world = slow.world();
@@ -46,7 +46,8 @@ fn is_told(name: &str, causes: &[&str]) {
             return;
         }
         let throughput = verdict.throughput.clone();
-        // Where the control host got too little to tell, "capped, on no known side" is true, too.
+        // Where the control host got too little for a decision, "capped, on no known side" is true,
+        // too.
         let is_weaker =
             codes == ["bw_cap"] && (causes == ["bw_remote"] || causes == ["bw_eip_cap"]);
         assert!(
@@ -55,19 +56,19 @@ fn is_told(name: &str, causes: &[&str]) {
         );
         silent.push(throughput);
     }
-    panic!("{name} was not told: {silent:#?}");
+    panic!("{name} was not reported: {silent:#?}");
 }
 
-macro_rules! told {
+macro_rules! reported {
     ($($test:ident: $name:literal is $cause:expr;)*) => {$(
         #[test]
         fn $test() {
-            is_told($name, &[$cause]);
+            is_reported($name, &[$cause]);
         }
     )*};
 }
 
-told! {
+reported! {
     a_way_without_a_limit: "uncapped_20ms" is NONE;
     a_cap_on_no_known_side: "cap" is "bw_cap";
     a_policer: "policer" is "bw_cap";

@@ -1,8 +1,8 @@
-//! Transfer tests shared by nodes: daemons beside a real API server and Debian's docker-registry behind
-//! nginx, whose log tells who read what and when.
+//! Transfer tests shared by nodes: daemons beside a real API server and Debian's docker-registry behind nginx,
+//! whose log shows who read what and when.
 
 #![allow(clippy::unwrap_used, reason = "this is test code")]
-#![allow(clippy::too_many_lines, reason = "a scenario is told in one piece")]
+#![allow(clippy::too_many_lines, reason = "a scenario is one piece")]
 #![allow(clippy::format_collect, reason = "a test's strings are short")]
 
 #[path = "kube/mod.rs"]
@@ -122,7 +122,7 @@ impl World {
         reads.retain(|(node, from, _)| {
             // A node has one target, and so one check at a time.
             let mut of_node = checks[at(node)].iter();
-            let check = of_node.find(|(told, _)| told >= from);
+            let check = of_node.find(|(logged_at, _)| logged_at >= from);
             check.is_some_and(|(_, tier)| tier == "transfer")
         });
         reads
@@ -204,9 +204,11 @@ fn lines(daemon: &Daemon, message: &str) -> Vec<(f64, Value)> {
     lines
         .map(|line| {
             let mut line: Value = serde_json::from_str(line).unwrap();
-            let told: Timestamp = line["timestamp"].as_str().unwrap().parse().unwrap();
-            let told = told.duration_since(Timestamp::UNIX_EPOCH).as_secs_f64();
-            (told, line["fields"].take())
+            let logged_at: Timestamp = line["timestamp"].as_str().unwrap().parse().unwrap();
+            let logged_at = logged_at
+                .duration_since(Timestamp::UNIX_EPOCH)
+                .as_secs_f64();
+            (logged_at, line["fields"].take())
         })
         .collect()
 }
@@ -215,15 +217,17 @@ fn lines(daemon: &Daemon, message: &str) -> Vec<(f64, Value)> {
 fn checks_of(daemon: &Daemon) -> Vec<(f64, String)> {
     let tier = |fields: &Value| fields["tier"].as_str().unwrap().to_owned();
     let checks = lines(daemon, "checked").into_iter();
-    checks.map(|(told, fields)| (told, tier(&fields))).collect()
+    checks
+        .map(|(logged_at, fields)| (logged_at, tier(&fields)))
+        .collect()
 }
 
 fn slots_of(daemon: &Daemon, message: &str) -> Vec<LoggedSlot> {
     let slots = lines(daemon, message).into_iter();
     slots
-        .map(|(told, fields)| LoggedSlot {
+        .map(|(logged_at, fields)| LoggedSlot {
             epoch: fields["epoch"].as_u64().unwrap(),
-            at: told,
+            at: logged_at,
             why: fields["why"].as_str().map(str::to_owned),
         })
         .collect()
@@ -351,7 +355,7 @@ async fn of_three_nodes_two_test_in_each_epoch_one_at_a_time_and_without_the_api
         assert_eq!(types.next().as_deref(), Some(family.kind));
     }
 
-    // Somebody else holds the Lease, and does not let go: nobody tests.
+    // Another node holds the Lease, and does not release it: no node tests.
     let client = connect(Some(&kubeconfig), None).await.unwrap();
     let leases = Leases::new(client, "pullpath");
     let mut stranger = Candidate::new(leases, &group.lease, "stranger", Duration::from_mins(1));
@@ -374,7 +378,7 @@ async fn of_three_nodes_two_test_in_each_epoch_one_at_a_time_and_without_the_api
         .unwrap();
     eventually_within("tests again", EPOCH * 2, || tested() > before);
 
-    // Nobody answers: tests are skipped, checks go on, and nothing waits.
+    // The API server does not answer: tests are skipped, checks go on, and nothing waits.
     cluster.stop_server();
     let lost = |daemon: &Daemon| {
         let metrics = daemon.metrics();
@@ -410,7 +414,7 @@ async fn of_three_nodes_two_test_in_each_epoch_one_at_a_time_and_without_the_api
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn who_may_not_have_leases_is_told_what_it_needs_and_does_not_test() {
+async fn a_daemon_without_rights_to_leases_reports_what_it_needs_and_does_not_test() {
     let world = World::start();
     let cluster = Cluster::start();
     cluster.namespace("pullpath", &[]);
@@ -427,7 +431,7 @@ async fn who_may_not_have_leases_is_told_what_it_needs_and_does_not_test() {
     let tested = || world.test_reads(std::slice::from_ref(&daemon));
     assert_eq!(tested(), []);
     assert!(daemon.get("/").body.contains("Leases have been unusable"));
-    // On demand is the operator's own wish.
+    // A check on demand is the operator's own decision.
     daemon.check("app", "transfer");
     // nginx writes its log when it has sent all.
     eventually("its reads", || !tested().is_empty());

@@ -221,7 +221,7 @@ async fn three_connections_carry_all_layers_one_after_the_other() {
     assert_eq!(transfer.streams.len(), 9);
     assert_eq!(transfer.connections, 3, "{transfer:#?}");
     let seen = servers.blobs.server.seen();
-    // The walk has asked for the configuration and for a layer's first bytes.
+    // The check has requested the configuration and a layer's first bytes.
     let whole = seen.iter().skip(2).filter(|s| s.header("range").is_none());
     let connections: BTreeSet<usize> = whole.map(|seen| seen.connection).collect();
     assert_eq!(connections.len(), 3, "{connections:?}");
@@ -276,7 +276,7 @@ async fn odd_servers_are_named_and_cost_little() {
     let transfer = outcome.report().evidence.walk.transfer.clone().unwrap();
     assert_eq!(transfer.end, TransferEnd::TimeLimit);
     assert!(transfer.streams[0].silent.unwrap() >= Duration::from_secs(2));
-    // A layer that the walk itself reads to its end never comes to it.
+    // A layer that the check itself reads whole never reaches its end.
     let outcome = storage_that(&LAYERS, Flow::StallAfter(100_000), AUTO).await;
     outcome.shows("http_timeout", Severity::Critical, Pull::WouldFail);
 }

@@ -123,7 +123,7 @@ fn the_verdict_is_that_of_each_build_of_go() {
 }
 
 #[test]
-fn where_builds_differ_nothing_is_decided_and_each_is_told() {
+fn where_builds_differ_nothing_is_decided_and_each_is_reported() {
     let book: Book = read("chains.json");
     let build = |of, release, language| GoBuild {
         of,

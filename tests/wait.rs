@@ -104,7 +104,7 @@ async fn an_eip_is_waited_for_where_the_pod_asks_for_one() {
             address: "203.0.113.9".parse().unwrap()
         }
     );
-    // One walk tells what else is wrong; the next is made when the EIP is there.
+    // One check reports what else is wrong; the next is made when the EIP is there.
     assert_eq!(document.checks, 2);
     let fetched = world.registry.server.seen();
     let manifests = |is_let_in: bool| {
@@ -141,7 +141,7 @@ async fn an_eip_is_waited_for_where_the_pod_asks_for_one() {
         assert!(said.contains(word), "{word}: {said}");
     }
 
-    // One that is asked for by the command line alone, of a file of one annotation.
+    // One that is requested by the command line alone, with a file of one annotation.
     let empty = world.write("eip", "");
     let file = empty.to_str().unwrap();
     let base = [
@@ -153,7 +153,11 @@ async fn an_eip_is_waited_for_where_the_pod_asks_for_one() {
         "2s",
     ];
     let output = ended(&mut wait(&world, &base)).await;
-    assert_eq!(output.status.code(), Some(0), "not told is not asked for");
+    assert_eq!(
+        output.status.code(),
+        Some(0),
+        "an unknown EIP is not required"
+    );
     let output = ended(&mut wait(&world, &[&base[..], &["--require-eip"]].concat())).await;
     assert_eq!(output.status.code(), Some(1));
 }
@@ -188,8 +192,8 @@ async fn a_way_that_opens_ends_the_wait_and_each_change_is_said_once() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn at_the_timeout_the_cause_is_told_and_nobody_was_pressed() {
-    // A wrong password is sent once in the first minute, however often is walked.
+async fn at_the_timeout_the_cause_is_reported_and_no_server_was_pressed() {
+    // A wrong password is sent once in the first minute, however many checks are made.
     let world = World::healthy().await;
     let wrong = World::secret(&world.registry_host(), support::USER, "wrong");
     let wrong = world.write("wrong.yaml", &wrong);
@@ -211,10 +215,10 @@ async fn at_the_timeout_the_cause_is_told_and_nobody_was_pressed() {
     assert!((1..=2).contains(&tries), "{tries} tries with a password");
     assert!(
         world.registry.server.count(&http::Method::GET, "/v2/") >= 3,
-        "several walks"
+        "several checks"
     );
 
-    // Retry-After: nothing is asked meanwhile.
+    // Retry-After: nothing is requested meanwhile.
     let world = World::healthy().await;
     let secret = world.secret_file();
     world
@@ -236,7 +240,7 @@ async fn at_the_timeout_the_cause_is_told_and_nobody_was_pressed() {
     assert_eq!(output.status.code(), Some(1), "{}", text(&output.stdout));
     assert_eq!(document.report.unwrap().verdict.pull, Pull::WouldFail);
 
-    // What can't be told is no failure: a Secret that can't be read.
+    // Unknown is no failure: a Secret that can't be read.
     let world = World::healthy().await;
     let args = [
         "--secret",

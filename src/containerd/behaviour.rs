@@ -332,7 +332,7 @@ mod tests {
     }
 
     #[test]
-    fn a_decision_that_hangs_on_the_release_is_remembered() {
+    fn a_decision_that_depends_on_the_release_is_remembered() {
         let all = Behaviour::candidates(None);
         let rules = Rules::new(all[0], &all);
         assert!(rules.decide(|b| b.release >= Release::V1_6));

@@ -10,7 +10,7 @@
 //! | [`store`] | results of the targets |
 //! | [`schedule`] | when checks are due, and what they may spend |
 //!
-//! Each module uses only those below it (tests/floors.rs).
+//! Each module uses only those below it (tests/structure.rs).
 
 pub mod check;
 pub mod cluster;

@@ -575,9 +575,11 @@ mod tests {
 
     #[tokio::test]
     async fn a_request_has_host_agent_and_identity_and_nothing_else_of_ours() {
-        let (tell, told) = tokio::sync::oneshot::channel();
+        let (sender, received) = tokio::sync::oneshot::channel();
         let at = peer(|mut stream| async move {
-            tell.send(request_head(&mut stream).await.unwrap()).unwrap();
+            sender
+                .send(request_head(&mut stream).await.unwrap())
+                .unwrap();
             stream
                 .write_all(b"HTTP/1.1 204 No Content\r\n\r\n")
                 .await
@@ -587,7 +589,7 @@ mod tests {
         let mut connection = connect(at).await;
         let response = connection.send(get("/v2/?a=b"), LONG).await.unwrap();
         assert_eq!(response.status, 204);
-        let head = told.await.unwrap();
+        let head = received.await.unwrap();
         let mut lines: Vec<&str> = head.trim_end().lines().collect();
         assert_eq!(lines.remove(0), "GET /v2/?a=b HTTP/1.1");
         lines.sort_unstable();
@@ -714,7 +716,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_body_is_bounded_whether_its_length_is_told_or_not() {
+    async fn a_body_is_bounded_with_and_without_a_length() {
         const TOLD: &[&[u8]] = &[b"HTTP/1.1 200 OK\r\nContent-Length: 1001\r\n\r\n"];
         const UNTOLD: &[&[u8]] = &[b"HTTP/1.1 200 OK\r\n\r\n", &[b'x'; 1001]];
         let too_large = Err(HttpFault::TooLarge { limit: MAX });
@@ -832,17 +834,17 @@ mod tests {
 
     #[tokio::test]
     async fn the_connection_ends_with_its_last_user() {
-        let (tell, told) = tokio::sync::oneshot::channel();
+        let (sender, received) = tokio::sync::oneshot::channel();
         let at = peer(move |mut stream| async move {
             let mut all = Vec::new();
             let _ = stream.read_to_end(&mut all).await;
-            let _ = tell.send(());
+            let _ = sender.send(());
         })
         .await;
         let mut connection = connect(at).await;
         let _ = connection.send(get("/"), SHORT).await;
         drop(connection);
-        timeout(LONG, told).await.unwrap().unwrap();
+        timeout(LONG, received).await.unwrap().unwrap();
     }
 
     async fn secured(config: rustls::ServerConfig, ca: &Ca) -> Stream {
@@ -865,7 +867,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn https_works_and_a_wish_for_a_client_certificate_is_told() {
+    async fn https_works_and_a_request_for_a_client_certificate_is_reported() {
         let ca = Ca::new("Test CA");
         let leaf = ca.leaf(&["registry.test"]);
 

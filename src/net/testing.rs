@@ -1,4 +1,4 @@
-//! Peers on loopback for the tests of this floor: a CA, TLS servers, and servers that misbehave.
+//! Peers on loopback for the tests of this level: a CA, TLS servers, and servers that misbehave.
 
 use std::future::Future;
 use std::net::SocketAddr;

@@ -838,7 +838,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_server_whose_own_certificate_is_a_root_is_told() {
+    async fn a_server_whose_own_certificate_is_a_root_is_reported() {
         let leaf = Ca::new("Test CA").leaf(&["registry.test"]);
         let secured = with_server(leaf.roots(), "registry.test", leaf.server(&[])).await;
         assert!(secured.stream.is_some(), "{:?}", secured.tls);
@@ -846,7 +846,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_peer_that_speaks_no_tls_is_told_by_its_first_bytes() {
+    async fn a_peer_that_speaks_no_tls_is_recognized_by_its_first_bytes() {
         for (says, fault) in [
             (
                 &b"HTTP/1.1 400 Bad Request\r\n\r\n"[..],
@@ -946,19 +946,19 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn after_a_refusal_the_server_is_told_why() {
+    async fn after_a_refusal_the_server_gets_the_reason() {
         let ca = Ca::new("Test CA");
         let config = ca.leaf(&["registry.test"]).server(&[]);
-        let (told, tell) = tokio::sync::oneshot::channel();
+        let (sender, received) = tokio::sync::oneshot::channel();
         let at = peer(|stream| async move {
             let acceptor = tokio_rustls::TlsAcceptor::from(Arc::new(config));
             let error = acceptor.accept(stream).await.err();
-            let _ = told.send(error);
+            let _ = sender.send(error);
         })
         .await;
         let secured = handshake(Ca::new("Other").roots(), "registry.test", at, LONG).await;
         assert!(secured.stream.is_none());
-        let error = timeout(LONG, tell).await.unwrap().unwrap().unwrap();
+        let error = timeout(LONG, received).await.unwrap().unwrap().unwrap();
         let alert = error
             .get_ref()
             .and_then(|e| e.downcast_ref::<rustls::Error>());

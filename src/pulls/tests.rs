@@ -90,22 +90,22 @@ fn check(case: &Case) -> Result<(), String> {
         }
         EventKind::SecretsMissing { names } => same("names", names.join(","), case.names.join(",")),
         EventKind::Failed { image, text } | EventKind::NotInspected { image, text } => {
-            let told = failure::judge(image, text);
+            let judged = failure::judge(image, text);
             let wanted = ParsedFailure {
                 cause: case.cause,
                 or: case.or.clone(),
                 beneath: case.beneath,
-                leg: told.leg,
+                leg: judged.leg,
                 host: case.host.clone(),
                 address: case.address.clone(),
                 server: case.server.clone(),
                 status: case.status,
                 message: case.words.clone(),
             };
-            same("told", format!("{told:?}"), format!("{wanted:?}"))?;
-            let leg = told.leg.map(|leg| leg.as_str().to_owned());
+            same("judged", format!("{judged:?}"), format!("{wanted:?}"))?;
+            let leg = judged.leg.map(|leg| leg.as_str().to_owned());
             same("leg", format!("{leg:?}"), format!("{:?}", case.leg))?;
-            let all = format!("{}{told:?}", shown(text));
+            let all = format!("{}{judged:?}", shown(text));
             let hidden = case
                 .hides
                 .iter()
@@ -119,7 +119,7 @@ fn check(case: &Case) -> Result<(), String> {
 /// Each cause that a message can show has a real text in the table.
 #[test]
 fn the_table_has_what_is_common() {
-    let told: Vec<Cause> = cases().iter().filter_map(|case| case.cause).collect();
+    let judged: Vec<Cause> = cases().iter().filter_map(|case| case.cause).collect();
     for cause in [
         Cause::DnsNxdomain,
         Cause::TcpTimeout,
@@ -142,7 +142,7 @@ fn the_table_has_what_is_common() {
         Cause::ManifestUnsupported,
         Cause::RedirectBroken,
     ] {
-        assert!(told.contains(&cause), "{}", cause.code());
+        assert!(judged.contains(&cause), "{}", cause.code());
     }
 }
 
@@ -240,7 +240,7 @@ fn slow_pulls_are_said_to_queue_or_to_unpack_and_nothing_else() {
 }
 
 #[test]
-fn a_rate_is_told_only_of_what_may_be_one() {
+fn a_rate_is_reported_only_of_what_may_be_one() {
     assert_eq!(rate(took(10.0, 10.0, 10_000_000)), Some(1e6));
     assert_eq!(
         rate(took(0.3, 0.3, 64_753_325)),
@@ -539,8 +539,8 @@ proptest! {
         ]), 0..24),
     ) {
         let text = pieces.concat();
-        let told = failure::judge("r.example.com/a:1", &text);
-        prop_assert!(told.cause.is_some() || told.or.is_empty());
+        let judged = failure::judge("r.example.com/a:1", &text);
+        prop_assert!(judged.cause.is_some() || judged.or.is_empty());
         let _ = shown(&text);
         let _ = read("Failed", &format!("Failed to pull image \"a\": {text}"));
         let _ = read("Pulled", &format!("Successfully pulled image \"a\"{text}"));

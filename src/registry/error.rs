@@ -190,7 +190,7 @@ mod tests {
             .collect()
     }
 
-    fn told(body: &str) -> (Option<String>, Option<String>) {
+    fn parsed(body: &str) -> (Option<String>, Option<String>) {
         match fault(
             StatusCode::FORBIDDEN,
             &HeaderMap::new(),
@@ -272,7 +272,7 @@ mod tests {
             ("[1]", "", ""),
         ] {
             let some = |t: &str| (!t.is_empty()).then(|| t.to_owned());
-            assert_eq!(told(body), (some(code), some(message)), "{body}");
+            assert_eq!(parsed(body), (some(code), some(message)), "{body}");
         }
     }
 

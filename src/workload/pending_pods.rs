@@ -341,7 +341,7 @@ mod tests {
     }
 
     #[test]
-    fn the_kubelet_s_reasons_are_told_apart() {
+    fn the_kubelet_s_reasons_are_distinguished() {
         for (reason, want) in [
             ("ErrImagePull", "image of app: ErrImagePull"),
             ("ImagePullBackOff", "image of app: ImagePullBackOff"),
@@ -445,7 +445,7 @@ mod tests {
     /// Before Kubernetes 1.33, an image volume that fails leaves all containers at `ContainerCreating`. In all releases
     /// its Events are on the pod.
     #[test]
-    fn of_a_volume_s_image_the_pod_s_events_tell() {
+    fn a_volume_s_image_is_read_from_the_pod_s_events() {
         let volume = container("m", ContainerKind::ImageVolume, ContainerState::Unknown);
         let creating = container(
             "app",
@@ -494,12 +494,12 @@ mod tests {
     }
 
     #[test]
-    fn what_was_in_the_way_before_a_container_began_is_not_told() {
+    fn what_delayed_a_container_before_it_began_is_not_reported() {
         let mount = event(5, None, "FailedMount", "MountVolume.SetUp failed");
         let started = event(10, Some("init"), "Started", "Started container init");
         let creating = app(waiting("PodInitializing"));
-        let told = words(&creating, Some(&[mount.clone(), started.clone()]));
-        assert_eq!(told, ["pod: PodInitializing"]);
+        let reported = words(&creating, Some(&[mount.clone(), started.clone()]));
+        assert_eq!(reported, ["pod: PodInitializing"]);
         let again = Event {
             last: Some(Timestamp::from_second(20).unwrap()),
             ..mount
@@ -532,7 +532,7 @@ mod tests {
     }
 
     #[test]
-    fn of_events_those_of_pulls_are_told_the_newest_first() {
+    fn events_of_pulls_are_reported_the_newest_first() {
         let events = [
             event(10, Some("app"), "Pulling", "Pulling image \"x\""),
             event(

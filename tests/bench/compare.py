@@ -17,7 +17,7 @@ RUNS = int(sys.argv[1])
 def once(command, environment):
     """Wall seconds, CPU seconds and peak KiB of a command.
 
-    Memory is asked of a second run under GNU time: ru_maxrss survives exec, so that a child of this
+    Memory is measured in a second run under GNU time: ru_maxrss survives exec, so that a child of this
     interpreter never shows less than the interpreter's own.
     """
     began = time.monotonic()
@@ -37,7 +37,7 @@ def once(command, environment):
 
 
 def classification(facts, environment):
-    """What looking around adds to a walk: how long the walks, all done, waited for it."""
+    """What observing the vantage point adds to a check: how long the check, once done, waited for it."""
     quiet = "table inet quiet {\nchain out {\ntype filter hook output priority 0;\nip daddr 169.254.169.254 drop\n}\n}\n"
     sh("ip", "route", "add", "169.254.169.254", "dev", "lo")
     sh("nft", quiet)
@@ -56,7 +56,7 @@ def classification(facts, environment):
                 vantage = report["reports"][0]["evidence"]["vantage"]
                 waits.append(vantage["waited_seconds"] * 1e3)
                 looks.append(vantage["took_seconds"] * 1e3)
-        print(f"classification with {what}: looked around for {statistics.median(looks):.1f} ms beside the walk, "
+        print(f"classification with {what}: observed the vantage point for {statistics.median(looks):.1f} ms beside the check, "
               f"{max(waits):.1f} ms beyond it at most (bound: 1000 ms)")
 
 

@@ -1,4 +1,4 @@
-"""Starts `pullpath run` and others for a benchmark, and tells what they use."""
+"""Starts `pullpath run` and others for a benchmark, and reports what they use."""
 
 import json
 import os

@@ -29,8 +29,8 @@ use crate::kube::Cluster;
 #[derive(Clone, Copy, Debug)]
 pub enum Behind {
     Daemon(SocketAddr),
-    /// Nobody listens.
-    Nobody,
+    /// Nothing listens.
+    NoListener,
     /// Somebody who never answers.
     Mute,
 }
@@ -175,7 +175,7 @@ impl Server {
         let port: u16 = path.rsplit("ports=").next().unwrap().parse().unwrap();
         self.made.lock().unwrap().push(pod.clone());
         let behind = self.behind.lock().unwrap().get(&pod).copied();
-        carry(stream, &head, port, behind.unwrap_or(Behind::Nobody)).await;
+        carry(stream, &head, port, behind.unwrap_or(Behind::NoListener)).await;
     }
 
     async fn api(&self) -> tokio_rustls::client::TlsStream<TcpStream> {
@@ -210,7 +210,7 @@ async fn carry(mut stream: TcpStream, head: &Head, port: u16, behind: Behind) {
             while let Some(Ok(_)) = source.next().await {}
             return;
         }
-        Behind::Nobody => {
+        Behind::NoListener => {
             // What was sent first is read first: a socket that ends with bytes unread takes its own
             // last words with it.
             let _ = source.next().await;

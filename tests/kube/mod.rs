@@ -1,5 +1,5 @@
-//! A real cluster API for a test: etcd and kube-apiserver on loopback, with RBAC. Nobody else is there:
-//! a test plays the kubelet and the controllers.
+//! A real cluster API for a test: etcd and kube-apiserver on loopback, with RBAC. Nothing else runs: a test
+//! plays the kubelet and the controllers.
 
 #![allow(dead_code, reason = "each test uses a part")]
 #![allow(unreachable_pub, reason = "a module of several tests")]
@@ -50,7 +50,7 @@ struct Ports {
     peers: u16,
 }
 
-/// Whoever may do anything.
+/// A user with all rights.
 pub const ADMIN: &str = "admin";
 
 /// Those whom tests give rights by RBAC.
@@ -174,7 +174,7 @@ impl Cluster {
         }
     }
 
-    /// etcd forgets all but what is there now, so that whoever asks for changes since then gets 410.
+    /// etcd forgets all but what is there now, so that a watch from an earlier version gets 410.
     pub fn compact(&self) {
         let etcdctl = |args: &[&str]| {
             let endpoint = format!("http://127.0.0.1:{}", self.ports.etcd);
@@ -225,7 +225,7 @@ impl Cluster {
         self.users.lock().unwrap()[user].clone()
     }
 
-    /// One request; `None` when nobody answers.
+    /// One request; `None` without an answer.
     pub fn curl(
         &self,
         user: &str,
@@ -413,7 +413,7 @@ fn binary() -> &'static Path {
     static BINARY: OnceLock<PathBuf> = OnceLock::new();
     BINARY.get_or_init(|| {
         let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/kube/build");
-        let told = run(&mut Command::new(script));
-        PathBuf::from(told.trim())
+        let output = run(&mut Command::new(script));
+        PathBuf::from(output.trim())
     })
 }

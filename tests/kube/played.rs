@@ -53,7 +53,7 @@ pub fn kubelet_says(
     image: &str,
     waiting: Option<&str>,
 ) {
-    kubelet_tells(
+    kubelet_says_with_message(
         cluster,
         namespace,
         name,
@@ -64,7 +64,7 @@ pub fn kubelet_says(
 }
 
 /// The same in its own words.
-pub fn kubelet_tells(
+pub fn kubelet_says_with_message(
     cluster: &Cluster,
     namespace: &str,
     name: &str,
@@ -86,7 +86,7 @@ pub fn kubelet_tells(
     );
 }
 
-/// As it stands in a Secret.
+/// As a Secret contains it.
 pub fn encoded(docker_config: &str) -> String {
     BASE64_STANDARD.encode(docker_config)
 }
@@ -138,7 +138,7 @@ pub fn names(daemon: &Daemon) -> Vec<String> {
     targets(daemon).iter().map(name).collect()
 }
 
-/// A target's name, as it stands in a URL.
+/// A target's name, as a URL contains it.
 pub fn in_url(name: &str) -> String {
     name.replace('/', "%2F")
         .replace('@', "%40")

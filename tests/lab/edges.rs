@@ -7,8 +7,8 @@ use std::sync::LazyLock;
 
 use super::lab::netns::Netns;
 
-/// What `edges ARGS…` prints. It is a user that may do nothing (`nobody`), has no capability and
-/// can't get one.
+/// What `edges ARGS…` prints. It is a user without rights (`nobody`), has no capability and can't get
+/// one.
 pub(crate) fn run(netns: &Netns, args: &[&str]) -> String {
     // By its descriptor: the folder it is in need not be one that this user may look into.
     let program = File::open(&*PROGRAM).unwrap();

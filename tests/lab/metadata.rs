@@ -1,5 +1,5 @@
-//! A cloud's metadata service, as the clouds' own answer: what may be asked without harm, and also
-//! what must never be asked, credentials, so that a test sees who does.
+//! A cloud's metadata service, as the clouds' own answer: what may be requested without harm, and also
+//! what must never be requested, credentials, so that a test sees who does.
 
 #![allow(dead_code, reason = "each program uses a part")]
 #![allow(
@@ -126,7 +126,7 @@ impl Facts {
     }
 }
 
-/// In credentials that nobody may read; it must turn up nowhere.
+/// In credentials that must not be read; it must turn up nowhere.
 pub const CANARY: &str = "canary-2b77-metadata-credential";
 
 const MAC: &str = "fa:16:3e:00:00:0a";
@@ -177,7 +177,7 @@ impl Metadata {
         requests.unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Ends the service, also while somebody still looks at what it was asked.
+    /// Ends the service, also while its requests are still being read.
     pub fn stop(&self) {
         let running = self.running.lock();
         if let Some((stop, thread)) = running.unwrap_or_else(PoisonError::into_inner).take() {

@@ -24,8 +24,8 @@ const PORTS: std::ops::Range<u16> = 20_000..32_000;
 
 static NEXT_PORT: AtomicU16 = AtomicU16::new(0);
 
-/// A port of 127.0.0.1 that is free now, over TCP and UDP, and that this process gives to nobody
-/// else. Servers that can't take port 0 get one of these.
+/// A port of 127.0.0.1 that is free now, over TCP and UDP, and that this process gives to no other
+/// caller. Servers that can't take port 0 get one of these.
 pub fn free_port() -> u16 {
     // Processes begin at different places, so that they seldom ask for the same ones.
     let begin = std::process::id().wrapping_mul(61);

@@ -62,7 +62,8 @@ impl Netns {
         inside(&self.name, work)
     }
 
-    /// A program as a pod's most modest one is: nobody's, without capabilities or a way to get some.
+    /// A program with the fewest rights of a pod: as the user `nobody`, without capabilities or a way
+    /// to get some.
     pub fn as_nobody(&self, program: &str) -> Command {
         let mut command = self.command("setpriv");
         Self::nobodys(&mut command, program);
@@ -168,8 +169,8 @@ fn sweep() {
         .filter_map(|line| line.split_whitespace().next())
     {
         if owner(name).is_some_and(|pid| !Path::new("/proc").join(pid.to_string()).exists()) {
-            // Servers of a run that was killed live on; nobody else is in its namespaces.
-            // Another run may do the same at this moment.
+            // Servers of a run that was killed live on; nothing else is in its namespaces. Another run
+            // may do the same at this moment.
             let pids = Command::new("ip").args(["netns", "pids", name]).output();
             let pids = pids.map_or_else(|_| Vec::new(), |output| output.stdout);
             for pid in String::from_utf8_lossy(&pids)

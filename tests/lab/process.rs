@@ -116,7 +116,7 @@ pub fn run_with(command: &mut Command, input: &str) -> String {
         .spawn()
         .unwrap_or_else(|error| panic!("{command:?}: {error}; tests/run installs what is needed"));
     if let Some(mut stdin) = child.stdin.take() {
-        // One that ends early tells why itself.
+        // A process that ends early reports the reason itself.
         let _ = stdin.write_all(input.as_bytes());
     }
     let output = child.wait_with_output().unwrap();

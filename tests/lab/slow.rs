@@ -48,7 +48,7 @@ pub struct Slow {
     pub name: &'static str,
     /// Each is right; `NONE` says that silence is, too.
     pub causes: &'static [&'static str],
-    /// Right only if a rate that was told is the true one: who is not alone can't know.
+    /// Right only if the reported rate is the true one: with other traffic it can't be known.
     pub if_true: &'static [&'static str],
     pub layers: &'static [usize],
     make: fn(&World) -> Made,

@@ -202,7 +202,7 @@ impl Shared {
         }
         let folder = tempfile::tempdir().unwrap();
         let at = folder.path();
-        // Programs of nobody read the authority's certificate.
+        // Programs of the user `nobody` read the CA certificate.
         open_to_all(at);
         let (storage, socket) = (at.join("storage"), at.join("registry.sock"));
         let image = Image::build(
@@ -712,7 +712,7 @@ impl World {
         metadata
     }
 
-    /// Pods do not get to the metadata service, and nobody says so.
+    /// Pods can't reach the metadata service, and get no answer.
     pub fn metadata_blocked_for_pods(&self) {
         let to = "ip daddr { 169.254.169.254, 100.100.100.200 } drop";
         self.node
@@ -800,12 +800,12 @@ impl World {
         }
     }
 
-    /// Nothing gets to the Internet, and nobody says so.
+    /// Nothing reaches the Internet, and senders get no error.
     pub fn no_egress(&self) {
         self.rule("oifname wan drop");
     }
 
-    /// Nothing of IPv6 gets to the Internet, and nobody says so.
+    /// No IPv6 packet reaches the Internet, and senders get no error.
     pub fn blackhole_v6(&self) {
         self.rule("oifname wan meta nfproto ipv6 drop");
     }
@@ -838,7 +838,7 @@ impl World {
         self.at(host.place).nft("delete table inet group\n");
     }
 
-    /// The registry in the peer VPC has a security group that admits nobody.
+    /// The registry in the peer VPC has a security group that admits no client.
     pub fn far_security_group(&self, how: Block) {
         self.security_group(&PEER, how);
     }

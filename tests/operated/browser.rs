@@ -21,7 +21,7 @@ pub fn picture(url: &str, [width, height]: [u16; 2], to: &Path) -> String {
         .arg(url)
         .output()
         .unwrap();
-    let told = String::from_utf8_lossy(&output.stderr).into_owned();
-    assert!(output.status.success(), "{url}: {told}");
-    told
+    let console = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(output.status.success(), "{url}: {console}");
+    console
 }

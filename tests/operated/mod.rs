@@ -208,7 +208,7 @@ impl Daemon {
         ask(self.admin, "POST", path, "")
     }
 
-    /// The same. Where it is not done now (429), it is asked again after as long as the answer says.
+    /// The same. An order that is refused for now (429) is repeated after the time in the answer.
     pub fn order_within(&self, path: &str, within: Duration) -> Answer {
         let begun = Instant::now();
         loop {

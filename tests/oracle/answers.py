@@ -492,9 +492,9 @@ class Site:
         value = self.values["head_digest"] if kind == "head" else "right"
         if value != "right":
             request.fire(f"head_digest={value}")
-        told = {"right": digest, "missing": None, "wrong": digest_of(b"another"), "malformed": "sha256:12"}[value]
-        if told:
-            reply.headers.append(("Docker-Content-Digest", told))
+        header = {"right": digest, "missing": None, "wrong": digest_of(b"another"), "malformed": "sha256:12"}[value]
+        if header:
+            reply.headers.append(("Docker-Content-Digest", header))
 
     def manifest_body(self, request, reply):
         body, size = self.drawn(request, "get_body"), len(reply.body)
@@ -652,7 +652,7 @@ class Site:
         return refused
 
     def demand(self, request, kind):
-        """None where the request carries what is asked for, else the answer with the challenge."""
+        """None where the request carries what is required, else the answer with the challenge."""
         v = self.values
         form = v["challenge"]
         scheme, _, credential = request.headers.get("authorization", "").partition(" ")

@@ -32,7 +32,7 @@ PROBE = {
     "reference": {"missing_tag": {"manifest_unknown", "name_unknown"}, "missing_digest": {"manifest_unknown", "name_unknown"}},
     "scheme": {"http_server_line": {"hosts_toml_invalid", "tls_plain_http", "tls_hang", "tls_not_tls"}},
     "addresses": {
-        # In plain http nothing tells that the server is another one, which knows no image.
+        # In plain http nothing shows that the server is another one, which knows no image.
         "foreign_first": {"tls_name", "address_partly_dead", "manifest_unknown"}, "all_dead": DEAD,
         "silent_first": {"tcp_timeout", "address_partly_dead", "deadline"},
     },
@@ -219,7 +219,7 @@ PROBE |= {
         "proxy_removed_after": PROXY | IN_FORCE,
     },
 }
-# A chain's fault has its turn where the proxy's does not; either may be told for the other's host.
+# A chain's fault has its turn where the proxy's does not; either may be reported for the other's host.
 PROBE["no_proxy"] = {name: PROXY for name in NODE["no_proxy"]}
 PROBE["proxy_vars"] = {name: PROXY for name in NODE["proxy_vars"]}
 # A bare status in the runtime's words does not show what was behind it.
@@ -245,7 +245,7 @@ TEXT = {
     "config": {"401": STATUS_401, "403": STATUS_403},
     "layer": {"401": STATUS_401, "403": STATUS_403},
     "image": {"child_missing": {"blob_unknown"}},
-    # Where HEAD tells no length, the digest is that of the coded bytes, which no registry has.
+    # Where HEAD reports no length, the digest is that of the coded bytes, which no registry has.
     "manifest_coding": {value: {"manifest_unknown"} for value in ("deflate", "raw-deflate", "zstd")},
     # The words have the registry's URL, and the status of the storage behind it.
     "layer_redirect": {value: REFUSED for value in ("signed_subdomain", "signed_other_port", "signed_other_host")},

@@ -20,7 +20,7 @@ OIDS = {
     "names": "2.5.29.30", "subject": "2.5.29.14", "issuer": "2.5.29.35", "odd": "1.3.6.1.4.1.55555.1.1",
 }
 PURPOSES = {"server": "1.3.6.1.5.5.7.3.1", "client": "1.3.6.1.5.5.7.3.2", "any": "2.5.29.37.0", "code": "1.3.6.1.5.5.7.3.3"}
-# The algorithm of a signature: object identifier, parameters, and how openssl is asked for it.
+# The algorithm of a signature: object identifier, parameters, and the option of openssl for it.
 NULL = b"\x05\x00"
 SIGNATURES = {
     ("rsa", "sha256"): ("1.2.840.113549.1.1.11", NULL), ("rsa", "sha384"): ("1.2.840.113549.1.1.12", NULL),
@@ -456,7 +456,7 @@ def _itself(shop, value):
         return Kind([end], [], [end])
     made = through(shop, value, leaf={"leaf_trusted_expired": {"start": -90 * DAY, "end": -DAY},
                                       "leaf_trusted_wrong_name": {"san": ("DNS:elsewhere.example",)}}.get(value))
-    # Its authority is not trusted; the certificate stands in the bundle itself.
+    # Its authority is not trusted; the certificate itself is in the bundle.
     made.trusted = [made.served[1 if value.startswith("intermediate") else 0]]
     return made
 
@@ -503,7 +503,7 @@ def alert(number):
 
 
 def unasked_protocol():
-    """A ServerHello of TLS 1.2 that selects h2, which nobody offered."""
+    """A ServerHello of TLS 1.2 that selects h2, which no client offered."""
     selected = b"\x00\x10\x00\x05\x00\x03\x02h2"
     extensions = selected + b"\xff\x01\x00\x01\x00"
     body = b"\x03\x03" + bytes(range(32)) + b"\x00" + b"\xc0\x2f" + b"\x00" + len(extensions).to_bytes(2, "big") + extensions

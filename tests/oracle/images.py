@@ -1,4 +1,4 @@
-"""Image content of every shape, made anew for each judge so that no digest is seen twice."""
+"""Image content of every shape, made again for each judge so that no digest is seen twice."""
 
 import base64
 import gzip

@@ -1,4 +1,4 @@
-"""The judges of a world: real runtimes, and the probe told to be one of them.
+"""The judges of a world: real runtimes, and the probe configured as one of them.
 
 Each judge gets servers of its own with content of its own. A pull ends as "pulled", "failed" or
 "stalls"; the last where no request came for a while and the runtime still waits.
@@ -17,7 +17,7 @@ from runtime import STARTING, UPSTREAM, Client, Pool, Runtime
 # Seconds without any request after which a pull is cut, and the most that any pull gets.
 CUT, MOST = 90, 420
 PROBE_TIMEOUT, PROBE_MOST = "4s", 120
-# How often a runtime of one's own is asked that has booted and has no image service, and how often Go looks at resolv.conf.
+# How often a runtime of one's own is queried that has booted and has no image service, and how often Go looks at resolv.conf.
 OWN_TRIES, RESOLVER_READ = 4, 5.6
 FIRST_PORT, LAST_PORT = 20_000, 64_000
 
@@ -93,7 +93,7 @@ class Bench:
 
 
 async def _watched(site, call):
-    """The call's result, or "stalls" where neither it nor any request came to an end of the wait."""
+    """The call's result, or "stalls" where neither it nor any request ended within the wait."""
     task = asyncio.ensure_future(call)
     began = time.monotonic()
     while not task.done():
@@ -133,10 +133,10 @@ async def _pull(client, site, tries=STARTING):
     seconds = round(time.monotonic() - began, 2)
     if outcome == "pulled":
         await client.remove(site.reference)
-    return _told(site, outcome, seconds, texts)
+    return _result(site, outcome, seconds, texts)
 
 
-def _told(site, outcome, seconds, texts):
+def _result(site, outcome, seconds, texts):
     return {"outcome": outcome, "seconds": seconds, "texts": texts, "reference": site.reference,
             "fired": site.fired(), "requests": len(site.log), "log": list(site.log)}
 
@@ -154,7 +154,7 @@ async def _pull_by_own(bench, site, version, upstream, restarted):
         try:
             await asyncio.to_thread(runtime.wait, 30)
         except RuntimeError:
-            return _told(site, "failed", 0, [("NOT_STARTED", runtime.words().strip()[-600:])])
+            return _result(site, "failed", 0, [("NOT_STARTED", runtime.words().strip()[-600:])])
         if edited:
             if not node.edited.endswith("_unused"):
                 # What is read at the first pull is read now.

@@ -21,9 +21,9 @@ SLOW = 1.2
 
 
 def _lines(*servers, search="", options="timeout:2 attempts:2"):
-    told = {**SERVERS, "dead": DEAD_SERVER, "silent": SILENT_SERVER}
+    addresses = {**SERVERS, "dead": DEAD_SERVER, "silent": SILENT_SERVER}
     lines = [f"search {search}"] if search else []
-    return "\n".join(lines + [f"nameserver {told[server]}" for server in servers] + ([f"options {options}"] if options else [])) + "\n"
+    return "\n".join(lines + [f"nameserver {addresses[server]}" for server in servers] + ([f"options {options}"] if options else [])) + "\n"
 
 
 FILES = {
@@ -136,13 +136,13 @@ class NameServers:
 
     def _datagram(self, temper, sock):
         question, peer = sock.recvfrom(1500)
-        told = answer(temper, question)
-        if told is None:
+        reply = answer(temper, question)
+        if reply is None:
             return
         if temper == "slow":
-            self.later.append((time.monotonic() + SLOW, sock, told, peer))
+            self.later.append((time.monotonic() + SLOW, sock, reply, peer))
         else:
-            sock.sendto(told, peer)
+            sock.sendto(reply, peer)
 
     @staticmethod
     def _stream(temper, connection):
@@ -151,10 +151,10 @@ class NameServers:
             try:
                 while head := connection.recv(2):
                     question = connection.recv(struct.unpack(">H", head)[0])
-                    told = answer(temper, question, over_tcp=True)
-                    if told is None:
+                    reply = answer(temper, question, over_tcp=True)
+                    if reply is None:
                         return
-                    connection.sendall(struct.pack(">H", len(told)) + told)
+                    connection.sendall(struct.pack(">H", len(reply)) + reply)
             except (OSError, IndexError, struct.error):
                 return
 

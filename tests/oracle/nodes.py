@@ -76,8 +76,8 @@ class Node:
 
     def fill(self, text):
         if isinstance(text, bytes):
-            return WORDS.sub(lambda found: self.told[found[1]], text.decode("latin-1")).encode("latin-1") if b"@" in text else text
-        return WORDS.sub(lambda found: self.told.get(found[1], found[0]), text)
+            return WORDS.sub(lambda found: self.placeholders[found[1]], text.decode("latin-1")).encode("latin-1") if b"@" in text else text
+        return WORDS.sub(lambda found: self.placeholders.get(found[1], found[0]), text)
 
     def put(self, path, text):
         """Writes a file, unless it is there with the same content; None is a folder."""
@@ -102,15 +102,15 @@ class Node:
         path = os.path.join(self.room, "tls", f"{chain}.ca")
         if chain and os.path.exists(path):
             authority += _read(path)
-        client, key = _read(self.told["CLIENT"]), _read(self.told["KEY"])
-        self.told.update(CA_TEXT=authority, CLIENT_TEXT=client, KEY_TEXT=key)
+        client, key = _read(self.placeholders["CLIENT"]), _read(self.placeholders["KEY"])
+        self.placeholders.update(CA_TEXT=authority, CLIENT_TEXT=client, KEY_TEXT=key)
         for name, text in (("ca.pem", authority), ("nonsense", "nonsense\n"), ("nonsense.pem", NONSENSE_PEM), ("empty", ""), ("combined.pem", client + key),
                            ("other.key", _read(os.path.join(self.room, "server.key")))):
             self.put(name, text)
 
     def hosts(self, old):
         """The files below certs.d."""
-        broken = f'server = "{self.told["DEAD"]}"\n[host."{self.told["DEAD"]}"]\n{BOTH}'
+        broken = f'server = "{self.placeholders["DEAD"]}"\n[host."{self.placeholders["DEAD"]}"]\n{BOTH}'
         if self.edited in ("hosts_mended_after", "hosts_broken_after") and old == (self.edited == "hosts_mended_after"):
             return {f"{self.site.authority}/hosts.toml": broken}
         text = self.site.hosts_toml() if self.hosts_text is None else self.hosts_text
@@ -127,7 +127,7 @@ class Node:
         usual = runtime.configuration(version, self.folder, self.certs)
         plugin = config_texts.CRI_2 if version.startswith("1.") else config_texts.CRI_3
         if self.edited in ("config_mended_after", "config_broken_after") and old == (self.edited == "config_mended_after"):
-            usual += f'[{plugin}.registry.mirrors."{self.site.authority}"]\n  endpoint = ["{self.told["MIRROR"]}"]\n'
+            usual += f'[{plugin}.registry.mirrors."{self.site.authority}"]\n  endpoint = ["{self.placeholders["MIRROR"]}"]\n'
         elif self.edited == "path_added_after" and old:
             usual = "\n".join(line for line in usual.split("\n") if "config_path" not in line)
         return {"config.toml": usual}
@@ -167,7 +167,7 @@ class Node:
 
     def write(self, version, old=False):
         """Puts all files in their place; those that are new or changed are returned."""
-        self.fresh, self.told = [], self.words()
+        self.fresh, self.placeholders = [], self.words()
         os.makedirs(self.folder, exist_ok=True)
         if self.own or self.hosts_text is not None:
             self._auxiliary()
@@ -221,7 +221,7 @@ class Node:
         os.utime(os.path.join(run, "containerd.sock"), (now - HALF, now - HALF))
         return [(run, "/run/containerd")]
 
-    # --- what the probe is told of it ---
+    # --- the options of the probe for it ---
 
     def seen_by_probe(self):
         """Its options, and (source, target) of what it sees besides: an edited node's files stand where nodes have them."""

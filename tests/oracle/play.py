@@ -61,8 +61,8 @@ def probe_program():
 
 def probe_flags(program):
     """Which of the newer options this probe has."""
-    told = subprocess.run([program, "probe", "--help"], capture_output=True, text=True, timeout=30)
-    return ["runtime"] if "--runtime" in told.stdout else []
+    output = subprocess.run([program, "probe", "--help"], capture_output=True, text=True, timeout=30)
+    return ["runtime"] if "--runtime" in output.stdout else []
 
 
 class Lab:
@@ -70,7 +70,7 @@ class Lab:
 
     def __init__(self, folder, worlds):
         self.folder, self.runtimes, self.stop = folder, [], threading.Event()
-        # The authorities of these worlds' certificates stand in the one bundle of all.
+        # The CAs of these worlds are in one bundle for all.
         shop = chains.Workshop(f"{folder}/room/tls")
         shop.client_files()
         room.furnish(f"{folder}/room", "".join(shop.save(chain) for chain in nodes.chains_of(worlds)), nodes.addresses())
@@ -105,8 +105,8 @@ class Lab:
 def print_facts(lab, program, flags):
     for facts in lab.facts:
         print(f"containerd {facts['version']} ({facts['suite']}), {facts['go']}, GODEBUG {facts['godebug'] or '(none)'}")
-    told = subprocess.run([program, "--version"], capture_output=True, text=True, timeout=30).stdout.strip()
-    print(f"probe: {told}, {'told the version by --runtime' if flags else 'not told the version (it has no --runtime)'}")
+    version = subprocess.run([program, "--version"], capture_output=True, text=True, timeout=30).stdout.strip()
+    print(f"probe: {version}, {'given the version by --runtime' if flags else 'not given the version (it has no --runtime)'}")
 
 
 async def run_worker(number, settings, quick, timed, done):
@@ -185,17 +185,17 @@ def choose(args, out):
         for name in kept:
             setattr(args, name, stored[name])
     args.seed = args.seed or f"{random.SystemRandom().randrange(16 ** 6):06x}"
-    # Who asks for what only the node's side has means the whole.
-    asked = {wish.partition("=")[0] for wish in [*args.only, *args.fixed]}
+    # A request for a dimension that only the node's side has selects all dimensions.
+    asked = {wanted.partition("=")[0] for wanted in [*args.only, *args.fixed]}
     args.dimensions = args.dimensions or (DRAWN if asked <= set(GROUPS[DRAWN]) else "all")
     with open(state, "w", encoding="utf-8") as file:
         json.dump({name: getattr(args, name) for name in kept}, file)
-    fixed = [tuple(wish.split("=", 1)) for wish in args.fixed]
+    fixed = [tuple(wanted.split("=", 1)) for wanted in args.fixed]
     worlds = alone(args.dimensions, fixed) if args.alone else generate(args.worlds, args.seed, args.dimensions)
     if args.worlds_dir:
         worlds += [load_world(path) for path in sorted(glob.glob(os.path.join(args.worlds_dir, "*.json")))]
-    for wish in args.only:
-        dimension, named, value = wish.partition("=")
+    for wanted in args.only:
+        dimension, named, value = wanted.partition("=")
         drawn = [(world, whole(world["values"])[dimension]) for world in worlds]
         worlds = [world for world, has in drawn if (value in (has, world.get("texts", {}).get(dimension)) if named else not is_usual(dimension, has))]
     done = {result["id"] for result in results_of(os.path.join(out, "results.jsonl"))}
@@ -227,7 +227,7 @@ def run(lab, args, program, flags, out, worlds, left):
     seconds = time.monotonic() - began
     transfer = transfer_seen(lab.folder)
     print(f"played {count} worlds in {seconds:.0f} s ({seconds / max(count, 1):.2f} s each)")
-    print(f"transfer service of containerd 2: {'seen in its log' if transfer else 'not seen in its log'}")
+    print(f"transfer service of containerd 2: {'found in its log' if transfer else 'not found in its log'}")
     known = {world["id"] for world in worlds}
     results = [result for result in results_of(os.path.join(out, "results.jsonl")) if result["id"] in known]
     summary = score.judge(results, [facts["version"] for facts in lab.facts], coverage(worlds, GROUPS[args.dimensions]), out)
@@ -252,8 +252,8 @@ async def replay_judges(bench, world, versions, off):
         for code, text in result["texts"]:
             print(f"  {code}: {text}")
         show_log(result["log"])
-    told = versions if "runtime" in bench.flags else [None]
-    for version in told:
+    given = versions if "runtime" in bench.flags else [None]
+    for version in given:
         for transfer in ("full", "off") if off else ("full",):
             result = await judges.probe(bench, world, version, transfer, keep=True)
             print(f"\n=== probe {version or ''} --transfer {transfer}: {result['verdict']} after {result['seconds']} s")

@@ -40,13 +40,13 @@ def environment(values, site, url_of=None):
     value = values["proxy"]
     if value == "none":
         return {}
-    told = url_of or url(value, site.base + site.PROXY, site.base + site.NOTHING)
+    proxy = url_of or url(value, site.base + site.PROXY, site.base + site.NOTHING)
     down = url("down", 0, site.base + site.NOTHING)
     found = {
-        "lower": {"https_proxy": told, "http_proxy": told}, "https_only": {"HTTPS_PROXY": told}, "http_only": {"HTTP_PROXY": told},
-        "all_proxy": {"ALL_PROXY": told, "all_proxy": told},
-        "upper_before_lower": {"HTTPS_PROXY": told, "https_proxy": down, "HTTP_PROXY": told}, "empty_upper": {"HTTPS_PROXY": "", "https_proxy": told},
-    }.get(values["proxy_vars"], {"HTTPS_PROXY": told, "HTTP_PROXY": told})
+        "lower": {"https_proxy": proxy, "http_proxy": proxy}, "https_only": {"HTTPS_PROXY": proxy}, "http_only": {"HTTP_PROXY": proxy},
+        "all_proxy": {"ALL_PROXY": proxy, "all_proxy": proxy},
+        "upper_before_lower": {"HTTPS_PROXY": proxy, "https_proxy": down, "HTTP_PROXY": proxy}, "empty_upper": {"HTTPS_PROXY": "", "https_proxy": proxy},
+    }.get(values["proxy_vars"], {"HTTPS_PROXY": proxy, "HTTP_PROXY": proxy})
     excepted = exceptions(values["no_proxy"], site)
     if excepted is not None:
         found["no_proxy" if values["no_proxy"] == "lower_variable" else "NO_PROXY"] = excepted

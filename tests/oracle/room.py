@@ -79,7 +79,7 @@ def certify(folder):
 def furnish(folder, trusted="", more=()):
     """Sets up addresses, names and trust in the namespace that this process is in.
 
-    `trusted` is what stands in the bundle beside the room's own authority, `more` are other addresses.
+    `trusted` is what the bundle has beside the room's own authority, `more` are other addresses.
     """
     os.makedirs(folder, exist_ok=True)
     certify(folder)
@@ -113,7 +113,7 @@ def furnish(folder, trusted="", more=()):
 
 
 def empty_run():
-    """Nobody here sees a runtime of this machine by its socket; the place for one's own is there."""
+    """No runtime of this machine is visible here by its socket; the place for one's own is there."""
     resolver = os.path.realpath("/etc/resolv.conf")
     sh("mount", "-t", "tmpfs", "tmpfs", "/run")
     os.makedirs("/run/containerd")

@@ -61,9 +61,9 @@ def configuration(version, folder, certs):
     return "\n".join(head + lines) + "\n"
 
 
-# What grpc says where nobody is there.
+# What grpc says without a server.
 ENDED = ("failed to connect to all addresses", "Socket closed", "recvmsg:Connection reset")
-# How often a runtime that is still starting is asked again.
+# How often a runtime that is still starting is queried again.
 STARTING = 80
 
 

@@ -39,12 +39,12 @@ def compare(fact, verdict, others=()):
 
 
 def others_of(result, version):
-    """What came of the same world with upstream's defaults, and after a restart."""
+    """The result of the same world with upstream's defaults, and after a restart."""
     return [truth([result[kind][version]]) for kind in ("upstream", "restarted") if version in result.get(kind, {})]
 
 
 def exceptions():
-    """What no walk can know, with why: faults as "dimension=value" or "dimension=class/member"."""
+    """What no check can know, with why: faults as "dimension=value" or "dimension=class/member"."""
     with open(os.path.join(HERE, "exceptions.json"), encoding="utf-8") as file:
         return json.load(file)
 
@@ -73,8 +73,8 @@ def causes_of_texts(texts):
     if program is None or not texts:
         return None
     asked = "".join(json.dumps({"image": image, "text": text}) + "\n" for image, text in texts)
-    told = subprocess.run([program], input=asked, capture_output=True, text=True, check=True, timeout=120)
-    return [json.loads(line)["cause"] for line in told.stdout.splitlines()]
+    output = subprocess.run([program], input=asked, capture_output=True, text=True, check=True, timeout=120)
+    return [json.loads(line)["cause"] for line in output.stdout.splitlines()]
 
 
 class Tally:
@@ -116,9 +116,9 @@ class Score:
         self.alone = collections.Counter()
         self.fired = collections.Counter()
         self.disagreements, self.high, self.off_blind, self.broken = [], [], [], []
-        # How often a build with upstream's defaults did not come to the same.
+        # How often a build with upstream's defaults had another result.
         self.builds = 0
-        # Unknown where a fault is one that no walk can know.
+        # Unknown where a fault is one that no check can know.
         self.exceptions, self.excepted = exceptions(), collections.Counter()
         self.cause_right, self.cause_wrong, self.right_high = 0, [], 0
         self.texts = []
@@ -151,7 +151,7 @@ class Score:
             if judgement == "disagree":
                 self._disagrees(result, version, fact, report, found, other)
             elif judgement == "agree" and fact == "failed":
-                # What fails it after a restart as well is worth more than what the restart mends.
+                # What fails it after a restart as well is worth more than what the restart fixes.
                 after = result.get("restarted", {}).get(version, {}).get("fired", [])
                 self._explained(result, version, report, found + [fault for fault in after if fault not in found])
             for pull in pulls:

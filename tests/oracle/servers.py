@@ -144,7 +144,7 @@ async def _answer(writer, request, reply):
 
 
 class Handshake(asyncio.sslproto.SSLProtocol):
-    """TLS that tells its client by an alert why it ends the handshake, as other servers do."""
+    """TLS that informs its client by an alert why it ends the handshake, as other servers do."""
 
     def _on_handshake_complete(self, handshake_exc):
         if handshake_exc is not None and self._transport is not None and (alert := self._outgoing.read()):

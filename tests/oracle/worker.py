@@ -42,7 +42,7 @@ async def play(bench, world, settings):
             nothing = {"verdict": "none", "findings": [], "seconds": 0, "requests": 0}
             return dict.fromkeys(versions, nothing)
         if "runtime" not in bench.flags:
-            # It can't be told apart, so that one report serves for all.
+            # It can't be distinguished, so that one report serves for all.
             report = await judges.probe(bench, world, None, transfer)
             return {version: report for version in versions}
         return {version: await judges.probe(bench, world, version, transfer) for version in versions}

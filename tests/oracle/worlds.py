@@ -32,7 +32,7 @@ TWO_MIRRORS = {"mirrors": ("two",)}
 FIRST_BYTE = {"layer": ("ok",)}
 
 PROTOCOL = {
-    # What is asked for, and where it stands.
+    # What is requested, and where it is.
     "reference": usual("tag") | mild("digest", "tag_and_digest") | harmful("missing_tag", "missing_digest"),
     "scheme": usual("https") | mild("http", "http_server_line"),
     "addresses": usual("one") | mild("two", "dead_first") | harmful("foreign_first", "all_dead")
@@ -418,7 +418,7 @@ if __name__ == "__main__":
     import sys
 
     group = sys.argv[3] if len(sys.argv) > 3 else "protocol"
-    told = coverage(generate(int(sys.argv[1]), sys.argv[2], group), GROUPS[group])
+    summary = coverage(generate(int(sys.argv[1]), sys.argv[2], group), GROUPS[group])
     if "-v" not in sys.argv:
-        del told["counts"]
-    print(json.dumps(told, indent=1))
+        del summary["counts"]
+    print(json.dumps(summary, indent=1))

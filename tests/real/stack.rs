@@ -675,7 +675,7 @@ impl Stack {
             &[2 << 20, 700_000, 4096],
         );
         {
-            // Pushed past the door: nobody asks for a token there.
+            // Pushed directly to the registry: no token is required there.
             let door = Registry::start(folder.path(), "push", &storage, &Mode::Open, None);
             push(
                 folder.path(),

@@ -72,7 +72,7 @@ macro_rules! info {
     };
 }
 
-/// What a target comes to on a node, from the 20th minute on.
+/// The state of a target on a node, from the 20th minute on.
 macro_rules! ready {
     ($node:literal, $target:literal, $value:literal) => {
         (
@@ -162,7 +162,7 @@ const CASES: &[Case] = &[
         fire: &[],
     },
     Case {
-        name: "a blip of some minutes is nobody's night",
+        name: "a blip of some minutes wakes no one",
         series: &[
             (
                 r#"pullpath_finding{cluster="c", node="n1", instance="i1", target="t", leg="registry", cause="tcp_timeout", severity="critical"}"#,
@@ -203,7 +203,7 @@ const CASES: &[Case] = &[
         fire: &[],
     },
     Case {
-        name: "one pod names no Secret, and of the private images beside it nothing can be told",
+        name: "one pod names no Secret, and the state of the private images beside it is unknown",
         series: &[
             finding!("1", "auth_no_cred", "critical"),
             finding!("2", "auth_no_cred", "critical"),
@@ -219,7 +219,7 @@ const CASES: &[Case] = &[
         fire: &["PullpathImageNotPullable"],
     },
     Case {
-        name: "of two replicas that stand for one kind of node, that of one zone has no way out",
+        name: "of two replicas that stand for one kind of node, that of one zone has no egress",
         series: &[
             finding!("1", "no_egress", "critical"),
             finding!("2", "no_egress", "critical"),
@@ -276,7 +276,7 @@ const CASES: &[Case] = &[
         fire: &["PullpathRegistryNotPullable"],
     },
     Case {
-        name: "one image with a wrong secret, beside others of the registry that would come",
+        name: "one image with a wrong secret, beside others of the registry that would be pulled",
         series: &[
             finding!("1", "auth_bad_cred", "critical"),
             finding!("2", "auth_bad_cred", "critical"),
@@ -515,7 +515,7 @@ const CASES: &[Case] = &[
         fire: &["PullpathCredentialExpiring"],
     },
     Case {
-        name: "slower than wished for",
+        name: "slower than expected",
         series: &[(
             r#"pullpath_bandwidth_insufficient{cluster="c", node="n1", target="t"}"#,
             "1x200",
@@ -693,7 +693,7 @@ fn quoted(text: &str) -> String {
     format!("'{}'", text.replace('\'', "''"))
 }
 
-/// A test of promtool: what these series come to by an expression, so many minutes later.
+/// A test of promtool: the value of an expression over these series, so many minutes later.
 pub(super) fn expression_test(
     text: &mut String,
     name: &str,
@@ -807,7 +807,13 @@ fn each_alert_fires_where_it_should_and_nowhere_else() {
     }
     let other = &[("other", "1x200")];
     let absent = &["PullpathAbsent"];
-    test_of(&mut text, "nobody reports", other, [firing, "40m"], absent);
+    test_of(
+        &mut text,
+        "no daemon reports",
+        other,
+        [firing, "40m"],
+        absent,
+    );
     run_tests(&text);
 
     // All of them are in the table.
@@ -876,7 +882,7 @@ fn annotations_test(
     annotations: &[(&str, &str)],
 ) {
     let mut all = alert["annotations"].clone();
-    // What is asked for here; the others are as they are written, with these labels.
+    // Those named here are replaced; the others are as they are written, with these labels.
     for (_, value) in all.as_object_mut().unwrap() {
         let mut made = value.as_str().unwrap().to_owned();
         for (label, of) in labels.as_object().unwrap() {

@@ -44,4 +44,4 @@ for path in sys.argv[1:]:
     odd["panels"][1]["titel"] = odd["panels"][1].pop("title")
     odd["tiems"] = {}
     if len(check(odd)) < 2:
-        sys.exit("a misspelt key is not seen")
+        sys.exit("a misspelt key is not noticed")

@@ -66,15 +66,15 @@ fn objects(folder: &str) -> Vec<Value> {
 }
 
 /// Everywhere in a value, with the keys that lead there.
-fn walk<'a>(value: &'a Value, at: &str, see: &mut impl FnMut(&str, &'a Value)) {
+fn visit<'a>(value: &'a Value, at: &str, see: &mut impl FnMut(&str, &'a Value)) {
     see(at, value);
     match value {
         Value::Object(map) => map
             .iter()
-            .for_each(|(key, value)| walk(value, &format!("{at}.{key}"), see)),
+            .for_each(|(key, value)| visit(value, &format!("{at}.{key}"), see)),
         Value::Array(list) => list
             .iter()
-            .for_each(|value| walk(value, &format!("{at}[]"), see)),
+            .for_each(|value| visit(value, &format!("{at}[]"), see)),
         _ => {}
     }
 }
@@ -83,7 +83,7 @@ fn walk<'a>(value: &'a Value, at: &str, see: &mut impl FnMut(&str, &'a Value)) {
 fn containers(objects: &[Value]) -> Vec<(&Value, &Value)> {
     let mut found = Vec::new();
     for object in objects {
-        walk(object, "", &mut |_, value| {
+        visit(object, "", &mut |_, value| {
             for list in ["containers", "initContainers"] {
                 for container in value
                     .get(list)
@@ -118,12 +118,12 @@ fn each_overlay_is_made_and_valid_by_the_schemas_of_kubernetes() {
         r#"{"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "a"}, "dta": {}}"#,
     )
     .unwrap();
-    let told = Command::new(tools().join("kubernetes-validate"))
+    let output = Command::new(tools().join("kubernetes-validate"))
         .args(["--strict", "--quiet"])
         .arg(&file)
         .output()
         .unwrap();
-    assert!(!told.status.success());
+    assert!(!output.status.success());
 }
 
 #[test]
@@ -145,7 +145,7 @@ fn programs_are_called_as_they_can_be_and_read_files_that_are_there() {
                 let name = flag.split('=').next().unwrap();
                 assert!(help.contains(name), "{overlay}: {} has no {name}", args[0]);
             }
-            // Variables that args and the program go by are set.
+            // Variables that args and the program use are set.
             let variables: BTreeSet<&str> = container["env"]
                 .as_array()
                 .into_iter()
@@ -211,9 +211,9 @@ fn the_overlay_of_autopilot_asks_for_nothing_that_autopilot_refuses() {
             if object["metadata"]["namespace"] == "kube-system" {
                 found.push("kube-system".to_owned());
             }
-            walk(object, "", &mut |at, value| {
+            visit(object, "", &mut |at, value| {
                 let key = at.rsplit('.').next().unwrap_or_default();
-                let is_asked_for = match key {
+                let is_requested = match key {
                     "hostNetwork" | "hostPID" | "hostIPC" | "privileged" => *value == true,
                     "hostPath"
                     | "hostPort"
@@ -226,7 +226,7 @@ fn the_overlay_of_autopilot_asks_for_nothing_that_autopilot_refuses() {
                     "add" => at.ends_with("capabilities.add"),
                     _ => false,
                 };
-                if is_asked_for {
+                if is_requested {
                     found.push(at.to_owned());
                 }
             });
@@ -262,7 +262,7 @@ fn what_is_for_any_node_mounts_nothing_of_it() {
     for (overlay, mounted) in [("any", false), ("cce-standard", true), ("cce-turbo", true)] {
         let mut found = false;
         for object in &objects(&format!("overlays/{overlay}")) {
-            walk(object, "", &mut |at, _| found |= at.ends_with(".hostPath"));
+            visit(object, "", &mut |at, _| found |= at.ends_with(".hostPath"));
         }
         assert_eq!(found, mounted, "{overlay}");
     }
@@ -332,8 +332,8 @@ fn dashboards_and_rules_are_provisioned_by_a_plain_apply() {
             let file = std::fs::read_to_string(root().join("dashboards").join(name)).unwrap();
             assert_eq!(text.as_str().unwrap(), file, "{name}");
             let board: Value = serde_json::from_str(&file).unwrap();
-            // No data source of a Grafana's own is named: whoever looks chooses.
-            walk(&board, "", &mut |at, value| {
+            // No data source of one Grafana is named: the viewer selects it.
+            visit(&board, "", &mut |at, value| {
                 if at.ends_with(".datasource.uid") {
                     assert_eq!(value, "${datasource}", "{name}: {at}");
                 }
@@ -382,7 +382,7 @@ fn both_jobs_find_the_pods_of_every_overlay() {
             assert_eq!(*view == "pod", *overlay == "pod-view", "{overlay}");
         }
     }
-    // What the operator does without being asked stands first in the plain job.
+    // What the operator does by default is first in the plain job.
     let mut relabelled = plain[0]["relabel_configs"].as_array().unwrap().clone();
     let own = relabelled.drain(..2).map(|one| one["action"].clone());
     assert_eq!(own.collect::<Vec<_>>(), ["keep", "drop"]);
@@ -425,7 +425,7 @@ fn each_binding_gives_its_rights_to_an_account_that_is_there() {
                     );
                 }
             }
-            walk(object, "", &mut |at, value| {
+            visit(object, "", &mut |at, value| {
                 if at.ends_with(".serviceAccountName") {
                     let namespace = &object["metadata"]["namespace"];
                     assert!(

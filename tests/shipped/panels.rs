@@ -32,7 +32,7 @@ macro_rules! info {
     };
 }
 
-/// And what it comes to.
+/// And its state.
 macro_rules! ready {
     ($instance:literal, $target:literal, $value:literal) => {
         (
@@ -50,8 +50,8 @@ macro_rules! ready {
 
 const CELL: &str = r#"{cluster="c", node="n", registry="r.test"}"#;
 
-/// An image without a Secret beside a private one of which nothing can be told.
-const NOT_TOLD: &[(&str, &str)] = &[
+/// An image without a Secret beside a private one whose state is unknown.
+const UNKNOWN_STATE: &[(&str, &str)] = &[
     info!("i", "t"),
     info!("i", "private"),
     ready!("i", "t", "0"),
@@ -59,42 +59,42 @@ const NOT_TOLD: &[(&str, &str)] = &[
 
 const CASES: &[Case] = &[
     Case {
-        name: "one would fail, and of another it can't be told: not all of the registry",
+        name: "one would fail, and another is unknown: not all of the registry",
         panel: MATRIX,
-        series: NOT_TOLD,
+        series: UNKNOWN_STATE,
         at: "30m",
         shown: &[(CELL, "0.25")],
     },
     Case {
-        name: "nor does that make the registry sick",
+        name: "nor does that make the registry failing",
         panel: ["fleet", "Failing registries"],
-        series: NOT_TOLD,
+        series: UNKNOWN_STATE,
         at: "30m",
         shown: &[("{}", "0")],
     },
     Case {
         name: "nor the node",
         panel: ["fleet", "Nodes with a failing registry"],
-        series: NOT_TOLD,
+        series: UNKNOWN_STATE,
         at: "30m",
         shown: &[("{}", "0")],
     },
     Case {
         name: "which might pull",
         panel: ["registry", "Nodes that can pull"],
-        series: NOT_TOLD,
+        series: UNKNOWN_STATE,
         at: "30m",
         shown: &[("{}", "1")],
     },
     Case {
-        name: "none would come",
+        name: "none would be pulled",
         panel: ["registry", "Nodes that can pull"],
         series: &[info!("i", "t"), ready!("i", "t", "0")],
         at: "30m",
         shown: &[("{}", "0")],
     },
     Case {
-        name: "one would come, and of another it can't be told: nothing would fail",
+        name: "one would be pulled, and another is unknown: nothing would fail",
         panel: MATRIX,
         series: &[
             info!("i", "t"),
@@ -105,14 +105,14 @@ const CASES: &[Case] = &[
         shown: &[(CELL, "1")],
     },
     Case {
-        name: "nothing is told",
+        name: "nothing is known",
         panel: MATRIX,
         series: &[info!("i", "private")],
         at: "30m",
         shown: &[],
     },
     Case {
-        name: "of two replicas that stand for one kind of node, none of one's images would come",
+        name: "of two replicas that stand for one kind of node, none of one's images would be pulled",
         panel: MATRIX,
         series: &[
             info!("i", "t"),

@@ -40,7 +40,7 @@ pub struct Size {
     pub shared: bool,
 }
 
-/// What came of it.
+/// The results.
 #[derive(Debug, Default)]
 pub struct Figures {
     pub checks: u64,
@@ -61,7 +61,7 @@ pub struct Figures {
     pub shared: Shared,
 }
 
-/// What came of sharing.
+/// The results of sharing.
 #[derive(Debug, Default)]
 pub struct Shared {
     /// Requests to the API server.
@@ -273,8 +273,8 @@ fn step(
     let elapsed = now.since(begin);
     let is_out = is_out(now);
     let has_password = *due.target == format!("target-{WRONG}");
-    let is_mended = node.sharing.is_some() && elapsed >= sharing::MENDED;
-    let is_wrong = has_password && !is_mended;
+    let is_fixed = node.sharing.is_some() && elapsed >= sharing::FIXED;
+    let is_wrong = has_password && !is_fixed;
     let mut is_accepted = false;
     let mut heard = CheckUsage {
         requests: 4,
@@ -282,7 +282,7 @@ fn step(
         ..CheckUsage::default()
     };
     if is_out {
-        // `/v2/` says 503, and nothing more is asked.
+        // `/v2/` returns 503, and nothing more is requested.
         heard.requests = 1;
         heard.answered = Some(Answered::ServerError { retry_after: None });
     } else if has_password {
@@ -294,7 +294,7 @@ fn step(
             heard.accepted = Some(rejected(now).attempt);
             if !node.has_recovered {
                 node.has_recovered = true;
-                let after = elapsed.saturating_sub(sharing::MENDED);
+                let after = elapsed.saturating_sub(sharing::FIXED);
                 let known = &mut figures.shared.recovered_after;
                 *known = after.max(*known);
             }
@@ -339,7 +339,7 @@ fn step(
     );
     node.schedule.done(due, end, not_before);
     if node.sharing.is_some() && has_password && !is_out {
-        sharing::tell_of(node, is_accepted, now);
+        sharing::report_login(node, is_accepted, now);
     }
     requests
 }
@@ -349,7 +349,7 @@ fn is_out(now: Moment) -> bool {
     elapsed >= OUTAGE.0 && elapsed < OUTAGE.1
 }
 
-/// What a shared test told: the registry's outage, or its rate.
+/// What a shared test reported: the registry's outage, or its rate.
 fn heard_of_test(
     node: &mut Node,
     due: &Due,

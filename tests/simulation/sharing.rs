@@ -31,7 +31,7 @@ pub const EPOCH: Duration = Duration::from_hours(5);
 pub const AWAY: (Duration, Duration) = (Duration::from_hours(54), Duration::from_hours(64));
 
 /// The registry takes the password from then on.
-pub const MENDED: Duration = Duration::from_hours(66);
+pub const FIXED: Duration = Duration::from_hours(66);
 
 /// From reading a Lease to its being written, by an API server that has much to do.
 const LATENCY: (Duration, Duration) = (Duration::from_millis(10), Duration::from_secs(2));
@@ -337,7 +337,7 @@ fn begin(
     figures.checks += 1;
     let draw = share(hash(&[&node.name, "dies", &test.slot.epoch.to_string()]));
     if draw < DEADLY {
-        // Nobody ends it; the node knows of nothing but its file.
+        // It is never ended; the node knows only its file.
         figures.shared.died += 1;
         let key = (sharing(node).group.lease.clone(), test.slot.epoch);
         store.tests.entry(key).or_default().1 += 1;
@@ -463,7 +463,7 @@ fn take_retry(
 }
 
 /// What became of the password at this node: others want to know.
-pub fn tell_of(node: &mut Node, accepted: bool, now: Moment) {
+pub fn report_login(node: &mut Node, accepted: bool, now: Moment) {
     share_retries(node);
     let at = later_by_latency(node, now);
     let Some(own) = &mut node.sharing else { return };
@@ -484,7 +484,7 @@ fn accept(slot: &Slot, now: Moment, store: &mut Store, figures: &mut Figures) ->
     0
 }
 
-/// What came of it, at the end.
+/// The results, at the end.
 pub fn sum_up(store: &Store, size: &super::Size, figures: &mut Figures) {
     for (tests, uncounted) in store.tests.values() {
         figures.shared.most_in_epoch = figures.shared.most_in_epoch.max(*tests);
@@ -501,7 +501,7 @@ pub fn sum_up(store: &Store, size: &super::Size, figures: &mut Figures) {
     for (hour, logins) in &store.logins {
         let at = since_begin(Moment(Duration::from_secs(*hour)));
         // All try it once at first; in the end it is no wrong one any more.
-        if (Duration::from_hours(2)..MENDED).contains(&at) {
+        if (Duration::from_hours(2)..FIXED).contains(&at) {
             figures.shared.most_logins = figures.shared.most_logins.max(*logins);
         }
     }

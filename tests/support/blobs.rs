@@ -163,7 +163,7 @@ fn answer(knobs: &BlobKnobs, blobs: &Blobs, seen: &Seen) -> Reply {
     };
     if left > 0 {
         let next = match left - 1 {
-            // A hop of 0 tells the last step from the first.
+            // A hop of 0 distinguishes the last step from the first.
             0 => format!("/hop/0{path}?{}", seen.query),
             more => format!("/hop/{more}{path}?{}", seen.query),
         };

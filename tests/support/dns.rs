@@ -35,7 +35,7 @@ pub enum Answer {
     TruncateUdp,
     /// Bytes that are no DNS message.
     Garbage,
-    /// The records, with the wrong ID: nobody's answer.
+    /// The records, with the wrong ID: an answer to no question.
     WrongId,
     /// The records, late.
     After(Duration),
@@ -161,7 +161,7 @@ async fn serve_udp(socket: UdpSocket, zone: Arc<Mutex<Zone>>) {
     let mut late = JoinSet::new();
     let mut buffer = [0; 4096];
     loop {
-        // An ICMP error of an earlier answer may surface here: it is nobody's question.
+        // An ICMP error of an earlier answer may surface here: it is not a question.
         let Ok((length, from)) = socket.recv_from(&mut buffer).await else {
             continue;
         };

@@ -22,7 +22,7 @@ pub enum Flavour {
     Docker,
 }
 
-/// Something that goes by its digest.
+/// Something that is named by its digest.
 #[derive(Clone, Debug)]
 pub struct Content {
     /// `sha256:…`.

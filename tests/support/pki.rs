@@ -34,7 +34,7 @@ pub enum Flaw {
     /// Made out to `elsewhere.test`.
     WrongName,
     SelfSigned,
-    /// A root that nobody was told of.
+    /// A root that no client trusts.
     OtherCa,
     /// Signed by an intermediate that the server forgets to send; it says where that is to be had.
     MissingIntermediate,
@@ -182,7 +182,7 @@ impl Leaf {
     }
 
     /// A server's configuration that shows this certificate. It would rather speak HTTP/2, as most
-    /// registries do, to whoever offers it by ALPN (RFC 7301).
+    /// registries do, to clients that offer it by ALPN (RFC 7301).
     pub fn config(&self) -> Arc<ServerConfig> {
         let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
         let mut config = ServerConfig::builder_with_provider(provider)

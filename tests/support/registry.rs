@@ -71,7 +71,7 @@ pub struct RegistryKnobs {
     pub rate_limit: Option<RateLimit>,
     /// No `Docker-Content-Digest`.
     pub hide_digest: bool,
-    /// Manifests that do not have the digest they go by.
+    /// Manifests that do not match their digest.
     pub corrupt_manifests: bool,
     /// Manifests of schema 1, refused by containerd 2.
     pub schema1: bool,

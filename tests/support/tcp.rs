@@ -64,7 +64,7 @@ pub struct Peer {
     task: JoinHandle<()>,
 }
 
-/// A connection that nobody goes on with ends after this.
+/// An idle connection ends after this.
 const PATIENCE: Duration = Duration::from_mins(1);
 
 impl Peer {
@@ -142,7 +142,7 @@ async fn meet(mut stream: TcpStream, behaviour: Behaviour, received: Arc<Mutex<V
     while matches!(stream.read(&mut rest).await, Ok(1..)) {}
 }
 
-/// A port that is taken and at which nobody listens: connections are refused.
+/// A port that is taken and has no listener: connections are refused.
 pub struct Closed {
     pub addr: SocketAddr,
     _socket: Socket,

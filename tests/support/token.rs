@@ -262,7 +262,7 @@ fn issue<'a>(
     body
 }
 
-/// The form of a JSON Web Token (RFC 7519); the signature is of nobody.
+/// The form of a JSON Web Token (RFC 7519); it is signed with no key.
 fn jwt(claims: &Value) -> String {
     let part = |value: &str| URL_SAFE_NO_PAD.encode(value);
     let head = part(r#"{"alg":"ES256","typ":"JWT"}"#);

@@ -1,4 +1,4 @@
-//! A web server that writes down what it is asked, and can break off at any byte.
+//! A web server that records its requests, and can break off at any byte.
 //!
 //! HTTP/1.1, over TLS or plain. What to answer is a function's business: see
 //! [`super::registry`], [`super::token`], [`super::blobs`].

@@ -1,4 +1,4 @@
-//! Each cause that is made, and what is told of it.
+//! Each cause that is made, and what is reported for it.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -10,7 +10,7 @@ use crate::clients::{curl, layers};
 use crate::lab::process::run as run_to_end;
 use crate::slow::{ALL, Made, NONE, OF_FRAME, Slow};
 use crate::world::World;
-use crate::{Options, Told, is_near, median, say, spread};
+use crate::{Options, Reported, is_near, median, say, spread};
 
 fn wanted(options: &Options) -> Vec<&'static Slow> {
     let only = &options.only;
@@ -24,17 +24,17 @@ fn wanted(options: &Options) -> Vec<&'static Slow> {
         .collect()
 }
 
-/// What was told of one cause, with the number of runs.
+/// What was reported for one cause, with the number of runs.
 struct Row {
     slow: &'static Slow,
-    told: BTreeMap<String, usize>,
+    reported: BTreeMap<String, usize>,
     right: usize,
 }
 
 pub(crate) fn run(program: &str, options: &Options) {
     let rows = Mutex::new(Vec::new());
     spread(wanted(options), options.jobs, |slow| {
-        let row = told_of(program, options, slow);
+        let row = reported_for(program, options, slow);
         rows.lock()
             .unwrap_or_else(PoisonError::into_inner)
             .push(row);
@@ -42,17 +42,20 @@ pub(crate) fn run(program: &str, options: &Options) {
     let mut rows = rows.into_inner().unwrap_or_else(PoisonError::into_inner);
     rows.sort_by_key(|row| ALL.iter().position(|slow| slow.name == row.slow.name));
     let codes: Vec<String> = {
-        let mut codes: Vec<_> = rows.iter().flat_map(|row| row.told.keys()).collect();
+        let mut codes: Vec<_> = rows.iter().flat_map(|row| row.reported.keys()).collect();
         codes.sort();
         codes.dedup();
         codes.into_iter().cloned().collect()
     };
     let head: String = codes.iter().map(|code| format!(" {code:>16}")).collect();
-    say(&format!("\n{:<18}{head} {:>8}", "made \\ told", "right"));
+    say(&format!(
+        "\n{:<18}{head} {:>8}",
+        "made \\ reported", "right"
+    ));
     for row in &rows {
         let cells: String = codes
             .iter()
-            .map(|code| match row.told.get(code) {
+            .map(|code| match row.reported.get(code) {
                 Some(count) => format!(" {count:>16}"),
                 None => format!(" {:>16}", "."),
             })
@@ -63,18 +66,18 @@ pub(crate) fn run(program: &str, options: &Options) {
     let right: usize = rows.iter().map(|row| row.right).sum();
     let all = rows.len() * options.runs;
     say(&format!(
-        "\nright: {right} of {all}. A run that tells several causes is in several columns, and right only if each is."
+        "\nright: {right} of {all}. A run that reports several causes is in several columns, and right only if each is."
     ));
 }
 
-fn told_of(program: &str, options: &Options, slow: &'static Slow) -> Row {
+fn reported_for(program: &str, options: &Options, slow: &'static Slow) -> Row {
     let world = slow.world();
     let made = slow.make(&world);
     let mut args = vec!["--transfer", "auto"];
     args.extend(options.probe_args.split_whitespace());
     let mut row = Row {
         slow,
-        told: BTreeMap::new(),
+        reported: BTreeMap::new(),
         right: 0,
     };
     let (mut one, mut all, mut bytes) = (Vec::new(), Vec::new(), Vec::new());
@@ -83,24 +86,25 @@ fn told_of(program: &str, options: &Options, slow: &'static Slow) -> Row {
         made.again(&world);
         let name = format!("{}-{number}", slow.name);
         let mut command = made.program(&world, program, &args);
-        let Some(mut told) = Told::by(&mut command, options, &name) else {
-            *row.told.entry("failed".to_owned()).or_default() += 1;
+        let Some(mut reported) = Reported::by(&mut command, options, &name) else {
+            *row.reported.entry("failed".to_owned()).or_default() += 1;
             continue;
         };
-        if told.codes.is_empty() {
-            told.codes.push(NONE.to_owned());
+        if reported.codes.is_empty() {
+            reported.codes.push(NONE.to_owned());
         }
         row.right += usize::from(
-            told.codes
+            reported
+                .codes
                 .iter()
-                .all(|code| is_right(slow, &made, code, &told)),
+                .all(|code| is_right(slow, &made, code, &reported)),
         );
-        one.extend(told.one.map(|rate| rate.0 / 1e6));
-        all.extend(told.all.map(|rate| rate.0 / 1e6));
-        bytes.push(f64::from(u32::try_from(told.bytes).unwrap()) / 1e6);
-        lasting += usize::from(told.rates().any(|rate| rate.1));
-        for code in told.codes {
-            *row.told.entry(code).or_default() += 1;
+        one.extend(reported.one.map(|rate| rate.0 / 1e6));
+        all.extend(reported.all.map(|rate| rate.0 / 1e6));
+        bytes.push(f64::from(u32::try_from(reported.bytes).unwrap()) / 1e6);
+        lasting += usize::from(reported.rates().any(|rate| rate.1));
+        for code in reported.codes {
+            *row.reported.entry(code).or_default() += 1;
         }
     }
     let mb = |rate: Option<f64>| rate.map_or("?".to_owned(), |rate| format!("{:.3}", rate / 1e6));
@@ -109,7 +113,7 @@ fn told_of(program: &str, options: &Options, slow: &'static Slow) -> Row {
         slow.name,
         row.right,
         options.runs,
-        row.told,
+        row.reported,
         median(one),
         mb(made.one),
         median(all),
@@ -119,21 +123,21 @@ fn told_of(program: &str, options: &Options, slow: &'static Slow) -> Row {
     row
 }
 
-fn is_right(slow: &Slow, made: &Made, code: &str, told: &Told) -> bool {
+fn is_right(slow: &Slow, made: &Made, code: &str, reported: &Reported) -> bool {
     let is_true = || {
-        let (rate, truth) = (told.all.or(told.one), made.all);
+        let (rate, truth) = (reported.all.or(reported.one), made.all);
         rate.zip(truth)
             .is_some_and(|(rate, truth)| is_near(rate.0, truth))
     };
     slow.causes.contains(&code) || (slow.if_true.contains(&code) && is_true())
 }
 
-/// How long curl is looked at.
+/// How long curl is observed.
 const LOOK: Duration = Duration::from_secs(6);
 const TICK: Duration = Duration::from_millis(250);
 
-/// What curl has of one layer and of three, by the bytes that come to the device: over the whole
-/// time, and in the second half. And what the server's kernel says.
+/// What curl has of one layer and of three, by the bytes that reach the device: over the whole time,
+/// and in the second half. And what the server's kernel says.
 pub(crate) fn check(options: &Options) {
     spread(wanted(options), options.jobs, |slow| {
         let world = slow.world();
@@ -182,7 +186,7 @@ fn watch(world: &World, made: &Made, count: usize) -> (f64, f64, String) {
         }
         _ => f64::NAN,
     };
-    let told: Vec<&str> = server
+    let reported: Vec<&str> = server
         .split_whitespace()
         .filter(|word| {
             ["cubic", "bbr"].contains(word)
@@ -198,7 +202,11 @@ fn watch(world: &World, made: &Made, count: usize) -> (f64, f64, String) {
                 .any(|start| word.starts_with(start))
         })
         .collect();
-    (rate(&seen), rate(&seen[seen.len() / 2..]), told.join(" "))
+    (
+        rate(&seen),
+        rate(&seen[seen.len() / 2..]),
+        reported.join(" "),
+    )
 }
 
 /// Bytes of frames that the client's device has received so far.

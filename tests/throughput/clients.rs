@@ -11,7 +11,7 @@ use crate::world::{PUBLIC, Place, World};
 
 /// What a command prints; nothing if it lasts too long. The program may end with any status.
 pub(crate) fn bounded(command: &mut Command, longest: Duration) -> Option<String> {
-    // A pipe would fill up while nobody reads.
+    // A pipe would fill up without a reader.
     let file = tempfile::NamedTempFile::new().unwrap();
     let mut child = command
         .stdin(Stdio::null())

@@ -1,4 +1,4 @@
-//! How well throughput is measured, and how well its limits are told, in a lab where both are
+//! How well throughput is measured, and how well its limits are reported, in a lab where both are
 //! known: `tests/throughput/run matrix`, `causes` or `check`.
 
 #![allow(clippy::format_collect, reason = "a few lines of configuration")]
@@ -43,7 +43,7 @@ struct Cli {
 enum What {
     /// Rates and bytes: caps at round trip times, with small and large bursts
     Matrix(Options),
-    /// Which causes are told where one was made
+    /// Which causes are reported where one was made
     Causes(Options),
     /// What curl and the kernel see of each cause that was made
     Check(Options),
@@ -111,7 +111,7 @@ fn spread<T: Send>(items: Vec<T>, jobs: usize, work: impl Fn(T) + Sync) {
 
 /// One run of the program.
 #[derive(Debug, Default)]
-struct Told {
+struct Reported {
     /// Causes of the findings, without those that are nothing to the rate.
     codes: Vec<String>,
     /// Bytes per second, and whether they last.
@@ -128,7 +128,7 @@ const OF_RATES: [&str; 4] = [
     "throughput_low",
 ];
 
-impl Told {
+impl Reported {
     /// Runs it; without a report there is nothing. The name is that of the file to keep.
     fn by(command: &mut Command, options: &Options, name: &str) -> Option<Self> {
         const LONGEST: Duration = Duration::from_mins(2);

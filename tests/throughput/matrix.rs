@@ -7,7 +7,7 @@ use crate::clients::{by_curl, by_skopeo};
 use crate::lab::wire::Knobs;
 use crate::slow::{self, Made, OF_IP, payload};
 use crate::world::{PUBLIC, World};
-use crate::{Options, Told, is_near, median, say, spread};
+use crate::{Options, Reported, is_near, median, say, spread};
 
 const CAPS: [(u32, &[u64]); 7] = [
     (1, &[0, 20, 80]),
@@ -158,16 +158,16 @@ fn row(program: &str, options: &Options, world: &World, cell: Cell) -> String {
         let mut args = vec!["--transfer", how];
         args.extend(options.probe_args.split_whitespace());
         let name = format!("{}-{name}", cell.names().join("-"));
-        Told::by(&mut made.program(world, program, &args), options, &name)
+        Reported::by(&mut made.program(world, program, &args), options, &name)
     };
     let (mut right, mut at_least, mut wrong, mut over, mut failed) = (0, 0, 0, 0, 0);
     let (mut claims, mut above, mut spent) = (0, 0, Vec::new());
     for number in 0..options.runs {
-        let Some(told) = run("auto", &number.to_string()) else {
+        let Some(reported) = run("auto", &number.to_string()) else {
             failed += 1;
             continue;
         };
-        let lasting: Vec<f64> = told.rates().filter(|r| r.1).map(|r| r.0).collect();
+        let lasting: Vec<f64> = reported.rates().filter(|r| r.1).map(|r| r.0).collect();
         if lasting.iter().any(|&rate| !is_near(rate, truth)) {
             wrong += 1;
         } else if lasting.is_empty() {
@@ -175,22 +175,22 @@ fn row(program: &str, options: &Options, world: &World, cell: Cell) -> String {
         } else {
             right += 1;
         }
-        if told
+        if reported
             .rates()
             .any(|(rate, lasts)| !lasts && rate > 1.05 * truth)
         {
             over += 1;
         }
-        if told.codes.iter().any(|code| !is_caps(code, cell)) {
+        if reported.codes.iter().any(|code| !is_caps(code, cell)) {
             claims += 1;
         }
-        let bytes = f64::from(u32::try_from(told.bytes).unwrap());
-        let plateaus = u32::try_from(told.rates().count().max(1)).unwrap();
+        let bytes = f64::from(u32::try_from(reported.bytes).unwrap());
+        let plateaus = u32::try_from(reported.rates().count().max(1)).unwrap();
         above += usize::from(bytes > cell.allowed(plateaus));
         spent.push(bytes);
     }
     let most = spent.iter().copied().fold(f64::NAN, f64::max);
-    let full = run("full", "full").and_then(|told| told.all.or(told.one));
+    let full = run("full", "full").and_then(|reported| reported.all.or(reported.one));
     let full = full.map_or(f64::NAN, |rate| rate.0 / truth);
     made.again(world);
     let curl = by_curl(world) / truth;

@@ -294,7 +294,7 @@ pub(super) fn signed_by(leg: &Leg) -> Option<String> {
 }
 
 /// Causes that the node's own roots would change.
-pub(super) fn hangs_on_roots(cause: Cause) -> bool {
+pub(super) fn depends_on_roots(cause: Cause) -> bool {
     matches!(
         cause,
         Cause::TlsUnknownCa | Cause::TlsIntermediate | Cause::TlsRootExpired | Cause::TlsCaUnfit

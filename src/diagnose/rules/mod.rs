@@ -263,7 +263,7 @@ fn temper(evidence: &Evidence, finding: &mut Finding) {
     {
         finding.confidence = finding.confidence.min(Confidence::Medium);
     }
-    if let Some(unseen) = hangs_on(evidence, finding) {
+    if let Some(unseen) = depends_on(evidence, finding) {
         finding.confidence = finding.confidence.min(Confidence::Medium);
         finding.evidence.push(format!(
             "the node may differ, because this was not observed: {}",
@@ -273,10 +273,10 @@ fn temper(evidence: &Evidence, finding: &mut Finding) {
 }
 
 /// A setting of the node that was not observed and that could avoid this failure there.
-fn hangs_on(evidence: &Evidence, finding: &Finding) -> Option<NotObserved> {
+fn depends_on(evidence: &Evidence, finding: &Finding) -> Option<NotObserved> {
     let vantage = &evidence.vantage;
     let unseen = |what: NotObserved| vantage.not_observed.contains(&what).then_some(what);
-    if certificates::hangs_on_roots(finding.cause) {
+    if certificates::depends_on_roots(finding.cause) {
         return unseen(NotObserved::NodeRoots);
     }
     // Outside a pod, the settings found may be containerd's; inside a pod, they are not.

@@ -2097,7 +2097,7 @@ fn an_empty_record_is_judged_without_harm() {
 }
 
 #[test]
-fn what_of_the_node_was_not_seen_lowers_what_hangs_on_it() {
+fn what_was_not_observed_of_the_node_lowers_what_depends_on_it() {
     let refused = |unseen: &[NotObserved], network| {
         let mut evidence = healthy().unsecured(Role::Registry, unknown_issuer());
         evidence.vantage.network = network;

@@ -358,14 +358,14 @@ mod tests {
         }
     }
 
-    fn told(rule: fn(&Evidence) -> Option<Finding>, transfer: Transfer) -> Vec<Finding> {
+    fn findings(rule: fn(&Evidence) -> Option<Finding>, transfer: Transfer) -> Vec<Finding> {
         let mut evidence = fixture::healthy();
         evidence.walk.transfer = Some(transfer);
         rule(&evidence).into_iter().collect()
     }
 
     #[test]
-    fn silence_at_the_end_is_told_unless_others_go_on() {
+    fn silence_at_the_end_is_reported_unless_others_go_on() {
         let silent = |millis: u64| TransferStream {
             silent: Some(Duration::from_millis(millis)),
             longest_stall: Duration::from_millis(millis),
@@ -376,7 +376,7 @@ mod tests {
                 streams,
                 ..transfer(3)
             };
-            told(stalled, transfer)
+            findings(stalled, transfer)
         };
         assert!(of(vec![silent(1900)]).is_empty());
         assert_eq!(of(vec![silent(2100)])[0].confidence, Confidence::Medium);
@@ -408,7 +408,7 @@ mod tests {
             let mut transfer = transfer(3);
             transfer.streams[0].first_touch = Some(Duration::from_millis(touch));
             transfer.streams[0].first_byte = again.map(Duration::from_millis);
-            told(first_byte, transfer)
+            findings(first_byte, transfer)
         };
         assert!(of(900, Some(900)).is_empty());
         let cold = &of(2000, Some(40))[0];
@@ -426,13 +426,13 @@ mod tests {
         let mut far = transfer(3);
         far.streams[0].first_touch = Some(Duration::from_millis(1200));
         far.streams[0].min_rtt = Some(Duration::from_millis(300));
-        assert!(told(first_byte, far).is_empty());
+        assert!(findings(first_byte, far).is_empty());
     }
 
     #[test]
     fn what_is_allowed_is_what_was_asked_for_or_the_rollouts_deadline() {
         // 3 MiB at 1 MB/s take three seconds.
-        assert!(told(low, transfer(3)).is_empty());
+        assert!(findings(low, transfer(3)).is_empty());
         let mut evidence = fixture::healthy();
         evidence.walk.transfer = Some(transfer(3));
         let mut says = |deadline: Option<u64>, expected: Option<u64>| {
@@ -492,7 +492,7 @@ mod tests {
                     })
                     .collect(),
             });
-            let found = told(bound, transfer);
+            let found = findings(bound, transfer);
             assert_eq!(found[0].cause, Cause::BwCap, "{found:?}");
             found[0].severity
         };

@@ -44,7 +44,7 @@ pub(super) fn handshake(evidence: &Evidence, leg: &Leg) -> Option<Finding> {
 /// The facts of a handshake that failed for this cause.
 pub(super) fn facts(evidence: &Evidence, leg: &Leg, fault: &TlsFault, cause: Cause) -> Vec<String> {
     let mut facts = certificates::facts(leg);
-    facts.extend(chain(leg, certificates::hangs_on_roots(cause)));
+    facts.extend(chain(leg, certificates::depends_on_roots(cause)));
     facts.extend(changed_bundle(evidence, leg));
     facts.extend(details(evidence, leg, fault));
     facts

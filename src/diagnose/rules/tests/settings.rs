@@ -597,7 +597,7 @@ fn an_end_is_judged_by_the_share_of_life_that_is_left() {
 }
 
 #[test]
-fn an_ended_credential_is_the_root_where_the_pull_hangs_on_it() {
+fn an_expired_credential_is_the_root_where_the_pull_depends_on_it() {
     let expired = with_expiry(wrong_password(), Some(-7200), -60, ExpirySign::TokenClaim);
     only(&expired, "credential_expired", Critical);
     assert_eq!(codes(&judge(&expired).consequences), ["auth_bad_cred"]);

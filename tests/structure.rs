@@ -1,13 +1,13 @@
-//! The modules are floors: each imports from those below it only (src/lib.rs has the table), and no
-//! two files import each other, directly or over others.
+//! The modules have levels: each imports only from those below it (src/lib.rs has the table), and no
+//! two files import each other, directly or through others.
 
 #![allow(clippy::unwrap_used, reason = "this is test code")]
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
-/// From the top; those of one line are side by side and don't know each other.
-const FLOORS: &[&[&str]] = &[
+/// From the top; those of one level don't import from each other.
+const LEVELS: &[&[&str]] = &[
     &["cli"],
     &["daemon", "cluster"],
     &["report", "serving"],
@@ -20,8 +20,8 @@ const FLOORS: &[&[&str]] = &[
     &["model", "trust"],
 ];
 
-/// The rooms of the daemon, from the top (src/daemon/mod.rs).
-const ROOMS: &[&[&str]] = &[
+/// The modules of the daemon, from the top (src/daemon/mod.rs).
+const DAEMON_LEVELS: &[&[&str]] = &[
     &["http"],
     &["runner"],
     &["check", "on_demand"],
@@ -36,13 +36,13 @@ const ROOMS: &[&[&str]] = &[
 fn imports_go_down() {
     let graph = Graph::read();
     let name = |module: &str| module.split("::").next().unwrap().to_owned();
-    hold_floors(&graph, FLOORS, "src/lib.rs", |module| Some(name(module)));
+    check_levels(&graph, LEVELS, "src/lib.rs", |module| Some(name(module)));
 }
 
 #[test]
 fn inside_the_daemon_imports_go_down() {
     let graph = Graph::read();
-    hold_floors(&graph, ROOMS, "src/daemon/mod.rs", |module| {
+    check_levels(&graph, DAEMON_LEVELS, "src/daemon/mod.rs", |module| {
         let mut parts = module.split("::");
         (parts.next() == Some("daemon")).then(|| parts.next().map(str::to_owned))?
     });
@@ -72,7 +72,7 @@ fn no_two_files_import_each_other() {
 }
 
 #[test]
-fn a_circle_and_what_a_folder_hands_on_are_found() {
+fn a_circle_and_what_a_folder_re_exports_are_found() {
     let graph = Graph::of(&[
         (
             "a",
@@ -97,17 +97,17 @@ fn a_circle_and_what_a_folder_hands_on_are_found() {
     assert_eq!(to("d"), ["a::b", "a::c"]);
 }
 
-/// Every import goes from a floor to one below it. `name`: what a module is called in `floors`, if it
-/// is of them.
-fn hold_floors(
+/// Every import goes from a level to one below it. `name`: what a module is called in `levels`, if it
+/// is in them.
+fn check_levels(
     graph: &Graph,
-    floors: &[&[&str]],
+    levels: &[&[&str]],
     table: &str,
     name: impl Fn(&str) -> Option<String>,
 ) {
-    let floor = |name: &str| {
-        let found = floors.iter().position(|names| names.contains(&name));
-        found.unwrap_or_else(|| panic!("{name} has no floor; give it one here and in {table}"))
+    let level = |name: &str| {
+        let found = levels.iter().position(|names| names.contains(&name));
+        found.unwrap_or_else(|| panic!("{name} has no level; give it one here and in {table}"))
     };
     let mut imports = 0;
     for (module, others) in &graph.imports {
@@ -118,7 +118,7 @@ fn hold_floors(
             };
             imports += 1;
             assert!(
-                floor(&to) > floor(&own),
+                level(&to) > level(&own),
                 "{module} imports from {other}, which is not below {own}"
             );
         }
@@ -134,8 +134,8 @@ struct Graph {
 /// What a module's text says of others.
 #[derive(Default)]
 struct Paths {
-    /// By the name that it hands on (`pub use`).
-    handed_on: BTreeMap<String, String>,
+    /// By the name that it re-exports (`pub use`).
+    re_exported: BTreeMap<String, String>,
     used: BTreeSet<String>,
 }
 
@@ -145,7 +145,7 @@ impl Graph {
         collect(Path::new("src"), &mut files);
         let modules = files.iter().filter_map(|(file, text)| {
             let module = file.trim_end_matches(".rs").trim_end_matches("/mod");
-            // Tests may look at everything, and the crate's own file is the table of modules.
+            // Tests may import everything, and the crate's own file is the table of modules.
             let is_test = module.split('/').any(|part| part == "tests");
             let is_left_out = is_test || ["lib", "main"].contains(&module);
             (!is_left_out).then(|| (module.replace('/', "::"), text.as_str()))
@@ -225,7 +225,7 @@ fn paths(module: &str, text: &str, known: &BTreeSet<&str>) -> Paths {
             if visibility.is_empty() {
                 found.used.insert(path);
             } else {
-                found.handed_on.insert(name.to_owned(), path);
+                found.re_exported.insert(name.to_owned(), path);
             }
         }
     }
@@ -273,7 +273,7 @@ fn home(path: &str, paths: &BTreeMap<&str, Paths>) -> Option<String> {
     }
     let rest = path[module.len()..].trim_start_matches("::");
     let (name, _) = rest.split_once("::").unwrap_or((rest, ""));
-    match paths[module].handed_on.get(name) {
+    match paths[module].re_exported.get(name) {
         Some(target) if target != path => home(target, paths),
         _ => Some(module.to_owned()),
     }

@@ -171,21 +171,21 @@ causes! {
         LocalPolicy = "local_policy", Critical, Now, [AuthRealmUnreachable, RedirectBlob, DnsStale, DnsHijack];
         "This machine's own policy forbids the connection"
         symptom "`connect: operation not permitted` or `permission denied`"
-        cause "netfilter, an eBPF program of the CNI plugin (NetworkPolicy), or a prohibit or blackhole route on this host rejects the connection before it leaves."
+        cause "netfilter, an eBPF program of the CNI plugin (NetworkPolicy), or a prohibit or blackhole route on this machine rejects the connection before it leaves."
         detection "connect(2) fails at once with EPERM, EACCES or EINVAL, and no ICMP error arrives."
         fix "Find the rule with `ip route get ADDRESS`, `nft list ruleset` and the NetworkPolicies of this pod, and allow the connection there."
         NoLocalAddress = "no_local_address", Critical, Now, [AuthRealmUnreachable, RedirectBlob, DnsStale, DnsHijack];
-        "This host has no local address or port to connect from"
+        "This machine has no local address or port to connect from"
         symptom "`connect: cannot assign requested address`"
-        cause "This host has no address of that family, or all local ports to that server are in use."
+        cause "This machine has no address of that family, or all local ports to that server are in use."
         detection "connect(2) fails with EADDRNOTAVAIL or EAFNOSUPPORT."
         fix "IPv4: count the connections to that server (`ss -tan`), and widen net.ipv4.ip_local_port_range. IPv6: give the host an address, or remove the AAAA record."
         NetUnreachable = "net_unreachable", Critical, Now, [AuthRealmUnreachable, RedirectBlob, NoEgress, AddressOverlap, DnsStale, DnsHijack];
-        "This host or a router has no route to the server"
+        "This machine or a router has no route to the server"
         symptom "`connect: network is unreachable`"
-        cause "The routing table of this host, or a router on the path, has no route for the address."
+        cause "The routing table of this machine, or a router on the path, has no route for the address."
         detection "connect(2) fails with ENETUNREACH. If the evidence has an ICMP error, a router sent it."
-        fix "Run `ip route get ADDRESS` on this host, and add the route or a default route."
+        fix "Run `ip route get ADDRESS` on this machine, and add the route or a default route."
         HostUnreachable = "host_unreachable", Critical, Now, [AuthRealmUnreachable, RedirectBlob, DnsStale, DnsHijack];
         "The host at this address can't be reached"
         symptom "`connect: no route to host`"
@@ -201,15 +201,15 @@ causes! {
         NetUnreachV6 = "net_unreach_v6", Warning, Now, [];
         "IPv6 is tried first and has no working route"
         symptom "`dial tcp [2a06:...]:443: connect: network is unreachable`"
-        cause "The name has an AAAA record, and this host has an IPv6 address without a working route."
+        cause "The name has an AAAA record, and this machine has an IPv6 address without a working route."
         detection "The IPv6 attempts fail at once while IPv4 works, and a dual-stack client tries IPv6 first."
-        fix "Fix the IPv6 route, or remove this host's IPv6 address or the AAAA record."
+        fix "Fix the IPv6 route, or remove this machine's IPv6 address or the AAAA record."
         V6Blackhole = "v6_blackhole", Warning, Now, [];
         "IPv6 is tried first and its packets are lost"
         symptom "Every connection of a pull starts 300 ms late"
         cause "IPv6 packets are lost on the path. A dual-stack client waits before it falls back to IPv4 (RFC 8305; 300 ms in Go)."
         detection "SYNs over IPv6 are not answered while IPv4 works, and a dual-stack client tries IPv6 first."
-        fix "Fix the IPv6 path, or remove this host's IPv6 address or the AAAA record."
+        fix "Fix the IPv6 path, or remove this machine's IPv6 address or the AAAA record."
         HttpTimeout = "http_timeout", Critical, Now, [MtuBlackhole];
         "The server accepts the request and does not answer in time"
         symptom "`context deadline exceeded (Client.Timeout exceeded while awaiting headers)`"
@@ -263,7 +263,7 @@ causes! {
         TlsUnknownCa = "tls_unknown_ca", Critical, Now, [DnsHijack];
         "The certificate is signed by an authority that is not trusted here"
         symptom "`x509: certificate signed by unknown authority`"
-        cause "The registry has a certificate of a private authority, a proxy on the path substitutes its own, the server does not send its intermediate certificate, or this host's CA bundle is old (EulerOS 2.9 removed some roots)."
+        cause "The registry has a certificate of a private authority, a proxy on the path substitutes its own, the server does not send its intermediate certificate, or this machine's CA bundle is old (EulerOS 2.9 removed some roots)."
         detection "The evidence has the chain as presented, its issuer and fingerprint, and the roots in use. This cause is not reported if no root could be loaded."
         fix "Find the reason in the report. The server omits its intermediate certificate: fix the server (see tls_intermediate). A TLS-inspecting proxy on the path signs: exempt this host from inspection, or trust the proxy's authority as below. This host's CA bundle is old: update the package ca-certificates. Otherwise get the authority's certificate from its owner, and compare its fingerprint with the one in the report over another channel than this network. Then add it to the node's trust store, or to `ca` in containerd's certs.d. Never install what the server itself sends without that comparison."
         TlsIntermediate = "tls_intermediate", Critical, Now, [DnsHijack];
@@ -317,15 +317,15 @@ causes! {
         TlsExpired = "tls_expired", Critical, Now, [ClockSkew];
         "The certificate has expired"
         symptom "`x509: certificate has expired or is not yet valid: current time ... is after ...`"
-        cause "The certificate was not renewed, or this host's clock is ahead."
+        cause "The certificate was not renewed, or this machine's clock is ahead."
         detection "The certificate's notAfter is compared with the local time. The clock is checked only against the Date of an answer that can be trusted; if there was none, the evidence states that the clock was not checked."
         fix "Renew the certificate. If the local time in the report is wrong, fix the clock (NTP)."
         TlsNotYetValid = "tls_not_yet_valid", Critical, Now, [ClockSkew];
         "The certificate is not valid yet"
         symptom "`x509: certificate has expired or is not yet valid: current time ... is before ...`"
-        cause "This host's clock is behind, or the certificate was issued for a later date."
+        cause "This machine's clock is behind, or the certificate was issued for a later date."
         detection "The certificate's notBefore is compared with the local time; the clock is checked as for tls_expired."
-        fix "Fix this host's clock (NTP). If it is right, wait or have the certificate reissued."
+        fix "Fix this machine's clock (NTP). If it is right, wait or have the certificate reissued."
         TlsExpiring = "tls_expiring", Warning, Now, [];
         "The certificate expires soon"
         symptom "None yet"
@@ -335,9 +335,9 @@ causes! {
         ClockSkew = "clock_skew", Warning, Now, [];
         "This machine's clock differs from the server's by over a minute"
         symptom "`x509: certificate has expired or is not yet valid`, or tokens refused right after they were issued"
-        cause "The clock of this host (or of the server) is wrong by more than a minute."
+        cause "The clock of this machine (or of the server) is wrong by more than a minute."
         detection "The Date of an answer that was verified, or that was sent over plain http, is compared with the local time. If one server agrees with this machine's clock, the other server's clock is wrong. An old Date from storage does not count, since caches pass it on. It is the cause of a certificate fault only if every server that sent its time differs and the certificate is valid at that time."
-        fix "Compare this host's clock with a time server, and fix NTP (chrony) here, or at the server if this host is right."
+        fix "Compare this machine's clock with a time server, and fix NTP (chrony) on this machine, or at the server if this machine is right."
         TlsBadCertificate = "tls_bad_certificate", Critical, Now, [];
         "The certificate breaks a rule and is rejected"
         symptom "`x509: ...` or `tls: failed to verify certificate: ...`"

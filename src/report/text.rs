@@ -277,7 +277,7 @@ impl Page {
         if shown.is_empty() {
             return;
         }
-        self.heading("path class not decided");
+        self.heading("path class not decided (the verdict does not depend on it)");
         for suggestion in shown {
             self.suggestion(suggestion, "  - ");
         }

@@ -81,9 +81,10 @@ pub(super) fn order(evidence: &Evidence, findings: &mut Vec<Finding>, judge: Jud
         let host = &walk.host.endpoint;
         let mut finding = new(Cause::MirrorOrder).fact(match root {
             Some(root) => format!(
-                "{} is tried before {}, and fails: {}",
+                "{} is tried before {}, and fails: {} ({})",
                 called(walk),
                 evidence.walk.host.endpoint,
+                root.cause.entry().title,
                 root.cause.code()
             ),
             None => format!("{} fails: {failed}", called(walk)),

@@ -32,6 +32,9 @@ pub struct ResolverConfig {
     pub attempts: usize,
     /// `options use-vc`: queries use TCP from the start.
     pub use_tcp: bool,
+    /// Whether the runtime's resolver sends EDNS (RFC 6891); `None` if its builds differ. Queries have EDNS unless
+    /// this is `Some(false)`.
+    pub sends_edns: Option<bool>,
     /// The content of the hosts file.
     pub hosts: HostsFile,
     /// The source of the servers: a file's path, or `--nameserver`.
@@ -121,6 +124,7 @@ impl ResolverConfig {
             timeout: Duration::from_secs(5),
             attempts: 2,
             use_tcp: false,
+            sends_edns: None,
             hosts: HostsFile::default(),
             source: path.display().to_string(),
             notes: Vec::new(),

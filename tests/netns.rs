@@ -496,6 +496,43 @@ fn a_closed_way_to_the_name_server_is_told_by_how_it_is_closed() {
 }
 
 #[test]
+fn a_long_answer_needs_tcp_to_the_name_server() {
+    let lab = Routed::new();
+    let folder = tempfile::tempdir().unwrap();
+    let mut command = lab.far.command("dnsmasq");
+    command.args(["--no-daemon", "--conf-file=/dev/null", "--no-resolv"]);
+    command.args(["--no-hosts", "--user=root", "--pid-file=", "--port=5353"]);
+    for last in 1..120 {
+        command.arg(format!("--host-record=registry.test,10.77.9.{last}"));
+    }
+    let _dns = Process::start("dnsmasq", &mut command, folder.path()).listening(5353);
+    let probe = || {
+        let args = ["--plain-http", "--nameserver", "10.77.2.2:5353"];
+        run_probe(&lab.prober, &args.map(str::to_owned))
+    };
+    for (rule, words) in [
+        ("tcp dport 5353 drop", "no answer within"),
+        ("tcp dport 5353 reject with tcp reset", "refused after"),
+        (
+            "tcp dport 5353 reject with icmpx admin-prohibited",
+            "can't be reached",
+        ),
+    ] {
+        lab.router.filter_at("forward", rule);
+        let outcome = probe();
+        outcome.fails_by("dns_tcp_closed");
+        let text = outcome.text();
+        assert!(text.contains("with TC set"), "{text}");
+        assert!(text.contains(words), "{text}");
+        lab.router.unfilter();
+    }
+    assert!(!probe().codes().contains(&"dns_tcp_closed"));
+    // UDP closed is another matter.
+    lab.router.filter_at("forward", "udp dport 5353 drop");
+    probe().fails_by("dns_timeout");
+}
+
+#[test]
 fn packets_that_this_machine_drops_itself_can_not_be_told_from_lost_ones() {
     // The kernel says nothing of a SYN that netfilter swallowed on its way out: tcp_connect() goes on
     // to repeat it. EPERM is what datagrams and `prohibit`ed routes get.

@@ -180,8 +180,11 @@ pub(super) fn broken_alias(leg: &Leg) -> Option<(String, String)> {
     let (shown, host) = (show_server(query.server), plain(&query.name));
     let (_, parent) = last.split_once('.')?;
     let looked_in = negative.zone.as_deref().map(plain);
+    let lacks = looked_in.as_ref().map_or_else(String::new, |zone| {
+        format!(": the zone '{zone}' there lacks it")
+    });
     let fact = format!(
-        "'{host}' is an alias of {}, and that name has no address at {shown}",
+        "'{host}' is an alias of {}, and that name has no address at {shown}{lacks}",
         chain
             .iter()
             .map(|name| format!("'{name}'"))
@@ -193,7 +196,7 @@ pub(super) fn broken_alias(leg: &Leg) -> Option<(String, String)> {
             "{shown} looked for '{last}' in the zone '{zone}'. If the name is in a private zone ('{parent}'), link that zone to this VPC, or forward it on {shown}; otherwise add the record to '{zone}'."
         ),
         None => format!(
-            "Add the record of '{last}' to the zone '{parent}' that {shown} serves. If the private zone '{parent}' has it elsewhere, link that zone to this VPC, or forward it on {shown}."
+            "Add the record of '{last}' to the zone '{parent}'. If it is a private zone that has the record elsewhere, link that zone to this VPC, or forward it on {shown}."
         ),
     };
     Some((fact, hint))

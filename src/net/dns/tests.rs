@@ -328,6 +328,84 @@ async fn a_server_that_offers_nothing_is_passed_over() {
 }
 
 #[tokio::test]
+async fn a_negative_answer_keeps_its_aliases_and_its_zone() {
+    use hickory_proto::rr::rdata::SOA;
+    for code in [ResponseCode::NXDomain, ResponseCode::NoError] {
+        let server = peer(move |request, _| {
+            let name = asked(request);
+            let chain = [
+                (&*name, cname("b.example.")),
+                ("b.example.", cname("c.link.example.")),
+            ];
+            let mut message = reply(request, code, &chain);
+            let name = |text| Name::from_ascii(text).unwrap();
+            let soa = SOA::new(name("ns."), name("a."), 1, 60, 60, 60, 60);
+            let owner = name("link.example.");
+            message.add_authority(Record::from_rdata(owner, 60, RData::SOA(soa)));
+            Act::Answer(Box::new(message))
+        })
+        .await;
+        let found = lookup(&config(&[server.address]), Families::V4Only, LONG).await;
+        let negative = found.queries[0].negative.as_ref().unwrap();
+        assert_eq!(negative.cnames, ["b.example.", "c.link.example."]);
+        assert_eq!(negative.zone.as_deref(), Some("link.example."));
+        let plain = says(code).await;
+        let found = lookup(&config(&[plain.address]), Families::V4Only, LONG).await;
+        assert_eq!(found.queries[0].negative, None);
+    }
+}
+
+#[tokio::test]
+async fn queries_have_edns_unless_the_runtime_sends_none() {
+    // As a server that can't read EDNS.
+    let server = || {
+        peer(|request, _| {
+            if request.edns.is_some() {
+                code(request, ResponseCode::FormErr)
+            } else {
+                answer(request, &[("reg.example.", a("10.0.3.9"))])
+            }
+        })
+    };
+    for sends_edns in [None, Some(true)] {
+        let server = server().await;
+        let config = ResolverConfig {
+            sends_edns,
+            ..config(&[server.address])
+        };
+        let found = lookup(&config, Families::V4Only, LONG).await;
+        assert!(
+            matches!(found.outcome.fault(), Some(DnsFault::OtherCode { code }) if code == "FORMERR")
+        );
+        assert_eq!(found.sends_edns, sends_edns);
+        let [trial] = &found.edns_trials[..] else {
+            panic!("{:?}", found.edns_trials);
+        };
+        assert!(trial.is_proof());
+        assert_eq!(server.seen().len(), 3, "with, without, and with again");
+    }
+    let server = server().await;
+    let config = ResolverConfig {
+        sends_edns: Some(false),
+        ..config(&[server.address])
+    };
+    let found = lookup(&config, Families::V4Only, LONG).await;
+    assert_eq!(addresses(&found), ["10.0.3.9"]);
+    assert!(found.edns_trials.is_empty());
+    // One answer of another family or name shows that the server reads EDNS.
+    let half = peer(|request, _| {
+        if is_a(request) {
+            code(request, ResponseCode::FormErr)
+        } else {
+            answer(request, &[])
+        }
+    })
+    .await;
+    let found = lookup(&self::config(&[half.address]), Families::Both, LONG).await;
+    assert!(found.edns_trials.is_empty());
+}
+
+#[tokio::test]
 async fn silence_is_a_timeout_within_the_limit() {
     let server = silent().await;
     let started = Instant::now();

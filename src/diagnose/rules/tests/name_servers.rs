@@ -146,6 +146,7 @@ fn an_alias_without_an_end_names_its_zone() {
                 &[
                     "'registry.example.com' is an alias of 'reg-7.privatelink.example.net', and that name has no address at 10.0.0.2",
                     "the zone 'privatelink.example.net'",
+                    "private zone",
                     "link that zone to this VPC",
                 ],
             );

@@ -149,7 +149,7 @@ causes! {
         detection "The name is that of a public registry, every address in the answer is in a network of the companies named in reports of forged answers (none of them serves a registry), and the leg fails there. Other forged answers look like tcp_timeout or tls_name."
         fix "Copy the image to a registry in your region (on Huawei Cloud: SWR, SoftWare Repository for Container) and pull it from there. Do not install any authority's certificate to get past the forged answer."
         DnsStale = "dns_stale", Critical, Now, [];
-        "The hosts file has another address than DNS, and the pull fails there"
+        "The hosts file has an address that DNS does not have, and it fails"
         symptom "A timeout, a certificate of another site, or an old registry's 404, although the name resolves to another address elsewhere"
         cause "The hosts file is read before any name server, and its entry is outdated."
         detection "The address is from the hosts file, and the name servers, which a pull does not query for this name, return another one. The server at the entry's address does not answer, has a certificate for other names, or refuses the pull. The confidence is high if a TLS handshake at the address in DNS succeeds; after the handshake it is medium, and the failure itself is listed too. If the entry agrees with DNS, DNS has no address, the address in DNS fails as well, or the port is closed, the failure's own cause is reported: tcp_timeout, tcp_refused, tls_name."

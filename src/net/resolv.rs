@@ -349,12 +349,17 @@ pub fn is_domain_name(name: &str) -> bool {
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct HostsFile {
     by_name: HashMap<String, Vec<IpAddr>>,
+    /// The kubelet wrote it at the start of this pod.
+    pub is_of_kubelet: bool,
 }
 
 impl HostsFile {
     /// Parses hosts(5). Lines without an address and a name are ignored, as Go does.
     pub fn parse(text: &str) -> Self {
-        let mut hosts = Self::default();
+        let mut hosts = Self {
+            is_of_kubelet: text.starts_with("# Kubernetes-managed hosts file"),
+            ..Self::default()
+        };
         for line in text.lines() {
             let line = line.split_once('#').map_or(line, |(before, _)| before);
             let mut fields = line.split_ascii_whitespace();

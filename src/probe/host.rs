@@ -630,7 +630,8 @@ impl<'a> HostWalk<'a> {
         if let Some(suspect) = self.lines.suspect.take() {
             self.walk.segments = Some(segments::test(&self.lines, suspect).await);
         }
-        if self.walk.failure().is_some() {
+        let config = self.walk.config.as_ref().and_then(Step::fault);
+        if self.walk.failure().is_some() || config.is_some() {
             self.lines.try_dns_addresses().await;
         }
         self.walk.legs = self.lines.take_legs();

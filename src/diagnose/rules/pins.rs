@@ -8,7 +8,7 @@ use super::outcome::leaves_undecided;
 use crate::diagnose::Finding;
 use crate::diagnose::catalogue::Cause;
 use crate::diagnose::level::{Confidence, Severity};
-use crate::model::endpoint::Scheme;
+use crate::model::endpoint::{Role, Scheme};
 use crate::model::evidence::{Evidence, Leg};
 use crate::model::fault::{Phase, TcpFault};
 use crate::model::resolve::{Family, ResolutionSource};
@@ -19,7 +19,13 @@ pub(super) fn suspects(evidence: &Evidence, findings: &mut Vec<Finding>) {
     for leg in &evidence.walk.legs {
         let found = leg.resolve.outcome.done();
         if found.is_some_and(|found| found.source == ResolutionSource::HostsFile) {
-            let finding = suspect(evidence, leg, findings);
+            let mut finding = suspect(evidence, leg, findings);
+            if evidence.vantage.hosts_copied
+                && let Some(finding) = &mut finding
+            {
+                finding.confidence = finding.confidence.min(Confidence::Medium);
+                finding.evidence.push("this hosts file is the kubelet's copy from the start of this pod: compare it with /etc/hosts on the node".to_owned());
+            }
             findings.extend(finding);
         }
     }
@@ -93,7 +99,11 @@ fn behind(evidence: &Evidence, leg: &Leg, findings: &mut [Finding]) -> Option<Fi
         ]
     };
     let is_blamed = |finding: &Finding| {
-        finding.leg == Some(leg.role)
+        // A registry rejects the tokens of another token service.
+        let is_of_token = leg.role == Role::Token
+            && finding.leg == Some(Role::Registry)
+            && finding.cause == Cause::AuthDenied;
+        (finding.leg == Some(leg.role) || is_of_token)
             && finding.severity == Severity::Critical
             && finding.phase.is_some_and(|phase| phases.contains(&phase))
             && may_be_by_address(finding.cause)
@@ -248,6 +258,9 @@ fn note(findings: &mut [Finding], leg: &Leg, phases: &[Phase], before_hint: Opti
                 .evidence
                 .retain(|fact| !fact.contains("is from the hosts file"));
             finding.evidence.splice(0..0, facts);
+            if leg.proxy_route.proxy().is_some() {
+                finding.confidence = finding.confidence.min(Confidence::Medium);
+            }
             if let Some(before) = before_hint {
                 finding.hint = format!("{before}{}", finding.hint);
             }

@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::model::evidence::PinTrial;
+use crate::model::proxy::{Proxy, ProxyRoute};
 
 const PINNED: &str = "10.0.3.9";
 const IN_DNS: &str = "10.0.4.1";
@@ -67,9 +68,19 @@ fn a_pin_that_differs_is_the_cause_of_what_does_not_connect() {
     let finding = only(&tried, "dns_stale", Critical);
     says(&finding, &["10.0.4.1:443 was tried: TLS succeeds there"]);
     assert_eq!(finding.confidence, Confidence::High);
-    tried.vantage.not_observed.push(NotObserved::NodeResolver);
-    let finding = only(&tried, "dns_stale", Critical);
+    let mut elsewhere = tried.clone();
+    elsewhere
+        .vantage
+        .not_observed
+        .push(NotObserved::NodeResolver);
+    let finding = only(&elsewhere, "dns_stale", Critical);
     assert_eq!(finding.confidence, Confidence::Medium);
+    // The node's file may have been corrected since this pod started.
+    let mut copied = tried;
+    copied.vantage.hosts_copied = true;
+    let finding = only(&copied, "dns_stale", Critical);
+    assert_eq!(finding.confidence, Confidence::Medium);
+    says(&finding, &["the kubelet's copy"]);
 
     // DNS's own address is no better: something else is wrong.
     let mut worse = old();
@@ -212,6 +223,38 @@ fn what_another_registry_says_behind_a_pin_leads_to_the_pin_first() {
     let mut other = lacks_the_tag();
     pin(&mut other, Role::Token, &["10.0.3.10"], Ok(&[IN_DNS]));
     only(&other, "manifest_unknown", Critical);
+}
+
+#[test]
+fn a_proxys_name_may_be_pinned_as_well() {
+    let proxied = |said| {
+        let mut evidence =
+            healthy().unconnected(Role::Registry, vec![dial(PINNED, Some(TcpFault::Timeout))]);
+        evidence.leg_mut(Role::Registry).proxy_route = ProxyRoute::Proxied {
+            proxy: Proxy {
+                scheme: "http".to_owned(),
+                authority: "proxy.example.com:3128".to_owned(),
+                authenticated: false,
+                variable: "HTTPS_PROXY".to_owned(),
+            },
+        };
+        pin(&mut evidence, Role::Registry, &[PINNED], said);
+        judge(&evidence)
+    };
+    let verdict = proxied(Ok(&[IN_DNS]));
+    assert_eq!(
+        codes(&verdict.findings),
+        ["proxy_misconfigured", "dns_stale"]
+    );
+    assert_eq!(verdict.findings[1].severity, Warning);
+    let hint = &verdict.findings[0].hint;
+    assert!(
+        hint.starts_with("Correct the entry of 'proxy.example.com'"),
+        "{hint}"
+    );
+    assert_eq!(verdict.findings[0].confidence, Confidence::Medium);
+    let verdict = proxied(Ok(&[PINNED]));
+    assert_eq!(codes(&verdict.findings), ["proxy_misconfigured"]);
 }
 
 #[test]

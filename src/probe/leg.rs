@@ -445,7 +445,7 @@ impl<'a> Connections<'a> {
             sends_edns: trust::sends_edns(&self.client.tls.builds),
             ..self.probe_network.resolver.clone()
         };
-        let resolve = dns::resolve(
+        let mut resolve = dns::resolve(
             host,
             &resolver,
             &overrides,
@@ -453,6 +453,8 @@ impl<'a> Connections<'a> {
             self.probe_network.wait,
         )
         .await;
+        resolve.edns_trials =
+            dns::edns_trials(&resolve.queries, &resolver, self.probe_network.wait).await;
         let addresses = resolve.outcome.done().map(|r| r.addresses.clone());
         self.legs[index].resolve = resolve;
         let Some(addresses) = addresses else {

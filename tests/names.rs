@@ -206,6 +206,33 @@ async fn a_long_answer_needs_tcp_and_another_server_saves_the_pull() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn an_answer_that_fits_only_with_edns_needs_tcp_of_builds_without() {
+    let world = World::healthy().await;
+    world
+        .dns
+        .host(REGISTRY, &["127.0.0.1".parse().unwrap(); 40]);
+    let probe = |runtime: &'static str| Probe::of(&world).args(["--runtime", runtime]).run();
+    // TCP is open.
+    for runtime in [
+        "containerd://2.1.9",
+        "containerd://1.7.24",
+        "containerd://1.7.24~ds1",
+    ] {
+        probe(runtime).await.is_quiet();
+    }
+    world.dns.answer(REGISTRY, Answer::DropTcp);
+    probe("containerd://2.1.9").await.is_quiet();
+    let outcome = probe("containerd://1.7.24").await;
+    outcome.shows("dns_tcp_closed", Severity::Critical, Pull::Unknown);
+    says(
+        &outcome,
+        &["with EDNS the answer fits", "depends on its build"],
+    );
+    let outcome = probe("containerd://1.7.24~ds1").await;
+    outcome.shows("dns_tcp_closed", Severity::Critical, Pull::WouldFail);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_server_without_edns_hits_the_builds_that_send_it() {
     let world = World::healthy().await;
     let probe = |runtime: &'static str| Probe::of(&world).args(["--runtime", runtime]).run();

@@ -506,9 +506,10 @@ fn a_long_answer_needs_tcp_to_the_name_server() {
         command.arg(format!("--host-record=registry.test,10.77.9.{last}"));
     }
     let _dns = Process::start("dnsmasq", &mut command, folder.path()).listening(5353);
-    let probe = || {
+    let probe = |more: &[&str]| {
         let args = ["--plain-http", "--nameserver", "10.77.2.2:5353"];
-        run_probe(&lab.prober, &args.map(str::to_owned))
+        let args = args.iter().chain(more).map(|&arg| arg.to_owned());
+        run_probe(&lab.prober, &args.collect::<Vec<_>>())
     };
     for (rule, words) in [
         ("tcp dport 5353 drop", "no answer within"),
@@ -519,17 +520,17 @@ fn a_long_answer_needs_tcp_to_the_name_server() {
         ),
     ] {
         lab.router.filter_at("forward", rule);
-        let outcome = probe();
+        let outcome = probe(&[]);
         outcome.fails_by("dns_tcp_closed");
         let text = outcome.text();
         assert!(text.contains("with TC set"), "{text}");
         assert!(text.contains(words), "{text}");
         lab.router.unfilter();
     }
-    assert!(!probe().codes().contains(&"dns_tcp_closed"));
+    assert!(!probe(&[]).codes().contains(&"dns_tcp_closed"));
     // UDP closed is another matter.
     lab.router.filter_at("forward", "udp dport 5353 drop");
-    probe().fails_by("dns_timeout");
+    probe(&[]).fails_by("dns_timeout");
 }
 
 #[test]

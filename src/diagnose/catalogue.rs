@@ -110,7 +110,7 @@ causes! {
         "A DNS answer is too long for UDP, and the name server is closed on TCP"
         symptom "`lookup registry.example.com on 10.0.0.2:53: dial tcp 10.0.0.2:53: connect: connection refused`, or `i/o timeout`, although other names resolve"
         cause "The name has many addresses or aliases, so the answer over UDP is cut off (TC). The client has to repeat the query over TCP, and a firewall was opened for UDP port 53 only, or the server does not listen on TCP."
-        detection "The same server answers over UDP with TC set, and its TCP port is refused or silent. If another server answers then, it is a warning."
+        detection "The same server answers over UDP with TC set, and its TCP port is refused or silent. If another server answers then, it is a warning. An answer of more than 512 bytes that fits with EDNS needs TCP only of builds without EDNS: if the build is unknown, so is the verdict."
         fix "Open TCP port 53 to the name server (firewall, security group, network ACL), as UDP is, or shorten the answer: fewer addresses or aliases for the name."
         DnsNoEdns = "dns_no_edns", Critical, Now, [];
         "A name server, or a filter before it, does not answer queries with EDNS"

@@ -102,6 +102,7 @@ pub(super) fn query(
         family,
         tcp: false,
         truncated_after: None,
+        large_answer_bytes: None,
         negative: None,
         outcome,
     }
@@ -136,6 +137,7 @@ pub(super) fn resolved(name: &str, addresses: &[&str]) -> Resolve {
         queries,
         sends_edns: None,
         edns_trials: Vec::new(),
+        without_edns: None,
         outcome: done(Resolution {
             name: format!("{name}."),
             addresses: addresses.iter().map(|a| a.parse().unwrap()).collect(),

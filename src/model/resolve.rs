@@ -25,6 +25,9 @@ pub struct Resolve {
     /// Further queries to servers that answered none with EDNS.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub edns_trials: Vec<EdnsTrial>,
+    /// The same query without EDNS for an answer that only fits with it, if the runtime may send none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub without_edns: Option<Box<Query>>,
     /// The addresses that a pull would connect to, or why there are none.
     #[serde(flatten)]
     pub outcome: Step<Resolution, DnsFault>,
@@ -252,6 +255,10 @@ pub struct Query {
         skip_serializing_if = "Option::is_none"
     )]
     pub truncated_after: Option<Duration>,
+    /// The size of an answer over UDP that only fits with EDNS: more than 512 bytes (RFC 1035, 4.2.1). Absent for
+    /// others.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub large_answer_bytes: Option<usize>,
     /// The aliases in a negative answer; absent if it has none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub negative: Option<NegativeAnswer>,
@@ -344,6 +351,7 @@ mod tests {
                 family: *family,
                 tcp: false,
                 truncated_after: None,
+                large_answer_bytes: None,
                 negative: None,
                 outcome: Step::from_result(
                     answer.clone().map(|addresses| Answer {

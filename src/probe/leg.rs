@@ -455,6 +455,9 @@ impl<'a> Connections<'a> {
         .await;
         resolve.edns_trials =
             dns::edns_trials(&resolve.queries, &resolver, self.probe_network.wait).await;
+        resolve.without_edns =
+            dns::large_answer_without_edns(&resolve.queries, &resolver, self.probe_network.wait)
+                .await;
         let addresses = resolve.outcome.done().map(|r| r.addresses.clone());
         self.legs[index].resolve = resolve;
         let Some(addresses) = addresses else {

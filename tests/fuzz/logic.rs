@@ -645,6 +645,7 @@ pub(crate) fn dns_answer(data: &[u8]) {
         family,
         tcp,
         truncated_after: None,
+        large_answer_bytes: None,
         negative: None,
         outcome: Step::from_result(result.clone(), Duration::ZERO),
     };

@@ -31,6 +31,8 @@ pub enum Answer {
     NxDomainAaaa,
     /// Only over TCP.
     DropUdp,
+    /// Only over UDP.
+    DropTcp,
     /// TC=1 and no records over UDP (RFC 2181, 9), the records over TCP.
     TruncateUdp,
     /// The same over UDP, and nothing over TCP.
@@ -238,7 +240,7 @@ fn respond(zone: &Mutex<Zone>, question: &[u8], tcp: bool) -> Outcome {
         Answer::Drop => return Outcome::Nothing,
         Answer::DropAaaa if kind == RecordType::AAAA => return Outcome::Nothing,
         Answer::DropUdp if !tcp => return Outcome::Nothing,
-        Answer::TruncateUdpDropTcp if tcp => return Outcome::Nothing,
+        Answer::DropTcp | Answer::TruncateUdpDropTcp if tcp => return Outcome::Nothing,
         Answer::DropEdns if request.edns.is_some() => return Outcome::Nothing,
         Answer::Garbage => return Outcome::Bytes(b"not a DNS message".to_vec(), delay),
         _ => {}

@@ -314,7 +314,7 @@ fn partly_dead_hint(leg: &Leg, dead: &[(SocketAddr, &TcpFault)]) -> String {
         .all(|(to, fault)| is_silent(fault) && !path::is_private(to.ip()));
     match dead.first() {
         Some((to, _)) if is_filter_likely => format!(
-            "First look for a filter by address on the way out (security group, firewall): allow TCP {} to every address of '{host}', or to its provider's whole range, since the addresses change. If all are allowed, the hosts behind the dead addresses are down: report them to their operator.",
+            "First look for a filter by address at the egress (security group, firewall): allow TCP {} to every address of '{host}', or to its provider's whole range, since the addresses change. If all are allowed, the hosts behind the dead addresses are down: report them to their operator.",
             to.port()
         ),
         _ => {

@@ -60,6 +60,7 @@ const RULES: &[Rule] = &[
     OfLeg(names::resolution),
     Whole(names::servers),
     Whole(name_servers::transport),
+    OfLeg(name_servers::needs_edns),
     OfLeg(names::search_list),
     OfLeg(names::forged),
     OfLeg(connection::connect),

@@ -7,6 +7,7 @@ use super::finding::at;
 use crate::diagnose::Finding;
 use crate::diagnose::catalogue::Cause;
 use crate::diagnose::level::Severity;
+use crate::model::endpoint::Role;
 use crate::model::evidence::{Evidence, Leg};
 use crate::model::fault::{DnsFault, Phase, show_server};
 use crate::model::resolve::{Query, ResolutionSource};
@@ -29,6 +30,29 @@ pub(super) fn transport(evidence: &Evidence, findings: &mut Vec<Finding>) {
             }
         }
     }
+}
+
+/// A build without EDNS needs TCP for an answer that fits with EDNS, and the server is closed there.
+pub(super) fn needs_edns(_: &Evidence, leg: &Leg) -> Option<Finding> {
+    let found = leg.resolve.outcome.done()?;
+    let query = leg.resolve.without_edns.as_deref()?;
+    let large = leg
+        .resolve
+        .queries
+        .iter()
+        .find_map(|query| query.large_answer_bytes)?;
+    let is_of_server = matches!(found.source, ResolutionSource::Server { .. });
+    let finding = closed(leg, query).filter(|_| is_of_server)?;
+    // The next server may answer.
+    let is_only = servers(leg).len() == 1;
+    Some(
+        finding
+            .severity(Severity::critical_if(is_only))
+            .fact(format!(
+                "with EDNS the answer fits: it has {large} bytes, and without EDNS at most 512"
+            ))
+            .fact(BY_BUILD),
+    )
 }
 
 /// How bad the fault of a server is; `None` if no server decides the leg's addresses.
@@ -80,25 +104,32 @@ pub(super) fn are_all_told(leg: &Leg) -> bool {
 fn tcp_closed(leg: &Leg, server: SocketAddr) -> Option<Finding> {
     let queries = leg.resolve.queries.iter();
     let mut truncated = queries.filter(|q| q.server == server && q.truncated_after.is_some());
-    let is_closed = |query: &&Query| {
-        matches!(
-            query.outcome.fault(),
-            Some(
-                DnsFault::Timeout
-                    | DnsFault::PortClosed
-                    | DnsFault::Unreachable { .. }
-                    | DnsFault::Malformed { .. }
-            )
-        )
-    };
     let query = truncated.clone().find(is_closed)?;
     // One answer over TCP shows that it is open.
     if truncated.any(|other| !is_closed(&other)) {
         return None;
     }
+    closed(leg, query)
+}
+
+fn is_closed(query: &&Query) -> bool {
+    matches!(
+        query.outcome.fault(),
+        Some(
+            DnsFault::Timeout
+                | DnsFault::PortClosed
+                | DnsFault::Unreachable { .. }
+                | DnsFault::Malformed { .. }
+        )
+    )
+}
+
+/// The finding for a query that got a truncated answer over UDP, and none over TCP.
+fn closed(leg: &Leg, query: &Query) -> Option<Finding> {
+    let over_udp = query.truncated_after.filter(|_| is_closed(&query))?;
+    let server = query.server;
     let (shown, port) = (show_server(server), server.port());
     let (fault, took) = (query.outcome.fault()?, query.outcome.took()?);
-    let over_udp = query.truncated_after.unwrap_or_default();
     let over_tcp = HumanDuration(took.saturating_sub(over_udp));
     let closed = match fault {
         DnsFault::Timeout => format!("no answer within {over_tcp}"),
@@ -157,15 +188,27 @@ fn no_edns(leg: &Leg, server: SocketAddr) -> Option<Finding> {
             .hint(format!("{fix} Until then set GODEBUG=netedns0=0 in containerd's environment (Go 1.21.12, 1.22.5 or later)."))
     } else {
         finding
-            .fact("whether containerd's queries have EDNS depends on its build: with Go 1.19 or later they have, unless GODEBUG, or its default in that build, is netedns0=0")
+            .fact(BY_BUILD)
             .hint(format!("{fix} To see whether this node's pulls are hit, name the runtime (`--runtime containerd://VERSION`); `go version -m /usr/bin/containerd` shows the build's Go version and its GODEBUG defaults."))
     })
 }
+
+const BY_BUILD: &str = "whether containerd's queries have EDNS depends on its build: with Go 1.19 or later they have, unless GODEBUG, or its default in that build, is netedns0=0";
 
 /// Whether some builds of the runtime are not hit by a server without EDNS.
 pub(super) fn depends_on_build(evidence: &Evidence) -> bool {
     let mut legs = evidence.walk.legs.iter();
     legs.all(|leg| leg.resolve.sends_edns != Some(true))
+}
+
+/// Whether the leg's name resolved for this check: only a build without EDNS fails then.
+pub(super) fn is_resolved(evidence: &Evidence, leg: Option<Role>) -> bool {
+    let mut legs = evidence
+        .walk
+        .legs
+        .iter()
+        .filter(|one| Some(one.role) == leg);
+    legs.any(|leg| leg.resolve.without_edns.is_some())
 }
 
 /// The alias whose last name has no address: the facts, and what to do about its zone.

@@ -2026,6 +2026,7 @@ fn an_empty_record_is_judged_without_harm() {
         queries: Vec::new(),
         sends_edns: None,
         edns_trials: Vec::new(),
+        without_edns: None,
         outcome: Step::Done {
             value: Resolution {
                 name: REGISTRY.to_owned(),

@@ -92,9 +92,32 @@ pub async fn resolve(
     Resolve {
         sends_edns: config.sends_edns.filter(|_| !queries.is_empty()),
         edns_trials: Vec::new(),
+        without_edns: None,
         queries,
         outcome,
     }
+}
+
+/// Repeats a query without EDNS whose answer only fits with it, if the runtime may send none: such a build needs TCP.
+pub async fn large_answer_without_edns(
+    queries: &[Query],
+    config: &ResolverConfig,
+    limit: Duration,
+) -> Option<Box<Query>> {
+    let bound = config.timeout.min(limit).min(LONGEST_TRIAL);
+    let mut queries = queries.iter().filter(|_| config.sends_edns.is_none());
+    let large = queries.find(|query| query.large_answer_bytes.is_some())?;
+    let (name, deadline) = (large.name.clone(), Instant::now() + bound);
+    let query = query_server(
+        large.server,
+        name,
+        large.family,
+        bound,
+        deadline,
+        false,
+        false,
+    );
+    Some(Box::new(query.await))
 }
 
 /// Queries each server that answered none of the queries with EDNS once without, and then with EDNS again. What it
@@ -535,13 +558,15 @@ async fn query_server(
 ) -> Query {
     let started = Instant::now();
     let mut tcp = use_tcp;
-    let (mut truncated_after, mut negative) = (None, None);
+    let (mut truncated_after, mut large_answer_bytes, mut negative) = (None, None, None);
     let left = || bound.min(deadline.saturating_duration_since(Instant::now()));
     let result = async {
         let question = Question::new(&name, family, with_edns)?;
         if !tcp {
             match over_udp(server, &question, left()).await? {
                 Reply::Whole(packet) => {
+                    large_answer_bytes =
+                        Some(packet.len()).filter(|length| *length > PLAIN_DATAGRAM);
                     negative = negative_answer(&packet);
                     return read_answer(&packet, family);
                 }
@@ -564,6 +589,7 @@ async fn query_server(
         family,
         tcp,
         truncated_after,
+        large_answer_bytes,
         negative: negative.filter(|_| matches!(result, Err(DnsFault::NxDomain | DnsFault::NoData))),
         outcome: Step::from_result(result, started.elapsed()),
     }
@@ -887,6 +913,9 @@ const LONGEST_TRIAL: Duration = Duration::from_secs(2);
 
 /// The UDP payload size that is advertised: Go's number, recommended by DNS flag day 2020, which no path fragments.
 const LARGEST_DATAGRAM: u16 = 1232;
+
+/// The largest answer over UDP without EDNS (RFC 1035, 4.2.1).
+const PLAIN_DATAGRAM: usize = 512;
 
 /// Longer chains are cut off; resolvers stop at about this many.
 const ALIASES_SHOWN: usize = 16;

@@ -991,6 +991,7 @@ fn record(text: &str) -> Vec<Query> {
                 family: if kind == "A" { Family::V4 } else { Family::V6 },
                 tcp: false,
                 truncated_after: None,
+                large_answer_bytes: None,
                 negative: None,
                 outcome: Step::from_result(said, Duration::from_millis(took.parse().unwrap())),
             }

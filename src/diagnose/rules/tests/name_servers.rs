@@ -90,6 +90,28 @@ fn without_edns(
 }
 
 #[test]
+fn an_answer_that_fits_only_with_edns_needs_tcp_of_builds_without() {
+    let large = |without: Query| {
+        let mut evidence = healthy();
+        let resolve = &mut evidence.leg_mut(Role::Registry).resolve;
+        resolve.queries[0].large_answer_bytes = Some(900);
+        resolve.without_edns = Some(Box::new(without));
+        evidence.pulled = Some(true);
+        evidence
+    };
+    let evidence = large(truncated(2, Family::V4, DnsFault::PortClosed));
+    let finding = only(&evidence, "dns_tcp_closed", Critical);
+    says(&finding, &["900 bytes", "depends on its build"]);
+    assert_eq!(judge(&evidence).pull, Pull::Unknown);
+    quiet(&large(query(2, REGISTRY, Family::V4, Ok(&["10.0.3.9"]))));
+    // Another server may answer then.
+    let mut evidence = evidence;
+    let queries = &mut evidence.leg_mut(Role::Registry).resolve.queries;
+    queries.push(query(3, REGISTRY, Family::V4, Ok(&["10.0.3.9"])));
+    only(&evidence, "dns_tcp_closed", Warning);
+}
+
+#[test]
 fn a_server_without_edns_fails_the_builds_that_send_it() {
     let code = DnsFault::OtherCode {
         code: "FORMERR".to_owned(),

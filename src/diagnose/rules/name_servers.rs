@@ -104,15 +104,15 @@ pub(super) fn are_all_told(leg: &Leg) -> bool {
 fn tcp_closed(leg: &Leg, server: SocketAddr) -> Option<Finding> {
     let queries = leg.resolve.queries.iter();
     let mut truncated = queries.filter(|q| q.server == server && q.truncated_after.is_some());
-    let query = truncated.clone().find(is_closed)?;
+    let query = truncated.clone().find(|query| is_closed(query))?;
     // One answer over TCP shows that it is open.
-    if truncated.any(|other| !is_closed(&other)) {
+    if truncated.any(|other| !is_closed(other)) {
         return None;
     }
     closed(leg, query)
 }
 
-fn is_closed(query: &&Query) -> bool {
+fn is_closed(query: &Query) -> bool {
     matches!(
         query.outcome.fault(),
         Some(
@@ -126,7 +126,7 @@ fn is_closed(query: &&Query) -> bool {
 
 /// The finding for a query that got a truncated answer over UDP, and none over TCP.
 fn closed(leg: &Leg, query: &Query) -> Option<Finding> {
-    let over_udp = query.truncated_after.filter(|_| is_closed(&query))?;
+    let over_udp = query.truncated_after.filter(|_| is_closed(query))?;
     let server = query.server;
     let (shown, port) = (show_server(server), server.port());
     let (fault, took) = (query.outcome.fault()?, query.outcome.took()?);

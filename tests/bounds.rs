@@ -424,6 +424,7 @@ async fn check(registry: &Server, mirror: Option<&Server>, options: Options) -> 
             timeout: Duration::from_secs(1),
             attempts: 1,
             use_tcp: false,
+            sends_edns: None,
             hosts: HostsFile::default(),
             source: String::new(),
             notes: Vec::new(),

@@ -190,6 +190,14 @@ causes! {
         // A port that the kernel never assigns: one of its choice may be in use a moment later.
         Probe::of(&world).nameservers(["127.0.0.1:9".to_owned()]).run().await
     }
+    dns_tcp_closed Critical WouldFail a_long_answer_and_nothing_over_tcp(world) {
+        world.dns.answer(REGISTRY, dns::Answer::TruncateUdpDropTcp);
+        probe(&world).await
+    }
+    dns_no_edns Critical WouldFail a_server_that_can_not_read_edns(world) {
+        world.dns.answer(REGISTRY, dns::Answer::FormErrEdns);
+        Probe::of(&world).args(["--runtime", "containerd://2.1.9"]).run().await
+    }
     dns_slow_5s Warning WouldSucceed a_server_that_swallows_aaaa(world) {
         world.dns.answer(REGISTRY, dns::Answer::DropAaaa);
         probe(&world).await
@@ -208,6 +216,8 @@ causes! {
         let hole = Blackhole::new().await;
         let hosts = world.write("hosts", "127.0.0.1 registry.test\n");
         world.dns.host(REGISTRY, &["127.0.0.9".parse().unwrap()]);
+        let there = ("127.0.0.9", hole.addr.port(), world.registry.server.addr);
+        let _right = support::tcp::Relay::start(there).await;
         Probe::of(&world)
             .reference(&format!("{REGISTRY}:{}/{REPOSITORY}:{TAG}", hole.addr.port()))
             .args(["--hosts-file", hosts.to_str().unwrap()])

@@ -496,6 +496,44 @@ fn a_blocked_path_to_the_name_server_is_classified_by_how_it_is_blocked() {
 }
 
 #[test]
+fn a_long_answer_needs_tcp_to_the_name_server() {
+    let lab = Routed::new();
+    let folder = tempfile::tempdir().unwrap();
+    let mut command = lab.far.command("dnsmasq");
+    command.args(["--no-daemon", "--conf-file=/dev/null", "--no-resolv"]);
+    command.args(["--no-hosts", "--user=root", "--pid-file=", "--port=5353"]);
+    for last in 1..120 {
+        command.arg(format!("--host-record=registry.test,10.77.9.{last}"));
+    }
+    let _dns = Process::start("dnsmasq", &mut command, folder.path()).listening(5353);
+    let probe = |more: &[&str]| {
+        let args = ["--plain-http", "--nameserver", "10.77.2.2:5353"];
+        let args = args.iter().chain(more).map(|&arg| arg.to_owned());
+        run_probe(&lab.prober, &args.collect::<Vec<_>>())
+    };
+    for (rule, words) in [
+        ("tcp dport 5353 drop", "no answer within"),
+        ("tcp dport 5353 reject with tcp reset", "refused after"),
+        (
+            "tcp dport 5353 reject with icmpx admin-prohibited",
+            "can't be reached",
+        ),
+    ] {
+        lab.router.filter_at("forward", rule);
+        let outcome = probe(&[]);
+        outcome.fails_by("dns_tcp_closed");
+        let text = outcome.text();
+        assert!(text.contains("with TC set"), "{text}");
+        assert!(text.contains(words), "{text}");
+        lab.router.unfilter();
+    }
+    assert!(!probe(&[]).codes().contains(&"dns_tcp_closed"));
+    // UDP closed is another matter.
+    lab.router.filter_at("forward", "udp dport 5353 drop");
+    probe(&[]).fails_by("dns_timeout");
+}
+
+#[test]
 fn packets_that_this_machine_drops_itself_can_not_be_distinguished_from_lost_ones() {
     // The kernel says nothing of a SYN that netfilter dropped on the output path: tcp_connect() goes on
     // to repeat it. EPERM is what datagrams and `prohibit`ed routes get.

@@ -7,17 +7,18 @@ use crate::model::runtime::Runtime;
 use crate::trust::GoBuild;
 
 const OF_DEBIAN: [(u16, u16, GoBuild); 3] = [
-    (1, 6, debian("Debian's containerd 1.6", (19, 8))),
-    (1, 7, debian("Debian's containerd 1.7", (24, 4))),
-    (2, 1, debian("Debian's containerd 2.1", (27, 1))),
+    (1, 6, debian("Debian's containerd 1.6", (19, 8), 20)),
+    (1, 7, debian("Debian's containerd 1.7", (24, 4), 16)),
+    (2, 1, debian("Debian's containerd 2.1", (27, 1), 20)),
 ];
 
-/// Debian builds without modules, and so with the defaults of Go 1.20.
-const fn debian(of: &'static str, release: (u8, u8)) -> GoBuild {
+/// Debian builds without modules: with the defaults of Go 1.16 by Go 1.24, and with those of Go 1.20 by Go 1.27
+/// (DefaultGODEBUG of the binaries).
+const fn debian(of: &'static str, release: (u8, u8), language: u8) -> GoBuild {
     GoBuild {
         of,
         release,
-        language: 20,
+        language,
     }
 }
 
@@ -102,6 +103,7 @@ fn of_project(version: Version) -> GoBuild {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::trust::sends_edns;
 
     fn of(version: &str) -> Vec<(&'static str, u8, u8)> {
         let runtime: Runtime = format!("containerd://{version}").parse().unwrap();
@@ -114,14 +116,34 @@ mod tests {
 
     #[test]
     fn a_version_of_debian_has_one_build_and_a_plain_one_two() {
-        assert_eq!(of("1.7.24~ds1"), [("Debian's containerd 1.7", 24, 20)]);
+        assert_eq!(of("1.7.24~ds1"), [("Debian's containerd 1.7", 24, 16)]);
         assert_eq!(of("1.6.20~ds1"), [("Debian's containerd 1.6", 19, 20)]);
         let own = ("upstream's containerd 1.7", 22, 21);
-        assert_eq!(of("1.7.24"), [own, ("Debian's containerd 1.7", 24, 20)]);
+        assert_eq!(of("1.7.24"), [own, ("Debian's containerd 1.7", 24, 16)]);
         assert_eq!(of("2.0.5"), [("upstream's containerd 2.0", 23, 23)]);
         assert_eq!(of("2.1.9")[0], ("upstream's containerd 2.1", 25, 24));
         assert_eq!(of("1.4.13")[0].1, 17);
         assert_eq!(of("2.9.0")[0].1, 26);
+    }
+
+    #[test]
+    fn whether_queries_have_edns_depends_on_the_build() {
+        let sends = |version: &str| {
+            let runtime: Runtime = format!("containerd://{version}").parse().unwrap();
+            sends_edns(&candidates(Some(&runtime)))
+        };
+        // As the DefaultGODEBUG of Debian's binaries has it.
+        assert_eq!(sends("1.6.20~ds1"), Some(true));
+        assert_eq!(sends("1.7.24~ds1"), Some(false));
+        assert_eq!(sends("2.1.9~ds1"), Some(true));
+        assert_eq!(sends("2.1.9"), Some(true));
+        assert_eq!(sends("2.0.5"), Some(true));
+        // Go 1.17.
+        assert_eq!(sends("1.4.13"), Some(false));
+        // Debian's build and the project's differ; its go.mod may be older than Go 1.19.
+        assert_eq!(sends("1.7.24"), None);
+        assert_eq!(sends("1.6.36"), None);
+        assert_eq!(sends_edns(&candidates(None)), None);
     }
 
     #[test]

@@ -106,6 +106,18 @@ causes! {
         cause "The answer has an unusual response code, belongs to another query, or was damaged in transit."
         detection "The evidence has the response code, or what is wrong with the message."
         fix "Query the server from this machine with `dig @SERVER NAME`, and fix or replace the server."
+        DnsTcpClosed = "dns_tcp_closed", Critical, Now, [];
+        "A DNS answer is too long for UDP, and the name server is closed on TCP"
+        symptom "`lookup registry.example.com on 10.0.0.2:53: dial tcp 10.0.0.2:53: connect: connection refused`, or `i/o timeout`, although other names resolve"
+        cause "The name has many addresses or aliases, so the answer over UDP is cut off (TC). The client has to repeat the query over TCP, and a firewall was opened for UDP port 53 only, or the server does not listen on TCP."
+        detection "The same server answers over UDP with TC set, and its TCP port is refused or silent. If another server answers then, it is a warning. An answer of more than 512 bytes that fits with EDNS needs TCP only of builds without EDNS: if the build is unknown, so is the verdict."
+        fix "Open TCP port 53 to the name server (firewall, security group, network ACL), as UDP is, or shorten the answer: fewer addresses or aliases for the name."
+        DnsNoEdns = "dns_no_edns", Critical, Now, [];
+        "A name server, or a filter before it, does not answer queries with EDNS"
+        symptom "`lookup registry.example.com on 10.0.0.2:53: i/o timeout` or `server misbehaving` by containerd, while `nslookup` gets an answer"
+        cause "Go's resolver adds an OPT record (EDNS, RFC 6891) to its queries since Go 1.19, and has no second try without. An old server answers FORMERR or NOTIMP, and an old firewall drops such packets."
+        detection "The server answers no query with EDNS, answers the same query without, and then again does not answer it with EDNS. Whether pulls are hit depends on containerd's build (Go release, GODEBUG netedns0); if that is unknown, so is the verdict."
+        fix "Let the name server, and every firewall in front of it, accept queries with EDNS, or use another name server. Until then set GODEBUG=netedns0=0 in containerd's environment (Go 1.21.12, 1.22.5 or later)."
         DnsSlow5s = "dns_slow_5s", Warning, Now, [];
         "One of the two DNS queries (A or AAAA) gets no answer"
         symptom "Pulls start 5 or 10 seconds late; `nslookup` is fast"
@@ -137,11 +149,11 @@ causes! {
         detection "The name is that of a public registry, every address in the answer is in a network of the companies named in reports of forged answers (none of them serves a registry), and the leg fails there. Other forged answers look like tcp_timeout or tls_name."
         fix "Copy the image to a registry in your region (on Huawei Cloud: SWR, SoftWare Repository for Container) and pull it from there. Do not install any authority's certificate to get past the forged answer."
         DnsStale = "dns_stale", Critical, Now, [];
-        "The hosts file has an address that does not answer; DNS has another"
-        symptom "A timeout or `no route to host`, although the name resolves to another address elsewhere"
+        "The hosts file has an address that DNS does not have, and it fails"
+        symptom "A timeout, a certificate of another site, or an old registry's 404, although the name resolves to another address elsewhere"
         cause "The hosts file is read before any name server, and its entry is outdated."
-        detection "The address is from the hosts file and nothing answers there. The name servers, which a pull does not query for this name, return another address. If the entry agrees with them, or the port is closed, the connection's own cause is reported: tcp_timeout, tcp_refused."
-        fix "Correct or remove the entry in the node's /etc/hosts."
+        detection "The address is from the hosts file, and the name servers, which a pull does not query for this name, return another one. The server at the entry's address does not answer, has a certificate for other names, or refuses the pull. The confidence is high if a TLS handshake at the address in DNS succeeds; after the handshake it is medium, and the failure itself is listed too. If the entry agrees with DNS, DNS has no address, the address in DNS fails as well, or the port is closed, the failure's own cause is reported: tcp_timeout, tcp_refused, tls_name."
+        fix "Correct or remove the entry in the node's /etc/hosts, and in the pod's if the check ran in one."
     }
     "Connections and proxies" {
         TcpTimeout = "tcp_timeout", Critical, Now, [AuthRealmUnreachable, RedirectBlob, NoEgress, AddressOverlap, DnsStale, DnsHijack];
@@ -192,7 +204,7 @@ causes! {
         cause "The last router gets no answer from the host (it is down, or the address is wrong), or this machine has an unreachable route for it."
         detection "connect(2) fails with EHOSTUNREACH, without an ICMP code that means a filter."
         fix "Check that the address in the DNS answer is the registry's and that the host is up."
-        AddressPartlyDead = "address_partly_dead", Warning, Now, [];
+        AddressPartlyDead = "address_partly_dead", Warning, Now, [DnsStale];
         "Some addresses of the host name do not work"
         symptom "Pulls sometimes fail or start late"
         cause "The name has several addresses, and some of them do not answer."
@@ -412,7 +424,7 @@ causes! {
         cause "A credential helper failed, a Secret or the node's own credentials can't be read from this vantage point, or Pullpath sent no credential because the connection is not verified (skip_verify in hosts.toml)."
         detection "The registry requires a credential, none that was read matches, and a source could not be read. Whether a pull would succeed is unknown; it is never counted as no credential."
         fix "Give Pullpath the pod's Secret with --secret-file, or run the failed helper by hand and fix it. A kubelet does not run the helpers of a user's docker config."
-        AuthRealmUnreachable = "auth_realm_unreachable", Critical, Now, [DnsStale, DnsHijack, ProxyMisconfigured];
+        AuthRealmUnreachable = "auth_realm_unreachable", Critical, Now, [DnsTcpClosed, DnsNoEdns, DnsStale, DnsHijack, ProxyMisconfigured];
         "The registry can be reached, but its token service can't"
         symptom "`failed to fetch anonymous token: Get \"https://auth...\": dial tcp ...: i/o timeout`, while `/v2/` answers"
         cause "The firewall, the DNS zone or the peering was opened for the registry's host only. A pull also needs the host in the challenge's realm."
@@ -650,7 +662,7 @@ causes! {
         fix "Restart containerd (`systemctl restart containerd`) if a file is newer than it; otherwise give Pullpath the files that are missing."
     }
     "Layers and storage" {
-        RedirectBlob = "redirect_blob", Critical, Now, [DnsStale, DnsHijack, ProxyMisconfigured];
+        RedirectBlob = "redirect_blob", Critical, Now, [DnsTcpClosed, DnsNoEdns, DnsStale, DnsHijack, ProxyMisconfigured];
         "The registry can be reached, but the storage of its layers can't"
         symptom "`failed to copy: httpReadSeeker: failed open: failed to do request: Get \"https://<storage>...\": dial tcp ...`"
         cause "The registry redirects downloads to another host (object storage, a CDN), and the path to that host is closed."

@@ -101,6 +101,9 @@ pub(super) fn query(
         name: format!("{name}."),
         family,
         tcp: false,
+        truncated_after: None,
+        large_answer_bytes: None,
+        negative: None,
         outcome,
     }
 }
@@ -132,6 +135,9 @@ pub(super) fn resolved(name: &str, addresses: &[&str]) -> Resolve {
         .collect();
     Resolve {
         queries,
+        sends_edns: None,
+        edns_trials: Vec::new(),
+        without_edns: None,
         outcome: done(Resolution {
             name: format!("{name}."),
             addresses: addresses.iter().map(|a| a.parse().unwrap()).collect(),
@@ -223,6 +229,7 @@ pub(super) fn leg(role: Role, host: &str, address: &str) -> Leg {
         proxy_tls: None,
         tunnel: None,
         resolve: resolved(host, &[address]),
+        pin_trial: None,
         connect: dialed(vec![dial(address, None)]),
         tls: secured(host),
         clock: clock(0),
@@ -472,6 +479,7 @@ impl Evidence {
         self.leg_mut(role).resolve = Resolve {
             queries,
             outcome: failed(fault),
+            ..Resolve::default()
         };
         self.end_at(role, Phase::Resolve)
     }

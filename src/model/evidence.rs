@@ -166,6 +166,10 @@ pub struct Leg {
     pub proxy_route: ProxyRoute,
     /// Resolution of the server's or the proxy's name.
     pub resolve: Resolve,
+    /// The address that DNS has in place of the hosts file's, tried because the latter failed; absent if it was
+    /// not tried.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pin_trial: Option<PinTrial>,
     /// TCP connections to the server or the proxy.
     pub connect: Connect,
     /// TLS with the proxy itself; absent unless its URL is https.
@@ -192,6 +196,15 @@ pub struct Leg {
     /// older than the check.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub large_hello: Option<LargeHello>,
+}
+
+/// A connection to an address that DNS has, with TLS if the leg uses it. No request is sent there.
+#[derive(Clone, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+pub struct PinTrial {
+    /// The address and port.
+    pub to: SocketAddr,
+    /// What failed; absent if the connection was established, with a valid certificate if the leg uses TLS.
+    pub fault: Option<String>,
 }
 
 /// A handshake with a ClientHello that fills two packets, made after the usual one, which fits into one packet,

@@ -115,6 +115,18 @@ pub enum DnsFault {
     NoServers,
 }
 
+impl DnsFault {
+    /// Whether a server or filter without EDNS responds like this: not at all, with the code of a message that it
+    /// can't read (RFC 6891, 7), or with that code and without the question.
+    pub fn may_be_edns(&self) -> bool {
+        match self {
+            Self::Timeout | Self::Malformed { .. } => true,
+            Self::OtherCode { code } => matches!(&**code, "FORMERR" | "NOTIMP" | "BADVERS"),
+            _ => false,
+        }
+    }
+}
+
 /// An ICMP error that answered a connection attempt (RFC 792, RFC 1812 5.2.7.1, RFC 4443).
 #[derive(Clone, Copy, Debug, Deserialize, Eq, Error, JsonSchema, PartialEq, Serialize)]
 #[error(

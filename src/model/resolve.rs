@@ -1,6 +1,8 @@
 //! Evidence of resolving a name: queries, answers, and where servers return different answers.
 
+use std::collections::BTreeSet;
 use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -8,19 +10,82 @@ use serde::{Deserialize, Serialize};
 use super::fault::DnsFault;
 use super::step::Step;
 use super::text::joined;
+use super::units::OptionalSeconds;
 
-/// The resolution of one name.
+/// The resolution of one name. For a name in the hosts file, the queries show what DNS has; no pull makes them.
 #[derive(Clone, Debug, Default, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
 pub struct Resolve {
     /// Every query to every server, in the order of names, attempts, servers, families. A query that was
     /// repeated because it was not answered is listed once for each attempt.
     pub queries: Vec<Query>,
+    /// Whether the runtime's resolver sends EDNS (RFC 6891) with its queries; absent if that depends on its
+    /// build, which is unknown. Queries here have EDNS unless this is `false`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sends_edns: Option<bool>,
+    /// Further queries to servers that answered none with EDNS.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub edns_trials: Vec<EdnsTrial>,
+    /// The same query without EDNS for an answer that only fits with it, if the runtime may send none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub without_edns: Option<Box<Query>>,
     /// The addresses that a pull would connect to, or why there are none.
     #[serde(flatten)]
     pub outcome: Step<Resolution, DnsFault>,
 }
 
 impl Resolve {
+    /// The addresses in the answers of the servers; for a name in the hosts file, no pull uses them.
+    pub fn dns_addresses(&self) -> BTreeSet<IpAddr> {
+        let answers = self.queries.iter().filter_map(|query| query.outcome.done());
+        let records = answers.flat_map(|answer| &answer.records);
+        records.map(|record| record.address).collect()
+    }
+
+    /// The addresses of the hosts file that DNS does not have, although it has others of their family.
+    pub fn stale_pins(&self) -> Vec<IpAddr> {
+        let dns = self.dns_addresses();
+        let has_family = |family| dns.iter().any(|one| Family::of(*one) == family);
+        let pinned = self.pinned().unwrap_or_default().iter().copied();
+        pinned
+            .filter(|one| has_family(Family::of(*one)) && !dns.contains(one))
+            .collect()
+    }
+
+    /// What the hosts file and DNS have, in words; `None` if the hosts file does not decide.
+    pub fn pin(&self) -> Option<String> {
+        let pinned = self.pinned()?;
+        let dns = self
+            .in_dns()
+            .map_or_else(String::new, |dns| format!(", {dns}"));
+        Some(format!(
+            "the address is pinned by the hosts file ({}){dns}",
+            joined(pinned)
+        ))
+    }
+
+    /// What DNS has for a name in the hosts file, in words; `None` if it was not queried.
+    pub fn in_dns(&self) -> Option<String> {
+        let pinned = self.pinned()?;
+        let dns = self.dns_addresses();
+        self.queries.first()?;
+        Some(
+            if !dns.is_empty() && pinned.iter().all(|one| dns.contains(one)) {
+                "as in DNS".to_owned()
+            } else if !dns.is_empty() {
+                format!("DNS has {}", joined(&dns))
+            } else if self.queries.iter().any(Query::is_answered) {
+                "DNS has no address for the name".to_owned()
+            } else {
+                "the name servers do not answer".to_owned()
+            },
+        )
+    }
+
+    fn pinned(&self) -> Option<&[IpAddr]> {
+        let found = self.outcome.done()?;
+        (found.source == ResolutionSource::HostsFile).then_some(&*found.addresses)
+    }
+
     /// The answers of all servers for the first name and family for which two of them contradict each other;
     /// `None` if all answers agree.
     ///
@@ -182,9 +247,71 @@ pub struct Query {
     /// Whether TCP was used: the answer over UDP was truncated (RFC 1035, 4.1.1, TC), or the resolver is set to
     /// TCP (`options use-vc`).
     pub tcp: bool,
+    /// When the truncated answer over UDP arrived that led to TCP; absent if there was none.
+    #[serde(
+        rename = "truncated_after_seconds",
+        with = "OptionalSeconds",
+        default,
+        skip_serializing_if = "Option::is_none"
+    )]
+    pub truncated_after: Option<Duration>,
+    /// The size of an answer over UDP that only fits with EDNS: more than 512 bytes (RFC 1035, 4.2.1). Absent for
+    /// others.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub large_answer_bytes: Option<usize>,
+    /// The aliases in a negative answer; absent if it has none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub negative: Option<NegativeAnswer>,
     /// The answer, or why there is none.
     #[serde(flatten)]
     pub outcome: Step<Answer, DnsFault>,
+}
+
+impl Query {
+    /// Whether the server answered about the name: with addresses, or that there are none.
+    pub fn is_answered(&self) -> bool {
+        is_answer(&self.outcome)
+    }
+}
+
+fn is_answer(outcome: &Step<Answer, DnsFault>) -> bool {
+    matches!(
+        outcome,
+        Step::Done { .. }
+            | Step::Failed {
+                fault: DnsFault::NoData | DnsFault::NxDomain,
+                ..
+            }
+    )
+}
+
+/// What a negative answer (RFC 2308) states beside its code: the name is an alias, and the last name of the chain
+/// has no address.
+#[derive(Clone, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+pub struct NegativeAnswer {
+    /// The CNAMEs in the answer, in the order of the chain; the last one has no address.
+    pub cnames: Vec<String>,
+    /// The zone that the server looked in: the owner of the SOA record; absent if the answer has none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub zone: Option<String>,
+}
+
+/// One query without EDNS and the same with EDNS again, to a server that had answered none with EDNS.
+#[derive(Clone, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+pub struct EdnsTrial {
+    /// Address and port of the name server.
+    pub server: SocketAddr,
+    /// The outcome without EDNS.
+    pub without: Step<Answer, DnsFault>,
+    /// The outcome with EDNS, after that; skipped if there was no answer without.
+    pub with: Step<Answer, DnsFault>,
+}
+
+impl EdnsTrial {
+    /// Whether EDNS made the difference.
+    pub fn is_proof(&self) -> bool {
+        is_answer(&self.without) && self.with.fault().is_some_and(DnsFault::may_be_edns)
+    }
 }
 
 /// A server's answer with addresses.
@@ -210,7 +337,6 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::model::step::Skip;
 
     /// Server's last octet, name, family, its answer.
     type Row<'a> = (u8, &'a str, Family, Result<&'a [&'a str], DnsFault>);
@@ -224,6 +350,9 @@ mod tests {
                 name: (*name).to_owned(),
                 family: *family,
                 tcp: false,
+                truncated_after: None,
+                large_answer_bytes: None,
+                negative: None,
                 outcome: Step::from_result(
                     answer.clone().map(|addresses| Answer {
                         records: addresses
@@ -241,9 +370,7 @@ mod tests {
             .collect();
         Resolve {
             queries,
-            outcome: Step::Skipped {
-                reason: Skip::NotNeeded,
-            },
+            ..Resolve::default()
         }
     }
 

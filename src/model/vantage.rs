@@ -24,6 +24,10 @@ pub struct Vantage {
     pub nameservers: Vec<SocketAddr>,
     /// Where they are from: a file's path, or `--nameserver`.
     pub resolver_source: String,
+    /// The hosts file is the one that the kubelet wrote at the start of this pod. With hostNetwork it is a copy of
+    /// the node's, which may have changed since.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub hosts_copied: bool,
     /// Whose resolver is reproduced, in its order of names and servers: `go`.
     pub resolver_emulated: String,
     /// What a pull may depend on and this check could not observe.

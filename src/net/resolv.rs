@@ -32,6 +32,9 @@ pub struct ResolverConfig {
     pub attempts: usize,
     /// `options use-vc`: queries use TCP from the start.
     pub use_tcp: bool,
+    /// Whether the runtime's resolver sends EDNS (RFC 6891); `None` if its builds differ. Queries have EDNS unless
+    /// this is `Some(false)`.
+    pub sends_edns: Option<bool>,
     /// The content of the hosts file.
     pub hosts: HostsFile,
     /// The source of the servers: a file's path, or `--nameserver`.
@@ -121,6 +124,7 @@ impl ResolverConfig {
             timeout: Duration::from_secs(5),
             attempts: 2,
             use_tcp: false,
+            sends_edns: None,
             hosts: HostsFile::default(),
             source: path.display().to_string(),
             notes: Vec::new(),
@@ -345,12 +349,17 @@ pub fn is_domain_name(name: &str) -> bool {
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct HostsFile {
     by_name: HashMap<String, Vec<IpAddr>>,
+    /// The kubelet wrote it at the start of this pod.
+    pub is_of_kubelet: bool,
 }
 
 impl HostsFile {
     /// Parses hosts(5). Lines without an address and a name are ignored, as Go does.
     pub fn parse(text: &str) -> Self {
-        let mut hosts = Self::default();
+        let mut hosts = Self {
+            is_of_kubelet: text.starts_with("# Kubernetes-managed hosts file"),
+            ..Self::default()
+        };
         for line in text.lines() {
             let line = line.split_once('#').map_or(line, |(before, _)| before);
             let mut fields = line.split_ascii_whitespace();

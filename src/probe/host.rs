@@ -630,6 +630,10 @@ impl<'a> HostWalk<'a> {
         if let Some(suspect) = self.lines.suspect.take() {
             self.walk.segments = Some(segments::test(&self.lines, suspect).await);
         }
+        let config = self.walk.config.as_ref().and_then(Step::fault);
+        if self.walk.failure().is_some() || config.is_some() {
+            self.lines.try_dns_addresses().await;
+        }
         self.walk.legs = self.lines.take_legs();
         if self.check.effort.hops {
             for leg in &mut self.walk.legs {

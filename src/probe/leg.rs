@@ -19,23 +19,28 @@ use crate::containerd::behaviour::Rules;
 use crate::containerd::proxy::ProxyServer;
 use crate::model::connect::{Connect, Connected, Tls};
 use crate::model::endpoint::{Endpoint, Role, Scheme};
-use crate::model::evidence::{ClockCheck, Leg, SegmentTrial, TracedExchange, Transport};
+use crate::model::evidence::{ClockCheck, Leg, PinTrial, SegmentTrial, TracedExchange, Transport};
 use crate::model::fault::{Distrust, HttpFault, Phase, ProxyFault, TlsFault};
 use crate::model::network::RouteOutcome;
 use crate::model::proxy::{ProxyRoute, Tunnel};
-use crate::model::resolve::{ResolutionSource, Resolve};
+use crate::model::resolve::{Family, Query, ResolutionSource, Resolve};
 use crate::model::step::{Skip, Step};
 use crate::model::units::Bytes;
 use crate::net::dns;
 use crate::net::http::{ForProxy, HttpConnection, Response};
+use crate::net::resolv::ResolverConfig;
 use crate::net::stream::Stream;
 use crate::net::{kernel, tcp, tunnel};
 use crate::redact::Scrubber;
 use crate::registry::challenge::{self, distrust_address};
 use crate::registry::error;
+use crate::trust;
 
 /// Bound for the addresses of a leg whose routes are looked up: as many as are dialed.
 const MAX_ROUTED: usize = 2 * tcp::MAX_ADDRESSES_PER_FAMILY;
+
+/// Bound for the connection to the address that DNS has in place of one that failed.
+const PIN_TRIAL: Duration = Duration::from_secs(3);
 
 /// A connection of the check.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -364,7 +369,11 @@ impl<'a> Connections<'a> {
                 took: *took,
             });
         }
+        let is_refused = stream.is_none();
         self.legs[index].tls = tls;
+        if is_refused {
+            self.try_dns_address(index, endpoint, is_foreign).await;
+        }
         let stream = stream.ok_or(OpenError::Failed(Phase::Tls))?;
         self.opened.push(LegConnection {
             is_foreign,
@@ -432,14 +441,23 @@ impl<'a> Connections<'a> {
             .filter(|o| o.port == port && o.host.eq_ignore_ascii_case(&name))
             .map(|o| o.address)
             .collect();
-        let resolve = dns::resolve(
+        let resolver = ResolverConfig {
+            sends_edns: trust::sends_edns(&self.client.tls.builds),
+            ..self.probe_network.resolver.clone()
+        };
+        let mut resolve = dns::resolve(
             host,
-            &self.probe_network.resolver,
+            &resolver,
             &overrides,
             self.probe_network.families,
             self.probe_network.wait,
         )
         .await;
+        resolve.edns_trials =
+            dns::edns_trials(&resolve.queries, &resolver, self.probe_network.wait).await;
+        resolve.without_edns =
+            dns::large_answer_without_edns(&resolve.queries, &resolver, self.probe_network.wait)
+                .await;
         let addresses = resolve.outcome.done().map(|r| r.addresses.clone());
         self.legs[index].resolve = resolve;
         let Some(addresses) = addresses else {
@@ -467,31 +485,80 @@ impl<'a> Connections<'a> {
             }
         }
         self.progress.phase(role, Phase::Connect);
-        let dialed = tcp::connect(&addresses, port, self.dial_limit()).await;
+        let (dialed, queries) = tokio::join!(
+            tcp::connect(&addresses, port, self.dial_limit()),
+            self.query_despite_hosts_file(index, &name, &resolver)
+        );
+        self.legs[index].resolve.queries.extend(queries);
         let to = dialed.connect.outcome.done().map(|c: &Connected| c.to);
         self.legs[index].connect = dialed.connect;
         let (Some(stream), Some(to)) = (dialed.stream, to) else {
             block_after(&mut self.legs[index], Phase::Connect);
-            self.query_despite_hosts_file(index, &name).await;
+            self.try_dns_address(index, endpoint, false).await;
             return Err(OpenError::Failed(Phase::Connect));
         };
         Ok((stream, to))
     }
 
-    /// If the address in the hosts file can't be reached: queries the name servers for comparison.
-    async fn query_despite_hosts_file(&mut self, index: usize, name: &str) {
-        let resolve = &self.legs[index].resolve;
-        let found = resolve.outcome.done();
-        if found.is_some_and(|found| found.source == ResolutionSource::HostsFile) {
-            let probe_network = &self.probe_network;
-            self.legs[index].resolve.queries = dns::query_despite_hosts_file(
-                name,
-                &probe_network.resolver,
-                probe_network.families,
-                probe_network.wait,
-            )
-            .await;
+    /// If the address is from the hosts file: queries the name servers for comparison.
+    async fn query_despite_hosts_file(
+        &self,
+        index: usize,
+        name: &str,
+        resolver: &ResolverConfig,
+    ) -> Vec<Query> {
+        let found = self.legs[index].resolve.outcome.done();
+        if found.is_none_or(|found| found.source != ResolutionSource::HostsFile) {
+            return Vec::new();
         }
+        let (families, wait) = (self.probe_network.families, self.probe_network.wait);
+        dns::query_despite_hosts_file(name, resolver, families, wait).await
+    }
+
+    /// The same for connections to an address of the hosts file over which something failed.
+    pub(super) async fn try_dns_addresses(&mut self) {
+        for index in 0..self.opened.len() {
+            let line = &self.opened[index];
+            let (leg, to, is_foreign) = (line.leg, line.to.ip(), line.is_foreign);
+            let endpoint = line.endpoint.clone();
+            if self.legs[leg].resolve.stale_pins().contains(&to) {
+                self.try_dns_address(leg, &endpoint, is_foreign).await;
+            }
+        }
+    }
+
+    /// If the address in the hosts file failed and DNS has another one: connects there, without sending a request.
+    async fn try_dns_address(&mut self, index: usize, endpoint: &Endpoint, is_foreign: bool) {
+        let leg = &self.legs[index];
+        let families: Vec<Family> = leg
+            .resolve
+            .stale_pins()
+            .into_iter()
+            .map(Family::of)
+            .collect();
+        let mut addresses = leg.resolve.dns_addresses().into_iter();
+        let address = addresses.find(|one| families.contains(&Family::of(*one)));
+        let is_proxied = leg.proxy_route.proxy().is_some();
+        let Some(address) = address.filter(|_| !is_proxied) else {
+            return;
+        };
+        if self.distrust_addresses(&[address]).is_some() {
+            return;
+        }
+        let to = SocketAddr::new(address, endpoint.port);
+        let trial = async {
+            let dialed = tcp::connect(&[address], endpoint.port, PIN_TRIAL).await;
+            let Some(stream) = dialed.stream else {
+                return Some(words(dialed.connect.outcome.fault()));
+            };
+            let stream = Stream::from(stream);
+            let (tls, stream) = Box::pin(self.secure(endpoint, stream, is_foreign)).await;
+            let fault = tls.unverified.as_ref().or(tls.outcome.fault());
+            (stream.is_none() || fault.is_some()).then(|| words(fault))
+        };
+        let fault = tokio::time::timeout(PIN_TRIAL, trial).await;
+        let fault = fault.unwrap_or_else(|_| Some("no answer in time".to_owned()));
+        self.legs[index].pin_trial = Some(PinTrial { to, fault });
     }
 
     /// The route to the endpoint, and the proxy on it, if any.
@@ -954,6 +1021,7 @@ fn unreached_leg(
             outcome: Step::skipped(resolve),
             ..Resolve::default()
         },
+        pin_trial: None,
         connect: Connect {
             outcome: Step::skipped(later),
             ..Connect::default()

@@ -20,7 +20,7 @@ use crate::model::kubelet::{PresentImages, present_images};
 use crate::model::network::ClusterNetwork;
 use crate::model::path::{EipOf, IntranetKind, PathAttributes, PathClass};
 use crate::model::proxy::{Proxy, ProxyRoute, ProxySettings};
-use crate::model::resolve::{Resolution, ResolutionSource};
+use crate::model::resolve::{Resolution, ResolutionSource, Resolve};
 use crate::model::step::{Skip, Step};
 use crate::model::text::{joined, wrapped};
 use crate::model::transfer::{StageKind, StreamEnd, Transfer, TransferEnd};
@@ -708,7 +708,7 @@ impl Page {
                 ""
             };
             self.step("resolve", &leg.resolve.outcome, |found| {
-                format!("{whose}{}", resolved(found))
+                format!("{whose}{}", resolved(&leg.resolve, found))
             });
             self.step("connect", &leg.connect.outcome, |used| {
                 connected(used, &leg.connect.attempts)
@@ -1066,14 +1066,17 @@ fn skipped(reason: Skip) -> (&'static str, String) {
     }
 }
 
-fn resolved(found: &Resolution) -> String {
+fn resolved(resolve: &Resolve, found: &Resolution) -> String {
     let mut text = few(found.addresses.iter(), 4);
     for cname in &found.cnames {
         let _ = write!(text, ", alias {cname}");
     }
     text + &match found.source {
         ResolutionSource::Server { server } => format!(", from {}", show_server(server)),
-        ResolutionSource::HostsFile => ", from the hosts file".to_owned(),
+        ResolutionSource::HostsFile => format!(
+            ", from the hosts file{}",
+            optional(resolve.in_dns(), |dns| format!(" ({dns})"))
+        ),
         ResolutionSource::Literal => ", an address, not a name".to_owned(),
         ResolutionSource::Override => ", given with --resolve".to_owned(),
     }

@@ -10,7 +10,8 @@ pub struct GoBuild {
     pub of: &'static str,
     /// Minor and patch of Go: 24 and 4 of Go 1.24.4.
     pub release: (u8, u8),
-    /// Minor of the `go` line; 20 for older lines and for builds without modules, which is Go's rule.
+    /// Minor of the `go` line; 20 also stands for older lines, which since Go 1.21 differ from it in nothing but
+    /// EDNS. 16 for builds without modules by releases that take them as such.
     pub language: u8,
 }
 
@@ -25,6 +26,22 @@ impl GoBuild {
             self.language
         };
         self.release.0 >= change && defaults >= change
+    }
+
+    /// Whether its resolver sends EDNS (GODEBUG `netedns0`); `None` if the `go` line is not known well enough.
+    fn sends_edns(&self) -> Option<bool> {
+        let has_setting = match self.release {
+            (21, patch) => patch >= 12,
+            (22, patch) => patch >= 5,
+            (minor, _) => minor > 22,
+        };
+        match (self.release.0, self.language) {
+            (..=18, _) => Some(false),
+            _ if !has_setting => Some(true),
+            (_, ..=18) => Some(false),
+            (..=26, 20) => None,
+            _ => Some(true),
+        }
     }
 
     /// Accepts SHA-1 in a certificate's signature; Go 1.18 ended it (`x509sha1`).
@@ -109,6 +126,14 @@ impl GoBuild {
     pub fn offers_tls10(&self) -> bool {
         self.release.0 < 18
     }
+}
+
+/// Whether the resolver of these builds sends EDNS; `None` if they differ, or one is not known well enough.
+pub fn sends_edns(builds: &[GoBuild]) -> Option<bool> {
+    let (first, others) = builds.split_first()?;
+    let known = first.sends_edns()?;
+    let is_same = |build: &GoBuild| build.sends_edns() == Some(known);
+    others.iter().all(is_same).then_some(known)
 }
 
 impl fmt::Display for GoBuild {

@@ -14,7 +14,7 @@ mod pool;
 pub mod refusal;
 mod signature;
 
-pub use build::GoBuild;
+pub use build::{GoBuild, sends_edns};
 pub use certificate::Certificate;
 pub use pool::{Pool, Root};
 use refusal::{ChainPosition, Fault, Refusal};

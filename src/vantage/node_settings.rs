@@ -211,6 +211,7 @@ fn vantage(
         network,
         nameservers: resolver.nameservers.clone(),
         resolver_source: resolver.source.clone(),
+        hosts_copied: resolver.hosts.is_of_kubelet,
         resolver_emulated: "go".to_owned(),
         not_observed,
         ..Vantage::default()

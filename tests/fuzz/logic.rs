@@ -644,6 +644,9 @@ pub(crate) fn dns_answer(data: &[u8]) {
         name: NAME.to_owned(),
         family,
         tcp,
+        truncated_after: None,
+        large_answer_bytes: None,
+        negative: None,
         outcome: Step::from_result(result.clone(), Duration::ZERO),
     };
     let host = NAME.trim_end_matches('.');

@@ -31,8 +31,16 @@ pub enum Answer {
     NxDomainAaaa,
     /// Only over TCP.
     DropUdp,
+    /// Only over UDP.
+    DropTcp,
     /// TC=1 and no records over UDP (RFC 2181, 9), the records over TCP.
     TruncateUdp,
+    /// The same over UDP, and nothing over TCP.
+    TruncateUdpDropTcp,
+    /// Not at all if the question has EDNS.
+    DropEdns,
+    /// FORMERR if the question has EDNS.
+    FormErrEdns,
     /// Bytes that are no DNS message.
     Garbage,
     /// The records, with the wrong ID: an answer to no question.
@@ -232,6 +240,8 @@ fn respond(zone: &Mutex<Zone>, question: &[u8], tcp: bool) -> Outcome {
         Answer::Drop => return Outcome::Nothing,
         Answer::DropAaaa if kind == RecordType::AAAA => return Outcome::Nothing,
         Answer::DropUdp if !tcp => return Outcome::Nothing,
+        Answer::DropTcp | Answer::TruncateUdpDropTcp if tcp => return Outcome::Nothing,
+        Answer::DropEdns if request.edns.is_some() => return Outcome::Nothing,
         Answer::Garbage => return Outcome::Bytes(b"not a DNS message".to_vec(), delay),
         _ => {}
     }
@@ -242,9 +252,13 @@ fn respond(zone: &Mutex<Zone>, question: &[u8], tcp: bool) -> Outcome {
     response.metadata.recursion_available = true;
     response.add_query(query.clone());
     response.edns.clone_from(&request.edns);
-    let (code, answers) = records(&zone, &name, kind);
+    let (code, answers) = match answer {
+        Answer::FormErrEdns if request.edns.is_some() => (ResponseCode::FormErr, Vec::new()),
+        _ => records(&zone, &name, kind),
+    };
     response.metadata.response_code = code;
-    if matches!(code, ResponseCode::NoError | ResponseCode::NXDomain) && answers.is_empty() {
+    let is_negative = answers.iter().all(|record| record.record_type() != kind);
+    if matches!(code, ResponseCode::NoError | ResponseCode::NXDomain) && is_negative {
         response.add_authority(start_of_authority());
     }
     response.add_answers(answers);
@@ -256,7 +270,8 @@ fn respond(zone: &Mutex<Zone>, question: &[u8], tcp: bool) -> Outcome {
         .edns
         .as_ref()
         .map_or(UDP_LIMIT, |edns| usize::from(edns.max_payload()));
-    if !tcp && (answer == Answer::TruncateUdp || bytes.len() > limit) {
+    let is_cut = matches!(answer, Answer::TruncateUdp | Answer::TruncateUdpDropTcp);
+    if !tcp && (is_cut || bytes.len() > limit) {
         return Outcome::Bytes(response.truncate().to_vec().unwrap(), delay);
     }
     Outcome::Bytes(bytes, delay)

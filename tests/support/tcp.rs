@@ -196,6 +196,35 @@ fn bound() -> (Socket, SocketAddr) {
     (socket, addr)
 }
 
+/// Passes connections to an address and port on to a server.
+pub struct Relay {
+    task: JoinHandle<()>,
+}
+
+impl Relay {
+    /// From this address of loopback and this port.
+    pub async fn start((address, port, to): (&str, u16, SocketAddr)) -> Self {
+        let listener = TcpListener::bind((address, port)).await.unwrap();
+        let task = tokio::spawn(async move {
+            let mut connections = JoinSet::new();
+            loop {
+                let (mut client, _) = listener.accept().await.unwrap();
+                connections.spawn(async move {
+                    let mut server = TcpStream::connect(to).await.unwrap();
+                    let _ = tokio::io::copy_bidirectional(&mut client, &mut server).await;
+                });
+            }
+        });
+        Self { task }
+    }
+}
+
+impl Drop for Relay {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
 /// What a filter does with a ClientHello that is larger than it expects.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum TooLarge {

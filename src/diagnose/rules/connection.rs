@@ -146,11 +146,19 @@ fn way(evidence: &Evidence, leg: &Leg) -> Option<String> {
     (!path.fixes.is_empty()).then(|| format!("{address} {kind}. {}", fixes_text(&path)))
 }
 
-/// The address result from the hosts file, without a DNS query.
+/// The address is from the hosts file.
 fn by_hosts_file(leg: &Leg) -> Option<String> {
     let found = leg.resolve.outcome.done()?;
-    (found.source == ResolutionSource::HostsFile)
-        .then(|| format!("the address of {} is from the hosts file", leg.dialed()))
+    let dns = leg
+        .resolve
+        .in_dns()
+        .map_or_else(String::new, |dns| format!(" ({dns})"));
+    (found.source == ResolutionSource::HostsFile).then(|| {
+        format!(
+            "the address of {} is from the hosts file{dns}",
+            leg.dialed()
+        )
+    })
 }
 
 fn attempts(leg: &Leg) -> Vec<String> {
@@ -263,9 +271,7 @@ fn partly_dead(leg: &Leg, family: Family) -> Option<Finding> {
                 ))
                 .facts(lines)
                 .facts(connected.fallback.map(cost))
-                .hint(format!(
-                    "Remove the dead addresses of '{host}' from DNS, or fix the hosts behind them."
-                )),
+                .hint(partly_dead_hint(leg, &dead)),
         );
     }
     // A family that is not preferred is not dialed while the other one works.
@@ -296,6 +302,25 @@ fn partly_dead(leg: &Leg, family: Family) -> Option<Finding> {
             .fact(cost(fallback))
             .hint(hint),
     )
+}
+
+/// Public addresses change, so a filter that was opened for some of them is the first thing to look for.
+fn partly_dead_hint(leg: &Leg, dead: &[(SocketAddr, &TcpFault)]) -> String {
+    let host = leg.dialed();
+    let is_silent =
+        |fault: &TcpFault| matches!(fault, TcpFault::Timeout | TcpFault::Prohibited { .. });
+    let is_filter_likely = dead
+        .iter()
+        .all(|(to, fault)| is_silent(fault) && !path::is_private(to.ip()));
+    match dead.first() {
+        Some((to, _)) if is_filter_likely => format!(
+            "First look for a filter by address at the egress (security group, firewall): allow TCP {} to every address of '{host}', or to its provider's whole range, since the addresses change. If all are allowed, the hosts behind the dead addresses are down: report them to their operator.",
+            to.port()
+        ),
+        _ => {
+            format!("Remove the dead addresses of '{host}' from DNS, or fix the hosts behind them.")
+        }
+    }
 }
 
 fn has_no_route(fault: &TcpFault) -> bool {

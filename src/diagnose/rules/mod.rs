@@ -8,9 +8,11 @@ mod connection;
 mod finding;
 mod in_force;
 mod mirrors;
+mod name_servers;
 mod names;
 mod outcome;
 mod paths;
+mod pins;
 mod proxy;
 mod secrets;
 use finding::Judge;
@@ -57,8 +59,9 @@ enum Rule {
 const RULES: &[Rule] = &[
     OfLeg(names::resolution),
     Whole(names::servers),
+    Whole(name_servers::transport),
+    OfLeg(name_servers::needs_edns),
     OfLeg(names::search_list),
-    OfLeg(names::hosts_file),
     OfLeg(names::forged),
     OfLeg(connection::connect),
     OfLeg(connection::unreachable_leg),
@@ -106,6 +109,7 @@ const RULES: &[Rule] = &[
     Beside(mirrors::order),
     Whole(mirrors::insecure),
     Beside(mirrors::no_fallback),
+    Whole(pins::suspects),
     // Last: they depend on whether anything else is wrong.
     Whole(workload::verification),
     Beside(proxy::unneeded),
@@ -254,7 +258,7 @@ fn changed(evidence: &Evidence) -> impl Iterator<Item = String> {
 
 /// Lowers the confidence if the node may differ: its resolver, or a setting that was not observed.
 fn temper(evidence: &Evidence, finding: &mut Finding) {
-    let is_names = finding.phase == Some(Phase::Resolve);
+    let is_names = finding.phase == Some(Phase::Resolve) || finding.cause == Cause::DnsStale;
     if is_names
         && evidence
             .vantage
@@ -296,6 +300,11 @@ fn masks(root: &Finding, finding: &Finding) -> bool {
     let is_closed = root.cause == Cause::ProxyMisconfigured && root.phase == Some(Phase::Proxy);
     if is_closed && root.leg == finding.leg && finding.phase > root.phase {
         return true;
+    }
+    // A handshake succeeded at the address that DNS has.
+    let is_of_pin = root.cause == Cause::DnsStale && root.phase == Some(Phase::Tls);
+    if is_of_pin && root.leg == finding.leg && finding.phase == root.phase {
+        return finding.cause != root.cause && root.severity >= finding.severity;
     }
     finding.cause.entry().masked_by.contains(&root.cause)
         && root.severity >= finding.severity

@@ -5,13 +5,14 @@ use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use super::finding::at;
+use super::name_servers;
 use crate::diagnose::Finding;
 use crate::diagnose::catalogue::Cause;
 use crate::diagnose::level::{Confidence, Severity};
 use crate::diagnose::path::is_private;
 use crate::model::endpoint::Host;
 use crate::model::evidence::{Evidence, Leg};
-use crate::model::fault::{DnsFault, Phase, TcpFault, TlsFault, show_server};
+use crate::model::fault::{DnsFault, Phase, TlsFault, show_server};
 use crate::model::resolve::{Family, NameAnswer, Query, ResolutionSource};
 use crate::model::step::Step;
 use crate::model::text::joined;
@@ -25,6 +26,9 @@ pub(super) fn resolution(evidence: &Evidence, leg: &Leg) -> Option<Finding> {
         .outcome
         .fault()
         .filter(|_| leg.proxy_route.proxy().is_none())?;
+    if name_servers::are_all_told(leg) {
+        return None;
+    }
     let host = &leg.endpoint.host;
     let cause = match fault {
         DnsFault::NxDomain | DnsFault::NoData
@@ -73,11 +77,16 @@ pub(super) fn resolution(evidence: &Evidence, leg: &Leg) -> Option<Finding> {
         }
         _ => cause.entry().fix.to_owned(),
     };
+    let (alias, alias_hint) = match cause {
+        Cause::DnsNxdomain | Cause::DnsNodata => name_servers::broken_alias(leg).unzip(),
+        _ => (None, None),
+    };
     Some(
         at(cause, leg.role, Phase::Resolve)
             .fact(format!("'{host}': {fault}"))
+            .facts(alias)
             .facts(leg.resolve.queries.iter().filter_map(line).take(8))
-            .hint(hint),
+            .hint(alias_hint.unwrap_or(hint)),
     )
 }
 
@@ -121,6 +130,9 @@ fn trouble(
     queries: &[&Query],
     is_before: bool,
 ) -> Option<Finding> {
+    if name_servers::is_told(leg, server) {
+        return None;
+    }
     let (source, shown) = (&evidence.vantage.resolver_source, show_server(server));
     let finding =
         |cause| at(cause, leg.role, Phase::Resolve).severity(Severity::warning_if(is_before));
@@ -129,7 +141,7 @@ fn trouble(
         let of_it = queries.iter().filter(move |q| q.server == server);
         of_it.filter(move |q| q.family == family)
     };
-    let has_word = |family| of(family).any(|q| is_word(q));
+    let has_word = |family| of(family).any(|q| q.is_answered());
     // A lost query that was answered when repeated is not a fault.
     let silence = |family| {
         let mut queries = of(family).peekable();
@@ -180,18 +192,6 @@ fn trouble(
             .fact(format!("{shown}: {fault}"))
             .fact("another server answered, so a pull continues")
             .hint(fix),
-    )
-}
-
-/// The server answered about the name.
-fn is_word(query: &Query) -> bool {
-    matches!(
-        &query.outcome,
-        Step::Done { .. }
-            | Step::Failed {
-                fault: DnsFault::NoData | DnsFault::NxDomain,
-                ..
-            }
     )
 }
 
@@ -294,52 +294,6 @@ fn covers(presented: &str, name: &str) -> bool {
             .is_some_and(|(_, rest)| rest.eq_ignore_ascii_case(parent)),
         None => presented.eq_ignore_ascii_case(name),
     }
-}
-
-/// An entry of the hosts file that can't be reached, while the name servers have another address.
-pub(super) fn hosts_file(_: &Evidence, leg: &Leg) -> Option<Finding> {
-    let found = leg.resolve.outcome.done()?;
-    let fault = leg.connect.outcome.fault()?;
-    // A local policy or a prohibition is about this machine, not about the entry. A refused port is the same
-    // with any source of the address.
-    let may_be_old = matches!(
-        fault,
-        TcpFault::Timeout
-            | TcpFault::HostUnreachable { .. }
-            | TcpFault::NetUnreachable { icmp: Some(_) }
-    );
-    let others = addresses_by_servers(leg);
-    // A family that one side does not have can't be compared.
-    let families: Vec<Family> = others.iter().map(|one| Family::of(*one)).collect();
-    let mut here = found.addresses.iter();
-    let is_other = here.any(|one| families.contains(&Family::of(*one)))
-        && !found.addresses.iter().any(|one| others.contains(one));
-    if found.source != ResolutionSource::HostsFile || !may_be_old || !is_other {
-        return None;
-    }
-    // An unreachable proxy is reported by the proxy's rules.
-    let severity = Severity::critical_if(leg.proxy_route.proxy().is_none());
-    let host = leg.dialed();
-    Some(
-        at(Cause::DnsStale, leg.role, Phase::Connect)
-            .severity(severity)
-            .confidence(Confidence::Medium)
-            .fact(format!(
-                "the hosts file has {host} at {}",
-                joined(&found.addresses)
-            ))
-            .fact(format!("the name servers have it at {}", joined(&others)))
-            .fact(format!("{}: {fault}", leg.endpoint))
-            .hint(format!("Correct or remove '{host}' in the hosts file.")),
-    )
-}
-
-/// The addresses in the answers of the name servers.
-fn addresses_by_servers(leg: &Leg) -> BTreeSet<IpAddr> {
-    let queries = leg.resolve.queries.iter();
-    let answers = queries.filter_map(|query| query.outcome.done());
-    let records = answers.flat_map(|answer| &answer.records);
-    records.map(|record| record.address).collect()
 }
 
 /// Answers for a public registry with addresses of a foreign network.

@@ -1,6 +1,7 @@
 //! Decides from findings and evidence whether a pull would succeed, and which failures it survives.
 
 use super::finding::new;
+use super::name_servers;
 use crate::diagnose::catalogue::Cause;
 use crate::diagnose::level::{Confidence, Severity};
 use crate::diagnose::{Finding, Pull, Verdict};
@@ -14,7 +15,9 @@ use crate::model::workload::Found;
 /// Whether the pull survived this failure of a leg: it succeeded, or failed later for another reason.
 pub(super) fn is_got_round(evidence: &Evidence, finding: &Finding) -> bool {
     let walk = &evidence.walk;
-    if finding.leg.is_none() {
+    let is_of_other_builds =
+        finding.cause == Cause::DnsTcpClosed && name_servers::is_resolved(evidence, finding.leg);
+    if finding.leg.is_none() || is_of_other_builds {
         return false;
     }
     if evidence.pulled == Some(true) {
@@ -76,6 +79,8 @@ pub(super) fn leaves_undecided(evidence: &Evidence, finding: &Finding) -> bool {
             .not_observed
             .contains(&NotObserved::NodeRoots);
     (finding.cause.entry().leaves_undecided && !is_known)
+        || (finding.cause == Cause::DnsNoEdns && name_servers::depends_on_build(evidence))
+        || (finding.cause == Cause::DnsTcpClosed && name_servers::is_resolved(evidence, finding.leg))
         // Files alone don't show which Secrets the cluster has; the API server does.
         || (finding.cause == Cause::SecretMissing && finding.confidence < Confidence::High)
         // A check that ended early without a recorded reason.

@@ -32,7 +32,9 @@ use crate::model::vantage::{NetworkView, NotObserved};
 
 mod answers;
 mod certificates;
+mod name_servers;
 mod paths;
+mod pins;
 mod settings;
 
 const OK: Severity = Severity::Info;
@@ -356,67 +358,6 @@ fn a_search_domain_that_answers_is_the_cause_only_of_a_certificate_for_neither_n
     let evidence = leaked().unsecured(Role::Registry, mismatch("*.example.com.corp.example"));
     let verdict = judge(&evidence);
     assert_eq!(codes(&verdict.findings), ["tls_name", "dns_search_leak"]);
-}
-
-#[test]
-fn an_old_hosts_entry_is_the_cause_of_what_does_not_connect() {
-    let from_hosts = |fault| {
-        let mut evidence =
-            healthy().unconnected(Role::Registry, vec![dial("10.0.3.9", Some(fault))]);
-        let resolve = &mut evidence.leg_mut(Role::Registry).resolve;
-        resolve.queries.clear();
-        resolve.outcome = done(Resolution {
-            name: REGISTRY.to_owned(),
-            addresses: vec!["10.0.3.9".parse().unwrap()],
-            cnames: Vec::new(),
-            source: ResolutionSource::HostsFile,
-        });
-        evidence
-    };
-    let beside = |fault, family, said: Result<&[&str], DnsFault>| {
-        let mut evidence = from_hosts(fault);
-        let queries = vec![query(2, REGISTRY, family, said)];
-        evidence.leg_mut(Role::Registry).resolve.queries = queries;
-        evidence
-    };
-    let with_servers = |said| beside(TcpFault::Timeout, Family::V4, said);
-    let evidence = with_servers(Ok(&["10.0.4.1"]));
-    says(
-        &only(&evidence, "dns_stale", Critical),
-        &[REGISTRY, "at 10.0.3.9", "at 10.0.4.1"],
-    );
-    assert_eq!(codes(&judge(&evidence).consequences), ["tcp_timeout"]);
-    // DNS has no address of the entry's family; and this machine's lack of a route is not about the entry.
-    let other_family = beside(TcpFault::Timeout, Family::V6, Ok(&["2001:db8::1"]));
-    only(&other_family, "tcp_timeout", Critical);
-    let no_route = TcpFault::NetUnreachable { icmp: None };
-    only(
-        &beside(no_route, Family::V4, Ok(&["10.0.4.1"])),
-        "net_unreachable",
-        Critical,
-    );
-    // An entry that agrees with DNS is not old, and neither is one of which DNS knows nothing.
-    only(&with_servers(Ok(&["10.0.3.9"])), "tcp_timeout", Critical);
-    only(
-        &with_servers(Err(DnsFault::NxDomain)),
-        "tcp_timeout",
-        Critical,
-    );
-    // The port is closed, with any source of the address.
-    says(
-        &only(
-            &from_hosts(TcpFault::Refused { icmp: None }),
-            "tcp_refused",
-            Critical,
-        ),
-        &[REGISTRY, "10.0.3.9", "hosts file"],
-    );
-    // This machine's own policy is not about the entry.
-    only(
-        &from_hosts(TcpFault::LocalPolicy { errno: 1 }),
-        "local_policy",
-        Critical,
-    );
 }
 
 #[test]
@@ -2083,6 +2024,9 @@ fn an_empty_record_is_judged_without_harm() {
         .push(leg(Role::Registry, REGISTRY, "10.0.3.9"));
     evidence.walk.legs[0].resolve = Resolve {
         queries: Vec::new(),
+        sends_edns: None,
+        edns_trials: Vec::new(),
+        without_edns: None,
         outcome: Step::Done {
             value: Resolution {
                 name: REGISTRY.to_owned(),

@@ -30,7 +30,8 @@ use super::resolv::{ResolverConfig, is_domain_name, name_list};
 use crate::model::endpoint::Host;
 use crate::model::fault::DnsFault;
 use crate::model::resolve::{
-    AddressRecord, Answer, Family, Query, Resolution, ResolutionSource, Resolve,
+    AddressRecord, Answer, EdnsTrial, Family, NegativeAnswer, Query, Resolution, ResolutionSource,
+    Resolve,
 };
 use crate::model::step::Step;
 use crate::model::text::clean;
@@ -87,14 +88,91 @@ pub async fn resolve(
         Known::Result(result) => (Vec::new(), result),
         Known::Lookup(name) => query_servers(name, config, families, started, limit).await,
     };
+    let outcome = Step::from_result(result, started.elapsed());
     Resolve {
+        sends_edns: config.sends_edns.filter(|_| !queries.is_empty()),
+        edns_trials: Vec::new(),
+        without_edns: None,
         queries,
-        outcome: Step::from_result(result, started.elapsed()),
+        outcome,
     }
 }
 
-/// What the servers answer for a name that is in the hosts file. No pull queries them, but the answer shows whether the
-/// entry is outdated.
+/// Repeats a query without EDNS whose answer only fits with it, if the runtime may send none: such a build needs TCP.
+pub async fn large_answer_without_edns(
+    queries: &[Query],
+    config: &ResolverConfig,
+    limit: Duration,
+) -> Option<Box<Query>> {
+    let bound = config.timeout.min(limit).min(LONGEST_TRIAL);
+    let mut queries = queries.iter().filter(|_| config.sends_edns.is_none());
+    let large = queries.find(|query| query.large_answer_bytes.is_some())?;
+    let (name, deadline) = (large.name.clone(), Instant::now() + bound);
+    let query = query_server(
+        large.server,
+        name,
+        large.family,
+        bound,
+        deadline,
+        false,
+        false,
+    );
+    Some(Box::new(query.await))
+}
+
+/// Queries each server that answered none of the queries with EDNS once without, and then with EDNS again. What it
+/// answers decides no lookup.
+pub async fn edns_trials(
+    queries: &[Query],
+    config: &ResolverConfig,
+    limit: Duration,
+) -> Vec<EdnsTrial> {
+    if config.sends_edns == Some(false) {
+        return Vec::new();
+    }
+    let bound = config.timeout.min(limit).min(LONGEST_TRIAL);
+    let mut suspects: Vec<&Query> = Vec::new();
+    for query in queries {
+        let mut same = queries.iter().filter(|other| other.server == query.server);
+        if suspects.iter().all(|other| other.server != query.server)
+            && same.all(|other| other.outcome.fault().is_some_and(DnsFault::may_be_edns))
+        {
+            suspects.push(query);
+        }
+    }
+    let trials = suspects.into_iter().map(async |query| {
+        let once = async |with_edns| {
+            let (server, name, deadline) =
+                (query.server, query.name.clone(), Instant::now() + bound);
+            let family = query.family;
+            query_server(
+                server,
+                name,
+                family,
+                bound,
+                deadline,
+                config.use_tcp,
+                with_edns,
+            )
+            .await
+        };
+        let without = once(false).await;
+        let with = if without.is_answered() {
+            once(true).await.outcome
+        } else {
+            Step::default()
+        };
+        EdnsTrial {
+            server: query.server,
+            without: without.outcome,
+            with,
+        }
+    });
+    futures_util::future::join_all(trials).await
+}
+
+/// What the servers answer for a name that is in the hosts file, each query sent once. No pull queries them, but the
+/// answer shows whether the entry is outdated.
 pub async fn query_despite_hosts_file(
     name: &str,
     config: &ResolverConfig,
@@ -106,7 +184,12 @@ pub async fn query_despite_hosts_file(
     }
     // With a final dot: the search list would make other names of it.
     let name = format!("{}.", name.trim_end_matches('.'));
-    let (queries, _) = query_servers(&name, config, families, Instant::now(), limit).await;
+    let config = ResolverConfig {
+        attempts: 1,
+        ..config.clone()
+    };
+    let limit = limit.min(LONGEST_TRIAL);
+    let (queries, _) = query_servers(&name, &config, families, Instant::now(), limit).await;
     queries
 }
 
@@ -261,7 +344,8 @@ impl Survey<'_> {
         let family = self.families[place.family];
         let name = self.names[place.name].clone();
         let (bound, deadline, use_tcp) = (self.bound, self.deadline, self.config.use_tcp);
-        let query = query_server(server, name, family, bound, deadline, use_tcp).await;
+        let with_edns = self.config.sends_edns != Some(false);
+        let query = query_server(server, name, family, bound, deadline, use_tcp, with_edns).await;
         (place, query)
     }
 
@@ -470,21 +554,32 @@ async fn query_server(
     bound: Duration,
     deadline: Instant,
     use_tcp: bool,
+    with_edns: bool,
 ) -> Query {
     let started = Instant::now();
     let mut tcp = use_tcp;
+    let (mut truncated_after, mut large_answer_bytes, mut negative) = (None, None, None);
     let left = || bound.min(deadline.saturating_duration_since(Instant::now()));
     let result = async {
-        let question = Question::new(&name, family)?;
+        let question = Question::new(&name, family, with_edns)?;
         if !tcp {
             match over_udp(server, &question, left()).await? {
-                Reply::Whole(packet) => return read_answer(&packet, family),
-                Reply::Truncated => tcp = true,
+                Reply::Whole(packet) => {
+                    large_answer_bytes =
+                        Some(packet.len()).filter(|length| *length > PLAIN_DATAGRAM);
+                    negative = negative_answer(&packet);
+                    return read_answer(&packet, family);
+                }
+                Reply::Truncated => {
+                    truncated_after = Some(started.elapsed());
+                    tcp = true;
+                }
             }
         }
         let packet = timeout(left(), over_tcp(server, &question))
             .await
             .unwrap_or(Err(DnsFault::Timeout))?;
+        negative = negative_answer(&packet);
         read_answer(&packet, family)
     }
     .await;
@@ -493,6 +588,9 @@ async fn query_server(
         name,
         family,
         tcp,
+        truncated_after,
+        large_answer_bytes,
+        negative: negative.filter(|_| matches!(result, Err(DnsFault::NxDomain | DnsFault::NoData))),
         outcome: Step::from_result(result, started.elapsed()),
     }
 }
@@ -511,7 +609,7 @@ enum Reply {
 }
 
 impl Question {
-    fn new(name: &str, family: Family) -> Result<Self, DnsFault> {
+    fn new(name: &str, family: Family, with_edns: bool) -> Result<Self, DnsFault> {
         let unfit = |_| malformed("the name does not fit into a query");
         let query = op::Query::query(
             Name::from_ascii(name).map_err(unfit)?,
@@ -523,9 +621,11 @@ impl Question {
         let mut message = Message::query();
         message.metadata.recursion_desired = true;
         message.add_query(query.clone());
-        let mut edns = Edns::new();
-        edns.set_max_payload(LARGEST_DATAGRAM);
-        message.set_edns(edns);
+        if with_edns {
+            let mut edns = Edns::new();
+            edns.set_max_payload(LARGEST_DATAGRAM);
+            message.set_edns(edns);
+        }
         Ok(Self {
             id: message.id,
             query,
@@ -543,8 +643,10 @@ impl Question {
         if header.id != self.id {
             return Err("the response has a different ID than the query");
         }
-        let query =
-            op::Query::read(&mut decoder).map_err(|_| "the response has no question section")?;
+        let query = op::Query::read(&mut decoder).map_err(|_| match header.response_code {
+            ResponseCode::FormErr => "the response is FORMERR without the question",
+            _ => "the response has no question section",
+        })?;
         // Names compare without case.
         if header.counts.queries != 1 || query != self.query {
             return Err("the response is for another question");
@@ -646,7 +748,7 @@ pub fn read_packet(
 ) -> Result<Option<Answer>, DnsFault> {
     let question = Question {
         id,
-        ..Question::new(name, family)?
+        ..Question::new(name, family, true)?
     };
     let header = question.header_of_answer(packet).map_err(malformed)?;
     if header.truncation && !tcp {
@@ -720,6 +822,30 @@ fn read_answer(packet: &[u8], family: Family) -> Result<Answer, DnsFault> {
     }
 }
 
+/// The aliases in an answer without addresses, and the zone of its SOA record.
+fn negative_answer(packet: &[u8]) -> Option<NegativeAnswer> {
+    let mut decoder = BinDecoder::new(packet);
+    let header = Header::read(&mut decoder).ok()?;
+    let mut asked = None;
+    for _ in 0..header.counts.queries {
+        asked = Some(op::Query::read(&mut decoder).ok()?);
+    }
+    let (records, is_whole) = read_records(&mut decoder, header.counts.answers);
+    let cnames = aliases(asked?.name(), &records);
+    if cnames.is_empty() {
+        return None;
+    }
+    let authorities = if is_whole {
+        read_records(&mut decoder, header.counts.authorities).0
+    } else {
+        Vec::new()
+    };
+    let mut soa = authorities.iter();
+    let soa = soa.find(|record| record.record_type() == RecordType::SOA);
+    let zone = soa.map(|record| show_name(&record.name));
+    Some(NegativeAnswer { cnames, zone })
+}
+
 /// Parses up to `count` records; the flag: there were that many.
 fn read_records(decoder: &mut BinDecoder<'_>, count: u16) -> (Vec<Record>, bool) {
     let mut records = Vec::new();
@@ -782,8 +908,14 @@ fn code_name(code: ResponseCode) -> String {
 /// Keeps sums of times in range; no longer wait is useful.
 const LONGEST_LIMIT: Duration = Duration::from_hours(24);
 
+/// A trial without EDNS follows a lookup that has used up its time, and a name in the hosts file needs no answer.
+const LONGEST_TRIAL: Duration = Duration::from_secs(2);
+
 /// The UDP payload size that is advertised: Go's number, recommended by DNS flag day 2020, which no path fragments.
 const LARGEST_DATAGRAM: u16 = 1232;
+
+/// The largest answer over UDP without EDNS (RFC 1035, 4.2.1).
+const PLAIN_DATAGRAM: usize = 512;
 
 /// Longer chains are cut off; resolvers stop at about this many.
 const ALIASES_SHOWN: usize = 16;

@@ -182,6 +182,7 @@ fn config(servers: &[SocketAddr]) -> ResolverConfig {
         timeout: Duration::from_secs(5),
         attempts: 2,
         use_tcp: false,
+        sends_edns: None,
         hosts: HostsFile::default(),
         source: "test".to_owned(),
         notes: Vec::new(),
@@ -327,6 +328,88 @@ async fn a_server_that_offers_nothing_is_passed_over() {
 }
 
 #[tokio::test]
+async fn a_negative_answer_keeps_its_aliases_and_its_zone() {
+    use hickory_proto::rr::rdata::SOA;
+    for code in [ResponseCode::NXDomain, ResponseCode::NoError] {
+        let server = peer(move |request, _| {
+            let name = asked(request);
+            let chain = [
+                (&*name, cname("b.example.")),
+                ("b.example.", cname("c.link.example.")),
+            ];
+            let mut message = reply(request, code, &chain);
+            let name = |text| Name::from_ascii(text).unwrap();
+            let soa = SOA::new(name("ns."), name("a."), 1, 60, 60, 60, 60);
+            let owner = name("link.example.");
+            message.add_authority(Record::from_rdata(owner, 60, RData::SOA(soa)));
+            Act::Answer(Box::new(message))
+        })
+        .await;
+        let found = lookup(&config(&[server.address]), Families::V4Only, LONG).await;
+        let negative = found.queries[0].negative.as_ref().unwrap();
+        assert_eq!(negative.cnames, ["b.example.", "c.link.example."]);
+        assert_eq!(negative.zone.as_deref(), Some("link.example."));
+        let plain = says(code).await;
+        let found = lookup(&config(&[plain.address]), Families::V4Only, LONG).await;
+        assert_eq!(found.queries[0].negative, None);
+    }
+}
+
+#[tokio::test]
+async fn queries_have_edns_unless_the_runtime_sends_none() {
+    // As a server that can't read EDNS.
+    let server = || {
+        peer(|request, _| {
+            if request.edns.is_some() {
+                code(request, ResponseCode::FormErr)
+            } else {
+                answer(request, &[("reg.example.", a("10.0.3.9"))])
+            }
+        })
+    };
+    for sends_edns in [None, Some(true)] {
+        let server = server().await;
+        let config = ResolverConfig {
+            sends_edns,
+            ..config(&[server.address])
+        };
+        let found = lookup(&config, Families::V4Only, LONG).await;
+        assert!(
+            matches!(found.outcome.fault(), Some(DnsFault::OtherCode { code }) if code == "FORMERR")
+        );
+        assert_eq!(found.sends_edns, sends_edns);
+        let trials = edns_trials(&found.queries, &config, LONG).await;
+        let [trial] = &trials[..] else {
+            panic!("{trials:?}");
+        };
+        assert!(trial.is_proof());
+        assert_eq!(server.seen().len(), 3, "with, without, and with again");
+    }
+    let server = server().await;
+    let config = ResolverConfig {
+        sends_edns: Some(false),
+        ..config(&[server.address])
+    };
+    let found = lookup(&config, Families::V4Only, LONG).await;
+    assert_eq!(addresses(&found), ["10.0.3.9"]);
+    let trials = edns_trials(&found.queries, &config, LONG).await;
+    assert_eq!(trials, []);
+    // One answer of another family or name shows that the server reads EDNS.
+    let half = peer(|request, _| {
+        if is_a(request) {
+            code(request, ResponseCode::FormErr)
+        } else {
+            answer(request, &[])
+        }
+    })
+    .await;
+    let config = self::config(&[half.address]);
+    let found = lookup(&config, Families::Both, LONG).await;
+    let trials = edns_trials(&found.queries, &config, LONG).await;
+    assert_eq!(trials, []);
+}
+
+#[tokio::test]
 async fn silence_is_a_timeout_within_the_limit() {
     let server = silent().await;
     let started = Instant::now();
@@ -336,6 +419,14 @@ async fn silence_is_a_timeout_within_the_limit() {
     assert!(found.outcome.took().unwrap() >= LIMIT);
     assert_eq!(found.queries.len(), 2);
     assert_eq!(server.seen().len(), 2, "no query was repeated");
+    // One more, without EDNS.
+    let trials = edns_trials(&found.queries, &config(&[server.address]), LIMIT).await;
+    assert_eq!(server.seen().len(), 3);
+    let [trial] = &trials[..] else {
+        panic!("{trials:?}");
+    };
+    assert!(!trial.is_proof());
+    assert_eq!(trial.with, Step::default(), "there was nothing to compare");
 }
 
 #[tokio::test]
@@ -899,6 +990,9 @@ fn record(text: &str) -> Vec<Query> {
                 name: format!("r.{domain}"),
                 family: if kind == "A" { Family::V4 } else { Family::V6 },
                 tcp: false,
+                truncated_after: None,
+                large_answer_bytes: None,
+                negative: None,
                 outcome: Step::from_result(said, Duration::from_millis(took.parse().unwrap())),
             }
         })
@@ -1064,7 +1158,7 @@ proptest! {
     #[test]
     fn no_packet_makes_the_reader_panic(bytes in prop::collection::vec(any::<u8>(), 0..600), family in 0..2) {
         let family = if family == 0 { Family::V4 } else { Family::V6 };
-        let question = Question::new("reg.example.", family).unwrap();
+        let question = Question::new("reg.example.", family, true).unwrap();
         prop_assert!(question.header_of_answer(&bytes).is_err());
         let _ = read_answer(&bytes, family);
         // After a valid header, so that records are parsed at all.

@@ -686,8 +686,8 @@ fn a_server_that_hangs_is_no_black_hole() {
         .unwrap();
     assert_eq!(
         trials.trials.len(),
-        2,
-        "small segments fail as well: that is enough"
+        3,
+        "small segments fail as well, twice: that is enough"
     );
 }
 

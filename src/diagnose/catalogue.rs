@@ -232,7 +232,7 @@ causes! {
         "Large packets are lost on the path (MTU)"
         symptom "`net/http: TLS handshake timeout`; or the manifest arrives and layers stall"
         cause "A link on the path (VPN, overlay, Direct Connect) has a smaller MTU, and the ICMP message that reports it is dropped."
-        detection "An exchange hangs after it had started normally. Pullpath repeats it at the same address with the socket's TCP_MAXSEG lowered, with the usual size, and lowered again: fail, pass, fail, pass in turn. A single change could be chance, so anything less is not reported."
+        detection "An exchange hangs after it had started normally. Pullpath repeats it at the same address twelve times, some with the socket's TCP_MAXSEG lowered, in an order that no period explains: servers that take turns behind one address would pass and fail in a period. Only if all small ones pass and all others fail is the size the reason. If equal ones pass and fail, it is another cause (tls_hang, http_timeout)."
         fix "Clamp the MSS on the tunnel's gateway, or set the interface's MTU to the tunnel's; or let ICMP type 3 code 4 (IPv6: packet too big) through."
         ProxyMisconfigured = "proxy_misconfigured", Critical, Now, [];
         "The proxy settings do not work for this host"
@@ -366,13 +366,13 @@ causes! {
         "The connection is cut right after the TLS ClientHello"
         symptom "`read: connection reset by peer` or `EOF`, although `telnet HOST 443` works"
         cause "A filter reads the server name in the ClientHello and cuts the connection; less often the server itself does."
-        detection "A RST or FIN arrives after the ClientHello and before any certificate, on a connection that had been accepted."
+        detection "A RST or FIN arrives after the ClientHello and before any certificate, on a connection that had been accepted. The handshake is repeated: if some pass, a part of the servers behind the address is dead, and no filter of names is at work."
         fix "Allow this server name in the firewall between this node and the registry, or copy the image to a registry inside your network."
         TlsHang = "tls_hang", Critical, Now, [DnsHijack, MtuBlackhole];
         "The server does not answer the TLS ClientHello"
         symptom "`net/http: TLS handshake timeout`"
         cause "The path loses large packets (the server's certificates are larger than one packet), a filter drops the ClientHello, or the server hangs."
-        detection "The connection is open, and no byte, or only part of the answer, arrives. The handshake is repeated with small segments: if that passes, and the usual size fails again, the cause is mtu_blackhole."
+        detection "The connection is open, and no byte, or only part of the answer, arrives. The handshake is repeated with small and with usual segments: if the size decides, the cause is mtu_blackhole; if connections pass and hang in turn whatever their size, a part of the servers behind the address (a load balancer) is dead."
         fix "Check the MTU of the path first: clamp the MSS on the VPN or tunnel gateway. Then check firewalls that inspect TLS."
         TlsLargeHello = "tls_large_hello", Warning, Now, [MtuBlackhole];
         "A TLS ClientHello of two packets gets no answer"

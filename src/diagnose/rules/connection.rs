@@ -40,27 +40,6 @@ pub(super) fn connect(evidence: &Evidence, leg: &Leg) -> Option<Finding> {
     )
 }
 
-/// Large packets are lost: small segments pass where usual ones hang, twice, tried alternately.
-pub(super) fn segments(evidence: &Evidence) -> Option<Finding> {
-    let trials = evidence.walk.segments.as_ref().filter(|t| t.is_proof())?;
-    let facts = trials.trials.iter().map(|trial| {
-        let size = trial.max_segment.map_or_else(
-            || "usual segments".to_owned(),
-            |size| format!("segments of at most {size} bytes"),
-        );
-        let result = trial.fault.as_deref().unwrap_or("passes");
-        format!("{size}: {result}, in {}", HumanDuration(trial.took))
-    });
-    Some(
-        at(Cause::MtuBlackhole, trials.role, trials.phase)
-            .fact(format!(
-                "the same exchange with {} at {}, tried alternately:",
-                trials.endpoint, trials.to
-            ))
-            .facts(facts),
-    )
-}
-
 /// The fault that fails a pull, and its address: that of the first attempt, as in Go's error, but not that
 /// of a family without any route here if the other family got further. So an IPv4 timeout is not reported as
 /// "no route" because of an AAAA record.

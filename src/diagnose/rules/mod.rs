@@ -12,6 +12,7 @@ mod names;
 mod outcome;
 mod paths;
 mod proxy;
+mod repeats;
 mod secrets;
 use finding::Judge;
 pub(crate) use finding::new;
@@ -63,7 +64,7 @@ const RULES: &[Rule] = &[
     OfLeg(connection::connect),
     OfLeg(connection::unreachable_leg),
     Whole(connection::addresses),
-    Once(connection::segments),
+    Once(repeats::segments),
     OfPath(paths::no_egress),
     OfPath(paths::overlap),
     OfPath(paths::mixed),
@@ -89,6 +90,7 @@ const RULES: &[Rule] = &[
     Once(answers::blob),
     Once(answers::artifact),
     Once(answers::transfer),
+    Whole(|evidence, findings| repeats::in_turn(evidence, findings)),
     Once(throughput::bound),
     Once(throughput::stalled),
     Once(throughput::first_byte),

@@ -1008,7 +1008,7 @@ impl Control {
                 for connected in join_all(all).await {
                     match connected {
                         Ok((http, _)) => ready.push((http, request.clone())),
-                        Err((phase, reason)) => fault = Some(format!("{phase}: {reason}")),
+                        Err(not) => fault = Some(format!("{}: {}", not.phase, not.reason)),
                     }
                 }
             }

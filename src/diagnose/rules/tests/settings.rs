@@ -498,13 +498,14 @@ fn a_host_that_no_proxy_names_and_cannot_be_reached_is_a_remark_beside_the_cause
 // ---- segments -----------------------------------------------------------------------------------
 
 #[test]
-fn only_fail_pass_fail_pass_is_a_black_hole() {
+fn only_a_whole_plan_that_the_size_explains_is_a_black_hole() {
     let hung = || healthy().no_blob(HttpFault::Stalled { after: Bytes(0) });
     let with = |pattern: &[(bool, bool)]| {
         let mut evidence = hung();
         let trials = pattern.iter().map(|(small, passes)| SegmentTrial {
             max_segment: small.then_some(1000),
             fault: (!passes).then(|| "no answer in time".to_owned()),
+            is_silent: !passes,
             took: Duration::from_secs(1),
         });
         evidence.walk.segments = Some(SegmentTrials {
@@ -516,21 +517,125 @@ fn only_fail_pass_fail_pass_is_a_black_hole() {
         });
         evidence
     };
-    let proof = with(&[(false, false), (true, true), (false, false), (true, true)]);
+    let (hangs, small) = ((false, false), (true, true));
+    let (usual_passes, small_hangs) = ((false, true), (true, false));
+    let plan = [
+        hangs, small, small, hangs, hangs, hangs, small, hangs, small, small, hangs, small, hangs,
+    ];
+    let proof = with(&plan);
+    let finding = only(&proof, "mtu_blackhole", Critical);
     says(
-        &only(&proof, "mtu_blackhole", Critical),
-        &["at most 1000 bytes: passes", "Clamp the MSS"],
+        &finding,
+        &["at most 1000 bytes: passes, 6 of 6", "Clamp the MSS"],
     );
+    assert_eq!(finding.confidence, Confidence::High);
     assert_eq!(codes(&judge(&proof).consequences), ["http_timeout"]);
+    // Two servers in turn look like that as well, as in reports of older versions.
+    let few = with(&[hangs, small, hangs, small]);
+    let finding = only(&few, "mtu_blackhole", Critical);
+    assert_eq!(finding.confidence, Confidence::Low);
+    says(&finding, &["servers that take turns"]);
+    for index in 1..plan.len() {
+        let mut pattern = plan;
+        pattern[index] = if plan[index] == hangs {
+            usual_passes
+        } else {
+            small_hangs
+        };
+        let finding = only(&with(&pattern), "http_timeout", Critical);
+        assert_eq!(finding.confidence, Confidence::Medium, "{index}");
+        says(
+            &finding,
+            &["pass and hang in turn, whatever their segment size"],
+        );
+    }
     for pattern in [
         &[(false, false), (true, false)][..],
+        &[(false, false), (true, true)],
         &[(false, false), (true, true), (false, true)],
-        &[(false, false), (true, true), (false, false), (true, false)],
         &[(false, false)],
         &[],
     ] {
-        only(&with(pattern), "http_timeout", Critical);
+        let finding = only(&with(pattern), "http_timeout", Critical);
+        assert!(!finding.evidence.iter().any(|fact| fact.contains("in turn")));
     }
+}
+
+/// A handshake that failed, and how further connections ended; none with small segments.
+fn repeated(fault: TlsFault, passes: &[bool]) -> Evidence {
+    let mut evidence = healthy().unsecured(Role::Registry, fault.clone());
+    let is_silent = matches!(fault, TlsFault::Timeout { .. });
+    let trials = std::iter::once(&false).chain(passes);
+    let trials = trials.map(|passes| SegmentTrial {
+        max_segment: None,
+        fault: (!passes).then(|| fault.to_string()),
+        is_silent: !passes && is_silent,
+        took: Duration::from_millis(20),
+    });
+    evidence.walk.segments = Some(SegmentTrials {
+        role: Role::Registry,
+        phase: Phase::Tls,
+        endpoint: endpoint(REGISTRY),
+        to: "203.0.113.9:443".parse().unwrap(),
+        trials: trials.collect(),
+    });
+    evidence
+}
+
+#[test]
+fn connections_that_pass_and_fail_in_turn_are_no_filter_and_no_black_hole() {
+    let silence = || TlsFault::Timeout { received: Bytes(0) };
+    let cut = || TlsFault::Reset { received: Bytes(0) };
+    for (fault, code, word) in [
+        (silence(), "tls_hang", "hang"),
+        (cut(), "tls_reset", "are cut"),
+    ] {
+        let finding = only(
+            &repeated(fault.clone(), &[true, false, true]),
+            code,
+            Critical,
+        );
+        assert_eq!(finding.confidence, Confidence::Medium);
+        says(
+            &finding,
+            &[
+                &format!("pass and {word} in turn: 2 of 4 failed"),
+                "balancer",
+            ],
+        );
+        assert!(!finding.hint.contains("firewall") && !finding.hint.contains("MSS"));
+        // Once: not in turn, but no filter either.
+        let finding = only(&repeated(fault.clone(), &[true; 6]), code, Critical);
+        says(&finding, &["6 further connections", "Probe again"]);
+        // Always: a filter, or the path.
+        let finding = only(&repeated(fault, &[false; 4]), code, Critical);
+        assert!(finding.hint.contains("firewall"), "{}", finding.hint);
+        assert!(!finding.evidence.iter().any(|fact| fact.contains("turn")));
+    }
+}
+
+#[test]
+fn a_second_connection_that_fails_in_turn_with_others_is_a_dead_server_of_several() {
+    let second = |reason: &str| HttpFault::Reconnect {
+        phase: Phase::Tls,
+        reason: reason.to_owned(),
+    };
+    let with = |passes: &[bool]| {
+        let mut evidence = healthy().no_blob(second("no answer to our ClientHello"));
+        let other = repeated(TlsFault::Timeout { received: Bytes(0) }, passes);
+        evidence.walk.segments = other.walk.segments;
+        evidence.walk.segments.as_mut().unwrap().role = Role::Blob;
+        evidence
+    };
+    says(
+        &only(&with(&[true, false, true]), "tls_hang", Critical),
+        &["in turn", "balancer"],
+    );
+    // A limit for connections from one client: all further ones fail beside those that are open.
+    says(
+        &only(&with(&[false; 4]), "tcp_reset", Critical),
+        &["several connections from one client"],
+    );
 }
 
 // ---- ends of credentials, and what is odd in them ------------------------------------------------

@@ -196,7 +196,7 @@ causes! {
         "Some addresses of the host name do not work"
         symptom "Pulls sometimes fail or start late"
         cause "The name has several addresses, and some of them do not answer."
-        detection "Each address is tried on its own; those of the same family give different results."
+        detection "Each address is tried on its own; those of the same family give different results. TLS that fails at some addresses is reported with its own cause (tls_name, tls_hang, …)."
         fix "Remove the dead addresses from DNS, or fix the hosts behind them."
         NetUnreachV6 = "net_unreach_v6", Warning, Now, [];
         "IPv6 is tried first and has no working route"
@@ -210,6 +210,12 @@ causes! {
         cause "IPv6 packets are lost on the path. A dual-stack client waits before it falls back to IPv4 (RFC 8305; 300 ms in Go)."
         detection "SYNs over IPv6 are not answered while IPv4 works, and a dual-stack client tries IPv6 first."
         fix "Fix the IPv6 path, or remove this host's IPv6 address or the AAAA record."
+        ConnectLoss = "connect_loss", Warning, Now, [MtuBlackhole];
+        "Packets are lost while a connection is made"
+        symptom "Some connections of a pull start 1, 3 or 7 s late"
+        cause "The path loses packets, a NAT gateway or firewall drops SYNs above a limit, or the server's queue of new connections is full."
+        detection "The kernel counts what it sends again (TCP_INFO): a SYN that was sent more than once before the connection was established, or segments of the TLS handshake. Where the round trip itself takes nearly a second, a repeated SYN is no sign of loss, and nothing is reported."
+        fix "Probe several times, and compare with other servers and other nodes: if only this server is concerned, look there for a full queue (`nstat -az TcpExtListenDrops`) or a limit on SYNs; if all are, for loss on the path, or a NAT gateway at its limit."
         HttpTimeout = "http_timeout", Critical, Now, [MtuBlackhole];
         "The server accepts the request and does not answer in time"
         symptom "`context deadline exceeded (Client.Timeout exceeded while awaiting headers)`"

@@ -152,6 +152,7 @@ pub(super) fn dial(address: &str, fault: Option<TcpFault>) -> Dial {
             local: local.parse().unwrap(),
             rtt: Some(ms(3)),
             send_mss: Some(1448),
+            syn_retransmits: Some(0),
         }),
         Some(fault) => failed(fault),
     };
@@ -230,6 +231,7 @@ pub(super) fn leg(role: Role, host: &str, address: &str) -> Leg {
         transport: None,
         hops: None,
         large_hello: None,
+        other_addresses: Vec::new(),
     }
 }
 

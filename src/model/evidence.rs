@@ -192,6 +192,21 @@ pub struct Leg {
     /// older than the check.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub large_hello: Option<LargeHello>,
+    /// TLS with the other addresses of the name that could be connected to; empty if there is none, for plain http,
+    /// and through a proxy. In the daemon it may be older than the check.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub other_addresses: Vec<AddressTrial>,
+}
+
+/// A TLS handshake with an address of the name that the check did not use.
+#[derive(Clone, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+pub struct AddressTrial {
+    /// When it was made.
+    pub at: Timestamp,
+    /// The address and port.
+    pub to: SocketAddr,
+    /// The handshake; the chain only if it failed.
+    pub tls: Tls,
 }
 
 /// A handshake with a ClientHello that fills two packets, made after the usual one, which fits into one packet,

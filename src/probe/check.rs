@@ -56,6 +56,9 @@ pub struct Effort {
     pub only_free: bool,
     /// If a mirror serves the image, also query the host behind it, once.
     pub checks_upstream: bool,
+    /// Also make a TLS handshake with the other addresses of each leg's name; otherwise only where that of the leg
+    /// failed.
+    pub all_addresses: bool,
     /// Credentials in their cooldown, which are not tried now, with the result of their last attempt.
     pub in_cooldown: Vec<Attempt>,
 }
@@ -69,6 +72,7 @@ impl Effort {
         Self {
             hops: false,
             checks_upstream: false,
+            all_addresses: false,
             transfer: self.transfer.clone().filter(|budget| budget.full),
             ..self.clone()
         }
@@ -83,6 +87,7 @@ impl Default for Effort {
             layer_bytes: Self::LAYER_BYTES,
             only_free: false,
             checks_upstream: true,
+            all_addresses: true,
             in_cooldown: Vec::new(),
         }
     }

@@ -630,6 +630,9 @@ impl<'a> HostWalk<'a> {
         if let Some(suspect) = self.lines.suspect.take() {
             self.walk.segments = Some(segments::test(&self.lines, suspect).await);
         }
+        self.lines
+            .try_addresses(self.check.effort.all_addresses)
+            .await;
         self.walk.legs = self.lines.take_legs();
         if self.check.effort.hops {
             for leg in &mut self.walk.legs {

@@ -6,8 +6,10 @@ use std::os::fd::{AsFd as _, OwnedFd};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes as Body;
+use futures_util::future::join_all;
 use http::{HeaderMap, HeaderValue, Method, Request, StatusCode, header};
 use jiff::Timestamp;
+use tokio::io::AsyncWriteExt as _;
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 use url::Url;
@@ -18,9 +20,11 @@ use super::trace;
 use crate::containerd::HostClient;
 use crate::containerd::behaviour::Rules;
 use crate::containerd::proxy::ProxyServer;
-use crate::model::connect::{Connect, Connected, Tls};
+use crate::model::connect::{Connect, Connected, Connection, Tls};
 use crate::model::endpoint::{Endpoint, Role, Scheme};
-use crate::model::evidence::{ClockCheck, Leg, SegmentTrial, TracedExchange, Transport};
+use crate::model::evidence::{
+    AddressTrial, ClockCheck, Leg, SegmentTrial, TracedExchange, Transport,
+};
 use crate::model::fault::{Distrust, HttpFault, Phase, ProxyFault, TcpFault, TlsFault};
 use crate::model::network::RouteOutcome;
 use crate::model::proxy::{ProxyRoute, Tunnel};
@@ -381,7 +385,13 @@ impl<'a> Connections<'a> {
         if endpoint.scheme == Scheme::Https {
             self.progress.phase(role, Phase::Tls);
         }
-        let (tls, stream) = Box::pin(self.secure(endpoint, stream, is_foreign)).await;
+        let (mut tls, stream) = Box::pin(self.secure(endpoint, stream, is_foreign)).await;
+        if proxy.is_none() {
+            let info = socket.as_ref().and_then(|s| kernel::tcp_info(s).ok());
+            let before = own_dial(&self.legs[index]).and_then(|dial| dial.syn_retransmits);
+            let all = info.and_then(|info| info.retransmits);
+            tls.retransmits = all.zip(before).map(|(all, syn)| all.saturating_sub(syn));
+        }
         if let Step::Failed { fault, took } = &tls.outcome
             && (is_silent(Some(fault)) || is_cut(fault))
         {
@@ -949,6 +959,36 @@ impl<'a> Connections<'a> {
         })
     }
 
+    /// Makes a TLS handshake with each other address of the legs, all at the same time and without a request. With
+    /// `all`, also where the leg's own handshake succeeded.
+    pub(super) async fn try_addresses(&mut self, all: bool) {
+        let trials = self.legs.iter().enumerate().map(|(index, leg)| {
+            let is_wanted = all || leg.tls.outcome.fault().is_some();
+            let others = other_addresses(leg);
+            let others = others.into_iter().filter(|_| is_wanted);
+            join_all(others.map(|to| self.try_address(index, to)))
+        });
+        let trials = join_all(trials).await;
+        for (leg, trials) in self.legs.iter_mut().zip(trials) {
+            leg.other_addresses = trials.into_iter().flatten().collect();
+        }
+    }
+
+    async fn try_address(&self, leg: usize, to: SocketAddr) -> Option<AddressTrial> {
+        let at = Timestamp::now();
+        let mut opened = self.opened.iter();
+        let is_foreign = opened.any(|line| line.leg == leg && line.is_foreign);
+        let dialed = tcp::connect(&[to.ip()], to.port(), self.dial_limit()).await;
+        let endpoint = &self.legs[leg].endpoint;
+        let secured = Box::pin(self.secure(endpoint, Box::new(dialed.stream?), is_foreign));
+        let (mut tls, stream) = secured.await;
+        if let Some(mut stream) = stream {
+            tls.chain.clear();
+            let _ = timeout(self.probe_network.wait, stream.shutdown()).await;
+        }
+        Some(AddressTrial { at, to, tls })
+    }
+
     fn note_clock(&mut self, line: ConnectionId, headers: &HeaderMap) {
         let leg = &mut self.legs[self.opened[line.0].leg];
         // A response with an Age is from a cache, and its Date is that old (RFC 9111, 5.1).
@@ -991,11 +1031,33 @@ fn is_cut(fault: &TlsFault) -> bool {
     matches!(fault, TlsFault::Reset { .. } | TlsFault::Closed { .. })
 }
 
-/// The round trip of the leg's own connection.
-fn round_trip(leg: &Leg) -> Option<Duration> {
+/// The leg's own connection, when it was established.
+fn own_dial(leg: &Leg) -> Option<&Connection> {
     let to = leg.connect.outcome.done()?.to;
     let mut dials = leg.connect.attempts.iter();
-    dials.find(|dial| dial.to == to)?.outcome.done()?.rtt
+    dials.find(|dial| dial.to == to)?.outcome.done()
+}
+
+/// The round trip of the leg's own connection.
+fn round_trip(leg: &Leg) -> Option<Duration> {
+    own_dial(leg)?.rtt
+}
+
+/// The addresses of a leg beside its own that were connected to, if a TLS handshake with them means something: each is
+/// the server itself, and the leg's own handshake was made.
+fn other_addresses(leg: &Leg) -> Vec<SocketAddr> {
+    let is_direct = leg.proxy_route.proxy().is_none();
+    let Some(own) = leg.connect.outcome.done().filter(|_| is_direct) else {
+        return Vec::new();
+    };
+    if leg.endpoint.scheme == Scheme::Http || leg.tls.outcome.took().is_none() {
+        return Vec::new();
+    }
+    let attempts = leg.connect.attempts.iter();
+    attempts
+        .filter(|dial| dial.to != own.to && dial.outcome.done().is_some())
+        .map(|dial| dial.to)
+        .collect()
 }
 
 /// The fault as text; empty if there is none.
@@ -1074,6 +1136,7 @@ fn unreached_leg(
         transport: None,
         hops: None,
         large_hello: None,
+        other_addresses: Vec::new(),
     }
 }
 

@@ -4,9 +4,10 @@
 use super::finding::at;
 use crate::diagnose::Finding;
 use crate::diagnose::catalogue::Cause;
-use crate::diagnose::level::Confidence;
+use crate::diagnose::level::{Confidence, Severity};
 use crate::model::evidence::{Evidence, SegmentTrial, SegmentTrials};
 use crate::model::fault::Phase;
+use crate::model::transfer::NotConnected;
 use crate::model::units::HumanDuration;
 
 /// Large packets are lost: small segments pass where usual ones hang, whatever the order.
@@ -135,6 +136,40 @@ fn mixed(tried: &SegmentTrials, is_of_connection: bool, is_silent: bool) -> Stri
         tried.failed(),
         tried.trials.len(),
         order.join(", ")
+    )
+}
+
+/// Connections of the transfer test that could not be opened, beside others to the same address.
+pub(super) fn transfer(evidence: &Evidence) -> Option<Finding> {
+    let transfer = evidence.walk.transfer.as_ref()?;
+    let first = transfer.not_connected.first()?;
+    let same = transfer
+        .not_connected
+        .iter()
+        .filter(|one| one.to == first.to);
+    let same: Vec<&NotConnected> = same.collect();
+    let cause = match (first.phase, first.is_silent) {
+        (Phase::Connect, true) => Cause::TcpTimeout,
+        (Phase::Tls, true) => Cause::TlsHang,
+        (Phase::Tls, false) => Cause::TlsReset,
+        _ => Cause::TcpReset,
+    };
+    let leg = evidence.walk.legs.iter().find(|leg| {
+        let connected = leg.connect.outcome.done();
+        connected.is_some_and(|connected| connected.to == first.to)
+    })?;
+    Some(
+        at(cause, leg.role, first.phase)
+            .severity(Severity::Warning)
+            .confidence(Confidence::Medium)
+            .fact(format!(
+                "{} of the {} connections of the transfer test to {} failed beside others that worked: {}",
+                same.len(),
+                transfer.connections_tried,
+                first.to,
+                first.reason
+            ))
+            .hint(dead_part(&first.to.to_string())),
     )
 }
 

@@ -110,8 +110,7 @@ impl<'a> Addresses<'a> {
         let host = self.leg.dialed();
         let fails = if bad == 1 { "fails" } else { "fail" };
         let count = format!("{bad} of the {all} addresses of '{host}' {fails} in TLS");
-        let resolved = self.leg.resolve.outcome.done();
-        if resolved.is_some_and(|found| found.source == ResolutionSource::HostsFile) {
+        if self.is_of_hosts_file() {
             return format!(
                 "{count}; by the hosts file, a pull always dials {} first",
                 self.own.ip()
@@ -129,12 +128,17 @@ impl<'a> Addresses<'a> {
             ),
             (bad, all) if bad == all => count,
             (bad, all) if self.rotates() => format!(
-                "{count}; the name servers rotate the addresses, and a pull dials the first: about {bad} of {all} pulls fail"
+                "{count}; the name servers rotate the addresses, and a connection is made to the first: about {bad} of {all} connections fail, and a pull makes several"
             ),
             (bad, all) => format!(
-                "{count}; a pull dials the first address of the name server's answer, now {own}; where answers rotate, about {bad} of {all} pulls fail"
+                "{count}; a pull dials the first address of the name server's answer, now {own}; where answers rotate, about {bad} of {all} connections fail, and a pull makes several"
             ),
         }
+    }
+
+    fn is_of_hosts_file(&self) -> bool {
+        let resolved = self.leg.resolve.outcome.done();
+        resolved.is_some_and(|found| found.source == ResolutionSource::HostsFile)
     }
 
     /// Whether two answers had the same addresses in different orders.
@@ -168,9 +172,14 @@ impl<'a> Addresses<'a> {
     fn hint(&self) -> String {
         let host = self.leg.dialed();
         let bad = joined(self.bad.iter().map(|(to, _)| to.ip()));
+        let them = if self.bad.len() == 1 { "it" } else { "them" };
+        let place = if self.is_of_hosts_file() {
+            "the hosts file"
+        } else {
+            "DNS"
+        };
         format!(
-            "Fix TLS at {bad}, or remove {} from the addresses of '{host}' (DNS, or the hosts file); the other addresses are fine. If nobody knows {bad}, the address may belong to somebody else by now.",
-            if self.bad.len() == 1 { "it" } else { "them" }
+            "Fix TLS at {bad}, or remove {them} from the addresses of '{host}' in {place}; the other addresses are fine. If nobody of the registry's operators knows {bad}, somebody else may have {them} by now."
         )
     }
 }

@@ -193,7 +193,7 @@ pub(super) fn certificate(name: &str, not_before: Timestamp, not_after: Timestam
     }
 }
 
-fn secured(name: &str) -> Tls {
+pub(super) fn secured(name: &str) -> Tls {
     let session = Session {
         protocol: "TLSv1.3".to_owned(),
         cipher_suite: "TLS13_AES_128_GCM_SHA256".to_owned(),

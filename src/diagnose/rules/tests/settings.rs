@@ -2,10 +2,15 @@
 
 use jiff::SignedDuration;
 
+use std::net::SocketAddr;
+
 use super::*;
+use crate::diagnose::fixture::{ms, secured};
 use crate::model::connect::Tls;
 use crate::model::credential::{Expiry, ExpirySign};
-use crate::model::evidence::{ContentRead, SegmentTrial, SegmentTrials, Walk};
+use crate::model::evidence::{
+    AddressTrial, ContentRead, SegmentTrial, SegmentTrials, Transport, Walk,
+};
 use crate::model::fault::ProxyFault;
 use crate::model::hosts::{HostKind, HostsConfig, HostsEffect, HostsProblem};
 use crate::model::proxy::{Proxy, ProxyRoute};
@@ -1050,4 +1055,158 @@ fn a_node_without_roots_fails_where_its_roots_are_seen() {
     assert_eq!(judge(&evidence).pull, Pull::Unknown);
     evidence.vantage.not_observed = Vec::new();
     assert_eq!(judge(&evidence).pull, Pull::WouldFail);
+}
+
+// ---- one of several ------------------------------------------------------------------------------
+
+/// A registry with three addresses, dialed in this order; TLS with the second and third ended like this.
+fn of_three(own: Option<TlsFault>, others: [Option<TlsFault>; 2]) -> Evidence {
+    let mut evidence = healthy();
+    if let Some(fault) = own {
+        evidence = evidence.unsecured(Role::Registry, fault);
+    }
+    let addresses = ["203.0.113.9", "203.0.113.10", "203.0.113.11"];
+    let leg = evidence.leg_mut(Role::Registry);
+    leg.resolve = resolved(REGISTRY, &addresses);
+    leg.connect = dialed(addresses.map(|address| dial(address, None)).into());
+    let trials = addresses[1..].iter().zip(others);
+    let trials = trials.map(|(address, fault)| AddressTrial {
+        at: now(),
+        to: SocketAddr::new(address.parse().unwrap(), 443),
+        tls: Tls {
+            chain: secured(REGISTRY).chain,
+            outcome: match fault {
+                Some(fault) => failed(fault),
+                None => secured(REGISTRY).outcome,
+            },
+            ..Tls::default()
+        },
+    });
+    leg.other_addresses = trials.collect();
+    evidence
+}
+
+fn foreign() -> Option<TlsFault> {
+    Some(TlsFault::NameMismatch {
+        expected: REGISTRY.to_owned(),
+        presented: vec!["shop.example.org".to_owned()],
+    })
+}
+
+#[test]
+fn tls_that_fails_at_a_part_of_the_addresses_is_a_matter_of_these() {
+    quiet(&of_three(None, [None, None]));
+    let later = only(&of_three(None, [None, foreign()]), "tls_name", Warning);
+    says(
+        &later,
+        &[
+            "1 of the 3 addresses",
+            "now 203.0.113.9",
+            "203.0.113.11:443: ",
+            "about 1 of 3",
+        ],
+    );
+    let first = only(&of_three(foreign(), [None, None]), "tls_name", Critical);
+    says(
+        &first,
+        &[
+            "succeeds at 203.0.113.10, 203.0.113.11",
+            "Fix TLS at 203.0.113.9",
+        ],
+    );
+    assert!(!first.hint.contains("image reference"));
+    let two = only(&of_three(None, [foreign(), foreign()]), "tls_name", Warning);
+    says(
+        &two,
+        &[
+            "2 of the 3",
+            "203.0.113.10:443",
+            "203.0.113.11:443",
+            "remove them",
+        ],
+    );
+    // All alike: the certificate itself.
+    let all = only(
+        &of_three(foreign(), [foreign(), foreign()]),
+        "tls_name",
+        Critical,
+    );
+    says(&all, &["image reference"]);
+    // Two causes are two findings.
+    let hang = Some(TlsFault::Timeout { received: Bytes(0) });
+    let both = judge(&of_three(None, [hang, foreign()])).findings;
+    assert_eq!(both.len(), 2, "{both:?}");
+    // What can't be judged here shows nothing.
+    let unjudged = TlsFault::Undecided {
+        reason: "a rule that differs".to_owned(),
+    };
+    quiet(&of_three(None, [Some(unjudged), None]));
+}
+
+#[test]
+fn an_address_of_a_hosts_file_keeps_its_place_and_answers_that_rotate_give_a_share() {
+    let mut evidence = of_three(None, [None, foreign()]);
+    let leg = evidence.leg_mut(Role::Registry);
+    if let Step::Done { value, .. } = &mut leg.resolve.outcome {
+        value.source = ResolutionSource::HostsFile;
+    }
+    let finding = only(&evidence, "tls_name", Warning);
+    says(
+        &finding,
+        &["by the hosts file, a pull always dials 203.0.113.9 first"],
+    );
+    let mut evidence = of_three(None, [None, foreign()]);
+    let queries = &mut evidence.leg_mut(Role::Registry).resolve.queries;
+    let mut again = queries[0].clone();
+    if let Step::Done { value, .. } = &mut again.outcome {
+        value.records.rotate_left(1);
+    }
+    queries.push(again);
+    says(
+        &only(&evidence, "tls_name", Warning),
+        &["the name servers rotate the addresses"],
+    );
+}
+
+#[test]
+fn a_connection_that_came_about_after_lost_packets_is_told_and_a_long_way_is_not() {
+    let with = |syns: u32, in_tls: u32, rtt: u64, took: u64| {
+        let mut evidence = healthy();
+        let leg = evidence.leg_mut(Role::Registry);
+        let Step::Done {
+            value,
+            took: of_dial,
+        } = &mut leg.connect.attempts[0].outcome
+        else {
+            panic!("it is connected");
+        };
+        value.syn_retransmits = Some(syns);
+        // After a SYN that was repeated, there may be no round trip of the handshake.
+        value.rtt = (syns == 0).then(|| ms(rtt));
+        *of_dial = ms(took);
+        leg.tls.retransmits = Some(in_tls);
+        leg.transport = Some(Transport {
+            min_rtt: Some(ms(rtt)),
+            send_mss: None,
+            receive_mss: None,
+            path_mtu: None,
+            retransmits: None,
+        });
+        evidence
+    };
+    quiet(&with(0, 0, 20, 20));
+    // The kernel guesses now and then, where an acknowledgement is late.
+    quiet(&with(0, 1, 20, 20));
+    let one = only(&with(1, 0, 20, 1020), "connect_loss", Warning);
+    says(&one, &["the SYN was sent 2 times", "1.0 s"]);
+    assert_eq!(one.confidence, Confidence::Low);
+    let more = only(&with(2, 0, 20, 3020), "connect_loss", Warning);
+    says(&more, &["the SYN was sent 3 times"]);
+    assert_eq!(more.confidence, Confidence::Medium);
+    says(
+        &only(&with(0, 3, 20, 20), "connect_loss", Warning),
+        &["sent again 3 times during the TLS handshake"],
+    );
+    // A round trip over a second: the kernel repeats a SYN that was not lost.
+    quiet(&with(1, 0, 1300, 1300));
 }

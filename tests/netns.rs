@@ -691,6 +691,36 @@ fn a_server_that_hangs_is_no_black_hole() {
     );
 }
 
+#[test]
+fn a_syn_that_was_lost_is_told_and_a_quiet_path_is_not() {
+    let tunnel = Tunnel::new(1);
+    let patient = ["--timeout", "5s"];
+    let quiet = tunnel.probe(&patient);
+    assert!(!quiet.codes().contains(&"connect_loss"), "{}", quiet.text());
+    tunnel.router.filter_at(
+        "forward",
+        "ip daddr 10.7.2.2 tcp flags & (syn | ack) == syn numgen inc mod 2 == 0 drop",
+    );
+    let outcome = tunnel.probe(&patient);
+    let report = &outcome.document.reports[0];
+    assert_eq!(
+        report.verdict.pull,
+        Pull::WouldSucceed,
+        "{}",
+        outcome.text()
+    );
+    let findings = &report.verdict.findings;
+    let told = findings
+        .iter()
+        .find(|finding| finding.cause.code() == "connect_loss")
+        .unwrap_or_else(|| panic!("{}", outcome.text()));
+    assert!(told.evidence[0].contains("the SYN was sent 2 times"));
+    let dial = report.evidence.walk.legs[0].connect.attempts[0]
+        .outcome
+        .done();
+    assert_eq!(dial.unwrap().syn_retransmits, Some(1));
+}
+
 /// The smallest image.
 mod image {
     use pullpath::registry::manifest::sha256 as digest;

@@ -850,7 +850,7 @@ causes! {
         "The pull fails intermittently"
         symptom "A retry works"
         cause "The servers answer the same request differently: several behind one name differ, a cache is being filled, or the number of requests at a time or in a period is limited."
-        detection "If the runtime's release is not known, the check is made more than once. One check failed where another, under rules that do the same there, did not. Whether a pull would succeed is unknown."
+        detection "If the runtime's release is not known, the check is made more than once. One check failed where another, under rules that do the same there, did not. Whether a pull would succeed is unknown. The daemon reports it as a warning if a cause, or a failure, comes and goes in the last ten `reach` checks of a target: the evidence has the causes, and in how many checks each was found."
         fix "Probe several times, with `--runtime`, and compare the answers of each address of the name; then look for a limit on connections or requests at the load balancer."
     }
     "Everything else" {

@@ -15,6 +15,7 @@ use crate::daemon::store::history::{Changes, Outcome, Run};
 use crate::daemon::store::summary::RunSummary;
 use crate::daemon::store::target::Target;
 use crate::daemon::store::targets::{SharedStore, TargetStore, Watched};
+use crate::diagnose::level::Severity;
 use crate::model::endpoint::{Endpoint, Role};
 use crate::model::evidence::AddressTrial;
 use crate::model::hops::Trace;
@@ -151,6 +152,7 @@ impl Recorder {
             outcome,
             starved: underway.is_starved(took),
             cause: worst.map(|finding| finding.cause.code()),
+            causes: summary.iter().flat_map(causes).collect(),
             bytes_per_second: summary.as_ref().and_then(rate),
             // In the form of the list of `probe -o json`.
             report: report
@@ -194,6 +196,13 @@ fn addresses(report: &Report) -> Vec<(Endpoint, AddressTrial)> {
             all.map(|trial| (leg.endpoint.clone(), trial))
         })
         .collect()
+}
+
+/// The causes of warnings and worse.
+fn causes(summary: &RunSummary) -> impl Iterator<Item = &'static str> {
+    let findings = summary.findings.iter();
+    let findings = findings.filter(|finding| finding.severity >= Severity::Warning);
+    findings.map(|finding| finding.cause.code())
 }
 
 fn rate(summary: &RunSummary) -> Option<f64> {

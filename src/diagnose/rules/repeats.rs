@@ -18,8 +18,13 @@ pub(super) fn segments(evidence: &Evidence) -> Option<Finding> {
     if !tried.is_by_size() || !is_repeated {
         return None;
     }
+    let order = if tried.is_proof() {
+        " in an order without a period"
+    } else {
+        ""
+    };
     let finding = at(Cause::MtuBlackhole, tried.role, tried.phase).fact(format!(
-        "the same exchange with {} at {}, {} times in an order without a period:",
+        "the same exchange with {} at {}, {} times{order}:",
         tried.endpoint,
         tried.to,
         tried.trials.len()

@@ -101,6 +101,16 @@ pub(super) fn in_turn(evidence: &Evidence, findings: &mut [Finding]) {
         let fact = mixed(tried, is_of_connection, is_silent);
         finding.evidence.push(fact);
         finding.hint = dead_part(&tried.to.to_string());
+    } else if finding.cause == Cause::TlsHang && fails_with_any_size(tried) {
+        finding.evidence.push(format!(
+            "{} further connections to {} hung as well, with small segments and with usual ones: the size of packets is hardly the reason",
+            tried.trials.len() - 1,
+            tried.to
+        ));
+        finding.hint = format!(
+            "Check the server at {} first (its log and its load), then the firewalls and filters on the path: one of them may drop this server name.",
+            tried.to
+        );
     } else if tried.failed() == 1 && tried.trials.len() > 2 && tried.phase == Phase::Tls {
         finding.confidence = Confidence::Medium;
         finding.evidence.push(format!(
@@ -116,6 +126,14 @@ pub(super) fn in_turn(evidence: &Evidence, findings: &mut [Finding]) {
             );
         }
     }
+}
+
+/// Whether all failed, among them some with small segments and some without.
+fn fails_with_any_size(tried: &SegmentTrials) -> bool {
+    let further = || tried.trials.iter().skip(1);
+    tried.failed() == tried.trials.len()
+        && further().any(|trial| trial.max_segment.is_some())
+        && further().any(|trial| trial.max_segment.is_none())
 }
 
 /// What the trials show, in a sentence.

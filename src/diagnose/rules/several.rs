@@ -179,7 +179,7 @@ impl<'a> Addresses<'a> {
             "DNS"
         };
         format!(
-            "Fix TLS at {bad}, or remove {them} from the addresses of '{host}' in {place}; the other addresses are fine. If nobody of the registry's operators knows {bad}, somebody else may have {them} by now."
+            "Fix TLS at {bad}, or remove {them} from the addresses of '{host}' in {place}; the other addresses are fine. If the registry does not use {bad} any more, another owner may have {them} by now."
         )
     }
 }

@@ -514,11 +514,34 @@ impl<'a> Connections<'a> {
         let to = dialed.connect.outcome.done().map(|c: &Connected| c.to);
         self.legs[index].connect = dialed.connect;
         let (Some(stream), Some(to)) = (dialed.stream, to) else {
+            self.suspect_silence(index, proxy.is_none());
             block_after(&mut self.legs[index], Phase::Connect);
             self.query_despite_hosts_file(index, &name).await;
             return Err(OpenError::Failed(Phase::Connect));
         };
         Ok((stream, to))
+    }
+
+    /// Records that the address that a pull dials first did not answer.
+    fn suspect_silence(&mut self, index: usize, is_direct: bool) {
+        let leg = &self.legs[index];
+        let first = leg.connect.attempts.first().filter(|_| is_direct);
+        if let Some(dial) = first
+            && let Step::Failed { fault, took } = &dial.outcome
+            && matches!(fault, TcpFault::Timeout)
+        {
+            self.suspect.get_or_insert(StalledExchange {
+                role: leg.role,
+                phase: Phase::Connect,
+                endpoint: leg.endpoint.clone(),
+                to: dial.to,
+                request: None,
+                fault: fault.to_string(),
+                is_silent: true,
+                took: *took,
+                round_trip: None,
+            });
+        }
     }
 
     /// If the address in the hosts file can't be reached: queries the name servers for comparison.

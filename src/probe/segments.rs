@@ -3,8 +3,11 @@
 
 use std::time::{Duration, Instant};
 
+use futures_util::future::join_all;
+
 use super::leg::{Connections, StalledExchange};
 use crate::model::evidence::{SegmentTrial, SegmentTrials};
+use crate::model::fault::Phase;
 use crate::model::units::Bytes;
 
 /// The segment size of the trials. Below 1100 bytes with headers, which fits any IPv6 tunnel (1280, RFC 8200 5) and the
@@ -28,6 +31,12 @@ const BUDGET: Duration = Duration::from_secs(40);
 /// A trial is given up after this time at the earliest: several retransmissions of a first packet.
 const SHORTEST: Duration = Duration::from_secs(2);
 
+/// Further connections, at the same time, where one could not be established.
+const SYNS: usize = 4;
+
+/// How long each of them may take: a SYN is repeated after one second.
+const SYN: Duration = Duration::from_millis(2500);
+
 /// The failure of the check, and then the plan, as far as it can still show something.
 pub(super) async fn test(lines: &Connections<'_>, suspect: StalledExchange) -> SegmentTrials {
     let began = Instant::now();
@@ -44,6 +53,13 @@ pub(super) async fn test(lines: &Connections<'_>, suspect: StalledExchange) -> S
         }],
     };
     let wait = lines.probe_network.wait;
+    if suspect.phase == Phase::Connect {
+        // Neither their size nor their order matters to SYNs.
+        let limit = SYN.min(wait);
+        let trials = (0..SYNS).map(|_| lines.trial(&suspect, None, ENOUGH, limit));
+        tried.trials.extend(join_all(trials).await);
+        return tried;
+    }
     while is_open(&tried, suspect.request.is_some()) && began.elapsed() < BUDGET {
         let is_small = suspect.is_silent && PLAN[tried.trials.len() - 1];
         let limit = limit(&tried, suspect.round_trip, wait);
@@ -84,7 +100,6 @@ fn limit(tried: &SegmentTrials, round_trip: Option<Duration>, wait: Duration) ->
 mod tests {
     use super::*;
     use crate::model::endpoint::{Endpoint, Host, Role, Scheme};
-    use crate::model::fault::Phase;
 
     /// Makes the plan where `passes` decides from the number of the connection, the check's own being 0, and whether its
     /// segments are small.

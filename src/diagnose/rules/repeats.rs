@@ -81,13 +81,19 @@ pub(super) fn in_turn(evidence: &Evidence, findings: &mut [Finding]) {
         finding.leg == Some(tried.role)
             && matches!(
                 finding.cause,
-                Cause::TlsHang | Cause::TlsReset | Cause::TcpReset | Cause::HttpTimeout
+                Cause::TlsHang
+                    | Cause::TlsReset
+                    | Cause::TcpReset
+                    | Cause::TcpTimeout
+                    | Cause::HttpTimeout
             )
     };
     let Some(finding) = findings.iter_mut().find(is_theirs) else {
         return;
     };
-    if tried.is_in_turn() {
+    // SYNs are sent at the same time: they have no order.
+    let is_part = tried.failed() > 1 && tried.failed() < tried.trials.len();
+    if tried.is_in_turn() || (tried.phase == Phase::Connect && is_part) {
         let is_of_connection = matches!(tried.phase, Phase::Connect | Phase::Tls);
         let is_silent = tried.trials[0].is_silent;
         finding.cause = match (tried.phase, is_silent) {
@@ -111,10 +117,13 @@ pub(super) fn in_turn(evidence: &Evidence, findings: &mut [Finding]) {
             "Check the server at {} first (its log and its load), then the firewalls and filters on the path: one of them may drop this server name.",
             tried.to
         );
-    } else if tried.failed() == 1 && tried.trials.len() > 2 && tried.phase == Phase::Tls {
+    } else if tried.failed() == 1
+        && tried.trials.len() > 2
+        && matches!(tried.phase, Phase::Connect | Phase::Tls)
+    {
         finding.confidence = Confidence::Medium;
         finding.evidence.push(format!(
-            "{} further connections to {} right after it, one at a time, were all answered",
+            "{} further connections to {} right after it were all answered",
             tried.trials.len() - 1,
             tried.to
         ));

@@ -620,6 +620,25 @@ fn connections_that_pass_and_fail_in_turn_are_no_filter_and_no_black_hole() {
 }
 
 #[test]
+fn a_syn_without_an_answer_beside_others_that_have_one_is_no_matter_of_routes() {
+    let with = |passes: &[bool]| {
+        let attempts = vec![dial("203.0.113.9", Some(TcpFault::Timeout))];
+        let mut evidence = healthy().unconnected(Role::Registry, attempts);
+        let other = repeated(TlsFault::Timeout { received: Bytes(0) }, passes);
+        evidence.walk.segments = other.walk.segments;
+        evidence.walk.segments.as_mut().unwrap().phase = Phase::Connect;
+        evidence
+    };
+    let finding = only(&with(&[false, false, true, true]), "tcp_timeout", Critical);
+    says(&finding, &["3 of 5 failed", "balancer"]);
+    assert_eq!(finding.confidence, Confidence::Medium);
+    let finding = only(&with(&[true; 4]), "tcp_timeout", Critical);
+    says(&finding, &["4 further connections", "Probe again"]);
+    let finding = only(&with(&[false; 4]), "tcp_timeout", Critical);
+    assert!(!finding.hint.contains("balancer"), "{finding:#?}");
+}
+
+#[test]
 fn a_second_connection_that_fails_in_turn_with_others_is_a_dead_server_of_several() {
     let second = |reason: &str| HttpFault::Reconnect {
         phase: Phase::Tls,

@@ -45,6 +45,7 @@ pub struct Check {
 
 /// What a check does beyond predicting whether a pull would succeed, and what it omits.
 #[derive(Clone, Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a choice of its own")]
 pub struct Effort {
     /// Trace the routers on the path to each leg (`--hops`).
     pub hops: bool,

@@ -869,13 +869,12 @@ impl<'a> Connections<'a> {
             }
             ConnectionState::Open(_) | ConnectionState::Closed => {
                 slot.spare.retain(HttpConnection::is_reusable);
-                match slot.spare.pop() {
-                    Some(connection) => connection,
-                    None => {
-                        let start = Instant::now();
-                        let made = self.reconnect(line).await;
-                        made.map_err(|not| self.suspect_connection(line, not, start.elapsed()))?
-                    }
+                if let Some(connection) = slot.spare.pop() {
+                    connection
+                } else {
+                    let start = Instant::now();
+                    let made = self.reconnect(line).await;
+                    made.map_err(|not| self.suspect_connection(line, not, start.elapsed()))?
                 }
             }
         };

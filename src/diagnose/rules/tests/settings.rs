@@ -567,7 +567,7 @@ fn only_a_whole_plan_that_the_size_explains_is_a_black_hole() {
 }
 
 /// A handshake that failed, and how further connections ended; none with small segments.
-fn repeated(fault: TlsFault, passes: &[bool]) -> Evidence {
+fn repeated(fault: &TlsFault, passes: &[bool]) -> Evidence {
     let mut evidence = healthy().unsecured(Role::Registry, fault.clone());
     let is_silent = matches!(fault, TlsFault::Timeout { .. });
     let trials = std::iter::once(&false).chain(passes);
@@ -595,11 +595,7 @@ fn connections_that_pass_and_fail_in_turn_are_no_filter_and_no_black_hole() {
         (silence(), "tls_hang", "hang"),
         (cut(), "tls_reset", "are cut"),
     ] {
-        let finding = only(
-            &repeated(fault.clone(), &[true, false, true]),
-            code,
-            Critical,
-        );
+        let finding = only(&repeated(&fault, &[true, false, true]), code, Critical);
         assert_eq!(finding.confidence, Confidence::Medium);
         says(
             &finding,
@@ -610,10 +606,10 @@ fn connections_that_pass_and_fail_in_turn_are_no_filter_and_no_black_hole() {
         );
         assert!(!finding.hint.contains("firewall") && !finding.hint.contains("MSS"));
         // Once: not in turn, but no filter either.
-        let finding = only(&repeated(fault.clone(), &[true; 6]), code, Critical);
+        let finding = only(&repeated(&fault, &[true; 6]), code, Critical);
         says(&finding, &["6 further connections", "Probe again"]);
         // Always: a filter, or the path.
-        let finding = only(&repeated(fault, &[false; 4]), code, Critical);
+        let finding = only(&repeated(&fault, &[false; 4]), code, Critical);
         assert!(finding.hint.contains("firewall"), "{}", finding.hint);
         assert!(!finding.evidence.iter().any(|fact| fact.contains("turn")));
     }
@@ -624,7 +620,7 @@ fn a_syn_without_an_answer_beside_others_that_have_one_is_no_matter_of_routes() 
     let with = |passes: &[bool]| {
         let attempts = vec![dial("203.0.113.9", Some(TcpFault::Timeout))];
         let mut evidence = healthy().unconnected(Role::Registry, attempts);
-        let other = repeated(TlsFault::Timeout { received: Bytes(0) }, passes);
+        let other = repeated(&TlsFault::Timeout { received: Bytes(0) }, passes);
         evidence.walk.segments = other.walk.segments;
         evidence.walk.segments.as_mut().unwrap().phase = Phase::Connect;
         evidence
@@ -646,7 +642,7 @@ fn a_second_connection_that_fails_in_turn_with_others_is_a_dead_server_of_severa
     };
     let with = |passes: &[bool]| {
         let mut evidence = healthy().no_blob(second("no answer to our ClientHello"));
-        let other = repeated(TlsFault::Timeout { received: Bytes(0) }, passes);
+        let other = repeated(&TlsFault::Timeout { received: Bytes(0) }, passes);
         evidence.walk.segments = other.walk.segments;
         evidence.walk.segments.as_mut().unwrap().role = Role::Blob;
         evidence
@@ -1105,17 +1101,21 @@ fn of_three(own: Option<TlsFault>, others: [Option<TlsFault>; 2]) -> Evidence {
     evidence
 }
 
-fn foreign() -> Option<TlsFault> {
-    Some(TlsFault::NameMismatch {
+fn foreign() -> TlsFault {
+    TlsFault::NameMismatch {
         expected: REGISTRY.to_owned(),
         presented: vec!["shop.example.org".to_owned()],
-    })
+    }
 }
 
 #[test]
 fn tls_that_fails_at_a_part_of_the_addresses_is_a_matter_of_these() {
     quiet(&of_three(None, [None, None]));
-    let later = only(&of_three(None, [None, foreign()]), "tls_name", Warning);
+    let later = only(
+        &of_three(None, [None, Some(foreign())]),
+        "tls_name",
+        Warning,
+    );
     says(
         &later,
         &[
@@ -1125,7 +1125,11 @@ fn tls_that_fails_at_a_part_of_the_addresses_is_a_matter_of_these() {
             "about 1 of 3",
         ],
     );
-    let first = only(&of_three(foreign(), [None, None]), "tls_name", Critical);
+    let first = only(
+        &of_three(Some(foreign()), [None, None]),
+        "tls_name",
+        Critical,
+    );
     says(
         &first,
         &[
@@ -1134,7 +1138,11 @@ fn tls_that_fails_at_a_part_of_the_addresses_is_a_matter_of_these() {
         ],
     );
     assert!(!first.hint.contains("image reference"));
-    let two = only(&of_three(None, [foreign(), foreign()]), "tls_name", Warning);
+    let two = only(
+        &of_three(None, [Some(foreign()), Some(foreign())]),
+        "tls_name",
+        Warning,
+    );
     says(
         &two,
         &[
@@ -1146,14 +1154,14 @@ fn tls_that_fails_at_a_part_of_the_addresses_is_a_matter_of_these() {
     );
     // All alike: the certificate itself.
     let all = only(
-        &of_three(foreign(), [foreign(), foreign()]),
+        &of_three(Some(foreign()), [Some(foreign()), Some(foreign())]),
         "tls_name",
         Critical,
     );
     says(&all, &["image reference"]);
     // Two causes are two findings.
     let hang = Some(TlsFault::Timeout { received: Bytes(0) });
-    let both = judge(&of_three(None, [hang, foreign()])).findings;
+    let both = judge(&of_three(None, [hang, Some(foreign())])).findings;
     assert_eq!(both.len(), 2, "{both:?}");
     // What can't be judged here shows nothing.
     let unjudged = TlsFault::Undecided {
@@ -1164,7 +1172,7 @@ fn tls_that_fails_at_a_part_of_the_addresses_is_a_matter_of_these() {
 
 #[test]
 fn an_address_of_a_hosts_file_keeps_its_place_and_answers_that_rotate_give_a_share() {
-    let mut evidence = of_three(None, [None, foreign()]);
+    let mut evidence = of_three(None, [None, Some(foreign())]);
     let leg = evidence.leg_mut(Role::Registry);
     if let Step::Done { value, .. } = &mut leg.resolve.outcome {
         value.source = ResolutionSource::HostsFile;
@@ -1174,7 +1182,7 @@ fn an_address_of_a_hosts_file_keeps_its_place_and_answers_that_rotate_give_a_sha
         &finding,
         &["by the hosts file, a pull always dials 203.0.113.9 first"],
     );
-    let mut evidence = of_three(None, [None, foreign()]);
+    let mut evidence = of_three(None, [None, Some(foreign())]);
     let queries = &mut evidence.leg_mut(Role::Registry).resolve.queries;
     let mut again = queries[0].clone();
     if let Step::Done { value, .. } = &mut again.outcome {

@@ -54,6 +54,7 @@ const ELSEWHERE: &[(&str, &str)] = &[
     ("net_unreach_v6", NETNS),
     ("v6_blackhole", NETNS),
     ("mtu_blackhole", NETNS),
+    ("connect_loss", NETNS),
     ("path_unexpected", PATHS),
     ("path_mixed", PATHS),
     ("private_unmapped", PATHS),

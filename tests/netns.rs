@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use lab::netns::Netns;
 use lab::process::Process;
+use lab::wire::{End, Knobs, Wire};
 use pullpath::diagnose::Pull;
 use pullpath::registry::manifest::sha256;
 use pullpath::report::Document;
@@ -568,7 +569,7 @@ fn a_reject_of_this_machines_own_is_local_policy() {
 struct Tunnel {
     client: Netns,
     router: Netns,
-    _server: Netns,
+    server: Netns,
     _nginx: Process,
     folder: tempfile::TempDir,
 }
@@ -642,7 +643,7 @@ impl Tunnel {
         Self {
             client,
             router,
-            _server: server,
+            server,
             _nginx: nginx,
             folder,
         }
@@ -724,8 +725,75 @@ fn a_server_that_hangs_is_no_black_hole() {
         .unwrap();
     assert_eq!(
         trials.trials.len(),
-        2,
-        "small segments fail as well: that is enough"
+        3,
+        "small segments fail as well, twice: that is enough"
+    );
+}
+
+#[test]
+fn a_syn_that_was_lost_is_told_and_a_quiet_path_is_not() {
+    let tunnel = Tunnel::new(1);
+    let patient = ["--timeout", "5s"];
+    let quiet = tunnel.probe(&patient);
+    assert!(!quiet.codes().contains(&"connect_loss"), "{}", quiet.text());
+    tunnel.router.filter_at(
+        "forward",
+        "ip daddr 10.7.2.2 tcp flags & (syn | ack) == syn numgen inc mod 2 == 0 drop",
+    );
+    let outcome = tunnel.probe(&patient);
+    let report = &outcome.document.reports[0];
+    assert_eq!(
+        report.verdict.pull,
+        Pull::WouldSucceed,
+        "{}",
+        outcome.text()
+    );
+    let findings = &report.verdict.findings;
+    let told = findings
+        .iter()
+        .find(|finding| finding.cause.code() == "connect_loss")
+        .unwrap_or_else(|| panic!("{}", outcome.text()));
+    assert!(told.evidence[0].contains("the SYN was sent 2 times"));
+    let dial = report.evidence.walk.legs[0].connect.attempts[0]
+        .outcome
+        .done();
+    assert_eq!(dial.unwrap().syn_retransmits, Some(1));
+}
+
+#[test]
+fn a_way_so_long_that_syns_are_repeated_is_not_called_lossy() {
+    let tunnel = Tunnel::new(1);
+    // Another way to the same server, with a round trip of 1.3 s: the kernel repeats a SYN after one second.
+    let knobs = Knobs::delay(650);
+    let ends = [
+        (&tunnel.client, "10.7.3.1/24"),
+        (&tunnel.server, "10.7.3.2/24"),
+    ];
+    let [near, far] = ends.map(|(netns, address)| End::new(&netns.name, "far", &[address]));
+    let _wire = Wire::lay(&near, &far, knobs, 1500, 1);
+    tunnel
+        .client
+        .ip("route add 10.7.2.2/32 via 10.7.3.2 dev far");
+    let outcome = tunnel.probe(&["--timeout", "10s"]);
+    let report = &outcome.document.reports[0];
+    let dial = report.evidence.walk.legs[0].connect.attempts[0]
+        .outcome
+        .done();
+    assert!(
+        dial.unwrap().syn_retransmits > Some(0),
+        "{}",
+        outcome.text()
+    );
+    assert_eq!(
+        report.verdict.pull,
+        Pull::WouldSucceed,
+        "{}",
+        outcome.text()
+    );
+    assert!(
+        !outcome.codes().contains(&"connect_loss"),
+        "{}",
+        outcome.text()
     );
 }
 

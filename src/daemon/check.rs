@@ -24,8 +24,8 @@ use crate::kubernetes::client::ConnectError;
 use crate::kubernetes::secrets::{Secrets, SecretsInUse};
 use crate::kubernetes::watch::{View, WatchState};
 use crate::model::credential::{CredentialSource, SourceProblem};
-use crate::model::endpoint::Role;
-use crate::model::evidence::{Attempt, Evidence, Leg};
+use crate::model::endpoint::{Endpoint, Role};
+use crate::model::evidence::{AddressTrial, Attempt, Evidence, Leg};
 use crate::model::hops::Trace;
 use crate::model::network::ExpectedPath;
 use crate::model::proxy::ProxySettings;
@@ -262,6 +262,8 @@ pub struct Job {
     pub only_free: bool,
     /// The routers on the path of each leg, from the last `path` check.
     pub hops: Vec<(Role, Trace)>,
+    /// TLS with all addresses of each leg's server, from the last `path` check.
+    pub addresses: Vec<(Endpoint, AddressTrial)>,
     /// The compressed size of the image; `None` until a manifest was read.
     pub image: Option<Bytes>,
     /// The key of the HMAC that makes tags of credentials.
@@ -329,6 +331,7 @@ pub async fn make(world: &CheckContext, job: Job) -> CheckResult {
             only_free: job.only_free,
             // Otherwise, many nodes with a mirror would send as many requests to the registry as without one.
             checks_upstream: job.tier >= Tier::Path,
+            all_addresses: job.tier >= Tier::Path,
             in_cooldown: unchanged.map(|cooling| cooling.attempt.clone()).collect(),
         },
         keyring: Arc::new(keyring),
@@ -346,6 +349,7 @@ pub async fn make(world: &CheckContext, job: Job) -> CheckResult {
     evidence.vantage = Vantage::clone(&vantage);
     expect_classes(target, &mut evidence);
     remember_hops(&mut evidence, job.hops);
+    remember_addresses(&mut evidence, &job.addresses);
     let left = world.check_timeout.saturating_sub(began.elapsed());
     try_large_hellos(world, &mut evidence.walk.legs, job.now, left / 2).await;
     let rejected = summary::rejected(&evidence.walk).filter_map(|attempt| {
@@ -390,6 +394,26 @@ fn remember_hops(evidence: &mut Evidence, hops: Vec<(Role, Trace)>) {
         if let Some(leg) = same {
             leg.hops = Some(trace);
         }
+    }
+}
+
+/// Adds TLS with the other addresses, as the last `path` check found it, to legs whose own handshake succeeded.
+fn remember_addresses(evidence: &mut Evidence, known: &[(Endpoint, AddressTrial)]) {
+    let legs = evidence.walk.legs.iter_mut();
+    for leg in legs.filter(|leg| leg.other_addresses.is_empty()) {
+        let own = leg.connect.outcome.done().map(|connected| connected.to);
+        if leg.tls.outcome.done().is_none() || leg.proxy_route.proxy().is_some() {
+            continue;
+        }
+        let answers = |to| {
+            let mut attempts = leg.connect.attempts.iter();
+            Some(to) != own && attempts.any(|dial| dial.to == to && dial.outcome.done().is_some())
+        };
+        let theirs = known
+            .iter()
+            .filter(|(endpoint, _)| *endpoint == leg.endpoint);
+        let theirs = theirs.filter(|(_, trial)| answers(trial.to));
+        leg.other_addresses = theirs.map(|(_, trial)| trial.clone()).collect();
     }
 }
 

@@ -208,7 +208,7 @@ causes! {
         "Some addresses of the host name do not work"
         symptom "Pulls sometimes fail or start late"
         cause "The name has several addresses, and some of them do not answer."
-        detection "Each address is tried on its own; those of the same family give different results."
+        detection "Each address is tried on its own; those of the same family give different results. TLS that fails at some addresses is reported with its own cause (tls_name, tls_hang, …)."
         fix "Remove the dead addresses from DNS, or fix the hosts behind them."
         NetUnreachV6 = "net_unreach_v6", Warning, Now, [];
         "IPv6 is tried first and has no working route"
@@ -222,6 +222,12 @@ causes! {
         cause "IPv6 packets are lost on the path. A dual-stack client waits before it falls back to IPv4 (RFC 8305; 300 ms in Go)."
         detection "SYNs over IPv6 are not answered while IPv4 works, and a dual-stack client tries IPv6 first."
         fix "Fix the IPv6 path, or remove this machine's IPv6 address or the AAAA record."
+        ConnectLoss = "connect_loss", Warning, Now, [MtuBlackhole];
+        "Packets are lost while a connection is made"
+        symptom "Some connections of a pull start 1, 3 or 7 s late"
+        cause "The path loses packets, a NAT gateway or firewall drops SYNs above a limit, or the server's queue of new connections is full."
+        detection "The kernel counts what it sends again (TCP_INFO): a SYN that was sent more than once before the connection was established, or segments of the TLS handshake. Where the round trip itself takes nearly a second, a repeated SYN is no sign of loss, and nothing is reported."
+        fix "Probe several times, and compare with other servers and other nodes: if only this server is concerned, look there for a full queue (`nstat -az TcpExtListenDrops`) or a limit on SYNs; if all are, for loss on the path, or a NAT gateway at its limit."
         HttpTimeout = "http_timeout", Critical, Now, [MtuBlackhole];
         "The server accepts the request and does not answer in time"
         symptom "`context deadline exceeded (Client.Timeout exceeded while awaiting headers)`"
@@ -244,7 +250,7 @@ causes! {
         "Large packets are lost on the path (MTU)"
         symptom "`net/http: TLS handshake timeout`; or the manifest arrives and layers stall"
         cause "A link on the path (VPN, overlay, Direct Connect) has a smaller MTU, and the ICMP message that reports it is dropped."
-        detection "An exchange hangs after it had started normally. Pullpath repeats it at the same address with the socket's TCP_MAXSEG lowered, with the usual size, and lowered again: fail, pass, fail, pass in turn. A single change could be chance, so anything less is not reported."
+        detection "An exchange hangs after it had started normally. Pullpath repeats it at the same address twelve times, some with the socket's TCP_MAXSEG lowered, in an order that no period explains: servers that take turns behind one address would pass and fail in a period. Only if all small ones pass and all others fail is the size the reason. If equal ones pass and fail, it is another cause (tls_hang, http_timeout)."
         fix "Clamp the MSS on the tunnel's gateway, or set the interface's MTU to the tunnel's; or let ICMP type 3 code 4 (IPv6: packet too big) through."
         ProxyMisconfigured = "proxy_misconfigured", Critical, Now, [];
         "The proxy settings do not work for this host"
@@ -378,13 +384,13 @@ causes! {
         "The connection is cut right after the TLS ClientHello"
         symptom "`read: connection reset by peer` or `EOF`, although `telnet HOST 443` works"
         cause "A filter reads the server name in the ClientHello and cuts the connection; less often the server itself does."
-        detection "A RST or FIN arrives after the ClientHello and before any certificate, on a connection that had been accepted."
+        detection "A RST or FIN arrives after the ClientHello and before any certificate, on a connection that had been accepted. The handshake is repeated: if some pass, a part of the servers behind the address is dead, and no filter of names is at work."
         fix "Allow this server name in the firewall between this node and the registry, or copy the image to a registry inside your network."
         TlsHang = "tls_hang", Critical, Now, [DnsHijack, MtuBlackhole];
         "The server does not answer the TLS ClientHello"
         symptom "`net/http: TLS handshake timeout`"
         cause "The path loses large packets (the server's certificates are larger than one packet), a filter drops the ClientHello, or the server hangs."
-        detection "The connection is open, and no byte, or only part of the answer, arrives. The handshake is repeated with small segments: if that passes, and the usual size fails again, the cause is mtu_blackhole."
+        detection "The connection is open, and no byte, or only part of the answer, arrives. The handshake is repeated with small and with usual segments: if the size decides, the cause is mtu_blackhole; if connections pass and hang in turn whatever their size, a part of the servers behind the address (a load balancer) is dead."
         fix "Check the MTU of the path first: clamp the MSS on the VPN or tunnel gateway. Then check firewalls that inspect TLS."
         TlsLargeHello = "tls_large_hello", Warning, Now, [MtuBlackhole];
         "A TLS ClientHello of two packets gets no answer"
@@ -856,7 +862,7 @@ causes! {
         "The pull fails intermittently"
         symptom "A retry works"
         cause "The servers answer the same request differently: several behind one name differ, a cache is being filled, or the number of requests at a time or in a period is limited."
-        detection "If the runtime's release is not known, the check is made more than once. One check failed where another, under rules that do the same there, did not. Whether a pull would succeed is unknown."
+        detection "If the runtime's release is not known, the check is made more than once. One check failed where another, under rules that do the same there, did not. Whether a pull would succeed is unknown. The daemon reports it as a warning if a cause, or a failure, comes and goes in the last ten `reach` checks of a target: the evidence has the causes, and in how many checks each was found."
         fix "Probe several times, with `--runtime`, and compare the answers of each address of the name; then look for a limit on connections or requests at the load balancer."
     }
     "Everything else" {

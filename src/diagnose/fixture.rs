@@ -158,6 +158,7 @@ pub(super) fn dial(address: &str, fault: Option<TcpFault>) -> Dial {
             local: local.parse().unwrap(),
             rtt: Some(ms(3)),
             send_mss: Some(1448),
+            syn_retransmits: Some(0),
         }),
         Some(fault) => failed(fault),
     };
@@ -198,7 +199,7 @@ pub(super) fn certificate(name: &str, not_before: Timestamp, not_after: Timestam
     }
 }
 
-fn secured(name: &str) -> Tls {
+pub(super) fn secured(name: &str) -> Tls {
     let session = Session {
         protocol: "TLSv1.3".to_owned(),
         cipher_suite: "TLS13_AES_128_GCM_SHA256".to_owned(),
@@ -237,6 +238,7 @@ pub(super) fn leg(role: Role, host: &str, address: &str) -> Leg {
         transport: None,
         hops: None,
         large_hello: None,
+        other_addresses: Vec::new(),
     }
 }
 

@@ -43,6 +43,10 @@ pub struct Connection {
     pub rtt: Option<Duration>,
     /// `tcpi_snd_mss`: the largest segment this machine may send, less the TCP options in use.
     pub send_mss: Option<u32>,
+    /// `tcpi_total_retrans`: how often the SYN was sent again before the connection was established. Absent if the
+    /// kernel does not report it, and in reports of older versions.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub syn_retransmits: Option<u32>,
 }
 
 /// The connection that the check used: the one that a Go client would have used.
@@ -76,6 +80,10 @@ pub struct Tls {
     /// The outcome may differ with the roots that containerd read before the bundle was changed.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub depends_on_changed_roots: bool,
+    /// Number of segments that this machine sent again until the handshake ended, without SYNs. Absent if the kernel
+    /// does not report it, and in reports of older versions.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub retransmits: Option<u32>,
     /// The session, or why there is none.
     #[serde(flatten)]
     pub outcome: Step<Session, TlsFault>,

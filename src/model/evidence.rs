@@ -147,7 +147,7 @@ pub struct Walk {
     pub transfer: Option<Transfer>,
     /// `RateLimit-*` headers of the manifest request (Docker Hub); absent if the registry sent none.
     pub rate_limit: Option<RateLimit>,
-    /// Further trials with small TCP segments; absent unless large segments seem to be dropped on the path.
+    /// Further trials of an exchange that hung or was cut, some with small TCP segments; absent if none was.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub segments: Option<SegmentTrials>,
 }
@@ -196,6 +196,21 @@ pub struct Leg {
     /// older than the check.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub large_hello: Option<LargeHello>,
+    /// TLS with the other addresses of the name that could be connected to; empty if there is none, for plain http,
+    /// and through a proxy. In the daemon it may be older than the check.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub other_addresses: Vec<AddressTrial>,
+}
+
+/// A TLS handshake with an address of the name that the check did not use.
+#[derive(Clone, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+pub struct AddressTrial {
+    /// When it was made.
+    pub at: Timestamp,
+    /// The address and port.
+    pub to: SocketAddr,
+    /// The handshake; the chain only if it failed.
+    pub tls: Tls,
 }
 
 /// A connection to an address that DNS has, with TLS if the leg uses it. No request is sent there.
@@ -516,8 +531,10 @@ pub struct RateLimit {
     pub source: Option<String>,
 }
 
-/// Trials at one address with the usual and with a small maximum segment size. TCP_MAXSEG, set before connect,
-/// limits what this machine sends and what it asks the peer to send (tcp(7)).
+/// Trials at one address of an exchange that hung or was cut. One that hung is tried with the usual and with a small
+/// maximum segment size, in an order that no period explains: otherwise servers that take turns behind the address
+/// would look like a limit for the size. TCP_MAXSEG, set before connect, limits what this machine sends and what it
+/// asks the peer to send (tcp(7)).
 #[derive(Clone, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
 pub struct SegmentTrials {
     /// The leg.
@@ -539,21 +556,46 @@ pub struct SegmentTrial {
     pub max_segment: Option<u32>,
     /// What failed; absent if the complete answer was received.
     pub fault: Option<String>,
+    /// It failed because nothing was received in time.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub is_silent: bool,
     /// How long the trial took.
     #[serde(rename = "took_seconds", with = "Seconds")]
     pub took: Duration,
 }
 
 impl SegmentTrials {
-    /// Whether the trials failed, passed, failed and passed, in turn with the segment size: once could be
-    /// chance.
+    /// Number of planned trials, after the check's own request.
+    pub const PLANNED: usize = 12;
+
+    /// Whether the size decides, as far as tried: every trial with small segments passed, every other one failed.
+    pub fn is_by_size(&self) -> bool {
+        let is_as_by_size = |trial: &SegmentTrial| trial.max_segment.is_some() == trial.passed();
+        self.trials.iter().all(is_as_by_size) && self.failed() < self.trials.len()
+    }
+
+    /// Whether the size decides in the whole plan: fewer trials may be chance, or servers that take turns.
     pub fn is_proof(&self) -> bool {
-        let pattern: Vec<(bool, bool)> = self
-            .trials
-            .iter()
-            .map(|trial| (trial.max_segment.is_some(), trial.fault.is_none()))
-            .collect();
-        pattern == [(false, false), (true, true), (false, false), (true, true)]
+        self.is_by_size() && self.trials.len() > Self::PLANNED
+    }
+
+    /// Whether equal trials failed and passed by turns: not once only, and not all until some moment.
+    pub fn is_in_turn(&self) -> bool {
+        let turns = self.trials.windows(2);
+        let turns = turns.filter(|two| two[0].passed() != two[1].passed());
+        turns.count() >= 2 && !self.is_by_size()
+    }
+
+    /// Number of trials that failed.
+    pub fn failed(&self) -> usize {
+        self.trials.iter().filter(|trial| !trial.passed()).count()
+    }
+}
+
+impl SegmentTrial {
+    /// Whether the complete answer was received.
+    pub fn passed(&self) -> bool {
+        self.fault.is_none()
     }
 }
 

@@ -8,7 +8,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::endpoint::Endpoint;
-use super::fault::HttpFault;
+use super::fault::{HttpFault, Phase};
 use super::units::{Bytes, ListOfSeconds, OptionalSeconds, Seconds};
 
 /// A transfer test: a bounded download of real layers.
@@ -36,6 +36,12 @@ pub struct Transfer {
     pub streams: Vec<TransferStream>,
     /// Number of TCP connections that carried them.
     pub connections: usize,
+    /// Number of connections that the test tried to open.
+    #[serde(default)]
+    pub connections_tried: usize,
+    /// Those that could not be opened, beside others to the same address.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub not_connected: Vec<NotConnected>,
     /// Bytes of all streams together, over the time since the first byte: those of TCP (`tcpi_bytes_received`)
     /// if the kernel reports them, else those of the layers.
     pub arrivals: Vec<Arrival>,
@@ -74,6 +80,19 @@ impl Transfer {
         let streams = self.streams.iter().map(|stream| stream.bytes.0);
         Bytes(streams.chain(control.map(|last| last.bytes.0)).sum())
     }
+}
+
+/// A connection that could not be opened.
+#[derive(Clone, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+pub struct NotConnected {
+    /// The address and port.
+    pub to: SocketAddr,
+    /// The phase that failed.
+    pub phase: Phase,
+    /// Why.
+    pub reason: String,
+    /// It failed because nothing was received in time.
+    pub is_silent: bool,
 }
 
 /// Why a transfer test ended.

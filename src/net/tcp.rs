@@ -170,6 +170,7 @@ async fn open(
                 local,
                 rtt: info.and_then(|i| i.rtt),
                 send_mss: info.and_then(|i| i.send_mss),
+                syn_retransmits: info.and_then(|i| i.retransmits),
             };
             Ok((connection, stream))
         }
@@ -320,6 +321,7 @@ mod tests {
                     local: "127.0.0.1:1".parse().unwrap(),
                     rtt: None,
                     send_mss: None,
+                    syn_retransmits: None,
                 },
                 took: Duration::from_millis(ms),
             },

@@ -128,6 +128,7 @@ impl TlsClient {
                 bad_link,
                 leaf_trusted: shown.trusted_itself,
                 depends_on_changed_roots: shown.depends_on_changed_roots,
+                retransmits: None,
                 outcome: Step::from_result(result, took),
             },
             stream,

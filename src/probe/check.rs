@@ -45,6 +45,7 @@ pub struct Check {
 
 /// What a check does beyond predicting whether a pull would succeed, and what it omits.
 #[derive(Clone, Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a choice of its own")]
 pub struct Effort {
     /// Trace the routers on the path to each leg (`--hops`).
     pub hops: bool,
@@ -56,6 +57,9 @@ pub struct Effort {
     pub only_free: bool,
     /// If a mirror serves the image, also query the host behind it, once.
     pub checks_upstream: bool,
+    /// Also make a TLS handshake with the other addresses of each leg's name; otherwise only where that of the leg
+    /// failed.
+    pub all_addresses: bool,
     /// Credentials in their cooldown, which are not tried now, with the result of their last attempt.
     pub in_cooldown: Vec<Attempt>,
 }
@@ -69,6 +73,7 @@ impl Effort {
         Self {
             hops: false,
             checks_upstream: false,
+            all_addresses: false,
             transfer: self.transfer.clone().filter(|budget| budget.full),
             ..self.clone()
         }
@@ -83,6 +88,7 @@ impl Default for Effort {
             layer_bytes: Self::LAYER_BYTES,
             only_free: false,
             checks_upstream: true,
+            all_addresses: true,
             in_cooldown: Vec::new(),
         }
     }

@@ -634,6 +634,9 @@ impl<'a> HostWalk<'a> {
         if self.walk.failure().is_some() || config.is_some() {
             self.lines.try_dns_addresses().await;
         }
+        self.lines
+            .try_addresses(self.check.effort.all_addresses)
+            .await;
         self.walk.legs = self.lines.take_legs();
         if self.check.effort.hops {
             for leg in &mut self.walk.legs {

@@ -6,9 +6,12 @@ use std::os::fd::{AsFd as _, OwnedFd};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes as Body;
+use futures_util::future::join_all;
 use http::{HeaderMap, HeaderValue, Method, Request, StatusCode, header};
 use jiff::Timestamp;
+use tokio::io::AsyncWriteExt as _;
 use tokio::net::TcpStream;
+use tokio::time::timeout;
 use url::Url;
 
 use super::network::{ProbeNetwork, Progress};
@@ -17,10 +20,12 @@ use super::trace;
 use crate::containerd::HostClient;
 use crate::containerd::behaviour::Rules;
 use crate::containerd::proxy::ProxyServer;
-use crate::model::connect::{Connect, Connected, Tls};
+use crate::model::connect::{Connect, Connected, Connection, Tls};
 use crate::model::endpoint::{Endpoint, Role, Scheme};
-use crate::model::evidence::{ClockCheck, Leg, PinTrial, SegmentTrial, TracedExchange, Transport};
-use crate::model::fault::{Distrust, HttpFault, Phase, ProxyFault, TlsFault};
+use crate::model::evidence::{
+    AddressTrial, ClockCheck, Leg, PinTrial, SegmentTrial, TracedExchange, Transport,
+};
+use crate::model::fault::{Distrust, HttpFault, Phase, ProxyFault, TcpFault, TlsFault};
 use crate::model::network::RouteOutcome;
 use crate::model::proxy::{ProxyRoute, Tunnel};
 use crate::model::resolve::{Family, Query, ResolutionSource, Resolve};
@@ -110,7 +115,7 @@ pub(super) struct Connections<'a> {
     pub requests: Requests,
 }
 
-/// An exchange that timed out after a good start: large packets may be lost.
+/// An exchange that hung or was cut: large packets may be lost, or servers behind the address differ.
 #[derive(Clone, Debug)]
 pub(super) struct StalledExchange {
     pub role: Role,
@@ -120,7 +125,39 @@ pub(super) struct StalledExchange {
     /// `None`: the handshake itself.
     pub request: Option<Request<Body>>,
     pub fault: String,
+    /// Nothing was received in time.
+    pub is_silent: bool,
     pub took: Duration,
+    /// That of the leg's own connection.
+    pub round_trip: Option<Duration>,
+}
+
+/// Why a further connection to an address that was reached before could not be opened.
+#[derive(Clone, Debug)]
+pub(super) struct NotConnected {
+    pub phase: Phase,
+    pub reason: String,
+    /// Nothing was received in time.
+    pub is_silent: bool,
+}
+
+impl NotConnected {
+    fn new(phase: Phase, fault: Option<&impl ToString>, is_silent: bool) -> Self {
+        Self {
+            phase,
+            reason: words(fault),
+            is_silent,
+        }
+    }
+}
+
+impl From<NotConnected> for HttpFault {
+    fn from(not: NotConnected) -> Self {
+        Self::Reconnect {
+            phase: not.phase,
+            reason: not.reason,
+        }
+    }
 }
 
 /// A response with its whole (bounded) body.
@@ -353,11 +390,15 @@ impl<'a> Connections<'a> {
         if endpoint.scheme == Scheme::Https {
             self.progress.phase(role, Phase::Tls);
         }
-        let (tls, stream) = Box::pin(self.secure(endpoint, stream, is_foreign)).await;
-        if let Step::Failed {
-            fault: fault @ TlsFault::Timeout { .. },
-            took,
-        } = &tls.outcome
+        let (mut tls, stream) = Box::pin(self.secure(endpoint, stream, is_foreign)).await;
+        if proxy.is_none() {
+            let info = socket.as_ref().and_then(|s| kernel::tcp_info(s).ok());
+            let before = own_dial(&self.legs[index]).and_then(|dial| dial.syn_retransmits);
+            let all = info.and_then(|info| info.retransmits);
+            tls.retransmits = all.zip(before).map(|(all, syn)| all.saturating_sub(syn));
+        }
+        if let Step::Failed { fault, took } = &tls.outcome
+            && (is_silent(Some(fault)) || is_cut(fault))
         {
             self.suspect.get_or_insert(StalledExchange {
                 role,
@@ -366,7 +407,9 @@ impl<'a> Connections<'a> {
                 to,
                 request: None,
                 fault: fault.to_string(),
+                is_silent: is_silent(Some(fault)),
                 took: *took,
+                round_trip: round_trip(&self.legs[index]),
             });
         }
         let is_refused = stream.is_none();
@@ -493,11 +536,34 @@ impl<'a> Connections<'a> {
         let to = dialed.connect.outcome.done().map(|c: &Connected| c.to);
         self.legs[index].connect = dialed.connect;
         let (Some(stream), Some(to)) = (dialed.stream, to) else {
+            self.suspect_silence(index, proxy.is_none());
             block_after(&mut self.legs[index], Phase::Connect);
             self.try_dns_address(index, endpoint, false).await;
             return Err(OpenError::Failed(Phase::Connect));
         };
         Ok((stream, to))
+    }
+
+    /// Records that the address that a pull dials first did not answer.
+    fn suspect_silence(&mut self, index: usize, is_direct: bool) {
+        let leg = &self.legs[index];
+        let first = leg.connect.attempts.first().filter(|_| is_direct);
+        if let Some(dial) = first
+            && let Step::Failed { fault, took } = &dial.outcome
+            && matches!(fault, TcpFault::Timeout)
+        {
+            self.suspect.get_or_insert(StalledExchange {
+                role: leg.role,
+                phase: Phase::Connect,
+                endpoint: leg.endpoint.clone(),
+                to: dial.to,
+                request: None,
+                fault: fault.to_string(),
+                is_silent: true,
+                took: *took,
+                round_trip: None,
+            });
+        }
     }
 
     /// If the address is from the hosts file: queries the name servers for comparison.
@@ -723,7 +789,14 @@ impl<'a> Connections<'a> {
             let refusal = tunnel::refusal(status, headers);
             leg.tunnel = refusal.map(|fault| Step::Failed { fault, took });
         }
-        if let Some(fault @ (HttpFault::Timeout | HttpFault::Stalled { .. })) = seen.fault {
+        let is_silent = matches!(
+            seen.fault,
+            Some(HttpFault::Timeout | HttpFault::Stalled { .. })
+        );
+        let is_cut = matches!(seen.fault, Some(HttpFault::Reset | HttpFault::Closed));
+        if let Some(fault) = seen.fault
+            && (is_silent || (is_cut && seen.head.is_none()))
+        {
             self.suspect.get_or_insert(StalledExchange {
                 role,
                 phase,
@@ -731,7 +804,9 @@ impl<'a> Connections<'a> {
                 to,
                 request: Some(seen.request.clone()),
                 fault: fault.to_string(),
+                is_silent,
                 took,
+                round_trip: round_trip(leg),
             });
         }
         if self.probe_network.trace {
@@ -747,12 +822,18 @@ impl<'a> Connections<'a> {
         suspect: &StalledExchange,
         max_segment: Option<u32>,
         max: Bytes,
+        limit: Duration,
     ) -> SegmentTrial {
         let start = Instant::now();
-        let fault = self.try_again(suspect, max_segment, max).await.err();
+        let tried = timeout(limit, Box::pin(self.try_again(suspect, max_segment, max)));
+        let fault = match tried.await {
+            Ok(result) => result.err(),
+            Err(_) => Some(("no answer in time".to_owned(), true)),
+        };
         SegmentTrial {
             max_segment,
-            fault,
+            is_silent: fault.as_ref().is_some_and(|(_, is_silent)| *is_silent),
+            fault: fault.map(|(words, _)| words),
             took: start.elapsed(),
         }
     }
@@ -762,16 +843,20 @@ impl<'a> Connections<'a> {
         suspect: &StalledExchange,
         max_segment: Option<u32>,
         max: Bytes,
-    ) -> Result<(), String> {
+    ) -> Result<(), (String, bool)> {
         let opened = self
             .connect_again(&suspect.endpoint, suspect.to, max_segment)
             .await;
-        let (mut connection, _) = opened.map_err(|(phase, reason)| format!("{phase}: {reason}"))?;
+        let (mut connection, _) =
+            opened.map_err(|not| (format!("{}: {}", not.phase, not.reason), not.is_silent))?;
         let Some(request) = &suspect.request else {
             return Ok(());
         };
         let wait = self.probe_network.wait;
-        let words = |fault: HttpFault| fault.to_string();
+        let words = |fault: HttpFault| {
+            let is_silent = matches!(fault, HttpFault::Timeout | HttpFault::Stalled { .. });
+            (fault.to_string(), is_silent)
+        };
         self.requests.spend().map_err(words)?;
         let response = connection
             .send(request.clone(), wait)
@@ -851,9 +936,12 @@ impl<'a> Connections<'a> {
             }
             ConnectionState::Open(_) | ConnectionState::Closed => {
                 slot.spare.retain(HttpConnection::is_reusable);
-                match slot.spare.pop() {
-                    Some(connection) => connection,
-                    None => self.reconnect(line).await?,
+                if let Some(connection) = slot.spare.pop() {
+                    connection
+                } else {
+                    let start = Instant::now();
+                    let made = self.reconnect(line).await;
+                    made.map_err(|not| self.suspect_connection(line, not, start.elapsed()))?
                 }
             }
         };
@@ -865,12 +953,35 @@ impl<'a> Connections<'a> {
         }
     }
 
-    async fn reconnect(&self, line: ConnectionId) -> Result<HttpConnection, HttpFault> {
+    async fn reconnect(&self, line: ConnectionId) -> Result<HttpConnection, NotConnected> {
         let slot = &self.opened[line.0];
         let made = self.connect_as(&slot.endpoint, slot.to, None, slot.is_foreign);
-        let made = made.await;
-        made.map(|(connection, _)| connection)
-            .map_err(|(phase, reason)| HttpFault::Reconnect { phase, reason })
+        made.await.map(|(connection, _)| connection)
+    }
+
+    /// Records that a further connection could not be opened.
+    fn suspect_connection(
+        &mut self,
+        line: ConnectionId,
+        not: NotConnected,
+        took: Duration,
+    ) -> HttpFault {
+        let slot = &self.opened[line.0];
+        let leg = &self.legs[slot.leg];
+        if matches!(not.phase, Phase::Connect | Phase::Tls) {
+            self.suspect.get_or_insert(StalledExchange {
+                role: leg.role,
+                phase: not.phase,
+                endpoint: slot.endpoint.clone(),
+                to: slot.to,
+                request: None,
+                fault: not.reason.clone(),
+                is_silent: not.is_silent,
+                took,
+                round_trip: round_trip(leg),
+            });
+        }
+        not.into()
     }
 
     /// Opens a new connection to the address of an endpoint that was reached before, through its proxy if there is one.
@@ -880,7 +991,7 @@ impl<'a> Connections<'a> {
         endpoint: &Endpoint,
         to: SocketAddr,
         max_segment: Option<u32>,
-    ) -> Result<(HttpConnection, Option<OwnedFd>), (Phase, String)> {
+    ) -> Result<(HttpConnection, Option<OwnedFd>), NotConnected> {
         self.connect_as(endpoint, to, max_segment, false).await
     }
 
@@ -890,28 +1001,37 @@ impl<'a> Connections<'a> {
         to: SocketAddr,
         max_segment: Option<u32>,
         is_foreign: bool,
-    ) -> Result<(HttpConnection, Option<OwnedFd>), (Phase, String)> {
+    ) -> Result<(HttpConnection, Option<OwnedFd>), NotConnected> {
         let limit = self.dial_limit();
         let dialed = tcp::connect_bounded(&[to.ip()], to.port(), limit, max_segment).await;
         let Some(stream) = dialed.stream else {
-            return Err((Phase::Connect, words(dialed.connect.outcome.fault())));
+            let fault = dialed.connect.outcome.fault();
+            let is_silent = matches!(fault, Some(TcpFault::Timeout));
+            return Err(NotConnected::new(Phase::Connect, fault, is_silent));
         };
         let socket = stream.as_fd().try_clone_to_owned().ok();
         let passage = Box::pin(self.pass(endpoint, self.route(endpoint).1, stream)).await;
         let Some(stream) = passage.stream else {
             let fault = passage.tunnel.as_ref().and_then(Step::fault);
-            return Err((Phase::Proxy, words(fault)));
+            return Err(NotConnected::new(Phase::Proxy, fault, false));
         };
         let stream = match Box::pin(self.secure(endpoint, stream, is_foreign)).await {
             // The first connection was verified, and the request may contain a credential.
             (tls, Some(_)) if tls.unverified.is_some() && self.was_verified(endpoint) => {
-                return Err((Phase::Tls, words(tls.unverified.as_ref())));
+                return Err(NotConnected::new(
+                    Phase::Tls,
+                    tls.unverified.as_ref(),
+                    false,
+                ));
             }
             (_, Some(stream)) => stream,
-            (tls, None) => return Err((Phase::Tls, words(tls.outcome.fault()))),
+            (tls, None) => {
+                let fault = tls.outcome.fault();
+                return Err(NotConnected::new(Phase::Tls, fault, is_silent(fault)));
+            }
         };
         let opened = HttpConnection::open(stream).await;
-        let opened = opened.map_err(|fault| (Phase::Ping, fault.to_string()))?;
+        let opened = opened.map_err(|fault| NotConnected::new(Phase::Ping, Some(&fault), false))?;
         Ok((opened.by_proxy(self.for_proxy(endpoint)), socket))
     }
 
@@ -926,6 +1046,36 @@ impl<'a> Connections<'a> {
         (endpoint.scheme == Scheme::Http).then(|| ForProxy {
             authorization: authorization_of(proxy),
         })
+    }
+
+    /// Makes a TLS handshake with each other address of the legs, all at the same time and without a request. With
+    /// `all`, also where the leg's own handshake succeeded.
+    pub(super) async fn try_addresses(&mut self, all: bool) {
+        let trials = self.legs.iter().enumerate().map(|(index, leg)| {
+            let is_wanted = all || leg.tls.outcome.fault().is_some();
+            let others = other_addresses(leg);
+            let others = others.into_iter().filter(|_| is_wanted);
+            join_all(others.map(|to| self.try_address(index, to)))
+        });
+        let trials = join_all(trials).await;
+        for (leg, trials) in self.legs.iter_mut().zip(trials) {
+            leg.other_addresses = trials.into_iter().flatten().collect();
+        }
+    }
+
+    async fn try_address(&self, leg: usize, to: SocketAddr) -> Option<AddressTrial> {
+        let at = Timestamp::now();
+        let mut opened = self.opened.iter();
+        let is_foreign = opened.any(|line| line.leg == leg && line.is_foreign);
+        let dialed = tcp::connect(&[to.ip()], to.port(), self.dial_limit()).await;
+        let endpoint = &self.legs[leg].endpoint;
+        let secured = Box::pin(self.secure(endpoint, Box::new(dialed.stream?), is_foreign));
+        let (mut tls, stream) = secured.await;
+        if let Some(mut stream) = stream {
+            tls.chain.clear();
+            let _ = timeout(self.probe_network.wait, stream.shutdown()).await;
+        }
+        Some(AddressTrial { at, to, tls })
     }
 
     fn note_clock(&mut self, line: ConnectionId, headers: &HeaderMap) {
@@ -958,6 +1108,45 @@ fn untrusted(to: &Url, reason: Distrust) -> HttpFault {
         |endpoint| endpoint.to_string(),
     );
     HttpFault::RedirectUntrusted { to, reason }
+}
+
+/// Nothing, or no more, was received in time.
+fn is_silent(fault: Option<&TlsFault>) -> bool {
+    matches!(fault, Some(TlsFault::Timeout { .. }))
+}
+
+/// The connection was cut during the handshake.
+fn is_cut(fault: &TlsFault) -> bool {
+    matches!(fault, TlsFault::Reset { .. } | TlsFault::Closed { .. })
+}
+
+/// The leg's own connection, when it was established.
+fn own_dial(leg: &Leg) -> Option<&Connection> {
+    let to = leg.connect.outcome.done()?.to;
+    let mut dials = leg.connect.attempts.iter();
+    dials.find(|dial| dial.to == to)?.outcome.done()
+}
+
+/// The round trip of the leg's own connection.
+fn round_trip(leg: &Leg) -> Option<Duration> {
+    own_dial(leg)?.rtt
+}
+
+/// The addresses of a leg beside its own that were connected to, if a TLS handshake with them means something: each is
+/// the server itself, and the leg's own handshake was made.
+fn other_addresses(leg: &Leg) -> Vec<SocketAddr> {
+    let is_direct = leg.proxy_route.proxy().is_none();
+    let Some(own) = leg.connect.outcome.done().filter(|_| is_direct) else {
+        return Vec::new();
+    };
+    if leg.endpoint.scheme == Scheme::Http || leg.tls.outcome.took().is_none() {
+        return Vec::new();
+    }
+    let attempts = leg.connect.attempts.iter();
+    attempts
+        .filter(|dial| dial.to != own.to && dial.outcome.done().is_some())
+        .map(|dial| dial.to)
+        .collect()
 }
 
 /// The fault as text; empty if there is none.
@@ -1037,6 +1226,7 @@ fn unreached_leg(
         transport: None,
         hops: None,
         large_hello: None,
+        other_addresses: Vec::new(),
     }
 }
 

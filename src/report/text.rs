@@ -744,6 +744,12 @@ impl Page {
             self.step("tls", &leg.tls.outcome, |session| {
                 secured(session, &leg.tls, evidence)
             });
+            for trial in &leg.other_addresses {
+                if let Step::Failed { fault, took } = &trial.tls.outcome {
+                    let took = HumanDuration(*took).to_string();
+                    self.step_line("", Ink::Dim, "", &took, &format!("{}: {fault}", trial.to));
+                }
+            }
             if let Some(trial) = &leg.large_hello {
                 self.step("hello", &trial.large, |_| {
                     format!("a ClientHello of {} bytes passes too", trial.bytes.0)

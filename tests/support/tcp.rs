@@ -225,6 +225,59 @@ impl Drop for Relay {
     }
 }
 
+/// A balancer before a server: connections take turns, and get what their turn has, `None` being the server.
+pub struct Balancer {
+    pub addr: SocketAddr,
+    accepted: Arc<AtomicUsize>,
+    task: JoinHandle<()>,
+}
+
+impl Balancer {
+    /// Listens on a free port of 127.0.0.1.
+    pub async fn before(server: SocketAddr, turns: Vec<Option<Behaviour>>) -> Self {
+        Self::at((Ipv4Addr::LOCALHOST, 0).into(), server, turns).await
+    }
+
+    pub async fn at(at: SocketAddr, server: SocketAddr, turns: Vec<Option<Behaviour>>) -> Self {
+        let listener = TcpListener::bind(at).await.unwrap();
+        let addr = listener.local_addr().unwrap();
+        let accepted = Arc::<AtomicUsize>::default();
+        let count = Arc::clone(&accepted);
+        let task = tokio::spawn(async move {
+            let mut connections = JoinSet::new();
+            for turn in turns.into_iter().cycle() {
+                let (mut client, _) = listener.accept().await.unwrap();
+                count.fetch_add(1, Ordering::Relaxed);
+                connections.spawn(async move {
+                    let Some(behaviour) = turn else {
+                        let mut server = TcpStream::connect(server).await.unwrap();
+                        let _ = tokio::io::copy_bidirectional(&mut client, &mut server).await;
+                        return;
+                    };
+                    let talk = meet(client, behaviour, Arc::default());
+                    let _ = tokio::time::timeout(PATIENCE, talk).await;
+                });
+            }
+        });
+        Self {
+            addr,
+            accepted,
+            task,
+        }
+    }
+
+    /// The number of connections so far.
+    pub fn accepted(&self) -> usize {
+        self.accepted.load(Ordering::Relaxed)
+    }
+}
+
+impl Drop for Balancer {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
 /// What a filter does with a ClientHello that is larger than it expects.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum TooLarge {

@@ -145,6 +145,7 @@ impl LedgerStore {
                 .requests
                 .is_low(budgets.rate_limit_floor.0, &target.registry),
             hops: Vec::new(),
+            addresses: Vec::new(),
             image: None,
             key: self.state.key,
             now,

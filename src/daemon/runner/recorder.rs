@@ -15,7 +15,9 @@ use crate::daemon::store::history::{Changes, Outcome, Run};
 use crate::daemon::store::summary::RunSummary;
 use crate::daemon::store::target::Target;
 use crate::daemon::store::targets::{SharedStore, TargetStore, Watched};
-use crate::model::endpoint::Role;
+use crate::diagnose::level::Severity;
+use crate::model::endpoint::{Endpoint, Role};
+use crate::model::evidence::AddressTrial;
 use crate::model::hops::Trace;
 use crate::model::vantage::Vantage;
 use crate::report::Report;
@@ -25,6 +27,8 @@ pub(super) struct Recorder {
     pub(super) store: SharedStore,
     /// The routers on the path of each target, from the last `path` check.
     hops: BTreeMap<Arc<str>, Vec<(Role, Trace)>>,
+    /// TLS with all addresses of each target's servers, from the last `path` check.
+    addresses: BTreeMap<Arc<str>, Vec<(Endpoint, AddressTrial)>>,
 }
 
 impl Recorder {
@@ -32,6 +36,7 @@ impl Recorder {
         Self {
             store,
             hops: BTreeMap::new(),
+            addresses: BTreeMap::new(),
         }
     }
 
@@ -106,6 +111,7 @@ impl Recorder {
         let name = &job.target.name;
         Job {
             hops: self.hops.get(name).cloned().unwrap_or_default(),
+            addresses: self.addresses.get(name).cloned().unwrap_or_default(),
             image: self.read(|store| store.targets.get(name)?.history.image),
             ..job
         }
@@ -113,6 +119,7 @@ impl Recorder {
 
     pub(super) fn forget_hops(&mut self, has: impl Fn(&str) -> bool) {
         self.hops.retain(|name, _| has(name));
+        self.addresses.retain(|name, _| has(name));
     }
 
     /// Records the result of a check. Returns the number of the run, and what it changed (`None`: the target is
@@ -129,6 +136,8 @@ impl Recorder {
         let report = result.as_ref().ok().map(|result| &result.report);
         if let Some(report) = report.filter(|_| due.tier == Tier::Path) {
             self.hops.insert(Arc::clone(&due.target), hops(report));
+            self.addresses
+                .insert(Arc::clone(&due.target), addresses(report));
         }
         let outcome = outcome(result);
         let worst = summary
@@ -143,6 +152,7 @@ impl Recorder {
             outcome,
             starved: underway.is_starved(took),
             cause: worst.map(|finding| finding.cause.code()),
+            causes: summary.iter().flat_map(causes).collect(),
             bytes_per_second: summary.as_ref().and_then(rate),
             // In the form of the list of `probe -o json`.
             report: report
@@ -170,6 +180,29 @@ fn hops(report: &Report) -> Vec<(Role, Trace)> {
     let legs = report.evidence.walk.legs.iter();
     legs.filter_map(|leg| Some((leg.role, leg.hops.clone()?)))
         .collect()
+}
+
+/// TLS with each address of the legs that have several: their own, and the others.
+fn addresses(report: &Report) -> Vec<(Endpoint, AddressTrial)> {
+    let legs = report.evidence.walk.legs.iter();
+    legs.filter(|leg| !leg.other_addresses.is_empty())
+        .flat_map(|leg| {
+            let own = leg.connect.outcome.done().map(|connected| AddressTrial {
+                at: report.evidence.started,
+                to: connected.to,
+                tls: leg.tls.clone(),
+            });
+            let all = own.into_iter().chain(leg.other_addresses.iter().cloned());
+            all.map(|trial| (leg.endpoint.clone(), trial))
+        })
+        .collect()
+}
+
+/// The causes of warnings and worse.
+fn causes(summary: &RunSummary) -> impl Iterator<Item = &'static str> {
+    let findings = summary.findings.iter();
+    let findings = findings.filter(|finding| finding.severity >= Severity::Warning);
+    findings.map(|finding| finding.cause.code())
 }
 
 fn rate(summary: &RunSummary) -> Option<f64> {

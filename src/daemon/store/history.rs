@@ -1,6 +1,6 @@
 //! The history of a target: its newest runs, its failures, and the summary of the newest run. Pure.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,9 +12,10 @@ use super::summary::{PathSummary, RunSummary, TransferSummary};
 use crate::config::History;
 use crate::daemon::schedule::admission::Deferred;
 use crate::daemon::schedule::timetable::Tier;
-use crate::diagnose::level::Confidence;
+use crate::diagnose::catalogue::Cause;
+use crate::diagnose::level::{Confidence, Severity};
 use crate::diagnose::path::history::Published;
-use crate::diagnose::{Finding, Pull};
+use crate::diagnose::{self, Finding, Pull};
 use crate::model::endpoint::Role;
 use crate::model::path::PathClass;
 use crate::model::units::{Bytes, Seconds};
@@ -43,6 +44,9 @@ pub struct Run {
     /// The worst cause, for lists; `None` without findings.
     #[serde(skip)]
     pub cause: Option<&'static str>,
+    /// The causes of warnings and worse.
+    #[serde(skip)]
+    pub causes: BTreeSet<&'static str>,
     /// The download rate of all streams; `None`: not measured.
     pub bytes_per_second: Option<f64>,
     /// `None`: dropped because `history.memory` was used up, or there was no report. The API has a boolean.
@@ -109,6 +113,8 @@ pub struct TargetHistory {
     /// The newest transfer test; `None` before the first.
     pub transfer: Option<TransferSummary>,
     classes: BTreeMap<Role, LegClass>,
+    /// What only some of the newest runs found.
+    intermittent: Option<Finding>,
     /// The compressed size of the layers; `None` until a manifest was read.
     pub image: Option<Bytes>,
     /// Runs in a row that did not find a pull possible.
@@ -175,6 +181,12 @@ impl TargetHistory {
             }
             self.summary = Some(summary);
         }
+        let run = Arc::new(run);
+        if run.outcome.is_failure() {
+            push(&mut self.failures, Arc::clone(&run), keep.failures.0);
+        }
+        push(&mut self.runs, run, keep.runs.0);
+        self.intermittent = intermittent(self.runs.iter().rev());
         let new = |finding: &&Finding| !before.contains(&finding.cause.code());
         changes.appeared = self.findings().filter(new).cloned().collect();
         changes.gone = before;
@@ -182,11 +194,6 @@ impl TargetHistory {
             changes.gone.retain(|code| *code != finding.cause.code());
         }
         changes.gone.dedup();
-        let run = Arc::new(run);
-        if run.outcome.is_failure() {
-            push(&mut self.failures, Arc::clone(&run), keep.failures.0);
-        }
-        push(&mut self.runs, run, keep.runs.0);
         changes
     }
 
@@ -223,11 +230,12 @@ impl TargetHistory {
         })
     }
 
-    /// Findings of the newest run and of the newest transfer test; the worst first.
+    /// Findings of the newest run, of the newest transfer test, and of the newest runs together; the worst first.
     pub fn findings(&self) -> impl Iterator<Item = &Finding> {
         let of_transfer = self.transfer.iter().flat_map(|transfer| &transfer.findings);
         let of_summary = self.summary.iter().flat_map(|summary| &summary.findings);
-        let mut all: Vec<&Finding> = of_summary.chain(of_transfer).collect();
+        let all = of_summary.chain(of_transfer).chain(&self.intermittent);
+        let mut all: Vec<&Finding> = all.collect();
         all.sort_by_key(|finding| std::cmp::Reverse(finding.severity));
         all.into_iter()
     }
@@ -290,6 +298,39 @@ impl TargetHistory {
     }
 }
 
+/// Runs that are compared.
+const WINDOW: usize = 10;
+
+/// A finding that starts and ends once has two changes; one that comes and goes has more.
+const CHANGES: usize = 3;
+
+/// What some of the newest runs found, and others between them did not. Only `reach` checks are compared: other tiers
+/// look at more.
+fn intermittent<'a>(newest_first: impl Iterator<Item = &'a Arc<Run>>) -> Option<Finding> {
+    let is_comparable = |run: &&Arc<Run>| {
+        let is_judged = matches!(run.outcome, Outcome::Verdict(_));
+        run.tier == Tier::Reach && is_judged && !run.starved
+    };
+    let runs: Vec<&Arc<Run>> = newest_first.filter(is_comparable).take(WINDOW).collect();
+    let comes_and_goes = |is_met: &dyn Fn(&Run) -> bool| {
+        let turns = runs.windows(2);
+        let turns = turns.filter(|two| is_met(two[0]) != is_met(two[1])).count();
+        (turns >= CHANGES).then(|| runs.iter().filter(|run| is_met(run)).count())
+    };
+    let checks = runs.len();
+    let fails = |run: &Run| run.outcome == Outcome::Verdict(Pull::WouldFail);
+    let failed = comes_and_goes(&fails)
+        .map(|failed| format!("{failed} of the last {checks} checks found that a pull would fail"));
+    let causes: BTreeSet<&'static str> = runs.iter().flat_map(|run| &run.causes).copied().collect();
+    let causes = causes.into_iter().filter_map(|code| {
+        let met = comes_and_goes(&|run: &Run| run.causes.contains(code))?;
+        Some(format!("{code} in {met} of the last {checks} checks"))
+    });
+    let facts: Vec<String> = failed.into_iter().chain(causes).collect();
+    let finding = diagnose::finding(Cause::Intermittent).severity(Severity::Warning);
+    (!facts.is_empty()).then(|| finding.facts(facts))
+}
+
 fn push(list: &mut VecDeque<Arc<Run>>, run: Arc<Run>, most: u32) {
     list.push_back(run);
     while list.len() > most as usize {
@@ -318,6 +359,7 @@ mod tests {
             outcome,
             starved: false,
             cause: None,
+            causes: BTreeSet::new(),
             bytes_per_second: None,
             report: Some(CompressedReport::of("a report")),
         }
@@ -382,6 +424,57 @@ mod tests {
         );
         assert!(record.run(4).unwrap().report.is_some());
         assert!(record.run(1).unwrap().report.is_some());
+    }
+
+    #[test]
+    fn what_comes_and_goes_is_intermittent_and_one_outage_is_not() {
+        let keep = &History {
+            runs: CountWithin(20),
+            ..*KEEP
+        };
+        // `F`: fails by tls_hang. `S`: would succeed. `W`: the same with connect_loss. `T`: ran out of time.
+        let after = |course: &str| {
+            let mut record = TargetHistory::default();
+            for (id, one) in course.chars().enumerate() {
+                let (outcome, cause) = match one {
+                    'F' => (BAD, Some("tls_hang")),
+                    'W' => (GOOD, Some("connect_loss")),
+                    'T' => (Outcome::TimedOut, None),
+                    _ => (GOOD, None),
+                };
+                let run = Run {
+                    causes: cause.into_iter().collect(),
+                    ..run(u64::try_from(id).unwrap(), outcome)
+                };
+                record.take(run, None, keep);
+            }
+            let finding = record.findings().next().cloned();
+            finding.map_or_else(String::new, |finding| {
+                assert_eq!(finding.cause.code(), "intermittent");
+                assert_eq!(finding.severity, Severity::Warning);
+                finding.evidence.join("; ")
+            })
+        };
+        for quiet in [
+            "",
+            "F",
+            "S",
+            "SSSSSS",
+            "FFFF",
+            "SSFFFSSS",
+            "FFSSFF",
+            "STSTST",
+            "FSFSSSSSSSSSSS",
+        ] {
+            assert_eq!(after(quiet), "", "{quiet}");
+        }
+        assert_eq!(
+            after("SFSFS"),
+            "2 of the last 5 checks found that a pull would fail; tls_hang in 2 of the last 5 checks"
+        );
+        assert_eq!(after("SWSSWSW"), "connect_loss in 3 of the last 7 checks");
+        // No more than the newest ten.
+        assert!(after("SSSSSSSSSFSFSSSSSS").contains("2 of the last 10"));
     }
 
     fn path(class: Option<PathClass>, address: &str) -> PathSummary {

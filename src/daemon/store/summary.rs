@@ -123,7 +123,9 @@ impl RunSummary {
                 findings: of_transfer,
             }),
             downloaded: downloaded(evidence),
-            requests: requests(walk) + hellos(walk, evidence.started),
+            requests: requests(walk)
+                + hellos(walk, evidence.started)
+                + repeats(walk, evidence.started),
             answered: answered(walk, evidence.started),
         }
     }
@@ -228,6 +230,15 @@ fn hellos(walk: &Walk, started: Timestamp) -> u32 {
         .filter(|trial| trial.at >= started)
         .map(|trial| 1 + u32::from(trial.short.is_some()))
         .sum()
+}
+
+/// Connections of the trials of other addresses and of exchanges that failed; each counts as a request.
+fn repeats(walk: &Walk, started: Timestamp) -> u32 {
+    let addresses = walk.legs.iter().flat_map(|leg| &leg.other_addresses);
+    let addresses = addresses.filter(|trial| trial.at >= started).count();
+    let tried = walk.segments.as_ref();
+    let trials = tried.map_or(0, |tried| tried.trials.len().saturating_sub(1));
+    u32::try_from(addresses + trials).unwrap_or(u32::MAX)
 }
 
 /// What the servers' answers mean for the back-off; `None`: there was no answer.

@@ -288,6 +288,7 @@ impl PlaceFile {
                 local: "10.0.1.7:40000".parse().unwrap(),
                 rtt: Some(ms(1)),
                 send_mss: Some(mss),
+                syn_retransmits: None,
             }),
         });
         vantage.controls = (1u8..)
@@ -438,6 +439,7 @@ impl AddressFile {
                 local: SocketAddr::new(local, 40000),
                 rtt: self.rtt_ms.map(|ms| Duration::from_secs_f64(ms / 1e3)),
                 send_mss: self.mss,
+                syn_retransmits: None,
             }),
             Answers::TimesOut => failed(TcpFault::Timeout),
             Answers::Refuses => failed(TcpFault::Refused { icmp: None }),

@@ -7,6 +7,7 @@ use super::finding::at;
 use super::mirrors;
 use super::paths::fixes_text;
 use crate::diagnose::catalogue::Cause;
+use crate::diagnose::level::Confidence;
 use crate::diagnose::{Finding, path};
 use crate::model::connect::Dial;
 use crate::model::endpoint::Role;
@@ -37,27 +38,6 @@ pub(super) fn connect(evidence: &Evidence, leg: &Leg) -> Option<Finding> {
             .facts(attempts(leg))
             .facts(by_hosts_file(leg))
             .hint(connect_hint(evidence, cause, leg, fault, address)),
-    )
-}
-
-/// Large packets are lost: small segments pass where usual ones hang, twice, tried alternately.
-pub(super) fn segments(evidence: &Evidence) -> Option<Finding> {
-    let trials = evidence.walk.segments.as_ref().filter(|t| t.is_proof())?;
-    let facts = trials.trials.iter().map(|trial| {
-        let size = trial.max_segment.map_or_else(
-            || "usual segments".to_owned(),
-            |size| format!("segments of at most {size} bytes"),
-        );
-        let result = trial.fault.as_deref().unwrap_or("passes");
-        format!("{size}: {result}, in {}", HumanDuration(trial.took))
-    });
-    Some(
-        at(Cause::MtuBlackhole, trials.role, trials.phase)
-            .fact(format!(
-                "the same exchange with {} at {}, tried alternately:",
-                trials.endpoint, trials.to
-            ))
-            .facts(facts),
     )
 }
 
@@ -337,4 +317,57 @@ fn cost(fallback: Duration) -> String {
         "a client loses {} at each connection until one is established",
         HumanDuration(fallback)
     )
+}
+
+/// A longer round trip may itself be the reason why a SYN, for which the kernel waits a second, was sent again.
+const LONG_TRIP: Duration = Duration::from_millis(800);
+
+/// Packets of a connection that came about were lost before its first request.
+pub(super) fn loss(_: &Evidence, leg: &Leg) -> Option<Finding> {
+    let own = leg.connect.outcome.done()?.to;
+    let dials = leg.connect.attempts.iter();
+    let mut sent_again = 0;
+    let mut facts = Vec::new();
+    for dial in dials {
+        let (Some(connection), Some(took)) = (dial.outcome.done(), dial.outcome.took()) else {
+            continue;
+        };
+        // What was measured on the leg's own connection later is a round trip as well.
+        let measured = leg.transport.and_then(|transport| transport.min_rtt);
+        let later = measured.or(leg.tls.outcome.done().and(leg.tls.outcome.took()));
+        let later = later.filter(|_| dial.to == own);
+        let trip = [connection.rtt, later].into_iter().flatten().min();
+        let again = connection.syn_retransmits.unwrap_or_default();
+        if again > 0 && trip.is_some_and(|trip| trip < LONG_TRIP) {
+            sent_again += again;
+            facts.push(format!(
+                "{}: the SYN was sent {} times, and the connection took {}",
+                dial.to,
+                again + 1,
+                HumanDuration(took)
+            ));
+        }
+    }
+    let in_tls = leg
+        .tls
+        .retransmits
+        .filter(|_| leg.tls.outcome.done().is_some());
+    // A single one may be a guess of the kernel's, where the server acknowledges late.
+    if let Some(again) = in_tls.filter(|again| again + sent_again > 1) {
+        sent_again += again;
+        facts.push(format!(
+            "{own}: segments were sent again {again} times during the TLS handshake, which took {}",
+            HumanDuration(leg.tls.outcome.took().unwrap_or_default())
+        ));
+    }
+    (sent_again > 0).then(|| {
+        let confidence = if sent_again > 1 {
+            Confidence::Medium
+        } else {
+            Confidence::Low
+        };
+        at(Cause::ConnectLoss, leg.role, Phase::Connect)
+            .confidence(confidence)
+            .facts(facts)
+    })
 }

@@ -14,7 +14,9 @@ mod outcome;
 mod paths;
 mod pins;
 mod proxy;
+mod repeats;
 mod secrets;
+mod several;
 use finding::Judge;
 pub(crate) use finding::new;
 use outcome::{is_complete, is_got_round, is_spared, leaves_undecided, pull, unnamed};
@@ -66,7 +68,8 @@ const RULES: &[Rule] = &[
     OfLeg(connection::connect),
     OfLeg(connection::unreachable_leg),
     Whole(connection::addresses),
-    Once(connection::segments),
+    Once(repeats::segments),
+    OfLeg(connection::loss),
     OfPath(paths::no_egress),
     OfPath(paths::overlap),
     OfPath(paths::mixed),
@@ -76,6 +79,7 @@ const RULES: &[Rule] = &[
     Beside(proxy::closed),
     OfLeg(proxy::passed_by),
     OfLeg(tls::handshake),
+    Whole(several::addresses),
     OfLeg(tls::large_hello),
     OfLeg(tls::expiring),
     OfLeg(certificates::trusted_itself),
@@ -92,6 +96,8 @@ const RULES: &[Rule] = &[
     Once(answers::blob),
     Once(answers::artifact),
     Once(answers::transfer),
+    Once(repeats::transfer),
+    Whole(|evidence, findings| repeats::in_turn(evidence, findings)),
     Once(throughput::bound),
     Once(throughput::stalled),
     Once(throughput::first_byte),

@@ -348,6 +348,8 @@ mod tests {
             }],
             streams: vec![stream()],
             connections: 1,
+            connections_tried: 1,
+            not_connected: Vec::new(),
             arrivals: (0..=seconds * 40).map(arrival).collect(),
             pings: None,
             control: None,

@@ -684,6 +684,8 @@ mod tests {
         };
         let connections = stages.iter().map(|s| s.2).max().unwrap();
         Transfer {
+            connections_tried: 0,
+            not_connected: Vec::new(),
             started: fixture::now(),
             max_bytes: Bytes(16 << 20),
             max_duration: Duration::from_secs(5),

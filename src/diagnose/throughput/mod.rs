@@ -328,6 +328,8 @@ mod tests {
             took: arrivals.last().unwrap().at,
             streams: all,
             connections: streams,
+            connections_tried: 0,
+            not_connected: Vec::new(),
             arrivals,
             stages,
             pings: None,

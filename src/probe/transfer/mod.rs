@@ -24,7 +24,7 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
 use url::Url;
 
-use super::leg::{ConnectionId, Connections, target};
+use super::leg::{self, ConnectionId, Connections, target};
 use super::manifest::path_of;
 use super::network::NoProgress;
 use super::redirects::{self, MAX_REQUESTS};
@@ -37,8 +37,8 @@ use crate::model::evidence::{Layer, ManifestFound};
 use crate::model::fault::{HttpFault, Phase};
 use crate::model::hosts::RegistryHost;
 use crate::model::transfer::{
-    Arrival, ControlTransfer, CpuUse, DeviceTraffic, Stage, StageKind, StreamEnd, StreamSample,
-    Transfer, TransferEnd, TransferStream,
+    Arrival, ControlTransfer, CpuUse, DeviceTraffic, NotConnected, Stage, StageKind, StreamEnd,
+    StreamSample, Transfer, TransferEnd, TransferStream,
 };
 use crate::model::units::Bytes;
 use crate::net::http::HttpConnection;
@@ -115,6 +115,8 @@ pub(super) async fn measure(
         running: JoinSet::new(),
         streams: Vec::new(),
         connections: Vec::new(),
+        connections_tried: 0,
+        not_connected: Vec::new(),
         spare: Vec::new(),
         allowance: Arc::new(Allowance::new(allowance)),
         began: Timestamp::now(),
@@ -192,6 +194,8 @@ struct Test<'a, 'l> {
     connections: Vec<Connection>,
     /// Connections that no stream uses yet.
     spare: Vec<Connection>,
+    connections_tried: usize,
+    not_connected: Vec<NotConnected>,
     allowance: Arc<Allowance>,
     began: Timestamp,
     begin: Instant,
@@ -284,18 +288,21 @@ impl Test<'_, '_> {
         let (endpoint, to, is_pinged) = (first.endpoint.clone(), first.to, first.takes_ranges);
         let (main, pinged) = tokio::join!(self.lines.connect_again(&endpoint, to, None), async {
             if is_pinged {
-                self.lines.connect_again(&endpoint, to, None).await.ok()
+                Some(self.lines.connect_again(&endpoint, to, None).await)
             } else {
                 None
             }
         });
-        if let Ok((http, socket)) = main {
+        if let Some((http, socket)) = self.note_connection(to, main) {
             self.spare.push(Connection::new(&endpoint, http, socket));
             let more = (1..STREAMS).map(|_| self.lines.connect_again(&endpoint, to, None));
-            for (http, socket) in join_all(more).await.into_iter().flatten() {
-                self.spare.push(Connection::new(&endpoint, http, socket));
+            for made in join_all(more).await {
+                if let Some((http, socket)) = self.note_connection(to, made) {
+                    self.spare.push(Connection::new(&endpoint, http, socket));
+                }
             }
         }
+        let pinged = pinged.and_then(|made| self.note_connection(to, made));
         if let Some((http, _)) = pinged {
             let mut request = self.sources[0].request.clone();
             let little = HeaderValue::from_static("bytes=0-1");
@@ -637,6 +644,24 @@ impl Test<'_, '_> {
         }
     }
 
+    /// Counts a connection, and records why it could not be opened.
+    fn note_connection<T>(
+        &mut self,
+        to: std::net::SocketAddr,
+        made: Result<T, leg::NotConnected>,
+    ) -> Option<T> {
+        self.connections_tried += 1;
+        let failed = |not: leg::NotConnected| {
+            self.not_connected.push(NotConnected {
+                to,
+                phase: not.phase,
+                reason: not.reason,
+                is_silent: not.is_silent,
+            });
+        };
+        made.map_err(failed).ok()
+    }
+
     /// A connection to the source's server that no stream uses, or a new one.
     async fn connection(&mut self, source: usize) -> Option<usize> {
         let source = &self.sources[source];
@@ -655,7 +680,8 @@ impl Test<'_, '_> {
         let connection = if let Some(index) = spare {
             self.spare.remove(index)
         } else {
-            let Ok((http, socket)) = self.lines.connect_again(&endpoint, to, None).await else {
+            let made = self.lines.connect_again(&endpoint, to, None).await;
+            let Some((http, socket)) = self.note_connection(to, made) else {
                 self.refusals += 1;
                 return None;
             };
@@ -841,6 +867,8 @@ impl Test<'_, '_> {
             stages: self.stages,
             streams: streams.chain(self.refused).collect(),
             connections: self.connections.len(),
+            connections_tried: self.connections_tried,
+            not_connected: self.not_connected,
             arrivals: self.arrivals,
             pings: self
                 .pinger
@@ -1008,7 +1036,7 @@ impl Control {
                 for connected in join_all(all).await {
                     match connected {
                         Ok((http, _)) => ready.push((http, request.clone())),
-                        Err((phase, reason)) => fault = Some(format!("{phase}: {reason}")),
+                        Err(not) => fault = Some(format!("{}: {}", not.phase, not.reason)),
                     }
                 }
             }

@@ -2,10 +2,15 @@
 
 use jiff::SignedDuration;
 
+use std::net::SocketAddr;
+
 use super::*;
+use crate::diagnose::fixture::{ms, secured};
 use crate::model::connect::Tls;
 use crate::model::credential::{Expiry, ExpirySign};
-use crate::model::evidence::{ContentRead, SegmentTrial, SegmentTrials, Walk};
+use crate::model::evidence::{
+    AddressTrial, ContentRead, SegmentTrial, SegmentTrials, Transport, Walk,
+};
 use crate::model::fault::ProxyFault;
 use crate::model::hosts::{HostKind, HostsConfig, HostsEffect, HostsProblem};
 use crate::model::proxy::{Proxy, ProxyRoute};
@@ -498,13 +503,14 @@ fn a_host_that_no_proxy_names_and_cannot_be_reached_is_a_remark_beside_the_cause
 // ---- segments -----------------------------------------------------------------------------------
 
 #[test]
-fn only_fail_pass_fail_pass_is_a_black_hole() {
+fn only_a_whole_plan_that_the_size_explains_is_a_black_hole() {
     let hung = || healthy().no_blob(HttpFault::Stalled { after: Bytes(0) });
     let with = |pattern: &[(bool, bool)]| {
         let mut evidence = hung();
         let trials = pattern.iter().map(|(small, passes)| SegmentTrial {
             max_segment: small.then_some(1000),
             fault: (!passes).then(|| "no answer in time".to_owned()),
+            is_silent: !passes,
             took: Duration::from_secs(1),
         });
         evidence.walk.segments = Some(SegmentTrials {
@@ -516,21 +522,140 @@ fn only_fail_pass_fail_pass_is_a_black_hole() {
         });
         evidence
     };
-    let proof = with(&[(false, false), (true, true), (false, false), (true, true)]);
+    let (hangs, small) = ((false, false), (true, true));
+    let (usual_passes, small_hangs) = ((false, true), (true, false));
+    let plan = [
+        hangs, small, small, hangs, hangs, hangs, small, hangs, small, small, hangs, small, hangs,
+    ];
+    let proof = with(&plan);
+    let finding = only(&proof, "mtu_blackhole", Critical);
     says(
-        &only(&proof, "mtu_blackhole", Critical),
-        &["at most 1000 bytes: passes", "Clamp the MSS"],
+        &finding,
+        &["at most 1000 bytes: passes, 6 of 6", "Clamp the MSS"],
     );
+    assert_eq!(finding.confidence, Confidence::High);
     assert_eq!(codes(&judge(&proof).consequences), ["http_timeout"]);
+    // Two servers in turn look like that as well, as in reports of older versions.
+    let few = with(&[hangs, small, hangs, small]);
+    let finding = only(&few, "mtu_blackhole", Critical);
+    assert_eq!(finding.confidence, Confidence::Low);
+    says(&finding, &["servers that take turns"]);
+    for index in 1..plan.len() {
+        let mut pattern = plan;
+        pattern[index] = if plan[index] == hangs {
+            usual_passes
+        } else {
+            small_hangs
+        };
+        let finding = only(&with(&pattern), "http_timeout", Critical);
+        assert_eq!(finding.confidence, Confidence::Medium, "{index}");
+        says(
+            &finding,
+            &["pass and hang in turn, whatever their segment size"],
+        );
+    }
     for pattern in [
         &[(false, false), (true, false)][..],
+        &[(false, false), (true, true)],
         &[(false, false), (true, true), (false, true)],
-        &[(false, false), (true, true), (false, false), (true, false)],
         &[(false, false)],
         &[],
     ] {
-        only(&with(pattern), "http_timeout", Critical);
+        let finding = only(&with(pattern), "http_timeout", Critical);
+        assert!(!finding.evidence.iter().any(|fact| fact.contains("in turn")));
     }
+}
+
+/// A handshake that failed, and how further connections ended; none with small segments.
+fn repeated(fault: &TlsFault, passes: &[bool]) -> Evidence {
+    let mut evidence = healthy().unsecured(Role::Registry, fault.clone());
+    let is_silent = matches!(fault, TlsFault::Timeout { .. });
+    let trials = std::iter::once(&false).chain(passes);
+    let trials = trials.map(|passes| SegmentTrial {
+        max_segment: None,
+        fault: (!passes).then(|| fault.to_string()),
+        is_silent: !passes && is_silent,
+        took: Duration::from_millis(20),
+    });
+    evidence.walk.segments = Some(SegmentTrials {
+        role: Role::Registry,
+        phase: Phase::Tls,
+        endpoint: endpoint(REGISTRY),
+        to: "203.0.113.9:443".parse().unwrap(),
+        trials: trials.collect(),
+    });
+    evidence
+}
+
+#[test]
+fn connections_that_pass_and_fail_in_turn_are_no_filter_and_no_black_hole() {
+    let silence = || TlsFault::Timeout { received: Bytes(0) };
+    let cut = || TlsFault::Reset { received: Bytes(0) };
+    for (fault, code, word) in [
+        (silence(), "tls_hang", "hang"),
+        (cut(), "tls_reset", "are cut"),
+    ] {
+        let finding = only(&repeated(&fault, &[true, false, true]), code, Critical);
+        assert_eq!(finding.confidence, Confidence::Medium);
+        says(
+            &finding,
+            &[
+                &format!("pass and {word} in turn: 2 of 4 failed"),
+                "balancer",
+            ],
+        );
+        assert!(!finding.hint.contains("firewall") && !finding.hint.contains("MSS"));
+        // Once: not in turn, but no filter either.
+        let finding = only(&repeated(&fault, &[true; 6]), code, Critical);
+        says(&finding, &["6 further connections", "Probe again"]);
+        // Always: a filter, or the path.
+        let finding = only(&repeated(&fault, &[false; 4]), code, Critical);
+        assert!(finding.hint.contains("firewall"), "{}", finding.hint);
+        assert!(!finding.evidence.iter().any(|fact| fact.contains("turn")));
+    }
+}
+
+#[test]
+fn a_syn_without_an_answer_beside_others_that_have_one_is_no_matter_of_routes() {
+    let with = |passes: &[bool]| {
+        let attempts = vec![dial("203.0.113.9", Some(TcpFault::Timeout))];
+        let mut evidence = healthy().unconnected(Role::Registry, attempts);
+        let other = repeated(&TlsFault::Timeout { received: Bytes(0) }, passes);
+        evidence.walk.segments = other.walk.segments;
+        evidence.walk.segments.as_mut().unwrap().phase = Phase::Connect;
+        evidence
+    };
+    let finding = only(&with(&[false, false, true, true]), "tcp_timeout", Critical);
+    says(&finding, &["3 of 5 failed", "balancer"]);
+    assert_eq!(finding.confidence, Confidence::Medium);
+    let finding = only(&with(&[true; 4]), "tcp_timeout", Critical);
+    says(&finding, &["4 further connections", "Probe again"]);
+    let finding = only(&with(&[false; 4]), "tcp_timeout", Critical);
+    assert!(!finding.hint.contains("balancer"), "{finding:#?}");
+}
+
+#[test]
+fn a_second_connection_that_fails_in_turn_with_others_is_a_dead_server_of_several() {
+    let second = |reason: &str| HttpFault::Reconnect {
+        phase: Phase::Tls,
+        reason: reason.to_owned(),
+    };
+    let with = |passes: &[bool]| {
+        let mut evidence = healthy().no_blob(second("no answer to our ClientHello"));
+        let other = repeated(&TlsFault::Timeout { received: Bytes(0) }, passes);
+        evidence.walk.segments = other.walk.segments;
+        evidence.walk.segments.as_mut().unwrap().role = Role::Blob;
+        evidence
+    };
+    says(
+        &only(&with(&[true, false, true]), "tls_hang", Critical),
+        &["in turn", "balancer"],
+    );
+    // A limit for connections from one client: all further ones fail beside those that are open.
+    says(
+        &only(&with(&[false; 4]), "tcp_reset", Critical),
+        &["several connections from one client"],
+    );
 }
 
 // ---- ends of credentials, and what is odd in them ------------------------------------------------
@@ -945,4 +1070,170 @@ fn a_node_without_roots_fails_where_its_roots_are_seen() {
     assert_eq!(judge(&evidence).pull, Pull::Unknown);
     evidence.vantage.not_observed = Vec::new();
     assert_eq!(judge(&evidence).pull, Pull::WouldFail);
+}
+
+// ---- one of several ------------------------------------------------------------------------------
+
+/// A registry with three addresses, dialed in this order; TLS with the second and third ended like this.
+fn of_three(own: Option<TlsFault>, others: [Option<TlsFault>; 2]) -> Evidence {
+    let mut evidence = healthy();
+    if let Some(fault) = own {
+        evidence = evidence.unsecured(Role::Registry, fault);
+    }
+    let addresses = ["203.0.113.9", "203.0.113.10", "203.0.113.11"];
+    let leg = evidence.leg_mut(Role::Registry);
+    leg.resolve = resolved(REGISTRY, &addresses);
+    leg.connect = dialed(addresses.map(|address| dial(address, None)).into());
+    let trials = addresses[1..].iter().zip(others);
+    let trials = trials.map(|(address, fault)| AddressTrial {
+        at: now(),
+        to: SocketAddr::new(address.parse().unwrap(), 443),
+        tls: Tls {
+            chain: secured(REGISTRY).chain,
+            outcome: match fault {
+                Some(fault) => failed(fault),
+                None => secured(REGISTRY).outcome,
+            },
+            ..Tls::default()
+        },
+    });
+    leg.other_addresses = trials.collect();
+    evidence
+}
+
+fn foreign() -> TlsFault {
+    TlsFault::NameMismatch {
+        expected: REGISTRY.to_owned(),
+        presented: vec!["shop.example.org".to_owned()],
+    }
+}
+
+#[test]
+fn tls_that_fails_at_a_part_of_the_addresses_is_a_matter_of_these() {
+    quiet(&of_three(None, [None, None]));
+    let later = only(
+        &of_three(None, [None, Some(foreign())]),
+        "tls_name",
+        Warning,
+    );
+    says(
+        &later,
+        &[
+            "1 of the 3 addresses",
+            "now 203.0.113.9",
+            "203.0.113.11:443: ",
+            "about 1 of 3",
+        ],
+    );
+    let first = only(
+        &of_three(Some(foreign()), [None, None]),
+        "tls_name",
+        Critical,
+    );
+    says(
+        &first,
+        &[
+            "succeeds at 203.0.113.10, 203.0.113.11",
+            "Fix TLS at 203.0.113.9",
+        ],
+    );
+    assert!(!first.hint.contains("image reference"));
+    let two = only(
+        &of_three(None, [Some(foreign()), Some(foreign())]),
+        "tls_name",
+        Warning,
+    );
+    says(
+        &two,
+        &[
+            "2 of the 3",
+            "203.0.113.10:443",
+            "203.0.113.11:443",
+            "remove them",
+        ],
+    );
+    // All alike: the certificate itself.
+    let all = only(
+        &of_three(Some(foreign()), [Some(foreign()), Some(foreign())]),
+        "tls_name",
+        Critical,
+    );
+    says(&all, &["image reference"]);
+    // Two causes are two findings.
+    let hang = Some(TlsFault::Timeout { received: Bytes(0) });
+    let both = judge(&of_three(None, [hang, Some(foreign())])).findings;
+    assert_eq!(both.len(), 2, "{both:?}");
+    // What can't be judged here shows nothing.
+    let unjudged = TlsFault::Undecided {
+        reason: "a rule that differs".to_owned(),
+    };
+    quiet(&of_three(None, [Some(unjudged), None]));
+}
+
+#[test]
+fn an_address_of_a_hosts_file_keeps_its_place_and_answers_that_rotate_give_a_share() {
+    let mut evidence = of_three(None, [None, Some(foreign())]);
+    let leg = evidence.leg_mut(Role::Registry);
+    if let Step::Done { value, .. } = &mut leg.resolve.outcome {
+        value.source = ResolutionSource::HostsFile;
+    }
+    let finding = only(&evidence, "tls_name", Warning);
+    says(
+        &finding,
+        &["by the hosts file, a pull always dials 203.0.113.9 first"],
+    );
+    let mut evidence = of_three(None, [None, Some(foreign())]);
+    let queries = &mut evidence.leg_mut(Role::Registry).resolve.queries;
+    let mut again = queries[0].clone();
+    if let Step::Done { value, .. } = &mut again.outcome {
+        value.records.rotate_left(1);
+    }
+    queries.push(again);
+    says(
+        &only(&evidence, "tls_name", Warning),
+        &["the name servers rotate the addresses"],
+    );
+}
+
+#[test]
+fn a_connection_that_came_about_after_lost_packets_is_told_and_a_long_way_is_not() {
+    let with = |syns: u32, in_tls: u32, rtt: u64, took: u64| {
+        let mut evidence = healthy();
+        let leg = evidence.leg_mut(Role::Registry);
+        let Step::Done {
+            value,
+            took: of_dial,
+        } = &mut leg.connect.attempts[0].outcome
+        else {
+            panic!("it is connected");
+        };
+        value.syn_retransmits = Some(syns);
+        // After a SYN that was repeated, there may be no round trip of the handshake.
+        value.rtt = (syns == 0).then(|| ms(rtt));
+        *of_dial = ms(took);
+        leg.tls.retransmits = Some(in_tls);
+        leg.transport = Some(Transport {
+            min_rtt: Some(ms(rtt)),
+            send_mss: None,
+            receive_mss: None,
+            path_mtu: None,
+            retransmits: None,
+        });
+        evidence
+    };
+    quiet(&with(0, 0, 20, 20));
+    // The kernel guesses now and then, where an acknowledgement is late.
+    quiet(&with(0, 1, 20, 20));
+    let one = only(&with(1, 0, 20, 1020), "connect_loss", Warning);
+    says(&one, &["the SYN was sent 2 times", "1.0 s"]);
+    assert_eq!(one.confidence, Confidence::Low);
+    let more = only(&with(2, 0, 20, 3020), "connect_loss", Warning);
+    says(&more, &["the SYN was sent 3 times"]);
+    assert_eq!(more.confidence, Confidence::Medium);
+    says(
+        &only(&with(0, 3, 20, 20), "connect_loss", Warning),
+        &["sent again 3 times during the TLS handshake"],
+    );
+    // A round trip over a second: the kernel repeats a SYN that was not lost.
+    quiet(&with(1, 0, 1300, 1300));
 }

@@ -1,0 +1,213 @@
+//! Rules for exchanges that failed and were tried again at the same address: is the size of packets the reason, or do
+//! the servers behind the address differ?
+
+use super::finding::at;
+use crate::diagnose::Finding;
+use crate::diagnose::catalogue::Cause;
+use crate::diagnose::level::{Confidence, Severity};
+use crate::model::evidence::{Evidence, SegmentTrial, SegmentTrials};
+use crate::model::fault::Phase;
+use crate::model::transfer::NotConnected;
+use crate::model::units::HumanDuration;
+
+/// Large packets are lost: small segments pass where usual ones hang, whatever the order.
+pub(super) fn segments(evidence: &Evidence) -> Option<Finding> {
+    let tried = evidence.walk.segments.as_ref()?;
+    // Once could be chance.
+    let is_repeated = tried.failed() > 1 && tried.trials.len() > tried.failed() + 1;
+    if !tried.is_by_size() || !is_repeated {
+        return None;
+    }
+    let order = if tried.is_proof() {
+        " in an order without a period"
+    } else {
+        ""
+    };
+    let finding = at(Cause::MtuBlackhole, tried.role, tried.phase).fact(format!(
+        "the same exchange with {} at {}, {} times{order}:",
+        tried.endpoint,
+        tried.to,
+        tried.trials.len()
+    ));
+    Some(if tried.is_proof() {
+        let of = |is_small: bool| {
+            let trials = tried.trials.iter();
+            let all: Vec<&SegmentTrial> = trials
+                .filter(|trial| trial.max_segment.is_some() == is_small)
+                .collect();
+            let slowest = all.iter().map(|trial| trial.took).max();
+            (all, HumanDuration(slowest.unwrap_or_default()))
+        };
+        let ((small, small_took), (usual, usual_took)) = (of(true), of(false));
+        let first = usual.first().and_then(|trial| trial.fault.as_deref());
+        let size = small.first().and_then(|trial| trial.max_segment);
+        finding
+            .fact(format!(
+                "usual segments: {} of {} failed ({}), after at most {usual_took}",
+                usual.len(),
+                usual.len(),
+                first.unwrap_or_default()
+            ))
+            .fact(format!(
+                "segments of at most {} bytes: passes, {} of {}, in at most {small_took}",
+                size.unwrap_or_default(),
+                small.len(),
+                small.len()
+            ))
+    } else {
+        finding
+            .facts(tried.trials.iter().map(line))
+            .fact("so few trials may be chance, or servers that take turns behind the address")
+            .confidence(Confidence::Low)
+    })
+}
+
+fn line(trial: &SegmentTrial) -> String {
+    let size = trial.max_segment.map_or_else(
+        || "usual segments".to_owned(),
+        |size| format!("segments of at most {size} bytes"),
+    );
+    let result = trial.fault.as_deref().unwrap_or("passes");
+    format!("{size}: {result}, in {}", HumanDuration(trial.took))
+}
+
+/// Corrects the findings of an exchange that passes and fails by turns: what it met is a part of what stands behind the
+/// address.
+pub(super) fn in_turn(evidence: &Evidence, findings: &mut [Finding]) {
+    let Some(tried) = &evidence.walk.segments else {
+        return;
+    };
+    let is_theirs = |finding: &&mut Finding| {
+        finding.leg == Some(tried.role)
+            && matches!(
+                finding.cause,
+                Cause::TlsHang
+                    | Cause::TlsReset
+                    | Cause::TcpReset
+                    | Cause::TcpTimeout
+                    | Cause::HttpTimeout
+            )
+    };
+    let Some(finding) = findings.iter_mut().find(is_theirs) else {
+        return;
+    };
+    // SYNs are sent at the same time: they have no order.
+    let is_part = tried.failed() > 1 && tried.failed() < tried.trials.len();
+    if tried.is_in_turn() || (tried.phase == Phase::Connect && is_part) {
+        let is_of_connection = matches!(tried.phase, Phase::Connect | Phase::Tls);
+        let is_silent = tried.trials[0].is_silent;
+        finding.cause = match (tried.phase, is_silent) {
+            (Phase::Connect, true) => Cause::TcpTimeout,
+            (Phase::Tls, true) => Cause::TlsHang,
+            (Phase::Tls, false) => Cause::TlsReset,
+            _ => finding.cause,
+        };
+        finding.phase = Some(tried.phase);
+        finding.confidence = Confidence::Medium;
+        let fact = mixed(tried, is_of_connection, is_silent);
+        finding.evidence.push(fact);
+        finding.hint = dead_part(&tried.to.to_string());
+    } else if finding.cause == Cause::TlsHang && fails_with_any_size(tried) {
+        finding.evidence.push(format!(
+            "{} further connections to {} hung as well, with small segments and with usual ones: the size of packets is hardly the reason",
+            tried.trials.len() - 1,
+            tried.to
+        ));
+        finding.hint = format!(
+            "Check the server at {} first (its log and its load), then the firewalls and filters on the path: one of them may drop this server name.",
+            tried.to
+        );
+    } else if tried.failed() == 1
+        && tried.trials.len() > 2
+        && matches!(tried.phase, Phase::Connect | Phase::Tls)
+    {
+        finding.confidence = Confidence::Medium;
+        finding.evidence.push(format!(
+            "{} further connections to {} right after it were all answered",
+            tried.trials.len() - 1,
+            tried.to
+        ));
+        // A second connection is a matter of its own: a server may limit them.
+        if finding.cause != Cause::TcpReset {
+            finding.hint = format!(
+                "Probe again: it happened once. If it repeats now and then, look behind {} for a server that is dead or overloaded.",
+                tried.to
+            );
+        }
+    }
+}
+
+/// Whether all failed, among them some with small segments and some without.
+fn fails_with_any_size(tried: &SegmentTrials) -> bool {
+    let further = || tried.trials.iter().skip(1);
+    tried.failed() == tried.trials.len()
+        && further().any(|trial| trial.max_segment.is_some())
+        && further().any(|trial| trial.max_segment.is_none())
+}
+
+/// What the trials show, in a sentence.
+fn mixed(tried: &SegmentTrials, is_of_connection: bool, is_silent: bool) -> String {
+    let (what, fail) = match (is_of_connection, is_silent) {
+        (true, true) => ("connections", "hang"),
+        (true, false) => ("connections", "are cut"),
+        (false, true) => ("equal requests", "hang"),
+        (false, false) => ("equal requests", "are cut"),
+    };
+    let sizes = if tried.trials.iter().any(|trial| trial.max_segment.is_some()) {
+        ", whatever their segment size"
+    } else {
+        ""
+    };
+    let order = tried.trials.iter();
+    let order: Vec<&str> = order
+        .map(|trial| if trial.passed() { "passes" } else { "fails" })
+        .collect();
+    format!(
+        "{what} to the same address {} pass and {fail} in turn{sizes}: {} of {} failed ({}), so a part of what stands behind the address is dead",
+        tried.to,
+        tried.failed(),
+        tried.trials.len(),
+        order.join(", ")
+    )
+}
+
+/// Connections of the transfer test that could not be opened, beside others to the same address.
+pub(super) fn transfer(evidence: &Evidence) -> Option<Finding> {
+    let transfer = evidence.walk.transfer.as_ref()?;
+    let first = transfer.not_connected.first()?;
+    let same = transfer
+        .not_connected
+        .iter()
+        .filter(|one| one.to == first.to);
+    let same: Vec<&NotConnected> = same.collect();
+    let cause = match (first.phase, first.is_silent) {
+        (Phase::Connect, true) => Cause::TcpTimeout,
+        (Phase::Tls, true) => Cause::TlsHang,
+        (Phase::Tls, false) => Cause::TlsReset,
+        _ => Cause::TcpReset,
+    };
+    let leg = evidence.walk.legs.iter().find(|leg| {
+        let connected = leg.connect.outcome.done();
+        connected.is_some_and(|connected| connected.to == first.to)
+    })?;
+    Some(
+        at(cause, leg.role, first.phase)
+            .severity(Severity::Warning)
+            .confidence(Confidence::Medium)
+            .fact(format!(
+                "{} of the {} connections of the transfer test to {} failed beside others that worked: {}",
+                same.len(),
+                transfer.connections_tried,
+                first.to,
+                first.reason
+            ))
+            .hint(dead_part(&first.to.to_string())),
+    )
+}
+
+/// The fix for an address of which a part of the servers behind it does not work.
+pub(super) fn dead_part(to: &str) -> String {
+    format!(
+        "Find the server behind {to} that does not answer (a balancer still sends it connections), and repair it or take it out; then let the balancer's health check do so. If all of them work, look there for a limit on connections from one client."
+    )
+}

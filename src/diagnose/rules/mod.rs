@@ -72,6 +72,8 @@ const RULES: &[Rule] = &[
     Once(paths::stale_annotation),
     Beside(proxy::closed),
     OfLeg(proxy::passed_by),
+    Once(proxy::unused),
+    Beside(proxy::missed),
     OfLeg(tls::handshake),
     OfLeg(tls::large_hello),
     OfLeg(tls::expiring),
@@ -131,6 +133,7 @@ pub fn judge(evidence: &Evidence) -> Verdict {
     debug_assert!(all.iter().all(is_told));
     for finding in &mut all {
         temper(evidence, finding);
+        proxy::name(evidence, finding);
         if is_got_round(evidence, finding) {
             finding.severity = finding.severity.min(Severity::Warning);
         }
@@ -295,6 +298,9 @@ fn masks(root: &Finding, finding: &Finding) -> bool {
     // A proxy's own response shows nothing about the server.
     let is_closed = root.cause == Cause::ProxyMisconfigured && root.phase == Some(Phase::Proxy);
     if is_closed && root.leg == finding.leg && finding.phase > root.phase {
+        return true;
+    }
+    if proxy::is_unused(root) && root.leg == finding.leg && !proxy::is_unused(finding) {
         return true;
     }
     finding.cause.entry().masked_by.contains(&root.cause)

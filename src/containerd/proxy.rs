@@ -211,19 +211,17 @@ impl Proxies {
             let Some(variable) = variable else { continue };
             let reading = variable.read(builds);
             let is_known = |one: &IgnoredVariable| one.variable == variable.name;
-            match (&reading, variable.culprit()) {
-                (None, culprit) if !settings.ignored.iter().any(is_known) => {
-                    settings.ignored.push(variable.unread(culprit));
+            match &reading {
+                None if !settings.ignored.iter().any(is_known) => {
+                    settings.ignored.push(variable.unread(variable.culprit()));
                 }
-                // Its fault says it.
-                (None, _) | (Some(_), Some(_)) => {}
-                (Some(server), None) if !variable.is_as_written(&server.proxy) => {
+                Some(server) if !variable.is_as_written(&server.proxy) => {
                     settings.problems.push(format!(
                         "{} is not a proxy URL, but Go treats it as {}; write http://HOST:PORT",
                         variable.name, server.proxy
                     ));
                 }
-                (Some(_), None) => {}
+                _ => {}
             }
             *proxy = reading.map(|server| server.proxy);
         }
@@ -511,7 +509,7 @@ impl Variable {
         })?;
         let mut bytes = [0; 4];
         let bytes = character.encode_utf8(&mut bytes).bytes();
-        let encoded = bytes.map(|byte| format!("%{byte:02X}")).collect();
+        let encoded = bytes.fold(String::new(), |text, byte| text + &format!("%{byte:02X}"));
         let shown = match character {
             ' ' => "a blank".to_owned(),
             c if c.is_control() => "a control character".to_owned(),

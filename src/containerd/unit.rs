@@ -417,8 +417,7 @@ fn expanded(text: &str) -> Option<String> {
             continue;
         }
         match characters.next() {
-            None => out.push('%'),
-            Some('%') => out.push('%'),
+            None | Some('%') => out.push('%'),
             Some(c) if c.is_ascii_alphanumeric() => out.push_str(specifier(c)?),
             Some(c) => {
                 out.push('%');

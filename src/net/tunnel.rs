@@ -128,6 +128,12 @@ async fn request_socks(
     to: &Endpoint,
     login: Option<(&str, &str)>,
 ) -> Result<(), ProxyFault> {
+    log_in(stream, login).await?;
+    connect_by(stream, to).await
+}
+
+/// The method of authentication, and that of RFC 1929.
+async fn log_in(stream: &mut Stream, login: Option<(&str, &str)>) -> Result<(), ProxyFault> {
     let methods: &[u8] = if login.is_some() {
         &[5, 2, 0, 2]
     } else {
@@ -142,39 +148,35 @@ async fn request_socks(
             return Err(socks(None, &reason));
         }
     };
-    match (method, login) {
-        (0, _) => {}
-        (2, Some((user, password))) => {
-            let (Ok(of_user @ 1..), Ok(of_password)) =
-                (u8::try_from(user.len()), u8::try_from(password.len()))
-            else {
-                return Err(socks(None, "Go sends no empty user, and at most 255 bytes"));
-            };
-            let parts: [&[u8]; 5] = [
-                &[1, of_user],
-                user.as_bytes(),
-                &[of_password],
-                password.as_bytes(),
-                &[],
-            ];
-            send(stream, &parts.concat()).await?;
-            if !matches!(receive(stream).await?, [1, 0]) {
-                return Err(socks(None, "it refuses the user and password"));
-            }
-        }
-        (255, Some(_)) => {
-            return Err(socks(
-                None,
-                "it takes neither no login nor a user and password",
-            ));
-        }
+    let (user, password) = match (method, login) {
+        (0, _) => return Ok(()),
+        (2, Some(login)) => login,
+        (255, Some(_)) => return Err(socks(None, "it takes no user and password")),
         (255, None) => return Err(socks(None, "it requires a login, and the URL has none")),
         (other, _) => {
-            let reason =
-                format!("it requires the authentication method {other}, which Go does not know");
+            let reason = format!("it requires authentication {other}, which Go does not know");
             return Err(socks(None, &reason));
         }
+    };
+    let lengths = (u8::try_from(user.len()), u8::try_from(password.len()));
+    let (Ok(of_user @ 1..), Ok(of_password)) = lengths else {
+        let reason = "Go sends no empty user, and at most 255 bytes of each";
+        return Err(socks(None, reason));
+    };
+    let mut request = vec![1, of_user];
+    request.extend(user.as_bytes());
+    request.push(of_password);
+    request.extend(password.as_bytes());
+    send(stream, &request).await?;
+    if receive(stream).await? == [1, 0] {
+        Ok(())
+    } else {
+        Err(socks(None, "it refuses the user and password"))
     }
+}
+
+/// The request for a connection, and its reply.
+async fn connect_by(stream: &mut Stream, to: &Endpoint) -> Result<(), ProxyFault> {
     let mut request = vec![5, 1, 0];
     match &to.host {
         Host::Address(IpAddr::V4(address)) => {

@@ -520,14 +520,15 @@ impl<'a> Connections<'a> {
         };
         if proxies.have_networks() && matches!(endpoint.host, Host::Name(_)) {
             let network = self.probe_network;
-            let wait = network.wait.min(MAX_WAIT_FOR_MISSED);
-            let (resolver, families) = (&network.resolver, network.families);
-            let resolving = dns::resolve(&endpoint.host, resolver, &[], families, wait);
-            let resolved = tokio::time::timeout(MAX_WAIT_FOR_MISSED, resolving).await;
-            if let Some(found) = resolved
-                .ok()
-                .and_then(|found| found.outcome.done().cloned())
-            {
+            let asking = dns::resolve(
+                &endpoint.host,
+                &network.resolver,
+                &[],
+                network.families,
+                network.wait.min(MAX_WAIT_FOR_MISSED),
+            );
+            let answer = tokio::time::timeout(MAX_WAIT_FOR_MISSED, asking).await;
+            if let Some(found) = answer.ok().and_then(|one| one.outcome.done().cloned()) {
                 missed.extend(proxies.missed_by_address(endpoint, &found.addresses));
             }
         }

@@ -1178,7 +1178,7 @@ mod tests {
         let last = format!("\n\n1 of 2 would fail: {image} tls_unknown_ca\n");
         assert!(text.ends_with(&last), "{text}");
 
-        let all = [bad.clone(), good.clone(), bad, unknown];
+        let all = vec![bad.clone(), good.clone(), bad, unknown];
         let text = render_all(&all, style, false);
         let last = format!(
             "\n2 of 4 would fail:\n  {image} tls_unknown_ca\n  {image} tls_unknown_ca\n1 of 4 unknown: {image} tls_unknown_ca\n"

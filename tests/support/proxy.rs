@@ -134,14 +134,14 @@ async fn socks(
     client.read_exact(&mut host).await?;
     let (host, port) = (String::from_utf8(host).unwrap(), client.read_u16().await?);
     targets.lock().unwrap().push(format!("{host}:{port}"));
-    let refused = refuses.contains(&host);
-    let address = resolve(&host).filter(|_| !refused);
+    let is_allowed = !refuses.contains(&host);
+    let address = resolve(&host).filter(|_| is_allowed);
     let server = match address {
         Some(address) => TcpStream::connect((address, port)).await.ok(),
         None => None,
     };
     let Some(mut server) = server else {
-        let reply = if refused { 2 } else { 4 };
+        let reply = if is_allowed { 4 } else { 2 };
         return client.write_all(&[5, reply, 0, 1, 0, 0, 0, 0, 0, 0]).await;
     };
     // Its own address as a name: every kind of address is allowed.

@@ -1,5 +1,7 @@
 //! Rules for proxies: one that does not connect, and one that NO_PROXY bypasses although it is needed.
 
+use std::collections::BTreeSet;
+
 use super::certificates::{self, PULL_ON_THE_NODE};
 use super::finding::{Judge, at, new, server};
 use super::outcome::pull;
@@ -10,7 +12,7 @@ use crate::diagnose::{Finding, Pull};
 use crate::model::endpoint::{Endpoint, Scheme};
 use crate::model::evidence::{Evidence, Leg};
 use crate::model::fault::{Phase, ProxyFault, TcpFault, TlsFault};
-use crate::model::proxy::{MissedException, Proxy, ProxyRoute, written_as};
+use crate::model::proxy::{IgnoredVariable, MissedException, Proxy, ProxyRoute, written_as};
 use crate::model::step::Step;
 use crate::model::text::joined;
 use crate::model::vantage::NetworkView;
@@ -46,6 +48,7 @@ fn closed_at(evidence: &Evidence, leg: &Leg, judge: Judge) -> Option<Finding> {
             leg.endpoint, proxy.variable, evidence.proxies.source
         ))
         .fact(fault)
+        .facts(altered(evidence, proxy).map(ToString::to_string))
         .facts(missed.iter().map(unmatched));
     if let Some(ProxyFault::Tls { fault }) = tunnel {
         let word = certificates::word(evidence, &of_proxy(leg), fault, "");
@@ -56,6 +59,16 @@ fn closed_at(evidence: &Evidence, leg: &Leg, judge: Judge) -> Option<Finding> {
         finding = compared(evidence, finding, judge);
     }
     Some(finding.hint(hint(evidence, leg, proxy, phase, judge)))
+}
+
+/// What systemd makes of the variable that sets a proxy, if it is not what is written.
+fn altered<'a>(evidence: &'a Evidence, proxy: &Proxy) -> Option<&'a IgnoredVariable> {
+    let mut ignored = evidence.proxies.ignored.iter();
+    ignored.find(|one| {
+        one.variable
+            .split(" and ")
+            .any(|name| name == proxy.variable)
+    })
 }
 
 /// The TLS connection to a leg's proxy, in the form of a leg.
@@ -155,6 +168,11 @@ fn hint(evidence: &Evidence, leg: &Leg, proxy: &Proxy, phase: Phase, judge: Judg
             }
         ),
         Some(ProxyFault::Tls { fault }) => tls_hint(evidence, leg, proxy, fault),
+        Some(ProxyFault::Status { status: 407, .. } | ProxyFault::Socks { reply: None, .. })
+            if let Some(line) = altered(evidence, proxy) =>
+        {
+            line.hint.clone()
+        }
         Some(ProxyFault::Status { status: 407, .. }) => format!(
             "Put a user and password that {proxy} accepts into {} of containerd's service.",
             proxy.variable
@@ -199,18 +217,21 @@ fn unmatched(missed: &MissedException) -> String {
     format!("the entry '{entry}' of NO_PROXY does not match: {reason}")
 }
 
-/// The hint for entries of `NO_PROXY` that do not match these hosts.
-fn instead(legs: &[&Leg]) -> String {
-    let unique = |texts: Vec<String>| {
-        let mut texts = texts;
-        texts.sort();
-        texts.dedup();
-        joined(texts)
-    };
-    let hosts = legs.iter().map(|leg| leg.endpoint.host.to_string());
-    let hosts = unique(hosts.collect());
+/// Texts in order, each once.
+fn unique(texts: impl Iterator<Item = String>) -> String {
+    joined(texts.collect::<BTreeSet<String>>())
+}
+
+/// The entries of `NO_PROXY` that do not match the servers of these legs.
+fn entries(legs: &[&Leg]) -> String {
     let missed = legs.iter().flat_map(|leg| leg.proxy_route.missed());
-    let entries = unique(missed.map(|one| format!("'{}'", one.entry)).collect());
+    unique(missed.map(|one| format!("'{}'", one.entry)))
+}
+
+/// The hint for entries of `NO_PROXY` that do not match.
+fn instead(legs: &[&Leg]) -> String {
+    let hosts = unique(legs.iter().map(|leg| leg.endpoint.host.to_string()));
+    let entries = entries(legs);
     format!(
         "Write {hosts} into NO_PROXY of containerd's service, in place of {entries} or beside it, and restart containerd; \
          or remove {entries} if the proxy should be used."
@@ -225,15 +246,16 @@ pub(super) fn missed(evidence: &Evidence, findings: &mut Vec<Finding>, judge: Ju
     let Some(first) = legs.first() else {
         return;
     };
-    let (confidence, compared) = match evidence.direct {
-        None => (Confidence::Medium, None),
+    let (severity, confidence, compared) = match evidence.direct {
+        None => (Severity::Warning, Confidence::Medium, None),
         Some(_) if is_direct_good(evidence, judge) => {
             let fact = "without the proxy, the same check succeeds";
-            (Confidence::High, Some(fact))
+            (Severity::Warning, Confidence::High, Some(fact))
         }
         Some(_) => {
-            let fact = "without the proxy, the check does not succeed";
-            (Confidence::Low, Some(fact))
+            let fact =
+                "without the proxy, the check does not succeed: it is good that they do not match";
+            (Severity::Info, Confidence::High, Some(fact))
         }
     };
     let source = &evidence.proxies.source;
@@ -250,12 +272,17 @@ pub(super) fn missed(evidence: &Evidence, findings: &mut Vec<Finding>, judge: Ju
     findings.push(Finding {
         leg: Some(first.role),
         ..new(Cause::ProxyMisconfigured)
-            .severity(Severity::Warning)
+            .severity(severity)
             .confidence(confidence)
             .facts(first.proxy_route.proxy().map(through))
             .facts(facts)
             .facts(compared.map(str::to_owned))
-            .hint(instead(&legs))
+            .hint(if severity == Severity::Info {
+                let entries = entries(&legs);
+                format!("Remove {entries} from NO_PROXY of containerd's service: these servers need the proxy.")
+            } else {
+                instead(&legs)
+            })
     });
 }
 
@@ -339,13 +366,12 @@ fn unused_at(evidence: &Evidence, leg: &Leg) -> Option<Finding> {
     )
 }
 
-/// Whether a finding is of a proxy that is set and not used, and that is known to fail the leg: what the leg meets
-/// without it is a consequence.
+/// Whether a finding is of a proxy that is set and not used where the server can't be reached directly: what the leg
+/// meets without the proxy is a consequence.
 pub(super) fn is_unused(finding: &Finding) -> bool {
     finding.cause == Cause::ProxyMisconfigured
         && finding.phase.is_none()
         && finding.severity == Severity::Critical
-        && finding.confidence == Confidence::High
 }
 
 /// Names the proxy that a leg's connection goes through, where it may be what cuts or slows the connection.

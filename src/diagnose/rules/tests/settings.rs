@@ -531,14 +531,10 @@ fn a_proxy_that_is_written_wrongly_is_the_cause_where_the_direct_way_fails() {
     );
     let verdict = judge(&evidence);
     assert_eq!(codes(&verdict.consequences), ["tcp_timeout"]);
-    // containerd's own settings were not read: the network stays a candidate.
+    // containerd's own settings were not read.
     evidence.proxies.is_containerds = false;
-    let verdict = judge(&evidence);
-    assert_eq!(
-        codes(&verdict.findings),
-        ["proxy_misconfigured", "tcp_timeout"]
-    );
-    assert_eq!(verdict.findings[0].confidence, Confidence::Medium);
+    let finding = only(&evidence, "proxy_misconfigured", Critical);
+    assert_eq!(finding.confidence, Confidence::Medium);
     // Where the server is reached, it is a remark; and none if it is for another scheme.
     let mut reached = healthy();
     reached.proxies.ignored = vec![ignored("HTTPS_PROXY")];
@@ -569,16 +565,9 @@ fn a_proxy_for_other_programs_is_suspected_only_where_nothing_answers() {
         evidence
     };
     for all in [true, false] {
-        let verdict = judge(&with(unreached(), all));
-        assert_eq!(
-            codes(&verdict.findings),
-            ["proxy_misconfigured", "tcp_timeout"]
-        );
-        assert_eq!(verdict.findings[0].confidence, Confidence::Medium);
-        says(
-            &verdict.findings[0],
-            &["HTTPS_PROXY", "should be reached through it"],
-        );
+        let finding = only(&with(unreached(), all), "proxy_misconfigured", Critical);
+        assert_eq!(finding.confidence, Confidence::Medium);
+        says(&finding, &["HTTPS_PROXY", "should be reached through it"]);
         quiet(&with(healthy(), all));
         let refused = healthy().unconnected(
             Role::Registry,
@@ -620,17 +609,42 @@ fn an_entry_that_does_not_match_is_a_remark_and_helps_where_the_proxy_fails() {
         only(&evidence, "proxy_misconfigured", Warning).confidence,
         Confidence::High
     );
+    // The other one is closed: the advice is not to take it.
     evidence.direct = Some(Box::new(unreached().walk));
-    assert_eq!(
-        only(&evidence, "proxy_misconfigured", Warning).confidence,
-        Confidence::Low
+    let finding = only(&evidence, "proxy_misconfigured", Info);
+    says(
+        &finding,
+        &["does not succeed", "these servers need the proxy"],
     );
+    assert!(!finding.hint.contains("Write"), "{finding:#?}");
     let mut failing = closed(ProxyFault::Status {
         status: 503,
         reason: None,
     });
     miss(&mut failing);
     says(&only(&failing, "proxy_misconfigured", Critical), &texts);
+}
+
+#[test]
+fn a_login_that_systemd_alters_is_told_where_the_proxy_refuses_it() {
+    let mut evidence = closed(ProxyFault::Status {
+        status: 407,
+        reason: None,
+    });
+    evidence.proxies.ignored = vec![ignored("HTTPS_PROXY")];
+    let finding = only(&evidence, "proxy_misconfigured", Critical);
+    says(
+        &finding,
+        &[
+            "HTTPS_PROXY: not used: a reason",
+            "Write http://HOST:PORT into it.",
+        ],
+    );
+    evidence.proxies.ignored = vec![ignored("NO_PROXY")];
+    says(
+        &only(&evidence, "proxy_misconfigured", Critical),
+        &["Put a user and password"],
+    );
 }
 
 #[test]

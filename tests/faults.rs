@@ -319,7 +319,7 @@ causes! {
         Probe::of(&world).environment("HTTPS_PROXY", &format!("http://{}", closed.addr)).run().await
     }
     proxy_unknown Critical Unknown a_proxy_of_another_kind(world) {
-        Probe::of(&world).environment("HTTPS_PROXY", "socks5://127.0.0.1:1080").run().await
+        Probe::of(&world).environment("HTTPS_PROXY", "ftp://127.0.0.1:1080").run().await
     }
     proxy_unneeded Info WouldSucceed a_proxy_that_could_be_done_without(world) {
         let proxy = Proxy::start(&world.dns).await;

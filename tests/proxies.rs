@@ -420,6 +420,53 @@ fn a_proxy_that_requires_a_password_gets_it_and_no_other_server_does() {
     }
 }
 
+/// Go takes no `^` there, and systemd no lone `%`: each is told, and the advice makes the real proxy accept the login.
+#[test]
+fn a_password_with_special_characters_is_told_until_it_is_encoded() {
+    let stack = Stack::start("abc");
+    let password = format!("{PROXY_PASSWORD}^/#1");
+    let users = stack.folder.path().join("proxy.users");
+    let line = run(Command::new("htpasswd").args(["-bnm", PROXY_USER, &password]));
+    fs::write(&users, line).unwrap();
+    fs::set_permissions(stack.folder.path(), fs::Permissions::from_mode(0o755)).unwrap();
+    let squid = Proxy::squid(
+        &NAMES,
+        &format!(
+            "auth_param basic program /usr/lib/squid/basic_ncsa_auth {}\nauth_param basic children 1\n\
+             acl known proxy_auth REQUIRED\nhttp_access deny !known",
+            users.display()
+        ),
+    );
+    let unit = stack.folder.path().join("proxy.conf");
+    let probe = |value: &str| {
+        let text = format!("[Service]\nEnvironment=\"HTTPS_PROXY={value}\"\n");
+        fs::write(&unit, text).unwrap();
+        probe_stack(&stack, &[], &["--proxy-from", unit.to_str().unwrap()])
+    };
+    let encoded = format!("{PROXY_PASSWORD}%5E%2F%231");
+    let advice =
+        "Write '^' as %5E in the user or password of HTTPS_PROXY (in a systemd unit as %%5E)";
+    probe(&squid.url_with(&password)).is_missed("registry", &[advice]);
+    // systemd drops the assignment: no proxy is used, and none is needed here.
+    let outcome = probe(&squid.url_with(&encoded));
+    assert_eq!(
+        outcome.codes(),
+        ["proxy_misconfigured"],
+        "{}",
+        outcome.text()
+    );
+    assert_eq!(outcome.report().verdict.pull, Pull::WouldSucceed);
+    assert!(
+        outcome.findings()[0].hint.contains("write each % as %%"),
+        "{}",
+        outcome.text()
+    );
+    let outcome = probe(&squid.url_with(&encoded.replace('%', "%%")));
+    outcome.is_quiet();
+    assert_eq!(outcome.ways(), ["proxied"; 3]);
+    squid.logs(&connects(&stack));
+}
+
 #[test]
 fn storage_that_the_proxy_cannot_reach_is_reported_on_that_leg() {
     let stack = Stack::start("abc");

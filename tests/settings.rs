@@ -17,6 +17,7 @@ use pullpath::model::evidence::Walk;
 use pullpath::model::proxy::ProxyRoute;
 use pullpath::model::vantage::NotObserved;
 use pullpath::report::Document;
+use support::dns::Answer;
 use support::pki::Flaw;
 use support::proxy::Proxy;
 use support::registry::{Auth, Redirect};
@@ -436,7 +437,9 @@ async fn all_legs_use_the_proxy_except_those_that_no_proxy_names() {
         .args(["--proxy-from", drop_in.to_str().unwrap()])
         .run()
         .await;
-    outcome.is_quiet();
+    outcome.shows("proxy_misconfigured", Severity::Warning, Pull::WouldSucceed);
+    let below = format!("names below {AUTH}, not {AUTH} itself");
+    assert!(flat(&outcome).contains(&below), "{}", outcome.text());
     let evidence = &outcome.report().evidence;
     let ways: Vec<&str> = evidence
         .walk
@@ -462,14 +465,9 @@ async fn all_legs_use_the_proxy_except_those_that_no_proxy_names() {
         targets,
         [tokens.clone(), tokens, registry.clone(), registry]
     );
-    assert!(
-        world
-            .dns
-            .questions()
-            .iter()
-            .all(|q| !format!("{q:?}").contains(REGISTRY)),
-        "resolved over there"
-    );
+    // The proxy resolves; the names of proxied servers are asked for because NO_PROXY has a network.
+    let asks = |name: &str| format!("{:?}", world.dns.questions()).contains(name);
+    assert!(asks(REGISTRY) && asks(AUTH), "resolved over there");
     assert!(evidence.proxies.is_containerds);
     assert!(evidence.proxies.https.as_ref().unwrap().authenticated);
 }
@@ -584,6 +582,240 @@ async fn a_saved_report_is_judged_again_to_the_same_end() {
     assert_eq!(replayed.status.code(), Some(1));
     let again: Document = serde_json::from_slice(&replayed.stdout).unwrap();
     assert_eq!(again, outcome.document);
+}
+
+/// The report without its line ends.
+fn flat(outcome: &Outcome) -> String {
+    let text = outcome.text();
+    text.split_whitespace().collect::<Vec<_>>().join(" ")
+}
+
+fn by<'a>(world: &'a World, https_proxy: &str) -> Probe<'a> {
+    Probe::of(world).environment("HTTPS_PROXY", https_proxy)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_socks_proxy_is_spoken_to_and_gets_names_and_the_login() {
+    let world = World::healthy().await;
+    let open = Proxy::socks(&world.dns, None, &[]).await;
+    let closed = Proxy::socks(&world.dns, Some(("svc", "p^w/canary-7f3a9c")), &[]).await;
+    let login = "svc:p%5Ew%2Fcanary-7f3a9c";
+    for (url, proxy) in [
+        (format!("socks5://{}", open.addr), &open),
+        (format!("socks5://any:thing@{}", open.addr), &open),
+        (format!("socks5://{login}@{}", closed.addr), &closed),
+    ] {
+        let outcome = by(&world, &url).run().await;
+        outcome.is_quiet();
+        let targets = proxy.targets();
+        assert!(targets.contains(&world.registry_host()), "{targets:?}");
+        assert!(
+            targets.iter().all(|target| !target.starts_with("127.")),
+            "{targets:?}"
+        );
+        assert!(!flat(&outcome).contains("canary"), "{}", flat(&outcome));
+    }
+    let questions = format!("{:?}", world.dns.questions());
+    assert!(!questions.contains(REGISTRY), "{questions}");
+
+    let connect = Proxy::start(&world.dns).await;
+    let choosy = Proxy::socks(&world.dns, None, &[BLOBS]).await;
+    let nobody = Closed::new();
+    let known = by(&world, &format!("socks5://{}", closed.addr)).run().await;
+    for (outcome, leg, words) in [
+        (known, "registry", ["requires a login", "user and password"]),
+        (
+            by(&world, &format!("socks5://svc:wrong@{}", closed.addr))
+                .run()
+                .await,
+            "registry",
+            ["refuses the user and password", "Check HTTPS_PROXY"],
+        ),
+        (
+            by(&world, &format!("socks5://{}", connect.addr))
+                .run()
+                .await,
+            "registry",
+            ["SOCKS5", "Check HTTPS_PROXY"],
+        ),
+        (
+            by(&world, &format!("socks5://{}", choosy.addr)).run().await,
+            "blob",
+            ["its rules do not allow", "Allow blobs.test port"],
+        ),
+        (
+            by(&world, &format!("socks5://{}", nobody.addr)).run().await,
+            "registry",
+            ["can't connect to the proxy", "socks5://"],
+        ),
+    ] {
+        outcome.shows("proxy_misconfigured", Severity::Critical, Pull::WouldFail);
+        let finding = &outcome.report().verdict.findings[0];
+        assert_eq!(finding.leg.unwrap().as_str(), leg, "{}", flat(&outcome));
+        for word in words {
+            assert!(flat(&outcome).contains(word), "{word}: {}", flat(&outcome));
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_login_that_go_does_not_read_is_told_with_its_character() {
+    let world = World::healthy().await;
+    let proxy = Proxy::start(&world.dns).await;
+    for (character, encoded) in [("^", "%5E"), ("#", "%23"), ("/", "%2F"), ("|", "%7C")] {
+        let value = format!("http://svc:canary{character}7f3a9c@{}", proxy.addr);
+        let outcome = by(&world, &value).run().await;
+        outcome.shows("proxy_misconfigured", Severity::Critical, Pull::WouldFail);
+        let text = flat(&outcome);
+        let hint = format!("Write '{character}' as {encoded}");
+        assert!(
+            text.contains(&hint) && !text.contains("canary") && !text.contains("7f3a9c"),
+            "{text}"
+        );
+        // Written so, it works.
+        by(
+            &world,
+            &value
+                .replace(character, encoded)
+                .replace("http:%2F%2F", "http://"),
+        )
+        .run()
+        .await
+        .is_quiet();
+    }
+    // Go uses no proxy then, and none is needed.
+    let value = format!("http://svc:canary%zz7f3a9c@{}", proxy.addr);
+    let outcome = by(&world, &value).run().await;
+    outcome.shows("proxy_misconfigured", Severity::Warning, Pull::WouldSucceed);
+    assert!(flat(&outcome).contains("'%' as %25"), "{}", flat(&outcome));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn entries_of_no_proxy_that_do_not_match_are_told_where_they_seem_to_mean_the_host() {
+    let world = World::healthy().await;
+    let proxy = Proxy::start(&world.dns).await;
+    let excepting =
+        |entry: &str| by(&world, &proxy.addr.to_string()).environment("NO_PROXY", entry);
+    for (entry, reason) in [
+        (format!("https://{REGISTRY}"), "no scheme"),
+        (format!("{REGISTRY}/"), "a path"),
+        (format!("{REGISTRY}:1"), "its port is not"),
+        (format!("a.test {REGISTRY}"), "only commas"),
+        (format!(".{REGISTRY}"), "names below"),
+        // The names have addresses in it.
+        ("127.0.0.0/8".to_owned(), "never resolves a name"),
+    ] {
+        let outcome = excepting(&entry).args(["--compare-direct"]).run().await;
+        let text = flat(&outcome);
+        outcome.shows("proxy_misconfigured", Severity::Warning, Pull::WouldSucceed);
+        assert!(
+            text.contains(reason) && text.contains(&format!("'{entry}'")),
+            "{text}"
+        );
+        assert!(!text.contains("proxy_unneeded"), "{text}");
+        assert!(
+            text.contains(&format!("{REGISTRY} into NO_PROXY")),
+            "{text}"
+        );
+    }
+    for entry in [
+        "10.0.0.0/8",
+        ".svc,.cluster.local,localhost",
+        "other.test:1",
+    ] {
+        excepting(entry).run().await.is_quiet();
+    }
+    // A network that is compared with a host is one that is written as an address.
+    let host = world.registry_host();
+    let questions = world.dns.questions().len();
+    let outcome = excepting(&format!("{host},{AUTH},{BLOBS},10.0.0.0/8"))
+        .run()
+        .await;
+    outcome.is_quiet();
+    assert!(world.dns.questions().len() > questions);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_proxy_that_is_set_in_vain_is_told_where_the_server_is_out_of_reach() {
+    let world = World::healthy().await;
+    let proxy = Proxy::start(&world.dns).await;
+    let address = proxy.addr.to_string();
+    let unit = |text: &str| world.write("proxy.conf", &format!("[Service]\n{text}\n"));
+    for (name, reason) in [("ALL_PROXY", "not used"), ("HTTP_PROXY", "http:// alone")] {
+        // Nobody needs it.
+        Probe::of(&world)
+            .environment(name, &address)
+            .run()
+            .await
+            .is_quiet();
+        let _gone = Gone::of(&world);
+        let outcome = Probe::of(&world).environment(name, &address).run().await;
+        let root = &outcome.report().verdict.findings[0];
+        assert_eq!(
+            root.cause.code(),
+            "proxy_misconfigured",
+            "{}",
+            flat(&outcome)
+        );
+        assert_eq!(root.confidence, Confidence::Medium);
+        assert!(flat(&outcome).contains(reason), "{}", flat(&outcome));
+        // What it meets without the proxy follows.
+        let consequences = &outcome.report().verdict.consequences;
+        assert_eq!(consequences[0].cause.code(), "dns_nxdomain");
+        let excluded = Probe::of(&world)
+            .environment(name, &address)
+            .environment("NO_PROXY", REGISTRY);
+        let outcome = excluded.run().await;
+        assert_eq!(
+            outcome.report().verdict.findings[0].cause.code(),
+            "dns_nxdomain",
+            "{}",
+            flat(&outcome)
+        );
+    }
+    for (line, word) in [
+        (
+            format!("Environment=\u{201c}HTTPS_PROXY=http://{address}\u{201d}"),
+            "typographic",
+        ),
+        (
+            format!("Environment=HTTPS_PROXY=http://svc:a%5Eb@{address}"),
+            "each % as %%",
+        ),
+        (
+            format!("[Install]\nEnvironment=HTTPS_PROXY=http://{address}"),
+            "not in [Install]",
+        ),
+    ] {
+        let file = unit(&line);
+        let probe = || Probe::of(&world).args(["--proxy-from", file.to_str().unwrap()]);
+        let outcome = probe().run().await;
+        outcome.shows("proxy_misconfigured", Severity::Warning, Pull::WouldSucceed);
+        let _gone = Gone::of(&world);
+        let outcome = probe().run().await;
+        outcome.shows("proxy_misconfigured", Severity::Critical, Pull::WouldFail);
+        let text = flat(&outcome);
+        assert!(
+            text.contains(word) && text.contains("proxy.conf, line "),
+            "{text}"
+        );
+    }
+}
+
+/// The registry's name does not exist as long as this does.
+struct Gone<'a>(&'a World);
+
+impl<'a> Gone<'a> {
+    fn of(world: &'a World) -> Self {
+        world.dns.answer(REGISTRY, Answer::NxDomain);
+        Self(world)
+    }
+}
+
+impl Drop for Gone<'_> {
+    fn drop(&mut self) {
+        self.0.dns.answer(REGISTRY, Answer::Records);
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -23,9 +23,10 @@ use pullpath::model::step::Step;
 use pullpath::model::transfer::{StreamEnd, TransferEnd};
 use pullpath::report::{Document, Report};
 use stack::{REPOSITORY, TAG};
-use support::World as Servers;
 use support::image::{Flavour, Image, LAYERS};
+use support::proxy::Proxy;
 use support::web::{Flow, Reply};
+use support::{BLOBS, World as Servers};
 use world::{DNS, PUBLIC, World};
 
 /// What the program measures at the public registry.
@@ -311,6 +312,37 @@ async fn a_body_that_ends_early_is_taken_up_again_as_a_pull_does() {
     // What is measured only is not taken up again; a pull may come through.
     let outcome = storage_that(LARGE, Flow::TruncateAfter(100_000), AUTO).await;
     outcome.shows("unexpected_eof", Severity::Warning, Pull::WouldSucceed);
+}
+
+/// Small layers pass, and large ones are cut off.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_proxy_that_ends_large_downloads_is_named() {
+    let servers = servers_with(LARGE).await;
+    let cutting = Proxy::cutting(&servers.dns, 1 << 20).await;
+    let probe = |proxy: &Proxy| {
+        let probe = Probe::of(&servers).args(AUTO.iter().copied());
+        probe.environment("HTTPS_PROXY", &proxy.addr.to_string())
+    };
+    let outcome = probe(&cutting).run().await;
+    outcome.shows("unexpected_eof", Severity::Warning, Pull::WouldSucceed);
+    let hint = format!("Check the log of the proxy {} and its limits", cutting.addr);
+    let text = outcome
+        .text()
+        .split_whitespace()
+        .collect::<Vec<_>>()
+        .join(" ");
+    assert!(text.contains(&hint), "{text}");
+    // Another proxy is not accused, nor is one that the download does not go through.
+    let open = Proxy::start(&servers.dns).await;
+    probe(&open).run().await.is_quiet();
+    servers.blobs.knobs().serving.flow = Flow::TruncateAfter(100_000);
+    let outcome = probe(&cutting).environment("NO_PROXY", BLOBS).run().await;
+    outcome.shows("unexpected_eof", Severity::Warning, Pull::WouldSucceed);
+    assert!(
+        !outcome.text().contains("Check the log of the proxy"),
+        "{}",
+        outcome.text()
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -13,6 +13,7 @@ pub mod hosts;
 pub mod plan;
 pub mod proxy;
 pub mod start;
+mod unit;
 
 use std::collections::BTreeSet;
 use std::io;
@@ -36,7 +37,8 @@ use behaviour::{Behaviour, Release, Rules, SettingsInForce};
 use config_files::ConfigFiles;
 use config_toml::{CriSettings, Registry, Stop};
 use hosts::ConfiguredHost;
-use proxy::{Environment, Proxies, ProxyServer};
+use proxy::{Proxies, ProxyServer};
+use unit::Environment;
 
 /// The files to read.
 #[derive(Clone, Debug, Default)]
@@ -228,22 +230,30 @@ impl Settings {
         let mut proxies = if unit.names.is_empty() {
             Proxies::new("the environment of this process", false, environment)
         } else {
-            let is_whole = unread.is_empty();
-            Proxies::new(&unit.names.join(", "), is_whole, |name| unit.value(name))
+            let is_whole = unread.is_empty() && unit.environment.passed.is_none();
+            Proxies::new(&unit.names.join(", "), is_whole, |name| {
+                unit.environment.value(name)
+            })
         };
-        settings.roots = RootsPlace::of(|name| unit.value(name));
+        settings.roots = RootsPlace::of(|name| unit.environment.value(name));
         let of_node = unit
             .files
             .iter()
             .filter(|path| request.may_lack.proxies || is_unit(path));
+        proxies.note_dropped(unit.environment.dropped);
         proxies.note_changed(start::changed_since(of_node, request.root.as_deref()));
         settings.proxies = proxies;
+        let unread = unread.iter().map(ToString::to_string);
         settings
             .unseen
-            .extend(unread.iter().map(|error| NotObservedReason {
-                what: NotObserved::Proxy,
-                reason: error.to_string(),
-            }));
+            .extend(
+                unread
+                    .chain(unit.environment.passed)
+                    .map(|reason| NotObservedReason {
+                        what: NotObserved::Proxy,
+                        reason,
+                    }),
+            );
         match settings.read_hosts(request) {
             Err(error) if request.may_lack.hosts => settings.unseen.push(NotObservedReason {
                 what: NotObserved::Mirrors,
@@ -353,12 +363,17 @@ impl Settings {
     }
 
     /// The route to a server, and the proxy on it, if any.
-    pub fn route(&self, endpoint: &Endpoint, rules: &Rules) -> (ProxyRoute, Option<&ProxyServer>) {
+    pub fn route(
+        &self,
+        endpoint: &Endpoint,
+        rules: &Rules,
+        builds: &[GoBuild],
+    ) -> (ProxyRoute, Option<ProxyServer>) {
         let by = |behaviour: &Behaviour| {
             if behaviour.settings == SettingsInForce::BeforeChange && self.proxies.are_changed() {
                 (ProxyRoute::Direct, None)
             } else {
-                self.proxies.route(endpoint)
+                self.proxies.route(endpoint, builds)
             }
         };
         rules.decide(|behaviour| by(behaviour).0);
@@ -798,8 +813,9 @@ impl Unit {
             match read(Path::new(&include.path)) {
                 Ok(bytes) => {
                     let mut file = Environment::default();
-                    file.read(&String::from_utf8_lossy(&bytes), &include.path);
+                    file.read_file(&String::from_utf8_lossy(&bytes), &printable(&include.path));
                     self.environment.variables.extend(file.variables);
+                    self.environment.dropped.extend(file.dropped);
                     self.files.push(include.path.into());
                 }
                 Err(_) if include.may_be_absent => {}
@@ -813,15 +829,6 @@ impl Unit {
             }
         }
         Ok(())
-    }
-
-    fn value(&self, name: &str) -> Option<String> {
-        let Environment {
-            variables, unset, ..
-        } = &self.environment;
-        let (_, value) = variables.iter().rev().find(|(n, _)| n == name)?;
-        let is_unset = unset.iter().any(|unset| unset == name);
-        (!is_unset).then(|| value.expose().to_owned())
     }
 }
 

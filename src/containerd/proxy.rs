@@ -1,26 +1,42 @@
 //! Which legs use a proxy, with the rules of Go's net/http (`golang.org/x/net/http/httpproxy`), since containerd is a
-//! Go program; and the files that set containerd's proxies. Pure.
+//! Go program. Pure.
 
 use std::net::IpAddr;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-
 use ipnet::IpNet;
 
+use super::builds;
 use crate::model::endpoint::{Endpoint, Host, Scheme, split_host_port, split_port};
-use crate::model::go_url::{self, GoUrl};
-use crate::model::proxy::{Proxy, ProxyRoute, ProxySettings};
+use crate::model::fault::ProxyFault;
+use crate::model::go_url::{self, GoUrl, HostRules};
+use crate::model::proxy::{
+    IgnoredVariable, MissedException, Proxy, ProxyRoute, ProxySettings, written_as,
+};
 use crate::model::text::{clean, printable};
 use crate::redact::Secret;
+use crate::trust::GoBuild;
 
 /// The proxies in force for a run.
 #[derive(Clone, Debug, Default)]
 pub struct Proxies {
     settings: ProxySettings,
-    http: Option<ProxyServer>,
-    https: Option<ProxyServer>,
+    http: Option<Variable>,
+    https: Option<Variable>,
     exceptions: Vec<Exception>,
+    /// Those of `no_proxy`, if `NO_PROXY` is in force.
+    shadowed: Vec<Exception>,
+    /// `REQUEST_METHOD` is set.
+    is_cgi: bool,
+}
+
+/// A variable with a proxy.
+#[derive(Clone, Debug)]
+struct Variable {
+    /// As it was written: `HTTPS_PROXY` or `https_proxy`.
+    name: String,
+    value: Secret,
 }
 
 /// A proxy server, and the credentials that it requires.
@@ -32,12 +48,37 @@ pub struct ProxyServer {
     pub host: Host,
     /// The port to connect to; 0 if the URL's is invalid.
     pub port: u16,
-    /// `Proxy-Authorization` (RFC 9110, 11.7.2), from the user and password of the URL.
-    pub authorization: Option<Secret>,
-    /// The password alone, to be removed from all output.
-    pub password: Option<Secret>,
-    /// The user and password in Basic encoding, for the same purpose.
-    pub pair: Option<Secret>,
+    /// The user and password of the URL.
+    pub login: Option<Login>,
+}
+
+/// The user and password for a proxy.
+#[derive(Clone, Debug)]
+pub struct Login {
+    /// The user.
+    pub user: Secret,
+    /// The password; may be empty.
+    pub password: Secret,
+    /// Both in Basic encoding.
+    pair: Secret,
+    /// `Proxy-Authorization` (RFC 9110, 11.7.2).
+    pub authorization: Secret,
+}
+
+impl Login {
+    /// `user:password` of a URL.
+    fn of(userinfo: &str) -> Self {
+        let (user, password) = userinfo.split_once(':').unwrap_or((userinfo, ""));
+        let [user, password] = [user, password].map(|part| Secret::new(go_url::decoded(part)));
+        let pair = format!("{}:{}", user.expose(), password.expose());
+        let pair = Secret::new(STANDARD.encode(pair));
+        Self {
+            authorization: Secret::new(format!("Basic {}", pair.expose())),
+            user,
+            password,
+            pair,
+        }
+    }
 }
 
 /// One entry of `NO_PROXY`.
@@ -67,6 +108,31 @@ enum Rule {
     },
 }
 
+/// The server of an endpoint, as entries of `NO_PROXY` are compared with it.
+struct Server {
+    name: String,
+    address: Option<IpAddr>,
+    port: String,
+}
+
+impl Server {
+    fn of(endpoint: &Endpoint) -> Self {
+        let (name, address) = match &endpoint.host {
+            Host::Address(address) => (address.to_string(), Some(address.to_canonical())),
+            Host::Name(name) => (name.clone(), None),
+        };
+        Self {
+            name,
+            address,
+            port: endpoint.port.to_string(),
+        }
+    }
+
+    fn is_loopback(&self) -> bool {
+        self.name == "localhost" || self.address.is_some_and(|address| address.is_loopback())
+    }
+}
+
 impl Proxies {
     /// Reads `HTTPS_PROXY`, `HTTP_PROXY` and `NO_PROXY`, or their lower-case forms if those are unset or empty.
     pub fn new(
@@ -74,44 +140,92 @@ impl Proxies {
         is_containerds: bool,
         variable: impl Fn(&str) -> Option<String>,
     ) -> Self {
-        let either = |name: &str| {
-            [name.to_owned(), name.to_ascii_lowercase()]
-                .into_iter()
-                .find_map(|n| Some((variable(&n).filter(|v| !v.is_empty())?, n)))
+        let set = |name: &str| variable(name).filter(|value| !value.is_empty());
+        let mut settings = ProxySettings {
+            source: source.to_owned(),
+            is_containerds,
+            ..ProxySettings::default()
         };
-        let mut problems = Vec::new();
-        let mut server = |name: &str| {
-            let (value, variable) = either(name)?;
-            let server = parse_proxy(&value, &variable);
-            // The value may contain a password.
-            let reading = match &server {
-                None => "so none is used".to_owned(),
-                Some((server, false)) => format!("but Go treats it as {}", server.proxy),
-                Some((_, true)) => return server.map(|(server, _)| server),
-            };
-            problems.push(format!(
-                "{variable} is not a proxy URL, {reading}; write http://HOST:PORT"
-            ));
-            server.map(|(server, _)| server)
+        let mut either = |upper: &str| {
+            let lower = upper.to_ascii_lowercase();
+            match (set(upper), set(&lower)) {
+                (Some(value), shadowed) => {
+                    if shadowed.as_ref().is_some_and(|other| *other != value) {
+                        settings.ignored.push(IgnoredVariable {
+                            reason: format!(
+                                "not used: {upper} is set too, and Go reads that one first"
+                            ),
+                            hint: format!("Put its value into {upper}, or remove {upper}."),
+                            variable: lower,
+                        });
+                    }
+                    Some((upper.to_owned(), value, shadowed))
+                }
+                (None, value) => value.map(|value| (lower, value, None)),
+            }
         };
-        let https = server("HTTPS_PROXY");
-        let http = server("HTTP_PROXY");
-        let no_proxy = either("NO_PROXY").map(|(value, _)| value);
-        let exceptions = no_proxy.as_deref().map_or_else(Vec::new, exceptions);
-        Self {
-            settings: ProxySettings {
-                source: source.to_owned(),
-                is_containerds,
-                https: https.as_ref().map(|s: &ProxyServer| s.proxy.clone()),
-                http: http.as_ref().map(|s: &ProxyServer| s.proxy.clone()),
-                no_proxy: no_proxy.map(|text| clean(&text, MAX_SHOWN)),
-                problems,
-                changed: Vec::new(),
-            },
+        let [https, http] = ["HTTPS_PROXY", "HTTP_PROXY"].map(|upper| {
+            let (name, value, _) = either(upper)?;
+            let value = Secret::new(value);
+            Some(Variable { name, value })
+        });
+        let no_proxy = either("NO_PROXY");
+        let all = ["ALL_PROXY", "all_proxy"];
+        let all = all.into_iter().filter(|name| set(name).is_some());
+        settings.ignored.extend(
+            all.map(|name| IgnoredVariable {
+                variable: name.to_owned(),
+                reason: "not used: Go, and so containerd, reads HTTPS_PROXY and HTTP_PROXY alone"
+                    .to_owned(),
+                hint: "Set HTTPS_PROXY to the same value.".to_owned(),
+            }),
+        );
+        let mut proxies = Self {
+            exceptions: no_proxy
+                .as_ref()
+                .map_or_else(Vec::new, |(_, value, _)| exceptions(value)),
+            shadowed: no_proxy
+                .as_ref()
+                .and_then(|(.., shadowed)| shadowed.as_deref())
+                .map_or_else(Vec::new, exceptions),
+            is_cgi: set("REQUEST_METHOD").is_some(),
+            settings,
             http,
             https,
-            exceptions,
+        };
+        proxies.settings.no_proxy = no_proxy.map(|(_, text, _)| clean(&text, MAX_SHOWN));
+        proxies.settings = proxies.settings_of(&builds::candidates(None));
+        proxies
+    }
+
+    /// The same settings, as these builds of containerd read them.
+    pub fn settings_of(&self, builds: &[GoBuild]) -> ProxySettings {
+        let mut settings = ProxySettings {
+            problems: Vec::new(),
+            ..self.settings.clone()
+        };
+        for (variable, proxy) in [
+            (&self.https, &mut settings.https),
+            (&self.http, &mut settings.http),
+        ] {
+            let Some(variable) = variable else { continue };
+            let reading = variable.read(builds);
+            let is_known = |one: &IgnoredVariable| one.variable == variable.name;
+            match &reading {
+                None if !settings.ignored.iter().any(is_known) => {
+                    settings.ignored.push(variable.unread(variable.culprit()));
+                }
+                Some(server) if !variable.is_as_written(&server.proxy) => {
+                    settings.problems.push(format!(
+                        "{} is not a proxy URL, but Go treats it as {}; write http://HOST:PORT",
+                        variable.name, server.proxy
+                    ));
+                }
+                _ => {}
+            }
+            *proxy = reading.map(|server| server.proxy);
         }
+        settings
     }
 
     /// Records messages about source files that changed after containerd started.
@@ -119,119 +233,323 @@ impl Proxies {
         self.settings.changed = changed;
     }
 
+    /// Records what systemd drops of the source files.
+    pub(super) fn note_dropped(&mut self, dropped: Vec<IgnoredVariable>) {
+        self.settings.ignored.extend(dropped);
+    }
+
     /// Whether containerd may have other proxies than these.
     pub fn are_changed(&self) -> bool {
         !self.settings.changed.is_empty()
     }
 
-    /// The settings as evidence.
+    /// The settings as evidence, for a containerd of which nothing is known.
     pub fn settings(&self) -> &ProxySettings {
         &self.settings
     }
 
-    /// The route to a server, and the proxy on it, if any.
-    pub fn route(&self, endpoint: &Endpoint) -> (ProxyRoute, Option<&ProxyServer>) {
-        let server = match endpoint.scheme {
+    /// The route to a server by any of these builds, and the proxy on it, if any. If builds differ, the proxy's fault
+    /// says that.
+    pub fn route(
+        &self,
+        endpoint: &Endpoint,
+        builds: &[GoBuild],
+    ) -> (ProxyRoute, Option<ProxyServer>) {
+        let variable = match endpoint.scheme {
             Scheme::Https => &self.https,
             Scheme::Http => &self.http,
         };
-        let Some(server) = server else {
-            return (ProxyRoute::Direct, None);
+        let Some((variable, mut read)) = variable.as_ref().and_then(|v| Some((v, v.read(builds)?)))
+        else {
+            let server = Server::of(endpoint);
+            let mut exceptions = self.exceptions.iter();
+            let exempt = exceptions.find(|one| one.rule.matches(&server, false));
+            let route = exempt.map_or(ProxyRoute::Direct, |exception| ProxyRoute::Exempt {
+                entry: exception.entry.clone(),
+            });
+            return (route, None);
         };
-        let (name, address) = match &endpoint.host {
-            Host::Address(address) => (address.to_string(), Some(*address)),
-            Host::Name(name) => (name.clone(), None),
-        };
-        if name == "localhost" || address.is_some_and(|address| address.is_loopback()) {
+        if endpoint.scheme == Scheme::Http && self.is_cgi {
+            read.proxy.fault = Some(ProxyFault::Cgi {
+                variable: variable.name.clone(),
+            });
+            return (proxied(read.proxy.clone(), Vec::new()), Some(read));
+        }
+        let server = Server::of(endpoint);
+        if server.is_loopback() {
             return (ProxyRoute::Loopback, None);
         }
-        let port = endpoint.port.to_string();
         // Go checks the addresses first; which entry matched makes no other difference.
-        let excepted = self
-            .exceptions
-            .iter()
-            .find(|exception| exception.rule.matches(&name, address, &port));
-        let proxy = server.proxy.clone();
-        match excepted {
-            Some(exception) => {
+        let excepted = |build: &GoBuild| {
+            let by_name = build.compares_addresses_as_names();
+            let matches = |one: &&Exception| one.rule.matches(&server, by_name);
+            self.exceptions.iter().find(matches)
+        };
+        let mut decisions = builds.iter().map(|build| (build, excepted(build)));
+        let Some((first, decision)) = decisions.next() else {
+            return (ProxyRoute::Direct, None);
+        };
+        let differs = decisions.find(|(_, other)| other.is_some() != decision.is_some());
+        match (decision, differs) {
+            (Some(exception), None) => {
                 let entry = exception.entry.clone();
+                let proxy = read.proxy;
                 (ProxyRoute::Excepted { entry, proxy }, None)
             }
-            None => (ProxyRoute::Proxied { proxy }, Some(server)),
+            (None, None) => {
+                let missed = self.missed(&server);
+                (proxied(read.proxy.clone(), missed), Some(read))
+            }
+            (_, Some((other, entry))) => {
+                let (keeps, uses) = match decision {
+                    Some(_) => (first, other),
+                    None => (other, first),
+                };
+                let entry = decision.or(entry).map_or("", |exception| &*exception.entry);
+                read.proxy.fault = Some(ProxyFault::Undecided {
+                    reason: format!(
+                        "{keeps} takes the entry '{entry}' of NO_PROXY for this address, and {uses} does not"
+                    ),
+                });
+                (proxied(read.proxy.clone(), Vec::new()), Some(read))
+            }
         }
+    }
+
+    /// The entries of `NO_PROXY` that seem to mean a server, and do not match it.
+    fn missed(&self, server: &Server) -> Vec<MissedException> {
+        let entries = self.exceptions.iter();
+        let near = entries.filter_map(|exception| {
+            Some(MissedException {
+                entry: exception.entry.clone(),
+                reason: near_miss(&exception.entry, server)?,
+            })
+        });
+        let shadowed = self.shadowed.iter();
+        let shadowed = shadowed.filter(|exception| exception.rule.matches(server, false));
+        near.chain(shadowed.map(|exception| MissedException {
+            entry: exception.entry.clone(),
+            reason: "it is in no_proxy, and Go reads NO_PROXY alone if both are set".to_owned(),
+        }))
+        .collect()
+    }
+
+    /// Whether entries of `NO_PROXY` are addresses or networks.
+    pub fn have_networks(&self) -> bool {
+        let is_network =
+            |one: &Exception| matches!(one.rule, Rule::Network(_) | Rule::Address { .. });
+        self.exceptions.iter().any(is_network)
+    }
+
+    /// The entries of `NO_PROXY` that would match a server if it were written as one of its addresses.
+    pub fn missed_by_address(
+        &self,
+        endpoint: &Endpoint,
+        addresses: &[IpAddr],
+    ) -> Vec<MissedException> {
+        let mut missed = Vec::new();
+        for exception in &self.exceptions {
+            let as_address = |address: &IpAddr| Server {
+                name: address.to_string(),
+                address: Some(address.to_canonical()),
+                port: endpoint.port.to_string(),
+            };
+            let mut of = addresses.iter();
+            let address = of.find(|a| exception.rule.matches(&as_address(a), false));
+            if let (Some(address), false) = (address, matches!(exception.rule, Rule::All)) {
+                missed.push(MissedException {
+                    entry: exception.entry.clone(),
+                    reason: format!(
+                        "{} has the address {address}, but Go compares addresses with hosts that are written as \
+                         addresses, and never resolves a name for that",
+                        endpoint.host
+                    ),
+                });
+            }
+        }
+        missed
     }
 
     /// Every secret in the settings.
-    pub fn secrets(&self) -> impl Iterator<Item = &Secret> {
-        let servers = self.http.iter().chain(&self.https);
-        servers.flat_map(|s| s.password.iter().chain(&s.pair).chain(&s.authorization))
+    pub fn secrets(&self) -> impl Iterator<Item = Secret> {
+        let variables = self.http.iter().chain(&self.https);
+        variables.flat_map(|variable| {
+            let login = variable.userinfo().map(|userinfo| Login::of(&userinfo));
+            let login = login.into_iter();
+            // What the operator meant as the password, whatever Go reads.
+            let written = variable.userinfo();
+            let written = written.as_deref().and_then(|text| text.split_once(':'));
+            let written = written.map(|(_, password)| Secret::new(password.to_owned()));
+            login
+                .flat_map(|login| [login.password, login.pair, login.authorization])
+                .chain(written)
+                .filter(|secret| !secret.expose().is_empty())
+        })
     }
 }
 
-impl Rule {
-    fn matches(&self, name: &str, address: Option<IpAddr>, port: &str) -> bool {
-        let is_port = |wanted: &str| wanted.is_empty() || wanted == port;
-        match (self, address) {
-            (Self::All, _) => true,
-            (Self::Network(network), Some(address)) => network.contains(&address.to_canonical()),
-            (Self::Address { address: of, port }, Some(address)) => {
-                *of == address.to_canonical() && is_port(port)
+fn proxied(proxy: Proxy, missed: Vec<MissedException>) -> ProxyRoute {
+    ProxyRoute::Proxied { proxy, missed }
+}
+
+impl Variable {
+    /// The proxy that these builds of Go read from it; `None` if they use none. If they differ, the first one's, with a
+    /// fault that says so.
+    fn read(&self, builds: &[GoBuild]) -> Option<ProxyServer> {
+        let mut readings = builds.iter().map(|build| (build, self.read_by(build)));
+        let (first, mut reading) = readings.next()?;
+        let proxy = |server: &Option<ProxyServer>| server.as_ref().map(|s| s.proxy.clone());
+        let mut other = readings.filter(|(_, other)| proxy(other) != proxy(&reading));
+        if let Some((build, other)) = other.next() {
+            let name = &self.name;
+            let shown = |server: &Option<ProxyServer>| {
+                proxy(server).map_or("no proxy".to_owned(), |proxy| proxy.to_string())
+            };
+            let reason = format!(
+                "{first} takes {name} for {}, and {build} for {}",
+                shown(&reading),
+                shown(&other)
+            );
+            reading = reading.or(other);
+            let server = reading.as_mut()?;
+            server.proxy.fault = Some(ProxyFault::Undecided { reason });
+        }
+        reading
+    }
+
+    /// `parseProxy`: text that is not a URL with a host is parsed again with `http://` in front. That is right for
+    /// `host:3128`, but turns `http://[host` into a proxy named `http`. Also returns the text that was parsed.
+    fn url(&self, build: &GoBuild) -> Option<(String, GoUrl)> {
+        let rules = HostRules {
+            strict_colons: build.has_strict_colons(),
+            strict_brackets: build.has_strict_brackets(),
+        };
+        let value = self.value.expose();
+        let again = format!("http://{value}");
+        let is_fit = |url: &GoUrl| {
+            if build.takes_any_proxy_scheme() {
+                !url.scheme.is_empty() && !url.host.is_empty()
+            } else {
+                matches!(&*url.scheme, "http" | "https" | "socks5")
             }
-            (
-                Self::Domain {
-                    suffix,
-                    port,
-                    itself,
-                },
-                None,
-            ) => (name.ends_with(suffix) || (*itself && name == &suffix[1..])) && is_port(port),
-            _ => false,
+        };
+        match go_url::parse(value, rules) {
+            Ok(url) if is_fit(&url) => Some((value.to_owned(), url)),
+            first => match go_url::parse(&again, rules) {
+                Ok(url) => Some((again, url)),
+                Err(_) => Some((value.to_owned(), first.ok()?)),
+            },
         }
     }
-}
 
-/// Parses a proxy as `parseProxy` does; the flag: its URL was used as written. Text that is not a URL with a host is
-/// parsed again with `http://` in front, as Go does: that is right for `host:3128`, but turns `http://[host` into a
-/// proxy named `http`. `None`: Go uses no proxy, or a part of a password would be shown.
-fn parse_proxy(value: &str, variable: &str) -> Option<(ProxyServer, bool)> {
-    let again = format!("http://{value}");
-    let is_known = |url: &GoUrl| ["http", "https", "socks5", "socks5h"].contains(&&*url.scheme);
-    let (text, url) = match go_url::parse_url(value, false) {
-        Ok(url) if is_known(&url) || !url.host.is_empty() => (value, url),
-        first => match go_url::parse_url(&again, false) {
-            Ok(url) => (&*again, url),
-            Err(_) => (value, first.ok()?),
-        },
-    };
-    let is_as_written = text == value || !value.contains("://");
-    let rest = text.split_once("//").map_or("", |(_, rest)| rest);
-    let (authority, rest) = rest.split_at(rest.find(['/', '?', '#']).unwrap_or(rest.len()));
-    // An unencoded '/' or '#' in a password ends the authority in the middle of it.
-    if rest.contains('@') && !authority.ends_with(':') {
-        return None;
-    }
-    let (user, _) = authority.rsplit_once('@').unzip();
-    let (host, port) = host_and_port(&url);
-    let (authorization, login) = user.map(login).unzip();
-    let (password, pair) = login.unzip();
-    let server = ProxyServer {
-        proxy: Proxy {
+    fn read_by(&self, build: &GoBuild) -> Option<ProxyServer> {
+        let (text, url) = self.url(build)?;
+        let misread = self.culprit().map(|culprit| ProxyFault::Misread {
+            variable: self.name.clone(),
+            character: culprit.0,
+            encoded: culprit.1,
+        });
+        let unsure = (url.scheme == "socks5h" && !build.knows_socks5h()).then(|| {
+            ProxyFault::Undecided {
+                reason: format!("whether {build} speaks SOCKS5 to a socks5h:// proxy is not known; socks5:// means the same to Go, in all releases"),
+            }
+        });
+        let (host, port) = host_and_port(&url);
+        let login = url.userinfo.clone().map(|at| Login::of(&text[at]));
+        let mut proxy = Proxy {
+            scheme: url.scheme,
             authority: format!("{host}:{port}"),
-            authenticated: authorization.is_some(),
-            scheme: if url.host.is_empty() && !is_known(&url) {
-                "http".to_owned()
-            } else {
-                url.scheme
-            },
-            variable: variable.to_owned(),
-        },
-        host,
-        port,
-        authorization,
-        password: password.filter(|password| !password.is_empty()),
-        pair,
-    };
-    Some((server, is_as_written))
+            authenticated: login.is_some(),
+            variable: self.name.clone(),
+            fault: misread.or(unsure),
+        };
+        if matches!(proxy.fault, Some(ProxyFault::Misread { .. })) {
+            // What Go takes for the host may be a part of the password.
+            (proxy.scheme, proxy.authority) = self.meant();
+        }
+        Some(ProxyServer {
+            proxy,
+            host,
+            port,
+            login,
+        })
+    }
+
+    /// The scheme, and what follows it.
+    fn parts(&self) -> (&str, &str) {
+        let value = self.value.expose();
+        value.split_once("://").unwrap_or(("http", value))
+    }
+
+    /// The user and password as they are meant: what precedes the last `@`.
+    fn userinfo(&self) -> Option<String> {
+        let (userinfo, _) = self.parts().1.rsplit_once('@')?;
+        Some(userinfo.to_owned())
+    }
+
+    /// The scheme and `host:port` as they are meant.
+    fn meant(&self) -> (String, String) {
+        let (scheme, rest) = self.parts();
+        let (_, host) = rest.rsplit_once('@').unwrap_or(("", rest));
+        let host = host.split(['/', '?', '#']).next().unwrap_or_default();
+        (printable(scheme), printable(host))
+    }
+
+    /// The first character of the user and password that Go does not take there, and how it is written instead.
+    fn culprit(&self) -> Option<(String, String)> {
+        let userinfo = self.userinfo()?;
+        let is_encoded = |at: usize| {
+            let digits = userinfo.as_bytes().get(at + 1..at + 3);
+            digits.is_some_and(|digits| digits.iter().all(u8::is_ascii_hexdigit))
+        };
+        let mut characters = userinfo.char_indices();
+        let (_, character) = characters.find(|(at, c)| match c {
+            '%' => !is_encoded(*at),
+            c => !go_url::is_of_userinfo(*c),
+        })?;
+        let mut bytes = [0; 4];
+        let bytes = character.encode_utf8(&mut bytes).bytes();
+        let encoded = bytes.fold(String::new(), |text, byte| text + &format!("%{byte:02X}"));
+        let shown = match character {
+            ' ' => "a blank".to_owned(),
+            c if c.is_control() => "a control character".to_owned(),
+            c => format!("'{c}'"),
+        };
+        Some((shown, encoded))
+    }
+
+    /// Go uses no proxy.
+    fn unread(&self, culprit: Option<(String, String)>) -> IgnoredVariable {
+        let name = &self.name;
+        let (reason, hint) = match culprit {
+            Some((character, encoded)) => (
+                format!(
+                    "Go can't read its user and password because of {character}, and uses no proxy"
+                ),
+                written_as(name, &character, &encoded),
+            ),
+            None => (
+                "Go can't read it, and uses no proxy".to_owned(),
+                format!("Write http://HOST:PORT into {name}, without blanks."),
+            ),
+        };
+        IgnoredVariable {
+            variable: name.clone(),
+            reason,
+            hint,
+        }
+    }
+
+    /// Whether Go reads the host that is written.
+    fn is_as_written(&self, proxy: &Proxy) -> bool {
+        let (_, meant) = self.meant();
+        let (meant, _) = split_port(&meant);
+        let (read, _) = split_port(&proxy.authority);
+        let is_encoded = !meant.is_ascii() || meant.contains('%');
+        let value = self.value.expose();
+        let is_whole = value.contains("://") || !value.contains("//");
+        proxy.fault.is_some() || is_encoded || (is_whole && meant.eq_ignore_ascii_case(read))
+    }
 }
 
 /// The host and port that Go dials for a URL. Port 0 if the port is invalid; loopback if there is no host.
@@ -251,14 +569,28 @@ fn host_and_port(url: &GoUrl) -> (Host, u16) {
     (host, port)
 }
 
-/// The value of `Proxy-Authorization` for `user:password` of a URL; then the password and the pair.
-fn login(user: &str) -> (Secret, (Secret, Secret)) {
-    let (user, password) = user.split_once(':').unwrap_or((user, ""));
-    let password = Secret::new(go_url::decoded(password));
-    let pair = format!("{}:{}", go_url::decoded(user), password.expose());
-    let pair = Secret::new(STANDARD.encode(pair));
-    let authorization = Secret::new(format!("Basic {}", pair.expose()));
-    (authorization, (password, pair))
+impl Rule {
+    /// `by_name`: addresses are compared with domains too.
+    fn matches(&self, server: &Server, by_name: bool) -> bool {
+        let is_port = |wanted: &str| wanted.is_empty() || wanted == server.port;
+        match (self, server.address) {
+            (Self::All, _) => true,
+            (Self::Network(network), Some(address)) => network.contains(&address),
+            (Self::Address { address: of, port }, Some(address)) => *of == address && is_port(port),
+            (
+                Self::Domain {
+                    suffix,
+                    port,
+                    itself,
+                },
+                address,
+            ) if address.is_none() || by_name => {
+                let name = &server.name;
+                (name.ends_with(suffix) || (*itself && name == &suffix[1..])) && is_port(port)
+            }
+            _ => false,
+        }
+    }
 }
 
 /// Parses `NO_PROXY` as `config.init` does; entries that it can't use are ignored silently.
@@ -289,7 +621,7 @@ fn rule_of(entry: &str) -> Option<Rule> {
         return Some(Rule::All);
     }
     if let Ok(network) = entry.parse() {
-        return Some(Rule::Network(network));
+        return Some(Rule::Network(in_ipv4(network)));
     }
     let (host, port) = match split_host_port(entry) {
         Some(("", _)) => return None,
@@ -311,387 +643,111 @@ fn rule_of(entry: &str) -> Option<Rule> {
         host.to_owned()
     };
     Some(Rule::Domain {
-        suffix,
+        suffix: ascii(&suffix),
         port,
         itself,
     })
 }
 
-/// The variables that files set, in order (later ones win), and further files that they name.
-#[derive(Clone, Debug, Default)]
-pub struct Environment {
-    /// The values may be passwords.
-    pub variables: Vec<(String, Secret)>,
-    /// The environment files that units name.
-    pub includes: Vec<Include>,
-    /// `UnsetEnvironment=`, which is applied last.
-    pub unset: Vec<String>,
+/// A name with a leading dot, in the form that is asked for in DNS.
+fn ascii(suffix: &str) -> String {
+    if suffix.is_ascii() {
+        return suffix.to_owned();
+    }
+    let host = url::Host::parse(&suffix[1..]);
+    host.map_or_else(|_| suffix.to_owned(), |host| format!(".{host}"))
 }
 
-/// `EnvironmentFile=` of a unit.
-#[derive(Clone, Debug, Eq, PartialEq)]
-pub struct Include {
-    /// The file.
-    pub path: String,
-    /// The path has the prefix `-`: the file is optional.
-    pub may_be_absent: bool,
-    /// The file that names it.
-    pub of: String,
-}
-
-impl Environment {
-    /// Reads a systemd unit or drop-in (systemd.exec(5), `Environment=`), or an environment file.
-    pub fn read(&mut self, text: &str, of: &str) {
-        let lines = logical_lines(text);
-        let is_unit = lines.iter().any(|line| {
-            let line = line.trim();
-            line.eq_ignore_ascii_case("[service]")
-                || line.starts_with("Environment=")
-                || line.starts_with("EnvironmentFile=")
-        });
-        for line in &lines {
-            let line = line.trim();
-            if line.is_empty() || line.starts_with(['#', ';', '[']) {
-                continue;
-            }
-            let Some((key, value)) = line.split_once('=') else {
-                continue;
-            };
-            let (key, value) = (key.trim(), value.trim());
-            if !is_unit {
-                let key = key.strip_prefix("export ").unwrap_or(key).trim();
-                let value = words(value).into_iter().next().unwrap_or_default();
-                self.variables.push((key.to_owned(), Secret::new(value)));
-                continue;
-            }
-            match key {
-                // An empty value resets what was set before, in other files as well.
-                "Environment" if value.is_empty() => self.variables.clear(),
-                "Environment" => {
-                    for word in words(value) {
-                        if let Some((name, value)) = word.split_once('=') {
-                            // A unit writes a literal percent sign as two (systemd.unit(5), specifiers).
-                            let value = Secret::new(value.replace("%%", "%"));
-                            self.variables.push((name.to_owned(), value));
-                        }
-                    }
-                }
-                "EnvironmentFile" if value.is_empty() => self.includes.clear(),
-                "EnvironmentFile" => self.includes.push(Include {
-                    path: value.strip_prefix('-').unwrap_or(value).to_owned(),
-                    may_be_absent: value.starts_with('-'),
-                    of: of.to_owned(),
-                }),
-                "UnsetEnvironment" => self.unset.extend(words(value)),
-                _ => {}
-            }
+/// A network of IPv4 addresses in IPv6 form, as one of IPv4 addresses.
+fn in_ipv4(network: IpNet) -> IpNet {
+    let length = network.prefix_len().checked_sub(96);
+    let address = network.addr().to_canonical();
+    match (network, length) {
+        (IpNet::V6(_), Some(length)) if address.is_ipv4() => {
+            IpNet::new(address, length).unwrap_or(network)
         }
+        _ => network,
     }
 }
 
-/// Lines; a line that ends in a backslash is joined to the next.
-fn logical_lines(text: &str) -> Vec<String> {
-    let mut lines: Vec<String> = Vec::new();
-    let mut continued = false;
-    for line in text.lines() {
-        let (part, more) = match line.strip_suffix('\\') {
-            Some(part) => (part, true),
-            None => (line, false),
+/// Why an entry that does not match a server seems to mean it; `None` if it does not.
+fn near_miss(entry: &str, server: &Server) -> Option<String> {
+    let matches =
+        |text: &str, server: &Server| rule_of(text).is_some_and(|rule| rule.matches(server, false));
+    let any_port = Server {
+        name: server.name.clone(),
+        port: String::new(),
+        ..*server
+    };
+    let means = |text: &str| matches(text, server) || matches(without_port(text), &any_port);
+    if !entry.contains('/') && matches(without_port(entry), &any_port) {
+        return Some(format!("its port is not {}", server.port));
+    }
+    if let Some(parent) = entry.strip_prefix("*.").or(entry.strip_prefix('.'))
+        && means(parent)
+    {
+        return Some(format!(
+            "it means names below {parent}, not {parent} itself"
+        ));
+    }
+    let is_separator = |c: char| c.is_whitespace() || matches!(c, ';' | '|');
+    let mut words = entry.split(is_separator).peekable();
+    if entry.contains(is_separator) && words.any(|word| means(bare(word))) {
+        return Some("only commas separate entries".to_owned());
+    }
+    if let Some((_, rest)) = entry.split_once("://")
+        && means(bare(rest))
+    {
+        return Some("an entry has no scheme".to_owned());
+    }
+    let unquoted = entry.trim_matches(['"', '\'']);
+    if unquoted != entry && means(bare(unquoted)) {
+        return Some("it has quotes, which Go does not remove".to_owned());
+    }
+    if means(bare(entry)) {
+        let what = if entry.contains('/') {
+            "a path"
+        } else {
+            "a dot at its end"
         };
-        match lines.last_mut().filter(|_| continued) {
-            Some(last) => {
-                last.push(' ');
-                last.push_str(part);
-            }
-            None => lines.push(part.to_owned()),
-        }
-        continued = more;
+        return Some(format!("it has {what}, and is compared with it"));
     }
-    lines
+    // `[2001:db8::1]` without a port.
+    let inner = entry.strip_prefix('[').and_then(|e| e.strip_suffix(']'));
+    if inner.is_some_and(means) {
+        return Some("Go reads brackets only before a port".to_owned());
+    }
+    let is_pattern = entry.contains('*') && is_like(entry, &server.name);
+    is_pattern.then(|| {
+        "Go knows '*' alone and '*.' at the beginning of an entry, and no other pattern".to_owned()
+    })
 }
 
-/// Words without quotes, split as systemd and shells do.
-fn words(text: &str) -> Vec<String> {
-    let mut words = Vec::new();
-    let mut word: Option<String> = None;
-    let mut quote = None;
-    let mut chars = text.chars();
-    while let Some(c) = chars.next() {
-        match (quote, c) {
-            (Some(q), c) if c == q => quote = None,
-            (None | Some('"'), '\\') => {
-                word.get_or_insert_default()
-                    .push(chars.next().unwrap_or('\\'));
-            }
-            (None, '"' | '\'') => {
-                quote = Some(c);
-                word.get_or_insert_default();
-            }
-            (None, c) if c.is_whitespace() => words.extend(word.take()),
-            (_, c) => word.get_or_insert_default().push(c),
-        }
+fn without_port(entry: &str) -> &str {
+    split_host_port(entry).map_or(entry, |(host, _)| host)
+}
+
+/// An entry without scheme, quotes, path and last dot.
+fn bare(entry: &str) -> &str {
+    let entry = entry.trim_matches(['"', '\'']);
+    let entry = entry.split_once("://").map_or(entry, |(_, rest)| rest);
+    let entry = entry.split('/').next().unwrap_or_default();
+    entry.strip_suffix('.').unwrap_or(entry)
+}
+
+/// Whether a name matches a pattern in which each `*` stands for any text.
+fn is_like(pattern: &str, name: &str) -> bool {
+    match pattern.split_once('*') {
+        None => pattern == name,
+        Some((before, after)) => name.strip_prefix(before).is_some_and(|rest| {
+            let mut ends = rest.char_indices().map(|(at, _)| at);
+            ends.any(|at| is_like(after, &rest[at..])) || is_like(after, "")
+        }),
     }
-    words.extend(word);
-    words
 }
 
 /// Characters of a `NO_PROXY` list that are shown in reports.
 const MAX_SHOWN: usize = 2000;
 
 #[cfg(test)]
-mod tests {
-    use proptest::prelude::*;
-    use url::Url;
-
-    use super::*;
-
-    fn proxies(https: &str, no_proxy: &str) -> Proxies {
-        Proxies::new("test", true, |name| match name {
-            "HTTPS_PROXY" => Some(https.to_owned()),
-            "NO_PROXY" => Some(no_proxy.to_owned()),
-            _ => None,
-        })
-    }
-
-    fn read(text: &str) -> Environment {
-        let before = Include {
-            path: "/before".to_owned(),
-            may_be_absent: false,
-            of: "another".to_owned(),
-        };
-        let mut environment = Environment {
-            variables: vec![("BEFORE".to_owned(), Secret::new("1"))],
-            includes: vec![before],
-            unset: Vec::new(),
-        };
-        environment.read(text, "test");
-        environment
-    }
-
-    fn set(environment: &Environment) -> Vec<String> {
-        let variables = environment.variables.iter();
-        variables
-            .map(|(name, value)| format!("{name}={}", value.expose()))
-            .collect()
-    }
-
-    fn included(environment: &Environment) -> Vec<(&str, bool)> {
-        let includes = environment.includes.iter();
-        includes
-            .map(|one| (&*one.path, one.may_be_absent))
-            .collect()
-    }
-
-    fn way(no_proxy: &str, url: &str) -> ProxyRoute {
-        let endpoint = Endpoint::of(&Url::parse(url).unwrap()).unwrap();
-        proxies("http://10.0.0.8:3128", no_proxy).route(&endpoint).0
-    }
-
-    /// The rows of the tables in x/net/http/httpproxy, by their meaning.
-    #[test]
-    fn a_proxys_login_is_hidden_as_it_travels() {
-        let proxies = proxies("http://user:hunter22@10.0.0.8:3128", "");
-        let mut scrub = crate::redact::Scrubber::default();
-        for secret in proxies.secrets() {
-            scrub.hide(secret);
-        }
-        let pair = STANDARD.encode("user:hunter22");
-        let shown = scrub.clean(&format!("Basic {pair} <{pair}> hunter22"));
-        assert_eq!(shown, "*** <***> ***");
-    }
-
-    #[test]
-    fn an_empty_environment_file_takes_back_those_before() {
-        let text = "[Service]\nEnvironmentFile=/etc/a\nEnvironmentFile=\nEnvironmentFile=-/etc/b\n";
-        assert_eq!(included(&read(text)), [("/etc/b", true)]);
-    }
-
-    #[test]
-    fn no_proxy_matches_as_go_does() {
-        for (no_proxy, url, excepted) in [
-            ("", "https://a.example.com", None),
-            ("example.com", "https://example.com", Some("example.com")),
-            ("example.com", "https://a.example.com", Some("example.com")),
-            ("example.com", "https://badexample.com", None),
-            (".example.com", "https://example.com", None),
-            (
-                ".example.com",
-                "https://a.example.com",
-                Some(".example.com"),
-            ),
-            (
-                "*.example.com",
-                "https://a.example.com",
-                Some("*.example.com"),
-            ),
-            ("*.example.com", "https://example.com", None),
-            (
-                "EXAMPLE.com , x",
-                "https://a.example.com",
-                Some("example.com"),
-            ),
-            (
-                "example.com:5000",
-                "https://example.com:5000",
-                Some("example.com:5000"),
-            ),
-            ("example.com:5000", "https://example.com", None),
-            (
-                "example.com:443",
-                "https://example.com",
-                Some("example.com:443"),
-            ),
-            ("10.0.0.0/8", "https://10.1.2.3", Some("10.0.0.0/8")),
-            ("10.0.0.0/8", "https://registry.example.com", None),
-            ("10.1.2.3", "https://10.1.2.3:5000", Some("10.1.2.3")),
-            ("10.1.2.3:443", "https://10.1.2.3:5000", None),
-            ("10.1.2", "https://10.1.2.3", None),
-            ("fd00::/8", "https://[fd12::1]", Some("fd00::/8")),
-            ("[fd12::1]:443", "https://[fd12::1]", Some("[fd12::1]:443")),
-            ("fd12::1", "https://[fd12::1]", Some("fd12::1")),
-            ("*", "https://a.example.com", Some("*")),
-            ("x,*,y", "https://10.1.2.3", Some("*")),
-            (":443, ,/", "https://a.example.com", None),
-            ("0.0.0.0/0", "https://8.8.8.8", Some("0.0.0.0/0")),
-            ("::/0", "https://8.8.8.8", None),
-        ] {
-            let got = way(no_proxy, url);
-            let entry = match &got {
-                ProxyRoute::Excepted { entry, .. } => Some(entry.as_str()),
-                ProxyRoute::Proxied { .. } => None,
-                other => panic!("{other:?}"),
-            };
-            assert_eq!(entry, excepted, "NO_PROXY={no_proxy} {url}");
-        }
-        for url in [
-            "https://localhost:5000",
-            "https://127.3.2.1",
-            "https://[::1]",
-        ] {
-            assert_eq!(way("", url), ProxyRoute::Loopback, "{url}");
-        }
-        assert_eq!(
-            way("", "http://a.example.com"),
-            ProxyRoute::Direct,
-            "HTTP_PROXY is unset"
-        );
-    }
-
-    #[test]
-    fn a_proxy_is_read_as_go_does_and_its_password_kept_apart() {
-        for (value, want) in [
-            ("http://10.0.0.8:3128", Some("http://10.0.0.8:3128")),
-            ("10.0.0.8:3128", Some("http://10.0.0.8:3128")),
-            ("proxy.corp", Some("http://proxy.corp:80")),
-            ("https://proxy.corp/", Some("https://proxy.corp:443")),
-            ("socks5://proxy.corp", Some("socks5://proxy.corp:1080")),
-            ("HTTPS://Proxy.corp:8443", Some("https://proxy.corp:8443")),
-            ("http://[fd12::1]", Some("http://[fd12::1]:80")),
-            (
-                "http://bücher.example:1",
-                Some("http://xn--bcher-kva.example:1"),
-            ),
-            ("http://", Some("http://127.0.0.1:80")),
-            ("ftp://me:hunter22@10.0.0.8:1", Some("ftp://10.0.0.8:1")),
-            ("http://a%zz", None),
-        ] {
-            let got = proxies(value, "");
-            let shown = got.settings().https.as_ref().map(ToString::to_string);
-            assert_eq!(shown.as_deref(), want, "{value}");
-            assert_eq!(got.settings().problems.len(), usize::from(want.is_none()));
-        }
-        // Parsed again, with http:// in front.
-        for (value, want) in [
-            ("http://[10.0.0.8:3128", "http://http:80"),
-            ("http://me:hun/ter22@10.0.0.8:3128", "http://http:80"),
-            ("http://a b", "http://http:80"),
-        ] {
-            let got = proxies(value, "");
-            let shown = got.settings().https.as_ref().map(ToString::to_string);
-            assert_eq!(shown.as_deref(), Some(want), "{value}");
-            assert!(got.settings().problems[0].contains(want), "{value}");
-        }
-        // With a trailing blank, the port is invalid, and the text before it becomes the scheme.
-        let shown = proxies("proxy.corp:3128 ", "").settings().https.clone();
-        assert_eq!(shown.unwrap().to_string(), "http://127.0.0.1:0");
-        let hidden = proxies("http://me:22#hunter@10.0.0.8:3128", "");
-        assert_eq!(hidden.settings().https, None);
-        let secret = proxies("http://me:hunter%322@proxy.corp:3128", "");
-        let server = secret.https.as_ref().unwrap();
-        assert_eq!(server.password.as_ref().unwrap().expose(), "hunter22");
-        let authorization = server.authorization.as_ref().unwrap().expose().to_owned();
-        assert_eq!(
-            authorization,
-            format!("Basic {}", STANDARD.encode("me:hunter22"))
-        );
-        assert!(!format!("{secret:?}").contains("hunter"));
-        assert_eq!(secret.secrets().count(), 3);
-    }
-
-    #[test]
-    fn upper_case_comes_first_unless_it_is_empty() {
-        let get = |upper: &'static str| {
-            move |name: &str| match name {
-                "HTTPS_PROXY" => Some(upper.to_owned()),
-                "https_proxy" => Some("http://lower:1".to_owned()),
-                _ => None,
-            }
-        };
-        let https = |upper| {
-            Proxies::new("t", false, get(upper))
-                .settings()
-                .https
-                .clone()
-                .unwrap()
-        };
-        assert_eq!(https("http://upper:1").variable, "HTTPS_PROXY");
-        assert_eq!(https("").variable, "https_proxy");
-    }
-
-    #[test]
-    fn drop_ins_and_environment_files_are_read() {
-        let unit = "# by hand\n[Service]\nEnvironment=OLD=1\nEnvironment=\n\
-                    Environment=\"HTTPS_PROXY=http://u:p%%40w@10.0.0.8:3128\" 'NO_PROXY=a,\\\n.b' X=y\n\
-                    EnvironmentFile=-/etc/default/containerd\nUnsetEnvironment=X\n";
-        let all = read(unit);
-        assert_eq!(
-            set(&all),
-            [
-                "HTTPS_PROXY=http://u:p%40w@10.0.0.8:3128",
-                "NO_PROXY=a, .b",
-                "X=y"
-            ]
-        );
-        assert_eq!(all.unset, ["X"]);
-        assert_eq!(
-            included(&all),
-            [("/before", false), ("/etc/default/containerd", true)]
-        );
-        assert!(!format!("{all:?}").contains("p%40w"));
-        let plain = read(
-            "# c\nexport HTTP_PROXY=\"http://a:1\"\nNO_PROXY='x,y'\nhttps_proxy=http://b:2 # c\n",
-        );
-        assert_eq!(
-            set(&plain),
-            [
-                "BEFORE=1",
-                "HTTP_PROXY=http://a:1",
-                "NO_PROXY=x,y",
-                "https_proxy=http://b:2"
-            ]
-        );
-    }
-
-    proptest! {
-        #[test]
-        fn any_text_is_read(text in "\\PC{0,200}", host in "[a-z0-9.:]{1,20}") {
-            let _ = read(&text);
-            let proxies = proxies(&text, &text);
-            if let Ok(url) = Url::parse(&format!("https://{host}/"))
-                && let Some(endpoint) = Endpoint::of(&url)
-            {
-                let _ = proxies.route(&endpoint);
-            }
-        }
-    }
-}
+mod tests;

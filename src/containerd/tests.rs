@@ -521,18 +521,22 @@ fn a_changed_environment_is_judged_with_and_without_its_proxies() {
         .endpoint
         .clone();
     let runtime: Runtime = "containerd://2.1.9".parse().unwrap();
+    let builds = builds::candidates(Some(&runtime));
     for (seconds, count) in [(0, 1), (120, 2)] {
         let settings = load(seconds);
         assert_eq!(settings.roots.named(), [PathBuf::from("/etc/roots.pem")]);
         let candidates = settings.candidates(Some(&runtime));
         assert_eq!(candidates.len(), count);
         let rules = Rules::new(candidates[0], &candidates);
-        assert!(settings.route(&endpoint, &rules).1.is_some());
+        assert!(settings.route(&endpoint, &rules, &builds).1.is_some());
         if count == 2 {
             assert!(!rules.agrees(1));
             assert!(settings.proxies.settings().changed[0].contains("after containerd started"));
             let before = Rules::new(candidates[1], &candidates);
-            assert_eq!(settings.route(&endpoint, &before).0, ProxyRoute::Direct);
+            assert_eq!(
+                settings.route(&endpoint, &before, &builds).0,
+                ProxyRoute::Direct
+            );
         }
     }
 }

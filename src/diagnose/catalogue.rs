@@ -255,15 +255,15 @@ causes! {
         ProxyMisconfigured = "proxy_misconfigured", Critical, Now, [];
         "The proxy settings do not work for this host"
         symptom "`proxyconnect tcp: dial tcp ...: connect: connection refused`, or `Forbidden` and `Proxy Authentication Required` without the registry's own error message"
-        cause "HTTPS_PROXY and NO_PROXY of containerd's service do not fit this host, or the proxy is down or refuses the host."
-        detection "Pullpath connects to the proxy as Go does, with TLS if its URL is https://, and the proxy does not connect it to the host. The evidence shows which variable named the proxy, and which entry of NO_PROXY matched or that none did; with --compare-direct, also the result of the same check without the proxy. A host that NO_PROXY excludes from the proxy and that can't be reached directly is a warning."
-        fix "Add the registry, token and storage hosts to NO_PROXY in containerd's systemd drop-in, or fix the proxy; then restart containerd. CIDRs in NO_PROXY match only addresses in image names, never host names."
+        cause "HTTPS_PROXY and NO_PROXY of containerd's service do not fit this host, or containerd or systemd reads them otherwise than they are meant; or the proxy is down or refuses the host."
+        detection "Pullpath reads the settings as systemd and Go do, and connects to the proxy as Go does (HTTP, HTTPS or SOCKS5); the proxy does not connect it to the host, or Go finds another proxy or none in the URL (`^`, `%`, `#` or `/` in the password). The evidence shows which variable named the proxy, and which entry of NO_PROXY matched or that none did; with --compare-direct, also the result of the same check without the proxy. Warnings: a host that NO_PROXY excludes from the proxy and that can't be reached directly; an entry of NO_PROXY that seems to mean the host and does not match it (with a scheme, a path or another port; a network that has the host's address)."
+        fix "Add the registry, token and storage hosts to NO_PROXY in containerd's systemd drop-in, or fix the proxy; then restart containerd. CIDRs in NO_PROXY match only addresses in image names, never host names. Write special characters of the proxy's password as %XX (in a systemd unit as %%XX)."
         ProxyUnknown = "proxy_unknown", Undecided, Now, [];
         "Pullpath can't determine whether the proxy works for this pull"
         symptom "No message of its own"
-        cause "HTTPS_PROXY or HTTP_PROXY names a proxy with socks5://, which Go and therefore containerd can use; or one with https:// whose TLS can't be judged here; or one with a scheme that builds of Go read in different ways (`ftp://`)."
-        detection "The scheme of the proxy's URL shows it, and nothing is tried then. Or the TLS of the proxy is undecided, as for `tls_undecided`; or the proxy's certificate is not valid and `skip_verify` is set, so that containerd sends the proxy its user and password and Pullpath does not. Whether a pull would succeed is unknown."
-        fix "Try the pull on the node (`crictl pull IMAGE`), or give Pullpath an http:// proxy."
+        cause "HTTPS_PROXY or HTTP_PROXY has text that builds of containerd read in different ways, because of their Go release (`ftp://`, `socks5h://`, more than one colon in the host); or it names a proxy with https:// whose TLS can't be judged here."
+        detection "The text is read by the rules of every Go release that the node's containerd may be built with, and they differ; nothing is tried then. Or the TLS of the proxy is undecided, as for `tls_undecided`; or the proxy's certificate is not valid and `skip_verify` is set, so that containerd sends the proxy its user and password and Pullpath does not. Whether a pull would succeed is unknown."
+        fix "Write http://HOST:PORT or socks5://HOST:PORT into the variable, or try the pull on the node (`crictl pull IMAGE`)."
         ProxyUnneeded = "proxy_unneeded", Info, Now, [];
         "The pull uses a proxy that it does not need"
         symptom "None; pulls may be slower than the path allows"

@@ -239,7 +239,38 @@ pub enum ProxyFault {
         /// How it failed.
         fault: TlsFault,
     },
-    /// A kind of proxy that Go supports and this program does not.
+    /// containerd reads the proxy's URL in another way than it is meant, because of a character in its user or
+    /// password.
+    #[error(
+        "Go takes another text of {variable} for the proxy's host, because of {character} in the user or password: it \
+         must be written as {encoded}"
+    )]
+    Misread {
+        /// The variable that sets the proxy.
+        variable: String,
+        /// The first such character, or its name.
+        character: String,
+        /// It, percent-encoded.
+        encoded: String,
+    },
+    /// Go does not use a proxy for plain http while `REQUEST_METHOD` is set, as in a CGI program.
+    #[error(
+        "Go refuses {variable} while REQUEST_METHOD is set, as in a CGI program, and makes no request"
+    )]
+    Cgi {
+        /// The variable that sets the proxy.
+        variable: String,
+    },
+    /// A SOCKS5 proxy does not connect.
+    #[error("the SOCKS5 proxy does not connect: {reason}")]
+    Socks {
+        /// Its reply (RFC 1928, 6); absent if it got no further than that.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        reply: Option<u8>,
+        /// Why, in words.
+        reason: String,
+    },
+    /// In reports of older versions: a kind of proxy that Go supports and the program did not.
     #[error("this version does not support {scheme} proxies")]
     Unsupported {
         /// Scheme of the proxy's URL: `socks5` or `socks5h`.

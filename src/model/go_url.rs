@@ -1,5 +1,8 @@
 //! Go's `url.Parse`, with which containerd and the kubelet read URLs.
 
+use std::net::Ipv6Addr;
+use std::ops::Range;
+
 /// The parts of a URL that containerd uses.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct GoUrl {
@@ -9,14 +12,38 @@ pub struct GoUrl {
     pub host: String,
     /// Percent-decoded.
     pub path: String,
+    /// Where the URL has its user and password; `None` if it has no `@` in front of the host.
+    pub userinfo: Option<Range<usize>>,
 }
 
-/// `url.Parse`. `strict_colons`: the behavior of Go 1.26 without `urlstrictcolons=0`.
+/// What releases of Go do differently with a host.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct HostRules {
+    /// A host has one colon, before its port: Go 1.26 without `urlstrictcolons=0`.
+    pub strict_colons: bool,
+    /// Brackets hold an IPv6 address: Go 1.24.8, 1.25.2 and 1.26.
+    pub strict_brackets: bool,
+}
+
+/// `url.Parse`, with the rules before and after `strict_colons` alone.
+///
+/// # Errors
+///
+/// As [`parse`].
+pub fn parse_url(raw: &str, strict_colons: bool) -> Result<GoUrl, &'static str> {
+    let rules = HostRules {
+        strict_colons,
+        strict_brackets: false,
+    };
+    parse(raw, rules)
+}
+
+/// `url.Parse`.
 ///
 /// # Errors
 ///
 /// If Go refuses the URL. The message gives the reason and repeats nothing of the URL.
-pub fn parse_url(raw: &str, strict_colons: bool) -> Result<GoUrl, &'static str> {
+pub fn parse(raw: &str, rules: HostRules) -> Result<GoUrl, &'static str> {
     if raw.bytes().any(|b| b < b' ' || b == 0x7f) {
         return Err("it contains a control character");
     }
@@ -48,7 +75,11 @@ pub fn parse_url(raw: &str, strict_colons: bool) -> Result<GoUrl, &'static str> 
     let mut path = rest;
     if has_authority {
         let end = rest[2..].find('/').map_or(rest.len(), |at| at + 2);
-        url.host = authority(&rest[2..end], strict_colons)?;
+        let is_web = matches!(&*url.scheme, "http" | "https");
+        let (user, host) = authority(&rest[2..end], rules, is_web)?;
+        let start = raw.find("//").map_or(0, |at| at + 2);
+        url.userinfo = user.map(|length| start..start + length);
+        url.host = host;
         path = &rest[end..];
     }
     url.path = unescape(path, Part::Other)?;
@@ -69,35 +100,57 @@ fn scheme_of(raw: &str) -> Result<(&str, &str), &'static str> {
     Ok(("", raw))
 }
 
-/// `parseAuthority` and `parseHost`.
-fn authority(text: &str, strict_colons: bool) -> Result<String, &'static str> {
-    let host = match text.rsplit_once('@') {
-        None => text,
-        Some((user, host)) => {
-            let is_valid = |c: char| c.is_ascii_alphanumeric() || "-._:~!$&'()*+,;=%@".contains(c);
-            if !user.chars().all(is_valid) {
-                return Err("a character in its user or password must be percent-encoded");
-            }
-            unescape(user, Part::Other)?;
-            host
-        }
+/// Whether Go takes a character in a user and password as it is; a percent sign also needs two digits.
+pub fn is_of_userinfo(c: char) -> bool {
+    c.is_ascii_alphanumeric() || "-._:~!$&'()*+,;=%@".contains(c)
+}
+
+/// `parseAuthority`: the length of the user and password, and the host.
+fn authority(
+    text: &str,
+    rules: HostRules,
+    is_web: bool,
+) -> Result<(Option<usize>, String), &'static str> {
+    let Some((user, host)) = text.rsplit_once('@') else {
+        return Ok((None, host_of(text, rules, is_web)?));
     };
+    let host = host_of(host, rules, is_web)?;
+    if !user.chars().all(is_of_userinfo) {
+        return Err("a character in its user or password must be percent-encoded");
+    }
+    unescape(user, Part::Other)?;
+    Ok((Some(user.len()), host))
+}
+
+/// `parseHost`.
+fn host_of(host: &str, rules: HostRules, is_web: bool) -> Result<String, &'static str> {
+    if rules.strict_brackets && host.rfind('[').is_some_and(|at| at > 0) {
+        return Err("its host has a bracket in the middle");
+    }
     if host.starts_with('[') {
         let end = host.rfind(']').ok_or("its host has no closing ']'")?;
         check_port(&host[end + 1..])?;
-        if let Some(zone) = host[..end].find("%25") {
-            return Ok([
+        let decoded = match host[..end].find("%25") {
+            Some(zone) => [
                 unescape(&host[..zone], Part::Host)?,
                 unescape(&host[zone..end], Part::Zone)?,
                 unescape(&host[end..], Part::Host)?,
             ]
-            .concat());
+            .concat(),
+            None => unescape(host, Part::Host)?,
+        };
+        let address = decoded[1..].split([']', '%']).next().unwrap_or_default();
+        if rules.strict_brackets && address.parse::<Ipv6Addr>().is_err() {
+            return Err("its brackets hold no IPv6 address");
         }
-    } else if let Some(colon) = if strict_colons {
+        return Ok(decoded);
+    }
+    let colon = if rules.strict_colons && is_web {
         host.find(':')
     } else {
         host.rfind(':')
-    } {
+    };
+    if let Some(colon) = colon {
         check_port(&host[colon..])?;
     }
     unescape(host, Part::Host)

@@ -1,6 +1,8 @@
-//! Connections through an HTTP proxy: `CONNECT` (RFC 9110, 9.3.6), after which the connection is the server's; and for
-//! plain http, which responses are the proxy's own.
+//! Connections through a proxy: `CONNECT` (RFC 9110, 9.3.6) or SOCKS5 (RFC 1928, 1929), after which the connection is
+//! the server's; and for plain http, which responses are the proxy's own.
 
+use std::io;
+use std::net::IpAddr;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -10,11 +12,12 @@ use http_body_util::Empty;
 use hyper::client::conn::http1;
 use hyper::ext::ReasonPhrase;
 use hyper_util::rt::TokioIo;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::time::timeout;
 
 use super::http::{AGENT, unwatched_fault};
 use super::stream::Stream;
-use crate::model::endpoint::Endpoint;
+use crate::model::endpoint::{Endpoint, Host};
 use crate::model::fault::{HttpFault, ProxyFault};
 use crate::model::proxy::Tunnel;
 use crate::model::text::clean;
@@ -94,6 +97,169 @@ async fn request_tunnel(
         status: status.as_u16(),
     };
     Ok((tunnel, parts.io.into_inner()))
+}
+
+/// Requests a connection to `to` from the SOCKS5 proxy at the other end of `stream`, as Go does: the proxy gets a name
+/// as a name. `login`: the user and password to offer.
+///
+/// # Errors
+/// If the proxy refuses, does not speak SOCKS5, or `limit` passes.
+pub async fn open_socks(
+    mut stream: Stream,
+    to: &Endpoint,
+    login: Option<(&str, &str)>,
+    limit: Duration,
+) -> Result<(Tunnel, Stream), ProxyFault> {
+    match timeout(limit, request_socks(&mut stream, to, login)).await {
+        Ok(Ok(())) => {
+            let tunnel = Tunnel {
+                to: to.clone(),
+                status: 0,
+            };
+            Ok((tunnel, stream))
+        }
+        Ok(Err(fault)) => Err(fault),
+        Err(_) => Err(socks(None, "no answer in time")),
+    }
+}
+
+async fn request_socks(
+    stream: &mut Stream,
+    to: &Endpoint,
+    login: Option<(&str, &str)>,
+) -> Result<(), ProxyFault> {
+    log_in(stream, login).await?;
+    connect_by(stream, to).await
+}
+
+/// The method of authentication, and that of RFC 1929.
+async fn log_in(stream: &mut Stream, login: Option<(&str, &str)>) -> Result<(), ProxyFault> {
+    let methods: &[u8] = if login.is_some() {
+        &[5, 2, 0, 2]
+    } else {
+        &[5, 1, 0]
+    };
+    send(stream, methods).await?;
+    let method = match receive(stream).await? {
+        [5, method] => method,
+        [b'H', b'T'] => return Err(socks(None, "it answers in HTTP")),
+        [version, _] => {
+            let reason = format!("its answer has the version {version}, not 5");
+            return Err(socks(None, &reason));
+        }
+    };
+    let (user, password) = match (method, login) {
+        (0, _) => return Ok(()),
+        (2, Some(login)) => login,
+        (255, Some(_)) => return Err(socks(None, "it takes no user and password")),
+        (255, None) => return Err(socks(None, "it requires a login, and the URL has none")),
+        (other, _) => {
+            let reason = format!("it requires authentication {other}, which Go does not know");
+            return Err(socks(None, &reason));
+        }
+    };
+    let lengths = (u8::try_from(user.len()), u8::try_from(password.len()));
+    let (Ok(of_user @ 1..), Ok(of_password)) = lengths else {
+        let reason = "Go sends no empty user, and at most 255 bytes of each";
+        return Err(socks(None, reason));
+    };
+    let mut request = vec![1, of_user];
+    request.extend(user.as_bytes());
+    request.push(of_password);
+    request.extend(password.as_bytes());
+    send(stream, &request).await?;
+    if receive(stream).await? == [1, 0] {
+        Ok(())
+    } else {
+        Err(socks(None, "it refuses the user and password"))
+    }
+}
+
+/// The request for a connection, and its reply.
+async fn connect_by(stream: &mut Stream, to: &Endpoint) -> Result<(), ProxyFault> {
+    let mut request = vec![5, 1, 0];
+    match &to.host {
+        Host::Address(IpAddr::V4(address)) => {
+            request.push(1);
+            request.extend(address.octets());
+        }
+        Host::Address(IpAddr::V6(address)) => {
+            request.push(4);
+            request.extend(address.octets());
+        }
+        Host::Name(name) => {
+            let Ok(length) = u8::try_from(name.len()) else {
+                return Err(socks(None, "the server's name has more than 255 bytes"));
+            };
+            request.extend([3, length]);
+            request.extend(name.as_bytes());
+        }
+    }
+    request.extend(to.port.to_be_bytes());
+    send(stream, &request).await?;
+    let [version, reply, _, kind] = receive(stream).await?;
+    if version != 5 {
+        return Err(socks(None, "its reply is not SOCKS5"));
+    }
+    if reply != 0 {
+        let reason = match reply {
+            1 => "general failure of the proxy",
+            2 => "its rules do not allow the connection",
+            3 => "it can't reach the network",
+            4 => "it can't reach the host, or resolve its name",
+            5 => "the server refuses the connection",
+            6 => "TTL expired",
+            7 => "it does not support CONNECT",
+            8 => "it does not support this kind of address",
+            _ => "a reply that RFC 1928 does not have",
+        };
+        return Err(socks(Some(reply), &format!("{reason} (reply {reply})")));
+    }
+    // The address that the proxy connects from is of no use here.
+    match kind {
+        1 => drop(receive::<6>(stream).await?),
+        4 => drop(receive::<18>(stream).await?),
+        3 => {
+            let [length] = receive(stream).await?;
+            for _ in 0..usize::from(length) + 2 {
+                receive::<1>(stream).await?;
+            }
+        }
+        _ => {
+            return Err(socks(
+                Some(reply),
+                "its reply has an unknown kind of address",
+            ));
+        }
+    }
+    Ok(())
+}
+
+async fn send(stream: &mut Stream, bytes: &[u8]) -> Result<(), ProxyFault> {
+    stream
+        .write_all(bytes)
+        .await
+        .map_err(|error| broken(&error))?;
+    stream.flush().await.map_err(|error| broken(&error))
+}
+
+async fn receive<const LENGTH: usize>(stream: &mut Stream) -> Result<[u8; LENGTH], ProxyFault> {
+    let mut bytes = [0; LENGTH];
+    let read = stream.read_exact(&mut bytes).await;
+    read.map(|_| bytes).map_err(|error| broken(&error))
+}
+
+fn broken(error: &io::Error) -> ProxyFault {
+    match error.kind() {
+        io::ErrorKind::UnexpectedEof => socks(None, "it closes the connection"),
+        io::ErrorKind::ConnectionReset => socks(None, "it resets the connection"),
+        _ => socks(None, &clean(&error.to_string(), MAX_TEXT)),
+    }
+}
+
+fn socks(reply: Option<u8>, reason: &str) -> ProxyFault {
+    let reason = reason.to_owned();
+    ProxyFault::Socks { reply, reason }
 }
 
 /// Whether a response to a plain http request through a proxy is the proxy's own, not the server's: squid marks its

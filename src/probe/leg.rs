@@ -21,7 +21,7 @@ use crate::containerd::HostClient;
 use crate::containerd::behaviour::Rules;
 use crate::containerd::proxy::ProxyServer;
 use crate::model::connect::{Connect, Connected, Connection, Tls};
-use crate::model::endpoint::{Endpoint, Role, Scheme};
+use crate::model::endpoint::{Endpoint, Host, Role, Scheme};
 use crate::model::evidence::{
     AddressTrial, ClockCheck, Leg, PinTrial, SegmentTrial, TracedExchange, Transport,
 };
@@ -46,6 +46,8 @@ const MAX_ROUTED: usize = 2 * tcp::MAX_ADDRESSES_PER_FAMILY;
 
 /// Bound for the connection to the address that DNS has in place of one that failed.
 const PIN_TRIAL: Duration = Duration::from_secs(3);
+/// Bound for resolving a name only to compare it with `NO_PROXY`.
+const MAX_WAIT_FOR_MISSED: Duration = Duration::from_secs(1);
 
 /// A connection of the check.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -366,19 +368,21 @@ impl<'a> Connections<'a> {
         }
         let phase = Phase::Resolve;
         let later = Skip::Blocked { role, phase };
+        let route = self.with_missed_addresses(endpoint, route).await;
+        let fault = route.proxy().and_then(|proxy| proxy.fault.clone());
         let leg = unreached_leg(role, endpoint, route, Skip::NotNeeded, later);
         self.legs.push(leg);
         let index = self.legs.len() - 1;
-        if let Some(fault) = proxy.and_then(|proxy| proxy.proxy.unspoken()) {
+        if let Some(fault) = fault {
             let leg = &mut self.legs[index];
             leg.resolve.outcome = Step::default();
             leg.tunnel = Some(Step::from_result(Err(fault), Duration::ZERO));
             block_after(leg, Phase::Proxy);
             return Err(OpenError::Failed(Phase::Proxy));
         }
-        let (stream, to) = self.reach(index, endpoint, proxy).await?;
+        let (stream, to) = self.reach(index, endpoint, proxy.as_ref()).await?;
         let socket = stream.as_fd().try_clone_to_owned().ok();
-        let passage = Box::pin(self.pass(endpoint, proxy, stream)).await;
+        let passage = Box::pin(self.pass(endpoint, proxy.as_ref(), stream)).await;
         let leg = &mut self.legs[index];
         leg.proxy_tls = passage.proxy_tls;
         leg.tunnel = passage.tunnel;
@@ -628,13 +632,39 @@ impl<'a> Connections<'a> {
     }
 
     /// The route to the endpoint, and the proxy on it, if any.
-    fn route(&self, endpoint: &Endpoint) -> (ProxyRoute, Option<&'a ProxyServer>) {
-        match self.probe_network.settings.route(endpoint, self.rules) {
-            (ProxyRoute::Proxied { proxy }, _) if self.direct => {
+    fn route(&self, endpoint: &Endpoint) -> (ProxyRoute, Option<ProxyServer>) {
+        let builds = &self.client.tls.builds;
+        let settings = &self.probe_network.settings;
+        match settings.route(endpoint, self.rules, builds) {
+            (ProxyRoute::Proxied { proxy, .. }, _) if self.direct => {
                 (ProxyRoute::Forced { proxy }, None)
             }
             other => other,
         }
+    }
+
+    /// The entries of `NO_PROXY` that would match a server by its address. containerd does not resolve its name then;
+    /// this asks once, and not for long.
+    async fn with_missed_addresses(&self, endpoint: &Endpoint, route: ProxyRoute) -> ProxyRoute {
+        let proxies = &self.probe_network.settings.proxies;
+        let ProxyRoute::Proxied { proxy, mut missed } = route else {
+            return route;
+        };
+        if proxies.have_networks() && matches!(endpoint.host, Host::Name(_)) {
+            let network = self.probe_network;
+            let asking = dns::resolve(
+                &endpoint.host,
+                &network.resolver,
+                &[],
+                network.families,
+                network.wait.min(MAX_WAIT_FOR_MISSED),
+            );
+            let answer = tokio::time::timeout(MAX_WAIT_FOR_MISSED, asking).await;
+            if let Some(found) = answer.ok().and_then(|one| one.outcome.done().cloned()) {
+                missed.extend(proxies.missed_by_address(endpoint, &found.addresses));
+            }
+        }
+        ProxyRoute::Proxied { proxy, missed }
     }
 
     fn dial_limit(&self) -> Duration {
@@ -645,7 +675,7 @@ impl<'a> Connections<'a> {
     }
 
     /// Passes through the proxy, if there is one: first TLS with it, if it uses TLS, with the trust of the host's own
-    /// certificate, as Go does; then a tunnel, if the endpoint is https.
+    /// certificate, as Go does; then a tunnel, if the endpoint is https or the proxy speaks SOCKS5.
     async fn pass(
         &self,
         endpoint: &Endpoint,
@@ -667,12 +697,20 @@ impl<'a> Connections<'a> {
             };
             stream = Box::new(secure);
         }
-        let Some(proxy) = proxy.filter(|_| endpoint.scheme == Scheme::Https) else {
+        let needs_tunnel =
+            |proxy: &&ProxyServer| endpoint.scheme == Scheme::Https || proxy.proxy.is_socks();
+        let Some(proxy) = proxy.filter(needs_tunnel) else {
             passage.stream = Some(stream);
             return passage;
         };
         let start = Instant::now();
-        let opened = tunnel::open(stream, endpoint, authorization_of(proxy), wait).await;
+        let opened = if proxy.proxy.is_socks() {
+            let login = proxy.login.as_ref();
+            let login = login.map(|login| (login.user.expose(), login.password.expose()));
+            tunnel::open_socks(stream, endpoint, login, wait).await
+        } else {
+            tunnel::open(stream, endpoint, authorization_of(proxy), wait).await
+        };
         let opened = opened.map(|(tunnel, stream)| {
             passage.stream = Some(stream);
             tunnel
@@ -1010,7 +1048,8 @@ impl<'a> Connections<'a> {
             return Err(NotConnected::new(Phase::Connect, fault, is_silent));
         };
         let socket = stream.as_fd().try_clone_to_owned().ok();
-        let passage = Box::pin(self.pass(endpoint, self.route(endpoint).1, stream)).await;
+        let proxy = self.route(endpoint).1;
+        let passage = Box::pin(self.pass(endpoint, proxy.as_ref(), stream)).await;
         let Some(stream) = passage.stream else {
             let fault = passage.tunnel.as_ref().and_then(Step::fault);
             return Err(NotConnected::new(Phase::Proxy, fault, false));
@@ -1043,8 +1082,8 @@ impl<'a> Connections<'a> {
     /// What plain http requests have in addition if a proxy forwards them.
     fn for_proxy(&self, endpoint: &Endpoint) -> Option<ForProxy> {
         let proxy = self.route(endpoint).1?;
-        (endpoint.scheme == Scheme::Http).then(|| ForProxy {
-            authorization: authorization_of(proxy),
+        (endpoint.scheme == Scheme::Http && !proxy.proxy.is_socks()).then(|| ForProxy {
+            authorization: authorization_of(&proxy),
         })
     }
 
@@ -1168,10 +1207,7 @@ fn unfit(tls: &Tls, proxy: &ProxyServer) -> Option<ProxyFault> {
     let failed = |fault: &TlsFault| ProxyFault::Tls {
         fault: fault.clone(),
     };
-    let exposed = tls
-        .unverified
-        .as_ref()
-        .filter(|_| proxy.authorization.is_some());
+    let exposed = tls.unverified.as_ref().filter(|_| proxy.login.is_some());
     let withheld = exposed.map(|fault| ProxyFault::Undecided {
         reason: format!(
             "its certificate is not valid ({fault}): with skip_verify, containerd still sends the proxy's user and \
@@ -1182,7 +1218,7 @@ fn unfit(tls: &Tls, proxy: &ProxyServer) -> Option<ProxyFault> {
 }
 
 fn authorization_of(proxy: &ProxyServer) -> Option<HeaderValue> {
-    proxy.authorization.as_ref()?.header()
+    proxy.login.as_ref()?.authorization.header()
 }
 
 /// Marks what follows a failed phase as blocked.

@@ -102,7 +102,7 @@ async fn pull_by(
     let mut scrub = Scrubber::default();
     check.keyring.hide_in(&mut scrub);
     for secret in probe_network.settings.proxies.secrets() {
-        scrub.hide(secret);
+        scrub.hide(&secret);
     }
     let trust = probe_network.trust.of_runtime(check.runtime.as_ref());
     let (mut hosts, clients) =
@@ -163,7 +163,10 @@ async fn pull_by(
         by_release: Vec::new(),
         pulled: Some(outcome.pulled),
         hosts,
-        proxies: probe_network.settings.proxies.settings().clone(),
+        proxies: probe_network
+            .settings
+            .proxies
+            .settings_of(&trust.tls.builds),
         walk,
         others: outcome.walks.into_iter().map(|(_, walk)| walk).collect(),
         not_contacted: outcome

@@ -548,7 +548,14 @@ impl Page {
 
     fn proxies(&mut self, evidence: &Evidence) {
         let proxies = &evidence.proxies;
-        let notes = || proxies.problems.iter().chain(&proxies.changed);
+        let ignored: Vec<String> = proxies.ignored.iter().map(ToString::to_string).collect();
+        let notes = || {
+            proxies
+                .problems
+                .iter()
+                .chain(&ignored)
+                .chain(&proxies.changed)
+        };
         if proxies.https.is_none() && proxies.http.is_none() && notes().next().is_none() {
             return;
         }
@@ -694,8 +701,10 @@ impl Page {
             self.beside(name, &text);
         } else {
             let route = match &leg.proxy_route {
-                ProxyRoute::Direct | ProxyRoute::Loopback => String::new(),
-                ProxyRoute::Proxied { proxy } => format!("  through {proxy}"),
+                ProxyRoute::Direct | ProxyRoute::Exempt { .. } | ProxyRoute::Loopback => {
+                    String::new()
+                }
+                ProxyRoute::Proxied { proxy, .. } => format!("  through {proxy}"),
                 ProxyRoute::Excepted { entry, .. } => {
                     format!("  direct, because of '{entry}' in NO_PROXY")
                 }
@@ -1178,7 +1187,7 @@ mod tests {
         let last = format!("\n\n1 of 2 would fail: {image} tls_unknown_ca\n");
         assert!(text.ends_with(&last), "{text}");
 
-        let all = [bad.clone(), good.clone(), bad, unknown];
+        let all = vec![bad.clone(), good.clone(), bad, unknown];
         let text = render_all(&all, style, false);
         let last = format!(
             "\n2 of 4 would fail:\n  {image} tls_unknown_ca\n  {image} tls_unknown_ca\n1 of 4 unknown: {image} tls_unknown_ca\n"

@@ -122,6 +122,40 @@ impl GoBuild {
         self.release.0 >= 27
     }
 
+    /// Takes any scheme for a proxy (`httpproxy`); before, what is neither http, https nor socks5 was read again with
+    /// `http://` in front.
+    pub fn takes_any_proxy_scheme(&self) -> bool {
+        self.release.0 >= 23
+    }
+
+    /// Speaks SOCKS5 to a proxy whose scheme is `socks5h`.
+    pub fn knows_socks5h(&self) -> bool {
+        self.release.0 >= 24
+    }
+
+    /// An entry of `NO_PROXY` that is not an address matches hosts that are written as addresses by their end.
+    pub fn compares_addresses_as_names(&self) -> bool {
+        match self.release {
+            (23, patch) => patch < 7,
+            (24, patch) => patch < 1,
+            (minor, _) => minor < 23,
+        }
+    }
+
+    /// Takes one colon in the host of a URL, before its port (GODEBUG `urlstrictcolons`).
+    pub fn has_strict_colons(&self) -> bool {
+        self.defaults_of(26)
+    }
+
+    /// Takes IPv6 addresses alone in the brackets of a URL's host.
+    pub fn has_strict_brackets(&self) -> bool {
+        match self.release {
+            (24, patch) => patch >= 8,
+            (25, patch) => patch >= 2,
+            (minor, _) => minor > 25,
+        }
+    }
+
     /// Offers TLS 1.0 and 1.1 as a client.
     pub fn offers_tls10(&self) -> bool {
         self.release.0 < 18

@@ -198,6 +198,8 @@ PROBE |= {
     "malformed", "tls_to_plain")} | {
         "down": PROXY | DEAD, "absent_name": PROXY | {"dns_nxdomain"}, "over_tls_untrusted": PROXY | AUTHORITY, "inspects": AUTHORITY | PROXY,
         "silent": PROXY | {"tcp_timeout", "deadline"},
+        **{value: PROXY | {"dns_nxdomain"} for value in ("caret_in_password", "hash_in_password", "slash_in_password", "blank_in_password")},
+        **{value: PROXY for value in ("good_encoded", "good_marks", "good_socks", "good_socks_login", "percent_in_password")},
         "good": PROXY, "good_credentials": PROXY, "good_over_tls": PROXY, "good_without_scheme": PROXY,
     },
     "resolver": {

@@ -122,14 +122,15 @@ NODE = {
     | harmful("private_plain", "named_loopback_plain", "private_6_tls", needs=PLACED),
     "port": usual("other") | mild("443", "80", needs={"place": ("loopback_tls", "loopback_plain", "private_tls", "private_plain"),
     "realm": ("other_host", "same_host")}),
-    "proxy": usual("none") | mild("good", "good_credentials", "good_over_tls", "good_without_scheme", needs=OF_A_CONFIG)
-    | harmful("refuses_403", "wants_407", "wrong_credentials", "down", "absent_name", "over_tls_untrusted", "tls_to_plain", "malformed", "answers_502",
+    "proxy": usual("none") | mild("good", "good_credentials", "good_over_tls", "good_without_scheme", "good_encoded", "good_marks", "good_socks",
+                                    "good_socks_login", "percent_in_password", needs=OF_A_CONFIG)
+    | harmful("caret_in_password", "hash_in_password", "slash_in_password", "blank_in_password", "refuses_403", "wants_407", "wrong_credentials", "down", "absent_name", "over_tls_untrusted", "tls_to_plain", "malformed", "answers_502",
               "answers_page", "closes", "inspects", "no_such_scheme", needs=OF_A_CONFIG)
     | harmful("silent", needs=OF_A_CONFIG, timed=True),
     "proxy_vars": usual("both_upper") | mild("lower", "https_only", "http_only", "all_proxy", "upper_before_lower", "empty_upper", needs=PROXIED),
     "no_proxy": usual("absent") | mild("host", "host_port", "other_port", "dot_suffix", "suffix", "star_suffix", "star", "cidr_of_address", "address_of_name",
                                        "upper_case", "blanks", "semicolons", "with_scheme", "trailing_dot", "quoted", "partial_label", "lower_variable",
-                                       "other_host", "empty_entries", needs=PROXIED),
+                                       "other_host", "empty_entries", "with_path", "only_blanks", "below_it", "pattern", needs=PROXIED),
     "resolver": usual("hosts_file")
     | mild("one_server", "search", "search_short", "ndots_0", "rotate", "dead_second", "truncated", "trust_ad", "use_vc", "slow", "three_servers",
            "comments", "domain_line", "single_request", "upper_case_answer", "cname", "server_of_ipv6", "dead_first", "servfail_first", "refused_first",

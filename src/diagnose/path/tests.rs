@@ -419,7 +419,9 @@ impl LegFile {
                     authority: proxy.to_string(),
                     authenticated: false,
                     variable: "HTTPS_PROXY".to_owned(),
+                    fault: None,
                 },
+                missed: Vec::new(),
             };
         }
         leg

@@ -78,6 +78,8 @@ const RULES: &[Rule] = &[
     Once(paths::stale_annotation),
     Beside(proxy::closed),
     OfLeg(proxy::passed_by),
+    Once(proxy::unused),
+    Beside(proxy::missed),
     OfLeg(tls::handshake),
     Whole(several::addresses),
     OfLeg(tls::large_hello),
@@ -141,6 +143,7 @@ pub fn judge(evidence: &Evidence) -> Verdict {
     debug_assert!(all.iter().all(is_told));
     for finding in &mut all {
         temper(evidence, finding);
+        proxy::name(evidence, finding);
         if is_got_round(evidence, finding) {
             finding.severity = finding.severity.min(Severity::Warning);
         }
@@ -311,6 +314,9 @@ fn masks(root: &Finding, finding: &Finding) -> bool {
     let is_of_pin = root.cause == Cause::DnsStale && root.phase == Some(Phase::Tls);
     if is_of_pin && root.leg == finding.leg && finding.phase == root.phase {
         return finding.cause != root.cause && root.severity >= finding.severity;
+    }
+    if proxy::is_unused(root) && root.leg == finding.leg && !proxy::is_unused(finding) {
+        return true;
     }
     finding.cause.entry().masked_by.contains(&root.cause)
         && root.severity >= finding.severity

@@ -236,7 +236,9 @@ fn a_proxys_name_may_be_pinned_as_well() {
                 authority: "proxy.example.com:3128".to_owned(),
                 authenticated: false,
                 variable: "HTTPS_PROXY".to_owned(),
+                fault: None,
             },
+            missed: Vec::new(),
         };
         pin(&mut evidence, Role::Registry, &[PINNED], said);
         judge(&evidence)

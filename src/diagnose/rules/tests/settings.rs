@@ -13,7 +13,7 @@ use crate::model::evidence::{
 };
 use crate::model::fault::ProxyFault;
 use crate::model::hosts::{HostKind, HostsConfig, HostsEffect, HostsProblem};
-use crate::model::proxy::{Proxy, ProxyRoute};
+use crate::model::proxy::{IgnoredVariable, MissedException, Proxy, ProxyRoute};
 use crate::model::workload::{
     ContainerKind, EipFault, EipProblem, Found, PodUse, PullPolicy, SecretLookup,
 };
@@ -305,7 +305,9 @@ fn proxied() -> ProxyRoute {
             authority: "10.0.0.8:3128".to_owned(),
             authenticated: false,
             variable: "HTTPS_PROXY".to_owned(),
+            fault: None,
         },
+        missed: Vec::new(),
     }
 }
 
@@ -362,7 +364,7 @@ fn tls_with_the_proxy_is_told_as_that_of_a_server() {
             fault: fault.clone(),
         });
         let leg = &mut evidence.walk.legs[0];
-        if let ProxyRoute::Proxied { proxy } = &mut leg.proxy_route {
+        if let ProxyRoute::Proxied { proxy, .. } = &mut leg.proxy_route {
             proxy.scheme = "https".to_owned();
         }
         leg.proxy_tls = Some(Tls {
@@ -462,11 +464,11 @@ fn a_proxy_that_cannot_be_reached_is_not_the_registry() {
 fn what_was_dialled_for_a_proxy_is_told_by_the_proxys_name() {
     let mut evidence = healthy();
     for leg in &mut evidence.walk.legs {
-        let ProxyRoute::Proxied { mut proxy } = proxied() else {
+        let ProxyRoute::Proxied { mut proxy, missed } = proxied() else {
             unreachable!()
         };
         proxy.authority = "proxy.corp.example:3128".to_owned();
-        leg.proxy_route = ProxyRoute::Proxied { proxy };
+        leg.proxy_route = ProxyRoute::Proxied { proxy, missed };
         if let Step::Done { value, .. } = &mut leg.resolve.outcome {
             value.name = "proxy.corp.example.".to_owned();
         }
@@ -485,7 +487,7 @@ fn a_host_that_no_proxy_names_and_cannot_be_reached_is_a_remark_beside_the_cause
         Role::Registry,
         vec![dial("10.0.3.9", Some(TcpFault::Timeout))],
     );
-    let ProxyRoute::Proxied { proxy } = proxied() else {
+    let ProxyRoute::Proxied { proxy, .. } = proxied() else {
         unreachable!()
     };
     evidence.walk.legs[0].proxy_route = ProxyRoute::Excepted {
@@ -498,6 +500,229 @@ fn a_host_that_no_proxy_names_and_cannot_be_reached_is_a_remark_beside_the_cause
         ["tcp_timeout", "proxy_misconfigured"]
     );
     says(&verdict.findings[1], &["'.example.com' of NO_PROXY"]);
+}
+
+fn ignored(variable: &str) -> IgnoredVariable {
+    IgnoredVariable {
+        variable: variable.to_owned(),
+        reason: "not used: a reason".to_owned(),
+        hint: "Write http://HOST:PORT into it.".to_owned(),
+    }
+}
+
+fn unreached() -> Evidence {
+    let mut evidence = healthy().unconnected(
+        Role::Registry,
+        vec![dial("10.0.3.9", Some(TcpFault::Timeout))],
+    );
+    evidence.proxies.is_containerds = true;
+    evidence
+}
+
+#[test]
+fn a_proxy_that_is_written_wrongly_is_the_cause_where_the_direct_way_fails() {
+    let mut evidence = unreached();
+    evidence.proxies.ignored = vec![ignored("HTTPS_PROXY")];
+    let finding = only(&evidence, "proxy_misconfigured", Critical);
+    assert_eq!(finding.confidence, Confidence::High);
+    says(
+        &finding,
+        &[
+            "go directly",
+            "no answer to the SYN",
+            "HTTPS_PROXY: not used",
+            "Write http://HOST:PORT into it.",
+        ],
+    );
+    let verdict = judge(&evidence);
+    assert_eq!(codes(&verdict.consequences), ["tcp_timeout"]);
+    // containerd's own settings were not read.
+    evidence.proxies.is_containerds = false;
+    let finding = only(&evidence, "proxy_misconfigured", Critical);
+    assert_eq!(finding.confidence, Confidence::Medium);
+    // Where the server is reached, it is a remark; and none if it is for another scheme.
+    let mut reached = healthy();
+    reached.proxies.ignored = vec![ignored("HTTPS_PROXY")];
+    only(&reached, "proxy_misconfigured", Warning);
+    for other in ["HTTP_PROXY", "http_proxy", "NO_PROXY", "no_proxy"] {
+        reached.proxies.ignored = vec![ignored(other)];
+        quiet(&reached);
+        let mut evidence = unreached();
+        evidence.proxies.ignored = vec![ignored(other)];
+        only(&evidence, "tcp_timeout", Critical);
+    }
+}
+
+#[test]
+fn a_proxy_for_other_programs_is_suspected_only_where_nothing_answers() {
+    let ProxyRoute::Proxied { proxy, .. } = proxied() else {
+        unreachable!()
+    };
+    let with = |mut evidence: Evidence, all: bool| {
+        if all {
+            evidence.proxies.ignored = vec![ignored("ALL_PROXY")];
+        } else {
+            evidence.proxies.http = Some(Proxy {
+                variable: "HTTP_PROXY".to_owned(),
+                ..proxy.clone()
+            });
+        }
+        evidence
+    };
+    for all in [true, false] {
+        let finding = only(&with(unreached(), all), "proxy_misconfigured", Critical);
+        assert_eq!(finding.confidence, Confidence::Medium);
+        says(&finding, &["HTTPS_PROXY", "should be reached through it"]);
+        quiet(&with(healthy(), all));
+        let refused = healthy().unconnected(
+            Role::Registry,
+            vec![dial("10.0.3.9", Some(TcpFault::Refused { icmp: None }))],
+        );
+        only(&with(refused, all), "tcp_refused", Critical);
+        let mut exempt = unreached();
+        exempt.walk.legs[0].proxy_route = ProxyRoute::Exempt {
+            entry: ".example.com".to_owned(),
+        };
+        only(&with(exempt, all), "tcp_timeout", Critical);
+    }
+}
+
+#[test]
+fn an_entry_that_does_not_match_is_a_remark_and_helps_where_the_proxy_fails() {
+    let miss = |evidence: &mut Evidence| {
+        if let ProxyRoute::Proxied { missed, .. } = &mut evidence.walk.legs[0].proxy_route {
+            missed.push(MissedException {
+                entry: "https://registry.example.com".to_owned(),
+                reason: "an entry has no scheme".to_owned(),
+            });
+        }
+    };
+    let mut evidence = healthy();
+    evidence.walk.legs[0].proxy_route = proxied();
+    quiet(&evidence);
+    miss(&mut evidence);
+    let finding = only(&evidence, "proxy_misconfigured", Warning);
+    let texts = [
+        "'https://registry.example.com' of NO_PROXY does not match: an entry has no scheme",
+        "Write registry.example.com into NO_PROXY",
+    ];
+    says(&finding, &texts);
+    assert_eq!(finding.confidence, Confidence::Medium);
+    // Both ways are open, and one was meant.
+    evidence.direct = Some(Box::new(healthy().walk));
+    assert_eq!(
+        only(&evidence, "proxy_misconfigured", Warning).confidence,
+        Confidence::High
+    );
+    // The other one is closed: the advice is not to take it.
+    evidence.direct = Some(Box::new(unreached().walk));
+    let finding = only(&evidence, "proxy_misconfigured", Info);
+    says(
+        &finding,
+        &["does not succeed", "these servers need the proxy"],
+    );
+    assert!(!finding.hint.contains("Write"), "{finding:#?}");
+    let mut failing = closed(ProxyFault::Status {
+        status: 503,
+        reason: None,
+    });
+    miss(&mut failing);
+    says(&only(&failing, "proxy_misconfigured", Critical), &texts);
+}
+
+#[test]
+fn a_login_that_systemd_alters_is_told_where_the_proxy_refuses_it() {
+    let mut evidence = closed(ProxyFault::Status {
+        status: 407,
+        reason: None,
+    });
+    evidence.proxies.ignored = vec![ignored("HTTPS_PROXY")];
+    let finding = only(&evidence, "proxy_misconfigured", Critical);
+    says(
+        &finding,
+        &[
+            "HTTPS_PROXY: not used: a reason",
+            "Write http://HOST:PORT into it.",
+        ],
+    );
+    evidence.proxies.ignored = vec![ignored("NO_PROXY")];
+    says(
+        &only(&evidence, "proxy_misconfigured", Critical),
+        &["Put a user and password"],
+    );
+}
+
+#[test]
+fn what_go_makes_of_a_login_and_what_a_socks_proxy_says_decide_the_hint() {
+    let socks = |reply, reason: &str| ProxyFault::Socks {
+        reply,
+        reason: reason.to_owned(),
+    };
+    for (fault, words) in [
+        (
+            ProxyFault::Misread {
+                variable: "HTTPS_PROXY".to_owned(),
+                character: "'^'".to_owned(),
+                encoded: "%5E".to_owned(),
+            },
+            [
+                "should go through",
+                "Write '^' as %5E in the user or password of HTTPS_PROXY",
+            ],
+        ),
+        (
+            ProxyFault::Cgi {
+                variable: "HTTP_PROXY".to_owned(),
+            },
+            ["makes no request", "Remove REQUEST_METHOD"],
+        ),
+        (
+            socks(Some(2), "its rules"),
+            ["its rules", "Allow registry.example.com port 443"],
+        ),
+        (
+            socks(Some(4), "no host"),
+            ["no host", "the proxy could not reach it"],
+        ),
+        (
+            socks(None, "in HTTP"),
+            ["in HTTP", "whether a SOCKS5 proxy listens"],
+        ),
+    ] {
+        says(
+            &only(&closed(fault), "proxy_misconfigured", Critical),
+            &words,
+        );
+    }
+}
+
+#[test]
+fn a_cut_behind_a_proxy_names_it() {
+    let cut = |evidence: Evidence| Evidence {
+        walk: Walk {
+            blob: failed(HttpFault::Truncated {
+                got: Bytes(3_000_000),
+                want: Some(Bytes(12_000_000)),
+            }),
+            ..evidence.walk
+        },
+        ..evidence
+    };
+    let mut proxied_one = healthy();
+    for leg in &mut proxied_one.walk.legs {
+        leg.proxy_route = proxied();
+    }
+    let finding = only(&cut(proxied_one), "unexpected_eof", Critical);
+    says(
+        &finding,
+        &[
+            "the proxy 10.0.0.8:3128, which may have caused this",
+            "Check the log of the proxy 10.0.0.8:3128",
+        ],
+    );
+    let direct = only(&cut(healthy()), "unexpected_eof", Critical);
+    let all = format!("{direct:?}");
+    assert!(!all.contains("10.0.0.8"), "{all}");
 }
 
 // ---- segments -----------------------------------------------------------------------------------

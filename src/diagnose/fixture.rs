@@ -131,6 +131,7 @@ pub(super) fn resolved(name: &str, addresses: &[&str]) -> Resolve {
         })
         .collect();
     Resolve {
+        beyond: Vec::new(),
         queries,
         outcome: done(Resolution {
             name: format!("{name}."),
@@ -470,6 +471,7 @@ impl Evidence {
 
     pub(super) fn unresolved(mut self, role: Role, queries: Vec<Query>, fault: DnsFault) -> Self {
         self.leg_mut(role).resolve = Resolve {
+            beyond: Vec::new(),
             queries,
             outcome: failed(fault),
         };

@@ -15,6 +15,9 @@ pub struct Resolve {
     /// Every query to every server, in the order of names, attempts, servers, families. A query that was
     /// repeated because it was not answered is listed once for each attempt.
     pub queries: Vec<Query>,
+    /// If the lookup failed: the answers of servers that no pull queries, because resolv.conf lists more than three.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub beyond: Vec<Query>,
     /// The addresses that a pull would connect to, or why there are none.
     #[serde(flatten)]
     pub outcome: Step<Resolution, DnsFault>,
@@ -240,6 +243,7 @@ mod tests {
             })
             .collect();
         Resolve {
+            beyond: Vec::new(),
             queries,
             outcome: Step::Skipped {
                 reason: Skip::NotNeeded,

@@ -7,6 +7,7 @@ mod certificates;
 mod connection;
 mod finding;
 mod in_force;
+mod lookups;
 mod mirrors;
 mod names;
 mod outcome;
@@ -56,6 +57,8 @@ enum Rule {
 /// All rules, in the order in which they run.
 const RULES: &[Rule] = &[
     OfLeg(names::resolution),
+    OfLeg(lookups::undecided),
+    OfLeg(lookups::slow),
     Whole(names::servers),
     OfLeg(names::search_list),
     OfLeg(names::hosts_file),

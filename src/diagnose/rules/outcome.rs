@@ -1,6 +1,7 @@
 //! Decides from findings and evidence whether a pull would succeed, and which failures it survives.
 
 use super::finding::new;
+use super::lookups;
 use crate::diagnose::catalogue::Cause;
 use crate::diagnose::level::{Confidence, Severity};
 use crate::diagnose::{Finding, Pull, Verdict};
@@ -76,6 +77,7 @@ pub(super) fn leaves_undecided(evidence: &Evidence, finding: &Finding) -> bool {
             .not_observed
             .contains(&NotObserved::NodeRoots);
     (finding.cause.entry().leaves_undecided && !is_known)
+        || lookups::is_by_chance(evidence, finding)
         // Files alone don't show which Secrets the cluster has; the API server does.
         || (finding.cause == Cause::SecretMissing && finding.confidence < Confidence::High)
         // A check that ended early without a recorded reason.

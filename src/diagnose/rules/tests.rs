@@ -2082,6 +2082,7 @@ fn an_empty_record_is_judged_without_harm() {
         .legs
         .push(leg(Role::Registry, REGISTRY, "10.0.3.9"));
     evidence.walk.legs[0].resolve = Resolve {
+        beyond: Vec::new(),
         queries: Vec::new(),
         outcome: Step::Done {
             value: Resolution {

@@ -4,7 +4,11 @@
 //!
 //! The quick set-ups run with every test; all of them with `RESOLVER_SETUPS=all` (tests/resolver/README.md).
 
-#![allow(clippy::unwrap_used, clippy::print_stderr, reason = "this is test code")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::print_stderr,
+    reason = "this is test code"
+)]
 
 mod lab;
 
@@ -17,7 +21,7 @@ use std::process::Command;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use lab::netns::Netns;
 use pullpath::model::endpoint::Host;
@@ -79,7 +83,8 @@ impl Programs {
     fn build() -> Self {
         let go = std::env::var("RESOLVER_GO").unwrap_or_else(|_| "go".to_owned());
         let version = Command::new(&go).arg("version").output();
-        let version = version.unwrap_or_else(|error| panic!("{go}: {error}; tests/run installs it"));
+        let version =
+            version.unwrap_or_else(|error| panic!("{go}: {error}; tests/run installs it"));
         let version = String::from_utf8(version.stdout).unwrap();
         let release = version.split(' ').nth(2).unwrap().to_owned();
         let minor = release.split('.').nth(1).unwrap();
@@ -130,7 +135,10 @@ struct Rule {
 
 fn setups(text: &str) -> Vec<Setup> {
     let mut setups: Vec<Setup> = Vec::new();
-    for line in text.lines().filter(|l| !l.starts_with('#') && !l.is_empty()) {
+    for line in text
+        .lines()
+        .filter(|l| !l.starts_with('#') && !l.is_empty())
+    {
         let lines = |text: &str| text.replace('|', "\n") + "\n";
         match line.split_once(": ") {
             Some(("r", text)) => setups.last_mut().unwrap().resolv_conf = lines(text),
@@ -210,9 +218,18 @@ impl Setup {
         };
         let servers = netns.inside(|| Servers::start(&self.rules));
         let resolve = netns.inside(|| {
-            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+            let runtime = tokio::runtime::Builder::new_current_thread()
+                .enable_all()
+                .build()
+                .unwrap();
             let host = Host::new(&self.host);
-            runtime.block_on(dns::resolve(&host, &config, &[], Families::Both, DIAL_LIMIT))
+            runtime.block_on(dns::resolve(
+                &host,
+                &config,
+                &[],
+                Families::Both,
+                DIAL_LIMIT,
+            ))
         });
         let lookup = Lookup {
             host: self.host.clone(),
@@ -223,7 +240,10 @@ impl Setup {
         let ways = ways(&lookup);
         servers.log.lock().unwrap().clear();
         let mut command = netns.command(programs.paths[usize::from(cgo)].to_str().unwrap());
-        let output = command.args([&self.host, &self.tries.to_string()]).output().unwrap();
+        let output = command
+            .args([&self.host, &self.tries.to_string()])
+            .output()
+            .unwrap();
         let said = String::from_utf8(output.stdout).unwrap();
         let mut asked = servers.log.lock().unwrap().clone();
         let in_hosts = !config.hosts.lookup(&self.host).is_empty();
@@ -245,7 +265,10 @@ impl Setup {
         if said.lines().count() == self.tries {
             return Ok(());
         }
-        Err(format!("{said:?} {}", String::from_utf8_lossy(&output.stderr)))
+        Err(format!(
+            "{said:?} {}",
+            String::from_utf8_lossy(&output.stderr)
+        ))
     }
 }
 
@@ -264,7 +287,7 @@ impl Want {
         let files_before_dns = match way.order {
             Order::FilesDns | Order::Files => true,
             Order::DnsFiles | Order::Dns => false,
-            Order::Libc => !nsswitch.contains("dns files") && nsswitch.contains("files"),
+            Order::Libc => nsswitch.find("files") < nsswitch.find("dns").or(Some(usize::MAX)),
         };
         if in_hosts && files_before_dns {
             return Self {
@@ -284,7 +307,10 @@ impl Want {
         let in_time = |asked: &&&Exchange<'_>| asked.begins < DIAL_LIMIT && is_served(asked.server);
         for asked in exchanges.iter().filter(in_time) {
             let line = format!("{} {}", asked.server.ip(), asked.name);
-            questions.entry(asked.family.record()).or_default().push(line);
+            questions
+                .entry(asked.family.record())
+                .or_default()
+                .push(line);
         }
         let found = match &way.outcome.ending {
             Ending::Found { answers, .. } if way.outcome.took < DIAL_LIMIT => {
@@ -351,7 +377,9 @@ impl Servers {
                 log: Arc::clone(&servers.log),
             };
             let socket = UdpSocket::bind((server.address, 53)).unwrap();
-            socket.set_read_timeout(Some(Duration::from_millis(100))).unwrap();
+            socket
+                .set_read_timeout(Some(Duration::from_millis(100)))
+                .unwrap();
             let (stop, of_udp) = (Arc::clone(&servers.stop), server.clone());
             thread::spawn(move || {
                 while !stop.load(Ordering::Relaxed) {
@@ -398,7 +426,9 @@ impl Servers {
                 match listener.accept() {
                     Ok((stream, _)) => {
                         stream.set_nonblocking(false).unwrap();
-                        stream.set_read_timeout(Some(Duration::from_secs(40))).unwrap();
+                        stream
+                            .set_read_timeout(Some(Duration::from_secs(40)))
+                            .unwrap();
                         let work = work.clone();
                         thread::spawn(move || work(stream));
                     }

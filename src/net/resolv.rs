@@ -566,7 +566,8 @@ mod tests {
             parse("nameserver fe80::1%lo\nnameserver fe80::2%7\nnameserver fe80::3%no-such0\n");
         let lo = nix::net::if_::if_nametoindex("lo").unwrap();
         let scopes: Vec<u32> = config
-            .settings.nameservers
+            .settings
+            .nameservers
             .iter()
             .map(|s| match s {
                 SocketAddr::V6(v6) => v6.scope_id(),

@@ -98,7 +98,8 @@ fn source_not_asked<'a>(lookup: &Lookup<'a>) -> Option<&'a NameSource> {
         .list
         .iter()
         .find(|source| match source.name.as_str() {
-            "files" | "dns" => false,
+            // systemd-resolved asks the servers of resolv.conf, as a rule.
+            "files" | "dns" | "resolve" => false,
             "myhostname" => !host.contains('.') || host.eq_ignore_ascii_case(&settings.host_name),
             name if name.starts_with("mdns") => host.ends_with(".local"),
             _ => true,

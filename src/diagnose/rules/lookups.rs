@@ -68,6 +68,11 @@ impl Prospect<'_> {
         })
     }
 
+    /// libc may ask systemd-resolved instead of the name servers.
+    pub(super) fn may_ask_resolved(&self) -> bool {
+        self.settings.sources.has("resolve") && self.ways.iter().any(|w| w.order == Order::Libc)
+    }
+
     /// The time of the slowest way.
     pub(super) fn longest(&self) -> Duration {
         self.slowest()
@@ -213,6 +218,9 @@ pub(super) fn slow(evidence: &Evidence, leg: &Leg) -> Option<Finding> {
     let source = &evidence.vantage.resolver_source;
     let host = leg.dialed();
     let limit = HumanDuration(DIAL_LIMIT);
+    let is_other_way = |other: &Way<'_>| other.outcome.took + NOTABLE / 2 < took;
+    let varies = prospect.ways.iter().any(is_other_way);
+    let up_to = if varies { "up to " } else { "" };
     let mut finding = at(Cause::DnsSlow, leg.role, Phase::Resolve)
         .severity(if is_late {
             Severity::Critical
@@ -220,7 +228,7 @@ pub(super) fn slow(evidence: &Evidence, leg: &Leg) -> Option<Finding> {
             Severity::Warning
         })
         .fact(format!(
-            "each lookup of '{host}' takes {}; containerd allows {limit} for the lookup and the connection",
+            "each lookup of '{host}' takes {up_to}{}; containerd allows {limit} for the lookup and the connection",
             HumanDuration(took)
         ));
     let settings = prospect.settings;

@@ -5,7 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use super::finding::at;
-use super::lookups::prospect;
+use super::lookups::{Prospect, prospect};
 use crate::diagnose::Finding;
 use crate::diagnose::catalogue::Cause;
 use crate::diagnose::level::{Confidence, Severity};
@@ -26,7 +26,8 @@ pub(super) fn resolution(evidence: &Evidence, leg: &Leg) -> Option<Finding> {
         .outcome
         .fault()
         .filter(|_| leg.proxy_route.proxy().is_none())?;
-    if prospect(evidence, leg).is_some_and(|prospect| prospect.is_open()) {
+    let prospect = prospect(evidence, leg);
+    if prospect.as_ref().is_some_and(Prospect::is_open) {
         return None;
     }
     let host = &leg.endpoint.host;
@@ -75,9 +76,14 @@ pub(super) fn resolution(evidence: &Evidence, leg: &Leg) -> Option<Finding> {
         }
         _ => cause.entry().fix.to_owned(),
     };
-    let finding = at(cause, leg.role, Phase::Resolve)
+    let mut finding = at(cause, leg.role, Phase::Resolve)
         .fact(format!("'{host}': {fault}"))
         .facts(leg.resolve.queries.iter().filter_map(line).take(8));
+    if prospect.is_some_and(|prospect| prospect.may_ask_resolved()) {
+        finding = finding.confidence(Confidence::Medium).fact(
+            "nsswitch.conf has 'resolve': a runtime that is linked with libc asks systemd-resolved, which may have other servers",
+        );
+    }
     let Some(settings) = &evidence.vantage.resolver else {
         return Some(finding.hint(hint));
     };

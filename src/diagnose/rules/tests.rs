@@ -32,6 +32,7 @@ use crate::model::vantage::{NetworkView, NotObserved};
 
 mod answers;
 mod certificates;
+mod lookups;
 mod paths;
 mod settings;
 

@@ -90,11 +90,23 @@ impl Prospect<'_> {
 
 /// Whether the finding is about a name that resolves in some orders of the servers only.
 pub(super) fn is_by_chance(evidence: &Evidence, finding: &Finding) -> bool {
-    let of = |leg: &&Leg| Some(leg.role) == finding.leg;
     finding.cause == Cause::DnsSplitHorizon
-        && evidence.walk.legs.iter().filter(of).any(|leg| {
+        && legs(evidence, finding).any(|leg| {
             prospect(evidence, leg).is_some_and(|prospect| prospect.by_chance().is_some())
         })
+}
+
+/// Whether a pull may fail at a lookup that gave this check addresses: its time, its servers or its resolver differ.
+pub(super) fn differs_from_check(evidence: &Evidence, finding: &Finding) -> bool {
+    let is_of_lookup = matches!(finding.cause, Cause::DnsUndecided | Cause::DnsSlow)
+        || is_by_chance(evidence, finding);
+    is_of_lookup && legs(evidence, finding).any(|leg| leg.resolve.outcome.done().is_some())
+}
+
+fn legs<'a>(evidence: &'a Evidence, finding: &Finding) -> impl Iterator<Item = &'a Leg> {
+    let role = finding.leg;
+    let legs = evidence.walk.legs.iter();
+    legs.filter(move |leg| Some(leg.role) == role)
 }
 
 /// The resolvers that the runtime may use have different results, or what decides was not observed.

@@ -15,7 +15,8 @@ use crate::model::workload::Found;
 /// Whether the pull survived this failure of a leg: it succeeded, or failed later for another reason.
 pub(super) fn is_got_round(evidence: &Evidence, finding: &Finding) -> bool {
     let walk = &evidence.walk;
-    if finding.leg.is_none() {
+    // A check is no proof for lookups that go another way than its own.
+    if finding.leg.is_none() || lookups::differs_from_check(evidence, finding) {
         return false;
     }
     if evidence.pulled == Some(true) {

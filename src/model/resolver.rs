@@ -10,6 +10,10 @@ use serde::{Deserialize, Serialize};
 use super::units::Seconds;
 
 /// The settings for DNS lookups.
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "the options of resolv.conf are independent"
+)]
 #[derive(Clone, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
 pub struct ResolverSettings {
     /// Queried in this order; never more than three from a file.

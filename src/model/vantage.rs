@@ -29,7 +29,7 @@ pub struct Vantage {
     pub resolver_emulated: String,
     /// The settings of name resolution; absent in reports of older versions.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub resolver: Option<ResolverSettings>,
+    pub resolver: Option<Box<ResolverSettings>>,
     /// What a pull may depend on and this check could not observe.
     #[serde(alias = "unseen")]
     pub not_observed: Vec<NotObserved>,

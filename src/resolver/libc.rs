@@ -260,13 +260,11 @@ impl<'a> Sends<'a, '_> {
     fn limit(&self, index: usize) -> Duration {
         let settings = self.lookup.settings;
         let seconds = settings.timeout.min(LONGEST_TIMEOUT) * (1 << index.min(4));
-        match index {
-            0 => seconds,
-            _ => {
-                let share = seconds / u32::try_from(settings.nameservers.len()).unwrap_or(1);
-                Duration::from_secs(share.as_secs().max(1))
-            }
+        if index == 0 {
+            return seconds;
         }
+        let share = seconds / u32::try_from(settings.nameservers.len()).unwrap_or(1);
+        Duration::from_secs(share.as_secs().max(1))
     }
 
     /// A reply that comes too late is none.
@@ -288,6 +286,7 @@ impl<'a> Sends<'a, '_> {
             _ if reply.took > limit => Reply {
                 word: Word::Silence,
                 took: limit,
+                is_cut_off: false,
             },
             _ => reply,
         }

@@ -80,6 +80,8 @@ pub struct Reply<'a> {
     pub word: Word<'a>,
     /// After how long; for a silent server, its timeout.
     pub took: Duration,
+    /// The check waited for less than the timeout: the server may still answer.
+    pub is_cut_off: bool,
 }
 
 /// A server's answer.
@@ -111,6 +113,7 @@ impl<'a> Lookup<'a> {
             return Reply {
                 word: Word::NotAsked,
                 took: Duration::ZERO,
+                is_cut_off: false,
             };
         };
         let (word, took) = match &query.outcome {
@@ -125,6 +128,12 @@ impl<'a> Lookup<'a> {
             },
             Step::Skipped { .. } => (Word::NotAsked, Duration::ZERO),
         };
-        Reply { word, took }
+        let waited = query.outcome.took().unwrap_or_default();
+        Reply {
+            word,
+            took,
+            // Timers are not exact.
+            is_cut_off: word == Word::Silence && waited < timeout * 9 / 10,
+        }
     }
 }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::order::{Order, orders};
-use super::{Ending, Lookup, Outcome, go, libc};
+use super::{Ending, Lookup, Outcome, Word, go, libc};
 use crate::model::fault::DnsFault;
 use crate::model::resolver::NameSource;
 
@@ -57,12 +57,26 @@ impl Way<'_> {
     /// What a pull gets.
     pub fn result(&self) -> Result<'_> {
         match &self.outcome.ending {
-            Ending::Unknown => Result::Unknown,
             _ if self.outcome.took >= DIAL_LIMIT => Result::TooLate,
+            Ending::Unknown => Result::Unknown,
             Ending::Found { .. } => Result::Found,
             Ending::Failed(_) if self.not_asked.is_some() => Result::Unknown,
+            // A server that was not waited for long enough may know what a later one does not.
+            Ending::Failed(fault) if *fault != DnsFault::Timeout && self.is_cut_off() => {
+                Result::Unknown
+            }
             Ending::Failed(fault) => Result::Failed(fault),
         }
+    }
+
+    /// Some server said something.
+    pub fn is_heard(&self) -> bool {
+        let word = |word: Word<'_>| matches!(word, Word::Addresses(..) | Word::Nothing(_));
+        self.outcome.exchanges.iter().any(|e| word(e.reply.word))
+    }
+
+    fn is_cut_off(&self) -> bool {
+        self.outcome.exchanges.iter().any(|e| e.reply.is_cut_off)
     }
 }
 
@@ -92,7 +106,8 @@ fn outcomes<'a>(
 /// The source of libc's that may know the name: a service of the node, or the local network.
 fn source_not_asked<'a>(lookup: &Lookup<'a>) -> Option<&'a NameSource> {
     let settings = lookup.settings;
-    let host = lookup.host.trim_end_matches('.').to_ascii_lowercase();
+    let host = lookup.host.trim_end_matches('.');
+    let is_local = host.to_ascii_lowercase().ends_with(".local");
     settings
         .sources
         .list
@@ -101,7 +116,7 @@ fn source_not_asked<'a>(lookup: &Lookup<'a>) -> Option<&'a NameSource> {
             // systemd-resolved asks the servers of resolv.conf, as a rule.
             "files" | "dns" | "resolve" => false,
             "myhostname" => !host.contains('.') || host.eq_ignore_ascii_case(&settings.host_name),
-            name if name.starts_with("mdns") => host.ends_with(".local"),
+            name if name.starts_with("mdns") => is_local,
             _ => true,
         })
 }

@@ -78,6 +78,7 @@ impl NodeSettings {
             nsswitch: nsswitch(network).as_deref(),
             hosts: &or(&network.hosts_file, HOSTS_FILE),
         })?;
+        resolver.settings.runtime = containerd::go_build::resolver(network.host_root.as_deref());
         if !network.nameservers.is_empty() {
             let servers = network.nameservers.iter().map(|server| server.0);
             resolver = resolver.with_nameservers(servers.collect());
@@ -228,7 +229,7 @@ fn vantage(
     Vantage {
         network,
         nameservers: resolver.settings.nameservers.clone(),
-        resolver: Some(resolver.settings.clone()),
+        resolver: Some(Box::new(resolver.settings.clone())),
         resolver_source: resolver.source.clone(),
         resolver_emulated: "go".to_owned(),
         not_observed,

@@ -25,7 +25,7 @@ pub(super) struct Prospect<'a> {
 
 /// `None`: no server was asked, or the report is of a version without the settings.
 pub(super) fn prospect<'a>(evidence: &'a Evidence, leg: &'a Leg) -> Option<Prospect<'a>> {
-    let settings = evidence.vantage.resolver.as_ref()?;
+    let settings = evidence.vantage.resolver.as_deref()?;
     let queries = &leg.resolve.queries;
     let found = leg.resolve.outcome.done();
     let is_asked = found.is_none_or(|f| matches!(f.source, ResolutionSource::Server { .. }));
@@ -56,6 +56,12 @@ impl Prospect<'_> {
     pub(super) fn is_open(&self) -> bool {
         let found = self.results().filter(|r| *r == Result::Found).count();
         self.results().any(|r| r == Result::Unknown) || (found > 0 && found < self.ways.len())
+    }
+
+    /// Every way takes longer than the limit of a dial, although servers answer.
+    pub(super) fn is_too_late(&self) -> bool {
+        let is_late = |way: &Way<'_>| way.result() == Result::TooLate && way.is_heard();
+        self.ways.iter().all(is_late)
     }
 
     /// The same resolver finds addresses or not by the server that it begins with: how many ways do not, of how many.
@@ -127,7 +133,7 @@ pub(super) fn undecided(evidence: &Evidence, leg: &Leg) -> Option<Finding> {
     }
     let mut orders: Vec<Order> = prospect.ways.iter().map(|way| way.order).collect();
     orders.dedup();
-    let is_cut_off = |way: &Way<'_>| matches!(way.outcome.ending, Ending::Unknown);
+    let is_cut_off = |w: &Way<'_>| w.result() == Result::Unknown && w.not_asked.is_none();
     let source = &evidence.vantage.resolver_source;
     let hint = if orders.len() > 1 {
         let reasons = reasons(prospect.settings, leg);
@@ -141,7 +147,7 @@ pub(super) fn undecided(evidence: &Evidence, leg: &Leg) -> Option<Finding> {
         "Run again with a longer --timeout: the servers were too slow for this one.".to_owned()
     } else {
         format!(
-            "Check the servers in {source}: how long a lookup takes depends on which of them is asked first."
+            "Check the servers in {source}: how long a lookup takes depends on which of them is queried first."
         )
     };
     Some(
@@ -206,22 +212,18 @@ fn reasons(settings: &ResolverSettings, leg: &Leg) -> String {
 
 /// The time of each lookup, if it is not explained by a silent server or family of the name that answers.
 pub(super) fn slow(evidence: &Evidence, leg: &Leg) -> Option<Finding> {
-    let found = leg.resolve.outcome.done()?;
     let prospect = prospect(evidence, leg)?;
     let way = prospect.slowest()?;
     let took = way.outcome.took;
-    if prospect.is_open() || !matches!(way.outcome.ending, Ending::Found { .. }) {
+    let found = leg.resolve.outcome.done();
+    if prospect.is_open() || !(found.is_some() || prospect.is_too_late()) {
         return None;
     }
     let is_late = took >= DIAL_LIMIT;
-    let is_other = |asked: &&Exchange<'_>| asked.name != found.name;
+    let is_own = |asked: &&Exchange<'_>| found.is_some_and(|found| asked.name == found.name);
+    let is_other = |asked: &&Exchange<'_>| !is_own(asked);
     let lost = span(way.outcome.exchanges.iter().filter(is_other));
-    let own = || {
-        way.outcome
-            .exchanges
-            .iter()
-            .filter(|e| e.name == found.name)
-    };
+    let own = || way.outcome.exchanges.iter().filter(is_own);
     let has_silence = own().any(|asked| matches!(asked.reply.word, Word::Silence));
     let is_slow = lost >= NOTABLE || (took >= SLOW && !has_silence);
     if !is_slow && !is_late {
@@ -247,11 +249,11 @@ pub(super) fn slow(evidence: &Evidence, leg: &Leg) -> Option<Finding> {
     if lost >= NOTABLE {
         let order = if host.to_string().matches('.').count() < settings.ndots {
             format!(
-                "with ndots:{}, search domains are asked before the name as written",
+                "with ndots:{}, search domains are queried before the name as written",
                 settings.ndots
             )
         } else {
-            "the name as written is asked first, and search domains then".to_owned()
+            "the name as written is queried first, and search domains then".to_owned()
         };
         finding = finding.fact(order);
     }
@@ -313,7 +315,7 @@ fn waits(exchanges: &[Exchange<'_>]) -> Vec<String> {
 fn span<'e>(exchanges: impl Iterator<Item = &'e Exchange<'e>>) -> Duration {
     let ends = exchanges.map(|asked| (asked.begins, asked.begins + asked.reply.took));
     let whole = ends.reduce(|(first, last), (begins, ends)| (first.min(begins), last.max(ends)));
-    whole.map_or(Duration::ZERO, |(begins, ends)| ends - begins)
+    whole.map_or(Duration::ZERO, |(begins, ends)| ends.saturating_sub(begins))
 }
 
 /// Below this, time lost at other names is not worth a finding.

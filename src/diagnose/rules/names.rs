@@ -5,7 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use super::finding::at;
-use super::lookups::{Prospect, prospect};
+use super::lookups::prospect;
 use crate::diagnose::Finding;
 use crate::diagnose::catalogue::Cause;
 use crate::diagnose::level::{Confidence, Severity};
@@ -27,7 +27,10 @@ pub(super) fn resolution(evidence: &Evidence, leg: &Leg) -> Option<Finding> {
         .fault()
         .filter(|_| leg.proxy_route.proxy().is_none())?;
     let prospect = prospect(evidence, leg);
-    if prospect.as_ref().is_some_and(Prospect::is_open) {
+    if prospect
+        .as_ref()
+        .is_some_and(|prospect| prospect.is_open() || prospect.is_too_late())
+    {
         return None;
     }
     let host = &leg.endpoint.host;
@@ -104,7 +107,7 @@ pub(super) fn resolution(evidence: &Evidence, leg: &Leg) -> Option<Finding> {
             .map(|r| r.address);
         return Some(
             finding
-                .fact(format!("{server} has it at {}, but is not among the first three servers of {source}, and no others are asked", joined(addresses)))
+                .fact(format!("{server} has it at {}, but is not among the first three servers of {source}, and no others are queried", joined(addresses)))
                 .hint(format!("List {server} among the first three servers in {source}.")),
         );
     }
@@ -112,7 +115,7 @@ pub(super) fn resolution(evidence: &Evidence, leg: &Leg) -> Option<Finding> {
     if leg.resolve.queries.is_empty() && !sources.list.is_empty() && !sources.has("dns") {
         return Some(
             finding
-                .fact(format!("nsswitch.conf has 'hosts: {}': no name server is asked", joined(&sources.list)))
+                .fact(format!("nsswitch.conf has 'hosts: {}': no name server is queried", joined(&sources.list)))
                 .hint(format!("Add 'dns' to the line 'hosts:' of nsswitch.conf, or '{host}' to the hosts file.")),
         );
     }
@@ -205,8 +208,8 @@ fn trouble(
     }
     if let Some(after) = v4.or(v6) {
         let costs = match longest.filter(|_| is_before) {
-            Some(longest) if rotates(evidence) => format!("'options rotate' in {source}: lookups that begin with it take {longest}"),
-            Some(longest) => format!("it is asked first, so each lookup takes {longest}; then another server answers"),
+            Some(longest) if rotates(evidence) => format!("'options rotate' in resolv.conf: lookups that begin with it take {longest}"),
+            Some(longest) => format!("it is queried first, so each lookup takes {longest}; then another server answers"),
             None if is_before => "a Go client waits for it first, 5 s for each lookup by default; then another server answers".to_owned(),
             None => "an earlier server answers, so no time is lost; but there is one fallback less".to_owned(),
         };
@@ -283,13 +286,13 @@ fn split(evidence: &Evidence, leg: &Leg) -> Option<Finding> {
     let by_chance = prospect(evidence, leg).and_then(|prospect| prospect.by_chance());
     if let Some((failed, of)) = by_chance {
         return Some(finding.severity(Severity::Critical).fact(format!(
-            "'options rotate' in {source}: a lookup begins with each server in turn, for A and AAAA apart; of {of} ways to begin, {failed} fail, so pulls fail now and then"
+            "'options rotate' in resolv.conf: a lookup begins with each server in turn, for A and AAAA apart; of {of} ways to begin, {failed} fail, so pulls fail now and then"
         )));
     }
     Some(match leg.resolve.outcome.done() {
-        Some(_) if rotates(evidence) => finding.severity(Severity::Warning).fact(format!(
-            "'options rotate' in {source}: a pull uses the answer of each server in turn"
-        )),
+        Some(_) if rotates(evidence) => finding
+            .severity(Severity::Warning)
+            .fact("'options rotate' in resolv.conf: a pull uses the answer of each server in turn"),
         Some(found) => {
             let server = match found.source {
                 ResolutionSource::Server { server } => format!(" of {}", show_server(server)),

@@ -316,7 +316,7 @@ impl Survey<'_> {
                 begun += 1;
             }
             let next = if begun < self.names.len() {
-                timeout(self.bound / 4, tasks.next()).await
+                timeout(self.bound / 8, tasks.next()).await
             } else {
                 Ok(tasks.next().await)
             };

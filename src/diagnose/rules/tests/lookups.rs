@@ -71,7 +71,7 @@ fn looked_up(text: &str, change: impl Fn(&mut ResolverSettings)) -> Evidence {
         _ => None,
     });
     let mut evidence = healthy();
-    evidence.vantage.resolver = Some(settings.clone());
+    evidence.vantage.resolver = Some(Box::new(settings.clone()));
     for leg in &mut evidence.walk.legs {
         leg.resolve.queries.clear();
     }
@@ -263,6 +263,40 @@ fn resolvers_with_different_results_leave_it_open() {
     quiet(&looked_up("2 - 10.0.3.9 NODATA 1", |settings| {
         settings.add_unusual("no-tld-query", false);
     }));
+}
+
+#[test]
+fn a_server_that_was_not_waited_for_may_know_the_name() {
+    let text = |took| format!("2 - DROP DROP {took}\n3 - NXDOMAIN NXDOMAIN 1");
+    let open = looked_up(&text(1000), |_| ());
+    says(
+        &only(&open, "dns_undecided", Critical),
+        &["longer --timeout"],
+    );
+    only(&looked_up(&text(5000), |_| ()), "dns_nxdomain", Critical);
+    // Nobody answers: waiting longer is not likely to help.
+    only(
+        &looked_up("2 - DROP DROP 1000", |_| ()),
+        "dns_timeout",
+        Critical,
+    );
+}
+
+#[test]
+fn what_is_too_late_is_not_called_silent_where_servers_answer() {
+    // The time of the check ended before the name as written was asked.
+    let dead = |domain| format!("2 {domain} DROP DROP 5000\n");
+    let text = dead("a") + &dead("b") + "2 c NXDOMAIN NXDOMAIN 1\n" + &dead("d");
+    let late = looked_up(&text, |settings| {
+        settings.search = ["a.", "b.", "c.", "d.", "e."].map(str::to_owned).to_vec();
+        settings.ndots = 5;
+    });
+    says(
+        &only(&late, "dns_slow", Critical),
+        &["takes 30 s", "search domain"],
+    );
+    let silent = "2 - DROP DROP 5000\n3 - DROP DROP 5000\n4 - DROP DROP 5000";
+    only(&looked_up(silent, |_| ()), "dns_timeout", Critical);
 }
 
 #[test]

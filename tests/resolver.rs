@@ -69,6 +69,22 @@ fn real_go_programs_look_names_up_as_simulated() {
     assert!(wrong.is_empty(), "{}", wrong.join("\n\n"));
 }
 
+#[test]
+fn another_result_time_or_question_is_noticed() {
+    let questions = |name: &str| Questions::from([("A", vec![format!("10.53.0.1 {name}")])]);
+    let want = Want {
+        addresses: Some(vec![IpAddr::V4(Ipv4Addr::new(10, 53, 1, 1))]),
+        took: Duration::from_secs(10),
+        questions: questions("reg."),
+    };
+    let (same, other) = (questions("reg."), questions("reg.lan."));
+    assert!(want.fits("10.9 FOUND 10.53.1.1:443", Some(&same)));
+    assert!(!want.fits("10.9 FOUND 10.53.1.1:443", Some(&other)));
+    assert!(!want.fits("5.0 FOUND 10.53.1.1:443", Some(&same)));
+    assert!(!want.fits("10.9 FOUND 10.53.1.2:443", Some(&same)));
+    assert!(!want.fits("10.9 FAILED no such host", Some(&same)));
+}
+
 /// Namespaces at a time: they mostly wait.
 const AT_A_TIME: usize = 12;
 

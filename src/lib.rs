@@ -23,6 +23,7 @@
 //! | 4 | [`workload`] | pure: Kubernetes manifests → the images they pull, and how |
 //! | 3 | [`pull_secret`] | pure: reads pull secrets as the kubelet does, and finds the credentials for an image |
 //! | 2 | [`redact`] | pure: keeps secrets out of all output |
+//! | 2 | [`resolver`] | pure: what a lookup by Go's resolver or libc's gives and costs |
 //! | 1 | [`model`] | the basic types |
 //! | 1 | [`trust`] | pure: whether Go trusts a certificate |
 
@@ -43,6 +44,7 @@ pub mod pulls;
 pub mod redact;
 pub mod registry;
 pub mod report;
+pub mod resolver;
 pub mod serving;
 pub mod trust;
 pub mod vantage;

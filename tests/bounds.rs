@@ -29,7 +29,7 @@ use pullpath::model::fault::Phase;
 use pullpath::model::units::Bytes;
 use pullpath::model::vantage::{NetworkView, Vantage};
 use pullpath::net::dns::Families;
-use pullpath::net::resolv::{HostsFile, ResolverConfig};
+use pullpath::net::resolv::ResolverConfig;
 use pullpath::probe::check::Budget;
 use pullpath::probe::check::{Check, Effort, Override};
 use pullpath::probe::manifest::KnownManifests;
@@ -417,18 +417,7 @@ async fn check(registry: &Server, mirror: Option<&Server>, options: Options) -> 
         address: IpAddr::V4(Ipv4Addr::LOCALHOST),
     };
     let probe_network = ProbeNetwork {
-        resolver: ResolverConfig {
-            nameservers: Vec::new(),
-            search: Vec::new(),
-            ndots: 1,
-            timeout: Duration::from_secs(1),
-            attempts: 1,
-            use_tcp: false,
-            sends_edns: None,
-            hosts: HostsFile::default(),
-            source: String::new(),
-            notes: Vec::new(),
-        },
+        resolver: ResolverConfig::default(),
         overrides: [
             Some(address(REGISTRY, registry)),
             mirror.map(|mirror| address(MIRROR, mirror)),

@@ -110,6 +110,13 @@ async fn with_password(world: &World, password: &str, edit: fn(String) -> String
         .await
 }
 
+/// With this text in resolv.conf, and the world's name server.
+async fn with_resolv_conf(world: &World, text: &str) -> Outcome {
+    let path = world.write("resolv.conf", text);
+    let path = path.to_str().unwrap();
+    Probe::of(world).args(["--resolv-conf", path]).run().await
+}
+
 const SECRET_AND_IMAGE: &str =
     "{imagePullSecrets: [{name: regcred}], containers: [{name: c, image: 'IMAGE'}]}";
 
@@ -212,6 +219,14 @@ causes! {
         world.dns.host("registry.test.corp.test", &["127.0.0.1".parse().unwrap()]);
         let resolv = world.write("resolv.conf", "nameserver 127.0.0.1\nsearch corp.test\noptions ndots:5\n");
         Probe::of(&world).args(["--resolv-conf", resolv.to_str().unwrap()]).run().await
+    }
+    dns_slow Warning WouldSucceed a_search_domain_that_nobody_answers_for(world) {
+        world.dns.answer("registry.test.old.lan", dns::Answer::Drop);
+        with_resolv_conf(&world, "search old.lan\noptions ndots:5\n").await
+    }
+    dns_undecided Critical Unknown resolvers_that_differ(world) {
+        // libc takes it literally and asks nobody; Go makes it 1. The second option leads there.
+        with_resolv_conf(&world, "options attempts:0 no-tld-query\n").await
     }
     dns_stale Critical WouldFail a_hosts_entry_that_leads_nowhere(world) {
         let hole = Blackhole::new().await;
@@ -1171,6 +1186,70 @@ async fn a_self_signed_certificate_is_unknown_until_it_is_trusted_itself() {
         .run()
         .await
         .shows("tls_leaf_trusted", Severity::Warning, Pull::WouldSucceed);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn rotate_makes_pulls_fail_now_and_then_only_if_servers_disagree() {
+    let world = World::healthy().await;
+    let second = dns::Dns::start().await;
+    let names = [second.addr.to_string()];
+    let rotating = world.write("resolv.conf", "options rotate\n");
+    let rotating = ["--resolv-conf", rotating.to_str().unwrap()];
+    let both = || Probe::of(&world).args(["--nameserver", &names[0]]);
+    let outcome = both().args(rotating).run().await;
+    outcome.shows("dns_split_horizon", Severity::Critical, Pull::Unknown);
+
+    // Without it the first server decides, and it has the names.
+    let outcome = both().run().await;
+    outcome.shows("dns_split_horizon", Severity::Warning, Pull::WouldSucceed);
+
+    let one = Probe::of(&world).args(rotating).run().await;
+    one.is_quiet();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_search_domain_that_answers_or_is_not_asked_costs_nothing() {
+    let world = World::healthy().await;
+    let quick = with_resolv_conf(&world, "search old.lan\noptions ndots:5\n").await;
+    quick.is_quiet();
+
+    world.dns.answer("registry.test.old.lan", dns::Answer::Drop);
+    let not_asked = with_resolv_conf(&world, "search old.lan\n").await;
+    not_asked.is_quiet();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_name_that_nobody_has_is_not_there_whatever_a_search_domain_does() {
+    let world = World::healthy().await;
+    world.dns.answer("registry.test.old.lan", dns::Answer::Drop);
+    world.dns.answer(REGISTRY, dns::Answer::NxDomain);
+    let search = "search old.lan\noptions ndots:5";
+    // The check waits for less than a pull would.
+    let outcome = with_resolv_conf(&world, &format!("{search}\n")).await;
+    outcome.shows("dns_undecided", Severity::Critical, Pull::Unknown);
+    let outcome = with_resolv_conf(&world, &format!("{search} timeout:1\n")).await;
+    outcome.shows("dns_nxdomain", Severity::Critical, Pull::WouldFail);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nsswitch_without_dns_lets_no_server_be_asked() {
+    let world = World::healthy().await;
+    let with = async |line: &str| {
+        let path = world.write("nsswitch.conf", line);
+        let path = path.to_str().unwrap();
+        Probe::of(&world)
+            .args(["--nsswitch-conf", path])
+            .run()
+            .await
+    };
+    with("hosts: files dns").await.is_quiet();
+    let outcome = with("hosts: files").await;
+    outcome.shows("dns_nxdomain", Severity::Critical, Pull::WouldFail);
+    assert!(
+        outcome.text().contains("Add 'dns' to the line"),
+        "{}",
+        outcome.text()
+    );
 }
 
 #[test]

@@ -16,7 +16,7 @@ const LEVELS: &[&[&str]] = &[
     &["pulls"],
     &["diagnose", "net", "registry", "workload"],
     &["pull_secret"],
-    &["redact"],
+    &["redact", "resolver"],
     &["model", "trust"],
 ];
 

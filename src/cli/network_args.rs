@@ -31,6 +31,10 @@ pub(super) struct NodeSettingsArgs {
     #[arg(long, value_name = "FILE")]
     resolv_conf: Option<PathBuf>,
 
+    /// The order of sources for host names [default: nsswitch.conf beside resolv.conf]
+    #[arg(long, value_name = "FILE")]
+    nsswitch_conf: Option<PathBuf>,
+
     /// The hosts file, used before any name server [default: /etc/hosts]
     #[arg(long, value_name = "FILE")]
     hosts_file: Option<PathBuf>,
@@ -60,6 +64,9 @@ impl NodeSettingsArgs {
         }
         if self.resolv_conf.is_some() {
             network.resolv_conf.clone_from(&self.resolv_conf);
+        }
+        if self.nsswitch_conf.is_some() {
+            network.nsswitch_conf.clone_from(&self.nsswitch_conf);
         }
         if self.hosts_file.is_some() {
             network.hosts_file.clone_from(&self.hosts_file);

@@ -73,6 +73,8 @@ pub struct Network {
     pub nameservers: Vec<NameServer>,
     /// The resolver's settings; default: `/etc/resolv.conf`.
     pub resolv_conf: Option<PathBuf>,
+    /// The sources of host names; default: beside `resolv_conf`, or below `host_root`.
+    pub nsswitch_conf: Option<PathBuf>,
     /// Names that need no name server; default: `/etc/hosts`.
     pub hosts_file: Option<PathBuf>,
     /// The address families to use.

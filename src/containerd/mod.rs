@@ -9,6 +9,7 @@ pub mod config_files;
 pub mod config_toml;
 mod files;
 pub mod go;
+pub mod go_build;
 pub mod hosts;
 pub mod plan;
 pub mod proxy;

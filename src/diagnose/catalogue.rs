@@ -124,6 +124,18 @@ causes! {
         cause "A client sends the A and AAAA queries together, and one of them gets no answer: a server or firewall drops AAAA, or two packets from one port race in conntrack. A Go client waits its whole timeout for the missing answer, each time."
         detection "The same server answers one family and stays silent on the other."
         fix "Make the server answer AAAA queries; an empty answer is enough. In pods, use NodeLocal DNSCache; raise nf_conntrack_max where the table is full."
+        DnsSlow = "dns_slow", Warning, Now, [];
+        "Each lookup of the name takes seconds"
+        symptom "Pulls start late; or `dial tcp: lookup registry.example.com: i/o timeout` after 30 s"
+        cause "Names or servers that give no answer are queried before the answer is found: a search domain whose zone leads to a dead server, a server that fails only after seconds. containerd allows 30 s for a dial, the lookup included."
+        detection "The time is computed from each server's answers and the settings in resolv.conf (timeout, attempts, ndots, search, rotate, single-request); a silent server costs its timeout for each attempt. It is critical if it exceeds the 30 s. A silent server before the one that answers is dns_timeout, and one silent family dns_slow_5s."
+        fix "Take the dead search domain or server out of the node's resolv.conf, lower ndots, or make the server answer for that zone."
+        DnsUndecided = "dns_undecided", Undecided, Now, [AuthRealmUnreachable, RedirectBlob];
+        "Whether the name resolves depends on the runtime's resolver"
+        symptom "The name resolves on some nodes only, or with some tools only"
+        cause "Go programs resolve names themselves, and hand a lookup to libc if they are linked with it and resolv.conf, nsswitch.conf, the environment or the name ask for something that Go does not know. Here the two have different results; or the check ended before it knew the result."
+        detection "The lookup is simulated for Go's own resolver and for libc's; the evidence has both results, and what makes Go hand the lookup over. A source such as mdns or resolve in nsswitch.conf is not queried by the check."
+        fix "`go version -m /usr/bin/containerd` on the node shows CGO_ENABLED: with 0, Go's own resolver is used. Or change the setting in the evidence, so that both have the same result."
         DnsSearchLeak = "dns_search_leak", Warning, Now, [];
         "A search domain answers in place of the name as written"
         symptom "A wrong address, or `x509: certificate is valid for ...`, in pods only"
@@ -140,7 +152,7 @@ causes! {
         "Name servers return different answers for the same host name"
         symptom "Some pulls fail or take the public route; or all do, since a name server was added to resolv.conf"
         cause "One name server has the private zone and another does not. Which server is queried first decides where the pull goes."
-        detection "For the same query, one server returns NXDOMAIN or a public address, and another a private address. Two public addresses are load balancing and are not reported."
+        detection "For the same query, one server returns NXDOMAIN or a public address, and another a private address. Two public addresses are load balancing and are not reported. With `options rotate`, a lookup may begin with each server: if some ways to begin find no address, it is critical, and whether a pull succeeds is unknown."
         fix "Make all servers in resolv.conf serve the same view: forward the private zone on those that lack it, or remove those servers from the list."
         DnsHijack = "dns_hijack", Critical, Now, [];
         "The DNS answer is not an address of the registry"

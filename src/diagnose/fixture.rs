@@ -134,6 +134,7 @@ pub(super) fn resolved(name: &str, addresses: &[&str]) -> Resolve {
         })
         .collect();
     Resolve {
+        beyond: Vec::new(),
         queries,
         sends_edns: None,
         edns_trials: Vec::new(),
@@ -479,6 +480,7 @@ impl Evidence {
 
     pub(super) fn unresolved(mut self, role: Role, queries: Vec<Query>, fault: DnsFault) -> Self {
         self.leg_mut(role).resolve = Resolve {
+            beyond: Vec::new(),
             queries,
             outcome: failed(fault),
             ..Resolve::default()

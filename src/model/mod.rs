@@ -20,6 +20,7 @@ pub mod platform;
 pub mod proxy;
 pub mod reference;
 pub mod resolve;
+pub mod resolver;
 pub mod runtime;
 pub mod step;
 pub mod text;

@@ -28,6 +28,9 @@ pub struct Resolve {
     /// The same query without EDNS for an answer that only fits with it, if the runtime may send none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub without_edns: Option<Box<Query>>,
+    /// If the lookup failed: the answers of servers that no pull queries, because resolv.conf lists more than three.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub beyond: Vec<Query>,
     /// The addresses that a pull would connect to, or why there are none.
     #[serde(flatten)]
     pub outcome: Step<Resolution, DnsFault>,
@@ -369,6 +372,7 @@ mod tests {
             })
             .collect();
         Resolve {
+            beyond: Vec::new(),
             queries,
             ..Resolve::default()
         }

@@ -12,6 +12,7 @@ use super::network::{
     Baseline, Control, Declared, EgressTrial, Link, Metadata, PodEip, ProviderSign, Route,
 };
 use super::path::Signal;
+use super::resolver::ResolverSettings;
 use super::units::OptionalSeconds;
 
 /// The vantage point of a check. A pull is made by the node's containerd, with the node's network, resolver,
@@ -30,6 +31,9 @@ pub struct Vantage {
     pub hosts_copied: bool,
     /// Whose resolver is reproduced, in its order of names and servers: `go`.
     pub resolver_emulated: String,
+    /// The settings of name resolution; absent in reports of older versions.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub resolver: Option<Box<ResolverSettings>>,
     /// What a pull may depend on and this check could not observe.
     #[serde(alias = "unseen")]
     pub not_observed: Vec<NotObserved>,

@@ -10,6 +10,7 @@ pub mod http;
 pub mod kernel;
 pub mod machine;
 pub mod netlink;
+pub mod nsswitch;
 pub mod order;
 pub mod recorded_stream;
 pub mod resolv;

@@ -39,6 +39,7 @@ use crate::net::{kernel, tcp, tunnel};
 use crate::redact::Scrubber;
 use crate::registry::challenge::{self, distrust_address};
 use crate::registry::error;
+use crate::resolver;
 use crate::trust;
 
 /// Bound for the addresses of a leg whose routes are looked up: as many as are dialed.
@@ -488,9 +489,11 @@ impl<'a> Connections<'a> {
             .filter(|o| o.port == port && o.host.eq_ignore_ascii_case(&name))
             .map(|o| o.address)
             .collect();
+        let resolver = &self.probe_network.resolver;
+        let by_go = trust::sends_edns(&self.client.tls.builds);
         let resolver = ResolverConfig {
-            sends_edns: trust::sends_edns(&self.client.tls.builds),
-            ..self.probe_network.resolver.clone()
+            sends_edns: resolver::order::sends_edns(&name, &resolver.settings, by_go),
+            ..resolver.clone()
         };
         let mut resolve = dns::resolve(
             host,

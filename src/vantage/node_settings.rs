@@ -13,8 +13,9 @@ use crate::config::Network;
 use crate::containerd::{self, BaseTrust, Settings};
 use crate::credentials::node::NodeCredentials;
 use crate::model::vantage::{NetworkView, NotObserved, NotObservedReason, Vantage};
+use crate::net::host_root;
 use crate::net::netlink::Netlink;
-use crate::net::resolv::{ResolverConfig, ResolverConfigError};
+use crate::net::resolv::{ResolverConfig, ResolverConfigError, ResolverFiles};
 use crate::net::roots::{self, NodeBundle, RootsError, RootsPlace};
 
 /// The paths of containerd's files, from the configuration.
@@ -33,6 +34,7 @@ pub fn containerd_files(network: &Network) -> containerd::Request {
 
 const RESOLV_CONF: &str = "/etc/resolv.conf";
 const HOSTS_FILE: &str = "/etc/hosts";
+const NSSWITCH_CONF: &str = "/etc/nsswitch.conf";
 
 /// Why a configured file can't be used.
 #[derive(Debug, thiserror::Error)]
@@ -71,10 +73,12 @@ impl NodeSettings {
         settings: &Settings,
     ) -> Result<Self, NodeSettingsError> {
         let or = |path: &Option<PathBuf>, usual: &str| path.clone().unwrap_or_else(|| usual.into());
-        let mut resolver = ResolverConfig::load(
-            &or(&network.resolv_conf, RESOLV_CONF),
-            &or(&network.hosts_file, HOSTS_FILE),
-        )?;
+        let mut resolver = ResolverConfig::load(ResolverFiles {
+            resolv_conf: &or(&network.resolv_conf, RESOLV_CONF),
+            nsswitch: nsswitch(network).as_deref(),
+            hosts: &or(&network.hosts_file, HOSTS_FILE),
+        })?;
+        resolver.settings.runtime = containerd::go_build::resolver(network.host_root.as_deref());
         if !network.nameservers.is_empty() {
             let servers = network.nameservers.iter().map(|server| server.0);
             resolver = resolver.with_nameservers(servers.collect());
@@ -173,6 +177,21 @@ impl NodeSettings {
     }
 }
 
+/// The nsswitch.conf that belongs to the resolv.conf in use: the configured one, that of the node's root, or the one in
+/// the same folder. `None`: there is none.
+fn nsswitch(network: &Network) -> Option<PathBuf> {
+    if let Some(path) = &network.nsswitch_conf {
+        return Some(path.clone());
+    }
+    let root = network.host_root.as_deref();
+    let beside = match (root, &network.resolv_conf) {
+        (Some(root), _) => root.join("etc/nsswitch.conf"),
+        (None, Some(path)) => path.with_file_name("nsswitch.conf"),
+        (None, None) => PathBuf::from(NSSWITCH_CONF),
+    };
+    host_root::resolve(root, &beside).ok()
+}
+
 /// The vantage as far as the environment shows it. Kubernetes sets KUBERNETES_SERVICE_HOST in every pod; our manifests
 /// set HOST_IP and POD_IP from the downward API.
 fn vantage(
@@ -209,7 +228,8 @@ fn vantage(
     not_observed.push(NotObserved::ImageStore);
     Vantage {
         network,
-        nameservers: resolver.nameservers.clone(),
+        nameservers: resolver.settings.nameservers.clone(),
+        resolver: Some(Box::new(resolver.settings.clone())),
         resolver_source: resolver.source.clone(),
         hosts_copied: resolver.hosts.is_of_kubelet,
         resolver_emulated: "go".to_owned(),

@@ -22,6 +22,7 @@ use pullpath::model::hosts::HostKind;
 use pullpath::model::platform::Platform;
 use pullpath::model::reference::{Reference, ReferenceError, check_digest};
 use pullpath::model::resolve::{Family, Query};
+use pullpath::model::resolver::ResolverSettings;
 use pullpath::model::step::Step;
 use pullpath::model::text::MAX_SHOWN;
 use pullpath::net::dns;
@@ -650,7 +651,11 @@ pub(crate) fn dns_answer(data: &[u8]) {
         outcome: Step::from_result(result.clone(), Duration::ZERO),
     };
     let host = NAME.trim_end_matches('.');
-    let concluded = dns::conclude(host, &[NAME.to_owned()], families, &[query]);
+    let settings = ResolverSettings {
+        nameservers: vec![query.server],
+        ..ResolverSettings::default()
+    };
+    let concluded = dns::conclude(host, &settings, families, &[query]);
     match (result, concluded) {
         (Ok(answer), Ok(resolution)) => {
             assert!(

@@ -7,6 +7,7 @@ mod certificates;
 mod connection;
 mod finding;
 mod in_force;
+mod lookups;
 mod mirrors;
 mod name_servers;
 mod names;
@@ -60,6 +61,8 @@ enum Rule {
 /// All rules, in the order in which they run.
 const RULES: &[Rule] = &[
     OfLeg(names::resolution),
+    OfLeg(lookups::undecided),
+    OfLeg(lookups::slow),
     Whole(names::servers),
     Whole(name_servers::transport),
     OfLeg(name_servers::needs_edns),

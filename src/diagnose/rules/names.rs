@@ -5,6 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use super::finding::at;
+use super::lookups::prospect;
 use super::name_servers;
 use crate::diagnose::Finding;
 use crate::diagnose::catalogue::Cause;
@@ -26,14 +27,17 @@ pub(super) fn resolution(evidence: &Evidence, leg: &Leg) -> Option<Finding> {
         .outcome
         .fault()
         .filter(|_| leg.proxy_route.proxy().is_none())?;
-    if name_servers::are_all_told(leg) {
+    let prospect = prospect(evidence, leg);
+    if name_servers::are_all_told(leg)
+        || prospect
+            .as_ref()
+            .is_some_and(|prospect| prospect.is_open() || prospect.is_too_late())
+    {
         return None;
     }
     let host = &leg.endpoint.host;
     let cause = match fault {
-        DnsFault::NxDomain | DnsFault::NoData
-            if split(leg, &evidence.vantage.resolver_source).is_some() =>
-        {
+        DnsFault::NxDomain | DnsFault::NoData if split(evidence, leg).is_some() => {
             return None;
         }
         DnsFault::NxDomain => Cause::DnsNxdomain,
@@ -81,20 +85,55 @@ pub(super) fn resolution(evidence: &Evidence, leg: &Leg) -> Option<Finding> {
         Cause::DnsNxdomain | Cause::DnsNodata => name_servers::broken_alias(leg).unzip(),
         _ => (None, None),
     };
-    Some(
-        at(cause, leg.role, Phase::Resolve)
-            .fact(format!("'{host}': {fault}"))
-            .facts(alias)
-            .facts(leg.resolve.queries.iter().filter_map(line).take(8))
-            .hint(alias_hint.unwrap_or(hint)),
-    )
+    let hint = alias_hint.unwrap_or(hint);
+    let mut finding = at(cause, leg.role, Phase::Resolve)
+        .fact(format!("'{host}': {fault}"))
+        .facts(alias)
+        .facts(leg.resolve.queries.iter().filter_map(line).take(8));
+    if prospect.is_some_and(|prospect| prospect.may_ask_resolved()) {
+        finding = finding.confidence(Confidence::Medium).fact(
+            "nsswitch.conf has 'resolve': a runtime that is linked with libc asks systemd-resolved, which may have other servers",
+        );
+    }
+    let Some(settings) = &evidence.vantage.resolver else {
+        return Some(finding.hint(hint));
+    };
+    let source = &evidence.vantage.resolver_source;
+    let finding = finding.facts(settings.notes.iter().take(4).cloned());
+    // What would answer is not asked.
+    let beyond: Vec<&Query> = leg
+        .resolve
+        .beyond
+        .iter()
+        .filter(|q| q.outcome.done().is_some())
+        .collect();
+    if let Some(query) = beyond.first() {
+        let server = show_server(query.server);
+        let addresses = beyond.iter().filter_map(|q| q.outcome.done());
+        let addresses = addresses
+            .flat_map(|answer| &answer.records)
+            .map(|r| r.address);
+        return Some(
+            finding
+                .fact(format!("{server} has it at {}, but is not among the first three servers of {source}, and no others are queried", joined(addresses)))
+                .hint(format!("List {server} among the first three servers in {source}.")),
+        );
+    }
+    let sources = &settings.sources;
+    if leg.resolve.queries.is_empty() && !sources.list.is_empty() && !sources.has("dns") {
+        return Some(
+            finding
+                .fact(format!("nsswitch.conf has 'hosts: {}': no name server is queried", joined(&sources.list)))
+                .hint(format!("Add 'dns' to the line 'hosts:' of nsswitch.conf, or '{host}' to the hosts file.")),
+        );
+    }
+    Some(finding.hint(hint))
 }
 
 /// Name servers that fail while others answer, and name servers that return different answers.
 pub(super) fn servers(evidence: &Evidence, findings: &mut Vec<Finding>) {
-    let source = &evidence.vantage.resolver_source;
     let legs = evidence.walk.legs.iter();
-    findings.extend(legs.filter_map(|leg| split(leg, source)));
+    findings.extend(legs.filter_map(|leg| split(evidence, leg)));
     // A server's fault affects every leg; it is reported at the first one.
     let mut reported: BTreeSet<(Cause, SocketAddr)> = BTreeSet::new();
     for leg in &evidence.walk.legs {
@@ -114,7 +153,7 @@ pub(super) fn servers(evidence: &Evidence, findings: &mut Vec<Finding>) {
         }
         let last = servers.iter().position(|server| *server == used);
         for (index, server) in servers.into_iter().enumerate() {
-            let is_before = last.is_some_and(|last| index <= last);
+            let is_before = rotates(evidence) || last.is_some_and(|last| index <= last);
             let finding = trouble(evidence, leg, server, &queries, is_before);
             findings.extend(finding.filter(|finding| reported.insert((finding.cause, server))));
         }
@@ -137,6 +176,7 @@ fn trouble(
     let finding =
         |cause| at(cause, leg.role, Phase::Resolve).severity(Severity::warning_if(is_before));
     let fix = format!("Fix {shown}, or take it out of the list ({source}).");
+    let longest = prospect(evidence, leg).map(|prospect| HumanDuration(prospect.longest()));
     let of = |family| {
         let of_it = queries.iter().filter(move |q| q.server == server);
         of_it.filter(move |q| q.family == family)
@@ -167,7 +207,10 @@ fn trouble(
         return is_before.then(|| {
             finding(Cause::DnsSlow5s)
                 .fact(format!("{shown} answers {answered} for '{}', but not {silent} within {}", leg.dialed(), HumanDuration(after)))
-                .fact("a Go client queries both at once and waits its whole timeout for the missing answer, 5 s for each attempt by default")
+                .fact(longest.map_or_else(
+                    || "a Go client queries both at once and waits its whole timeout for the missing answer, 5 s for each attempt by default".to_owned(),
+                    |longest| format!("a Go client waits for both: each lookup takes {longest}"),
+                ))
                 .hint(format!("Make {shown}, or the firewall in front of it, answer {silent} too; an empty answer is enough."))
         });
     }
@@ -175,10 +218,11 @@ fn trouble(
         return None;
     }
     if let Some(after) = v4.or(v6) {
-        let costs = if is_before {
-            "a Go client waits for it first, 5 s for each lookup by default; then another server answers"
-        } else {
-            "an earlier server answers, so no time is lost; but there is one fallback less"
+        let costs = match longest.filter(|_| is_before) {
+            Some(longest) if rotates(evidence) => format!("'options rotate' in resolv.conf: lookups that begin with it take {longest}"),
+            Some(longest) => format!("it is queried first, so each lookup takes {longest}; then another server answers"),
+            None if is_before => "a Go client waits for it first, 5 s for each lookup by default; then another server answers".to_owned(),
+            None => "an earlier server answers, so no time is lost; but there is one fallback less".to_owned(),
         };
         let says = format!("{shown} does not answer within {}", HumanDuration(after));
         return Some(finding(Cause::DnsTimeout).fact(says).fact(costs).hint(fix));
@@ -195,8 +239,15 @@ fn trouble(
     )
 }
 
-/// One server knows a private zone and another does not. `source`: the file that lists the servers.
-fn split(leg: &Leg, source: &str) -> Option<Finding> {
+/// Lookups begin with each server in turn.
+fn rotates(evidence: &Evidence) -> bool {
+    let settings = evidence.vantage.resolver.as_ref();
+    settings.is_some_and(|settings| settings.rotate)
+}
+
+/// One server knows a private zone and another does not.
+fn split(evidence: &Evidence, leg: &Leg) -> Option<Finding> {
+    let source = &evidence.vantage.resolver_source;
     // A pull does not use the servers' answers.
     let found = leg.resolve.outcome.done();
     if found.is_some_and(|found| found.source == ResolutionSource::HostsFile) {
@@ -231,7 +282,16 @@ fn split(leg: &Leg, source: &str) -> Option<Finding> {
             leg.dialed(),
             joined(lacking)
         ));
+    let by_chance = prospect(evidence, leg).and_then(|prospect| prospect.by_chance());
+    if let Some((failed, of)) = by_chance {
+        return Some(finding.severity(Severity::Critical).fact(format!(
+            "'options rotate' in resolv.conf: a lookup begins with each server in turn, for A and AAAA apart; of {of} ways to begin, {failed} fail, so pulls fail now and then"
+        )));
+    }
     Some(match leg.resolve.outcome.done() {
+        Some(_) if rotates(evidence) => finding
+            .severity(Severity::Warning)
+            .fact("'options rotate' in resolv.conf: a pull uses the answer of each server in turn"),
         Some(found) => {
             let server = match found.source {
                 ResolutionSource::Server { server } => format!(" of {}", show_server(server)),

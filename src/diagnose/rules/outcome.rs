@@ -1,6 +1,7 @@
 //! Decides from findings and evidence whether a pull would succeed, and which failures it survives.
 
 use super::finding::new;
+use super::lookups;
 use super::name_servers;
 use crate::diagnose::catalogue::Cause;
 use crate::diagnose::level::{Confidence, Severity};
@@ -17,7 +18,9 @@ pub(super) fn is_got_round(evidence: &Evidence, finding: &Finding) -> bool {
     let walk = &evidence.walk;
     let is_of_other_builds =
         finding.cause == Cause::DnsTcpClosed && name_servers::is_resolved(evidence, finding.leg);
-    if finding.leg.is_none() || is_of_other_builds {
+    // A check is no proof for lookups that go another way than its own.
+    let is_of_other_lookups = lookups::differs_from_check(evidence, finding);
+    if finding.leg.is_none() || is_of_other_builds || is_of_other_lookups {
         return false;
     }
     if evidence.pulled == Some(true) {
@@ -81,6 +84,7 @@ pub(super) fn leaves_undecided(evidence: &Evidence, finding: &Finding) -> bool {
     (finding.cause.entry().leaves_undecided && !is_known)
         || (finding.cause == Cause::DnsNoEdns && name_servers::depends_on_build(evidence))
         || (finding.cause == Cause::DnsTcpClosed && name_servers::is_resolved(evidence, finding.leg))
+        || lookups::is_by_chance(evidence, finding)
         // Files alone don't show which Secrets the cluster has; the API server does.
         || (finding.cause == Cause::SecretMissing && finding.confidence < Confidence::High)
         // A check that ended early without a recorded reason.

@@ -32,6 +32,7 @@ use crate::model::vantage::{NetworkView, NotObserved};
 
 mod answers;
 mod certificates;
+mod lookups;
 mod name_servers;
 mod paths;
 mod pins;
@@ -2023,6 +2024,7 @@ fn an_empty_record_is_judged_without_harm() {
         .legs
         .push(leg(Role::Registry, REGISTRY, "10.0.3.9"));
     evidence.walk.legs[0].resolve = Resolve {
+        beyond: Vec::new(),
         queries: Vec::new(),
         sends_edns: None,
         edns_trials: Vec::new(),

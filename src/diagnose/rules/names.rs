@@ -15,6 +15,7 @@ use crate::model::endpoint::Host;
 use crate::model::evidence::{Evidence, Leg};
 use crate::model::fault::{DnsFault, Phase, TlsFault, show_server};
 use crate::model::resolve::{Family, NameAnswer, Query, ResolutionSource};
+use crate::model::resolver::ResolverSettings;
 use crate::model::step::Step;
 use crate::model::text::joined;
 use crate::model::units::HumanDuration;
@@ -100,34 +101,44 @@ pub(super) fn resolution(evidence: &Evidence, leg: &Leg) -> Option<Finding> {
     };
     let source = &evidence.vantage.resolver_source;
     let finding = finding.facts(settings.notes.iter().take(4).cloned());
-    // What would answer is not asked.
-    let beyond: Vec<&Query> = leg
-        .resolve
-        .beyond
-        .iter()
-        .filter(|q| q.outcome.done().is_some())
-        .collect();
+    let (fact, hint) = match not_queried(leg, settings, source) {
+        Some((fact, hint)) => (Some(fact), hint),
+        None => (None, hint),
+    };
+    Some(finding.facts(fact).hint(hint))
+}
+
+/// What would have the name, or why no server is queried for it; and the fix.
+fn not_queried(leg: &Leg, settings: &ResolverSettings, source: &str) -> Option<(String, String)> {
+    let beyond = leg.resolve.beyond.iter();
+    let beyond: Vec<&Query> = beyond.filter(|q| q.outcome.done().is_some()).collect();
     if let Some(query) = beyond.first() {
         let server = show_server(query.server);
         let addresses = beyond.iter().filter_map(|q| q.outcome.done());
         let addresses = addresses
             .flat_map(|answer| &answer.records)
             .map(|r| r.address);
-        return Some(
-            finding
-                .fact(format!("{server} has it at {}, but is not among the first three servers of {source}, and no others are queried", joined(addresses)))
-                .hint(format!("List {server} among the first three servers in {source}.")),
-        );
+        return Some((
+            format!(
+                "{server} has it at {}, but is not among the first three servers of {source}, and no others are queried",
+                joined(addresses)
+            ),
+            format!("List {server} among the first three servers in {source}."),
+        ));
     }
     let sources = &settings.sources;
-    if leg.resolve.queries.is_empty() && !sources.list.is_empty() && !sources.has("dns") {
-        return Some(
-            finding
-                .fact(format!("nsswitch.conf has 'hosts: {}': no name server is queried", joined(&sources.list)))
-                .hint(format!("Add 'dns' to the line 'hosts:' of nsswitch.conf, or '{host}' to the hosts file.")),
-        );
-    }
-    Some(finding.hint(hint))
+    (leg.resolve.queries.is_empty() && !sources.list.is_empty() && !sources.has("dns")).then(|| {
+        (
+            format!(
+                "nsswitch.conf has 'hosts: {}': no name server is queried",
+                joined(&sources.list)
+            ),
+            format!(
+                "Add 'dns' to the line 'hosts:' of nsswitch.conf, or '{}' to the hosts file.",
+                leg.endpoint.host
+            ),
+        )
+    })
 }
 
 /// Name servers that fail while others answer, and name servers that return different answers.

@@ -152,7 +152,10 @@ impl<'a> HostsWalk<'a> {
         }
         let mut served = holder;
         for (image, wants_platform) in &images {
-            served = served.max(self.image(visits, holder, image, *wants_platform).await?);
+            served = served.max(
+                self.image(visits, holder, (image, &value), *wants_platform)
+                    .await?,
+            );
         }
         self.transfer(visits, served, &value).await;
         let deciding = served.max(holder);
@@ -217,7 +220,7 @@ impl<'a> HostsWalk<'a> {
         &self,
         visits: &mut [Option<HostWalk<'a>>],
         holder: usize,
-        image: &Image,
+        (image, found): (&Image, &ManifestFound),
         wants_platform: bool,
     ) -> Result<usize, Refused> {
         // Content that is not a layer by its type is requested at once, at the same time as the configuration.
@@ -238,10 +241,10 @@ impl<'a> HostsWalk<'a> {
         if has_others {
             sessions(visits).for_each(Session::swap);
         }
-        let found = config.map_err(|missed| refused(visits, Content::Config, &missed))?;
-        let (config_host, body) = (found.host, found.body);
+        let config = config.map_err(|missed| refused(visits, Content::Config, &missed))?;
+        let (config_host, body) = (config.host, config.body);
         if let Some(visit) = host_of(visits, config_host) {
-            visit.walk.config = Some(Step::from_result(Ok(found.read), start.elapsed()));
+            visit.walk.config = Some(Step::from_result(Ok(config.read), start.elapsed()));
         }
         let served = config_host.max(self.layers(visits, &others, &[]).await?);
         if has_others {
@@ -256,7 +259,21 @@ impl<'a> HostsWalk<'a> {
             }),
             _ => plan,
         };
-        let plan = plan.map_err(|fault| no_manifest(visits, holder, fault, start))?;
+        let plan = match plan {
+            Ok(plan) => plan,
+            Err(fault) => {
+                let is_malformed = matches!(fault, ManifestFault::Malformed { .. });
+                let refused = no_manifest(visits, holder, fault, start);
+                // No pull of this image reads its layers, but pulls of its repaired form and of its neighbors do: the
+                // state of their storage is worth knowing.
+                let rest = image.layers.iter().filter(|one| !others.contains(one));
+                let rest: Vec<Descriptor> = rest.cloned().collect();
+                if is_malformed && let Ok(host) = self.layers(visits, &rest, &[]).await {
+                    self.transfer(visits, host, found).await;
+                }
+                return Err(refused);
+            }
+        };
         if let Some(visit) = host_of(visits, holder)
             && let Step::Done { value, .. } = &mut visit.walk.manifest
         {

@@ -1,4 +1,4 @@
-//! `simulate [NODES] [TARGETS] [DAYS]`: what a fleet asks of a registry, with its time counted and not
+//! `simulate [NODES] [TARGETS] [HOURS]`: what a fleet asks of a registry, with its time counted and not
 //! waited for; first each node by itself, then with transfer tests shared by Leases. Prints figures, and
 //! fails where one is not as promised.
 
@@ -10,7 +10,7 @@ mod simulation;
 
 use std::io::Write as _;
 
-use simulation::{Size, check, check_shared, run, table};
+use simulation::{SECOND_DAY, Size, check, check_shared, run, table};
 
 fn main() {
     let mut args = std::env::args()
@@ -19,7 +19,8 @@ fn main() {
     let alone = Size {
         nodes: args.next().unwrap_or(5000),
         targets: args.next().unwrap_or(20),
-        days: args.next().unwrap_or(7) as u64,
+        hours: args.next().unwrap_or(7 * 24) as u64,
+        rollout: SECOND_DAY,
         shared: false,
     };
     let shared = Size {
@@ -29,7 +30,7 @@ fn main() {
     for size in [alone, shared] {
         let figures = run(size);
         let _ = writeln!(std::io::stdout(), "{}", table(size, &figures));
-        check(&figures);
+        check(size, &figures);
         if size.shared {
             check_shared(size, &figures);
         }

@@ -227,7 +227,8 @@ impl Timetable {
                 if is_planned {
                     at
                 } else {
-                    self.first_check(&due.target, within.max(WAITED_FOR), from)
+                    let chance = share(self.draw(&due.target, "again", from));
+                    from.after(within.max(UNSCHEDULED_SPREAD).mul_f64(chance))
                 }
             });
             let planned = again.map_or(planned, |again| again.min(planned));
@@ -487,7 +488,7 @@ mod tests {
             let until = next.after(Duration::from_secs(20));
             schedule.done(&due, next, Some(until));
             next = schedule.next_of("a", Tier::Reach).unwrap();
-            assert!(next >= until && next <= until.after(WAITED_FOR));
+            assert!(next >= until && next <= until.after(UNSCHEDULED_SPREAD));
         }
         // A reload, or a change of the pods, doesn't postpone it.
         schedule.replace([new("a", rare)], FIRST, next);

@@ -17,7 +17,7 @@ use std::time::Duration;
 use http::Method;
 use nix::sys::signal::Signal;
 use operated::browser::picture;
-use operated::{Daemon, Metrics, ask, config, eventually, target};
+use operated::{Daemon, Metrics, ask, config, eventually, eventually_within, target};
 use pullpath::daemon::http::metrics::FAMILIES;
 use pullpath::daemon::schedule::clock::{hash, share};
 use pullpath::model::units::Bytes;
@@ -658,6 +658,77 @@ async fn pages_and_api_show_all_and_hold_no_secret_and_no_script() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_is_not_checked_yet_counts_as_nothing_on_any_face() {
+    let world = World::healthy().await;
+    let lines = ["a", "b", "c"].map(|name| target(&world, name, PASSWORD).0);
+    let daemon = Daemon::start(&config(&world, &lines.join("\n"), ""));
+    let faces = |sentence: &str, of_states: [usize; 2]| {
+        let ready = daemon.get("/readyz");
+        let first = ready.body.lines().next().map(str::to_owned);
+        assert_eq!(
+            (ready.status, first),
+            (200, Some(format!("ready: {sentence}")))
+        );
+        let page = daemon.get("/").body;
+        assert!(page.contains(&format!(">{sentence}</h1>")), "{page}");
+        assert_eq!(
+            page.matches("<small>not checked yet</small>").count(),
+            of_states[1]
+        );
+        let metrics = daemon.metrics();
+        let states = ["would_succeed", "not_checked"];
+        let found = states.map(|state| metrics.with(&format!("state=\"{state}\"")).len());
+        assert_eq!(found, of_states);
+        assert_eq!(metrics.with("pullpath_pull_ready").len(), of_states[0]);
+        let targets: Value = serde_json::from_str(&daemon.get("/api/v1/targets").body).unwrap();
+        let found = states.map(|state| {
+            let all = targets.as_array().unwrap().iter();
+            all.filter(|target| target["state"] == state).count()
+        });
+        assert_eq!(found, of_states);
+    };
+    faces("3 not checked yet", [0, 3]);
+    daemon.check("b", "reach");
+    faces("1 would succeed, 2 not checked yet", [1, 2]);
+    daemon.check("a", "reach");
+    daemon.check("c", "reach");
+    faces("All pulls would succeed", [3, 0]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_target_without_a_result_is_checked_soon_at_the_start_and_after_a_reload() {
+    let world = World::healthy().await;
+    let line = |name: &str| target(&world, name, PASSWORD).0;
+    let rare = "schedule: {reach: 24h, path: 168h, transfer: off}";
+    let daemon = Daemon::start(&config(&world, &line("a"), rare));
+    let runs = || -> Vec<usize> {
+        let targets: Value = serde_json::from_str(&daemon.get("/api/v1/targets").body).unwrap();
+        let runs = targets.as_array().unwrap().iter();
+        runs.map(|target| target["runs"].as_array().unwrap().len())
+            .collect()
+    };
+    let within = Duration::from_secs(30);
+    eventually_within("the first check", within, || runs() == [1]);
+    // One that is new, and one whose image is another one now; what has a result is not checked again.
+    let other = line("b").replace(&format!(":{}'", support::TAG), ":other'");
+    daemon.rewrite(&config(&world, &[line("a"), other].join("\n"), rare));
+    eventually("the reload", || runs().len() == 2);
+    eventually_within("of the new one", within, || runs() == [1, 1]);
+    let metrics = daemon.metrics();
+    let failing = metrics.with("state=\"would_fail\"");
+    assert!(
+        failing.len() == 1 && failing[0].contains("target=\"b\""),
+        "{failing:?}"
+    );
+    daemon.rewrite(&config(&world, &[line("a"), line("b")].join("\n"), rare));
+    eventually_within("of the new image", within, || {
+        daemon.metrics().with("state=\"would_succeed\"").len() == 2
+    });
+    assert_eq!(runs(), [1, 1]);
+    assert_eq!(daemon.stop(), Some(0));
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn checks_come_by_themselves_and_what_changes_is_logged_once() {
     let world = World::healthy().await;
     let (app, _) = target(&world, "app", PASSWORD);
@@ -710,7 +781,7 @@ async fn a_check_under_way_may_end_within_the_grace_and_no_longer() {
         let daemon = Daemon::start(&config(
             &world,
             &app,
-            &format!("schedule: {{grace: {grace}, timeout: 30s}}"),
+            &format!("schedule: {{grace: {grace}, timeout: 30s, first_check: 1h}}"),
         ));
         world.registry.knobs().manners.delay = Duration::from_millis(800);
         let admin = daemon.admin;

@@ -523,7 +523,7 @@ async fn a_pull_that_fails_otherwise_is_checked_again_and_not_at_each_try() {
         &world,
         &cluster,
         &format!(
-            "targets: [{{name: mine, image: '{image}'}}]\nschedule: {{reach: 24h, path: 168h, transfer: off}}"
+            "targets: [{{name: mine, image: '{image}'}}]\nschedule: {{reach: 24h, path: 168h, transfer: off, first_check: 1h}}"
         ),
     );
     let daemon = Daemon::start(&text);

@@ -195,7 +195,7 @@ fn daemon(
     status(cluster, ("pullpath", &name), &json!({"running": {}}));
     let daemon = Daemon::start(&format!(
         "listen: 127.0.0.1:0\nadmin_listen: 127.0.0.1:0\nlog: {{format: json, level: debug}}\n\
-         vantage: {{node: {node}}}\nschedule: {{reach: 1h, path: 1h, transfer: off, timeout: 2s}}\n\
+         vantage: {{node: {node}}}\nschedule: {{reach: 1h, path: 1h, transfer: off, first_check: 1h, timeout: 2s}}\n\
          network: {{nameservers: ['{nameserver}'], ca_files: ['{}'], metadata: off}}\n\
          kubernetes:\n  kubeconfig: '{}'\n{kubernetes}\n",
         world.ca.file().display(),

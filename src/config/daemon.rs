@@ -72,6 +72,9 @@ pub struct Schedule {
     pub path: WaitWithin<MINUTE, { 7 * DAY }>,
     /// How often, on average, to measure the download rate; `off`: never.
     pub transfer: Interval,
+    /// Within which time a target without a result is checked, after the start or once it is known. Spread
+    /// by node and target.
+    pub first_check: WaitWithin<1, HOUR>,
     /// The longest wait for a single answer from the network.
     pub timeout: WaitWithin<1, { 5 * MINUTE }>,
     /// The longest duration of a whole check.
@@ -87,6 +90,7 @@ impl Default for Schedule {
             reach: WaitWithin(seconds(2 * MINUTE)),
             path: WaitWithin(seconds(HOUR)),
             transfer: Interval(Some(seconds(6 * HOUR))),
+            first_check: WaitWithin(seconds(15)),
             timeout: WaitWithin(seconds(5)),
             check_timeout: WaitWithin(seconds(MINUTE)),
             grace: WaitWithin(seconds(10)),

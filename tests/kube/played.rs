@@ -8,7 +8,7 @@ use base64::prelude::BASE64_STANDARD;
 use serde_json::{Value, json};
 
 use crate::kube::Cluster;
-use crate::operated::Daemon;
+use crate::operated::{Daemon, quiet};
 use crate::support::{USER, World};
 
 /// The rights that `kubernetes.discover: node` needs, and no more.
@@ -17,10 +17,11 @@ pub fn rights_for_pods() -> Value {
 }
 
 pub fn config(world: &World, cluster: &Cluster, kubernetes: &str) -> String {
+    let quiet = quiet(kubernetes);
     format!(
         "listen: 127.0.0.1:0\nadmin_listen: 127.0.0.1:0\nlog: {{format: json, level: debug}}\nvantage: {{node: n1}}\n\
          network: {{nameservers: ['{}'], ca_files: ['{}'], metadata: off}}\n\
-         kubernetes:\n  discover: node\n  kubeconfig: '{}'\n{kubernetes}\n",
+         kubernetes:\n  discover: node\n  kubeconfig: '{}'\n{kubernetes}\n{quiet}\n",
         world.nameserver(),
         world.ca.file().display(),
         cluster.kubeconfig("node").display()

@@ -113,11 +113,21 @@ pub fn unchunked(mut body: &str) -> String {
     whole
 }
 
+/// Nothing is checked by itself within the first minutes, unless the configuration has a schedule.
+pub fn quiet(more: &str) -> &'static str {
+    if more.contains("schedule:") {
+        ""
+    } else {
+        "schedule: {first_check: 1h}"
+    }
+}
+
 /// A configuration for a world: `targets` are lines of the list.
 pub fn config(world: &World, targets: &str, more: &str) -> String {
+    let quiet = quiet(more);
     format!(
         "listen: 127.0.0.1:0\nadmin_listen: 127.0.0.1:0\nlog: {{format: json, level: debug}}\nvantage: {{node: n1}}\n\
-         network: {{nameservers: ['{}'], ca_files: ['{}'], metadata: off}}\ntargets:\n{targets}\n{more}\n",
+         network: {{nameservers: ['{}'], ca_files: ['{}'], metadata: off}}\ntargets:\n{targets}\n{quiet}\n{more}\n",
         world.nameserver(),
         world.ca.file().display()
     )

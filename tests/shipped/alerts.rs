@@ -7,6 +7,7 @@ use std::process::Command;
 use serde_json::Value;
 
 use crate::lab::process::run;
+use crate::panels::{mixture, mixtures};
 use crate::root;
 
 /// What Prometheus has, and which alerts then fire after so many minutes; no others do.
@@ -578,6 +579,30 @@ const CASES: &[Case] = &[
         fire: &["PullpathScrapeFailed"],
     },
     Case {
+        name: "no check has ended for half an hour, and no state changes that",
+        series: &[
+            (
+                r#"pullpath_target_state{cluster="c", node="n1", instance="i1", target="t", registry="r.test", state="not_checked"}"#,
+                "1x20 stale",
+            ),
+            (
+                r#"pullpath_target_state{cluster="c", node="n1", instance="i1", target="t", registry="r.test", state="deferred"}"#,
+                "_x20 1x180",
+            ),
+        ],
+        at: "40m",
+        fire: &["PullpathNotChecked"],
+    },
+    Case {
+        name: "the first checks of a rollout",
+        series: &[(
+            r#"pullpath_target_state{cluster="c", node="n1", instance="i1", target="t", registry="r.test", state="not_checked"}"#,
+            "1x20 stale",
+        )],
+        at: "20m",
+        fire: &[],
+    },
+    Case {
         name: "a bad configuration",
         series: &[(
             r#"pullpath_config_last_reload_successful{cluster="c", node="n1", instance="i1"}"#,
@@ -782,6 +807,7 @@ const OF_A_NODE: &[&str] = &[
     "PullpathBandwidthInsufficient",
     "PullpathPullTooSlow",
     "PullpathScrapeFailed",
+    "PullpathNotChecked",
     "PullpathReloadFailed",
     "PullpathCpuStarved",
     "PullpathTransferBudgetExhausted",
@@ -831,6 +857,48 @@ fn each_alert_fires_where_it_should_and_nowhere_else() {
         let names_node = rule["annotations"].to_string().contains("$labels.node");
         assert_eq!(names_node, OF_A_NODE.contains(&name), "{name}");
     }
+}
+
+#[test]
+fn what_is_not_checked_counts_neither_as_well_nor_as_failing() {
+    let firing = "count by (alertname) (ALERTS{alertstate=\"firing\"})";
+    let mut text = tests_of_rules();
+    let finding = r#"pullpath_finding{cluster="c", node="n", instance="i", target="would_fail", leg="registry", cause="tcp_timeout", severity="critical"}"#;
+    for counts in mixtures() {
+        let [fails, unknown, succeeds, outdated, not_checked, deferred] = counts;
+        let mut series = mixture("n", "i", counts);
+        series.push((
+            r#"pullpath_targets{cluster="c", node="n"}"#.to_owned(),
+            "1x200",
+        ));
+        if fails > 0 {
+            series.push((finding.to_owned(), "1x200"));
+        }
+        let is_open = unknown + succeeds + outdated + not_checked + deferred > 0;
+        let mut fire = Vec::new();
+        if outdated + not_checked + deferred > 0 {
+            fire.push("PullpathNotChecked");
+        }
+        if fails > 0 {
+            fire.push(if is_open {
+                "PullpathImageNotPullable"
+            } else {
+                "PullpathRegistryNotPullable"
+            });
+        }
+        let series: Vec<(&str, &str)> = series
+            .iter()
+            .map(|(name, values)| (&**name, *values))
+            .collect();
+        test_of(
+            &mut text,
+            &format!("{counts:?}"),
+            &series,
+            [firing, "40m"],
+            &fire,
+        );
+    }
+    run_tests(&text);
 }
 
 /// An alert for each cause, and the severity of all failing nodes together.

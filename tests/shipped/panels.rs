@@ -63,7 +63,7 @@ const CASES: &[Case] = &[
         panel: MATRIX,
         series: UNKNOWN_STATE,
         at: "30m",
-        shown: &[(CELL, "0.25")],
+        shown: &[(CELL, "0.125")],
     },
     Case {
         name: "nor does that make the registry failing",
@@ -80,11 +80,11 @@ const CASES: &[Case] = &[
         shown: &[("{}", "0")],
     },
     Case {
-        name: "which might pull",
+        name: "which might pull, or not",
         panel: ["registry", "Nodes that can pull"],
         series: UNKNOWN_STATE,
         at: "30m",
-        shown: &[("{}", "1")],
+        shown: &[],
     },
     Case {
         name: "none would be pulled",
@@ -92,24 +92,6 @@ const CASES: &[Case] = &[
         series: &[info!("i", "t"), ready!("i", "t", "0")],
         at: "30m",
         shown: &[("{}", "0")],
-    },
-    Case {
-        name: "one would be pulled, and another is unknown: nothing would fail",
-        panel: MATRIX,
-        series: &[
-            info!("i", "t"),
-            info!("i", "private"),
-            ready!("i", "t", "1"),
-        ],
-        at: "30m",
-        shown: &[(CELL, "1")],
-    },
-    Case {
-        name: "nothing is known",
-        panel: MATRIX,
-        series: &[info!("i", "private")],
-        at: "30m",
-        shown: &[],
     },
     Case {
         name: "of two replicas that stand for one kind of node, none of one's images would be pulled",
@@ -215,6 +197,104 @@ fn panels_show_what_there_is() {
             [&expr, case.at],
             case.shown,
         );
+    }
+    run_tests(&text);
+}
+
+/// The states of a target, in the order of the mixtures.
+pub(super) const STATES: [&str; 6] = [
+    "would_fail",
+    "unknown",
+    "would_succeed",
+    "outdated",
+    "not_checked",
+    "deferred",
+];
+
+/// What a node reports of a registry with one target in each of some states.
+pub(super) fn mixture(
+    node: &str,
+    instance: &str,
+    counts: [usize; 6],
+) -> Vec<(String, &'static str)> {
+    let mut series = Vec::new();
+    for (state, _) in STATES.iter().zip(counts).filter(|(_, count)| *count > 0) {
+        let labels = format!(
+            r#"cluster="c", node="{node}", instance="{instance}", target="{state}", registry="r.test""#
+        );
+        series.push((format!("pullpath_target_info{{{labels}}}"), "1x200"));
+        series.push((
+            format!("pullpath_target_state{{{labels}, state=\"{state}\"}}"),
+            "1x200",
+        ));
+        let ready = match *state {
+            "would_succeed" => "1x200",
+            "would_fail" => "0x200",
+            _ => continue,
+        };
+        series.push((format!("pullpath_pull_ready{{{labels}}}"), ready));
+    }
+    series
+}
+
+/// All mixtures of states.
+pub(super) fn mixtures() -> impl Iterator<Item = [usize; 6]> {
+    (1..64_usize).map(|bits| std::array::from_fn(|place| bits >> place & 1))
+}
+
+#[test]
+#[expect(clippy::cast_precision_loss, reason = "six targets at most")]
+fn nothing_unchecked_counts_as_well_in_any_mixture_on_any_panel() {
+    let mut text = String::from("evaluation_interval: 1m\ntests:\n");
+    for counts in mixtures() {
+        let [fails, unknown, succeeds, outdated, not_checked, deferred] = counts;
+        let (open, unchecked) = (unknown + outdated, not_checked + deferred);
+        let all: usize = counts.iter().sum();
+        let least = match counts {
+            _ if fails > 0 => 0.0,
+            _ if open > 0 => 0.6,
+            _ if unchecked > 0 => 0.8,
+            _ => 1.0,
+        };
+        let half = succeeds as f64 + (open + unchecked) as f64 / 2.0;
+        let cell = if fails > 0 {
+            half / all as f64 / 2.0
+        } else {
+            least
+        };
+        let can = match (succeeds, open + unchecked) {
+            (1, _) => Some(1.0),
+            (_, 0) => Some(0.0),
+            _ => None,
+        };
+        let is_failing = fails == all;
+        let series = mixture("n", "i", counts);
+        let series: Vec<(&str, &str)> = series
+            .iter()
+            .map(|(name, values)| (&**name, *values))
+            .collect();
+        for (panel, labels, value) in [
+            (MATRIX, CELL, Some(cell)),
+            (["node", "Would all pulls succeed?"], "{}", Some(least)),
+            (["fleet", "Not checked yet"], "{}", Some(unchecked as f64)),
+            (["fleet", "Not known"], "{}", Some(open as f64)),
+            (
+                ["registry", "Not checked yet"],
+                "{}",
+                Some(unchecked as f64),
+            ),
+            (["registry", "Nodes that can pull"], "{}", can),
+            (
+                ["fleet", "Failing registries"],
+                "{}",
+                Some(f64::from(u8::from(is_failing))),
+            ),
+        ] {
+            let value = value.map(|value| value.to_string());
+            let shown: Vec<(&str, &str)> = value.iter().map(|value| (labels, &**value)).collect();
+            let name = format!("{counts:?}: {}", panel[1]);
+            expression_test(&mut text, &name, &series, [&query(panel), "30m"], &shown);
+        }
     }
     run_tests(&text);
 }

@@ -11,7 +11,7 @@
 mod sharing;
 
 use std::cmp::Reverse;
-use std::collections::{BTreeMap, BinaryHeap};
+use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -22,7 +22,7 @@ use pullpath::daemon::schedule::budget::Reserved;
 use pullpath::daemon::schedule::clock::Moment;
 use pullpath::daemon::schedule::cooldown::Rejected;
 use pullpath::daemon::schedule::ledger::Ledger;
-use pullpath::daemon::schedule::timetable::{Due, Rhythm, Timetable};
+use pullpath::daemon::schedule::timetable::{Due, Planned, Rhythm, Timetable};
 use pullpath::model::credential::{CredentialId, CredentialSource};
 use pullpath::model::evidence::Attempt;
 use pullpath::model::step::{Skip, Step};
@@ -34,7 +34,9 @@ use sharing::{Sharing, Store};
 pub struct Size {
     pub nodes: usize,
     pub targets: usize,
-    pub days: u64,
+    pub hours: u64,
+    /// When the rollout begins.
+    pub rollout: Duration,
     /// Whether transfer tests, and the wrong password, are shared by Leases; the registry takes the
     /// password in the end, then, and the API server is away for some hours.
     pub shared: bool,
@@ -48,7 +50,13 @@ pub struct Figures {
     pub requests: u64,
     /// In a minute, over the whole time.
     pub mean: f64,
-    /// In any 60 s, to the second.
+    /// In a second of the first round, which all nodes begin at the same moment.
+    pub most_at_start: u32,
+    /// In a second of the rollout, which restarts a tenth of the nodes at the same moment.
+    pub most_in_rollout: u32,
+    /// The longest time from a start to the first result of a target, at the beginning and in the rollout.
+    pub first_result: Duration,
+    /// In any 60 s after the first round, to the second.
     pub most: u64,
     pub most_at: Duration,
     /// While the registry was out.
@@ -92,8 +100,15 @@ const BEGIN: u64 = 1_800_000_000 / 86_400 * 86_400;
 /// The registry answers 503 for so long, on the third day.
 const OUTAGE: (Duration, Duration) = (Duration::from_hours(50), Duration::from_hours(52));
 
-/// Every daemon is restarted within this, on the second day: its ledger is written and read again.
-const ROLLOUT: (Duration, Duration) = (Duration::from_hours(30), Duration::from_mins(30));
+/// A target without a result is checked within this, as `schedule.first_check` has it by default.
+const FIRST: Duration = Duration::from_secs(15);
+
+/// Every daemon is restarted within this, a tenth of them at once: its ledger is written and read again, and it has no
+/// results.
+const ROLLOUT: Duration = Duration::from_mins(30);
+
+/// On the second day, unless only the rollout is of interest.
+pub const SECOND_DAY: Duration = Duration::from_hours(30);
 
 /// One of the targets of each node has a wrong password.
 const WRONG: usize = 0;
@@ -110,6 +125,8 @@ struct Node {
     name: String,
     index: usize,
     names: Vec<Arc<str>>,
+    began: Moment,
+    without_result: BTreeSet<Arc<str>>,
     sharing: Option<Sharing>,
     lives: u32,
     has_recovered: bool,
@@ -121,6 +138,9 @@ struct Node {
     login: Option<Moment>,
 }
 
+/// Of a usual check.
+const REQUESTS: usize = 4;
+
 const REGISTRY: &str = "registry.example.com";
 
 /// How long a transfer test lasts, and what it reads: more than most do.
@@ -128,7 +148,7 @@ const TEST: (Duration, Bytes) = (Duration::from_secs(4), Bytes(9 << 20));
 
 pub fn run(size: Size) -> Figures {
     let begin = Moment(Duration::from_secs(BEGIN));
-    let end = begin.after(Duration::from_hours(24 * size.days));
+    let end = begin.after(Duration::from_hours(size.hours));
     let names: Vec<Arc<str>> = (0..size.targets)
         .map(|i| Arc::from(format!("target-{i}")))
         .collect();
@@ -136,7 +156,7 @@ pub fn run(size: Size) -> Figures {
         .map(|i| node(i, size, &names, begin))
         .collect();
     let mut figures = Figures::default();
-    let seconds = usize::try_from(24 * 3600 * size.days).unwrap();
+    let seconds = usize::try_from(3600 * size.hours).unwrap();
     let mut by_second = vec![0u32; seconds + 120];
     // One queue of all nodes, by when each wants to do something next.
     let mut queue: BinaryHeap<Reverse<(Moment, usize)>> = BinaryHeap::new();
@@ -157,7 +177,7 @@ pub fn run(size: Size) -> Figures {
         } else {
             sharing::act(node, at, &mut store, &mut figures).or_else(|| {
                 let due = node.schedule.take(at)?;
-                Some(step(node, &due, at, begin, &mut store, &mut figures))
+                Some(step(node, &due, at, size, &mut store, &mut figures))
             })
         };
         if let Some(sent) = sent {
@@ -167,7 +187,7 @@ pub fn run(size: Size) -> Figures {
         }
         queue.extend(node.next().map(|next| Reverse((next.max(at), index))));
     }
-    sum_up(&by_second, seconds, &mut figures);
+    sum_up(&by_second, seconds, size, &mut figures);
     if size.shared {
         sharing::sum_up(&store, &size, &mut figures);
         figures.shared.recovered = nodes.iter().filter(|node| node.has_recovered).count();
@@ -186,35 +206,50 @@ impl Node {
             return Some(self.restarts.after(Duration::from_nanos(1)));
         }
         let shared = self.sharing.as_ref().and_then(Sharing::next);
-        self.schedule.next().into_iter().chain(shared).min()
+        let restart = (!self.is_restarted).then(|| self.restarts.after(Duration::from_nanos(1)));
+        let next = self.schedule.next().into_iter();
+        next.chain(shared).chain(restart).min()
     }
 }
 
 fn node(index: usize, size: Size, names: &[Arc<str>], begin: Moment) -> Node {
     let name = format!("node-{index}");
-    let mut schedule = Timetable::new(&name);
-    let rhythm = rhythm(size.shared);
-    schedule.replace(
-        names.iter().map(|name| (Arc::clone(name), rhythm, None)),
-        begin,
-    );
-    // A rolling update takes one node after the other.
-    let share =
-        f64::from(u32::try_from(index).unwrap()) / f64::from(u32::try_from(size.nodes).unwrap());
-    Node {
-        restarts: begin.after(ROLLOUT.0 + ROLLOUT.1.mul_f64(share)),
+    // A rolling update takes a tenth of the nodes at a time.
+    let tenth = u32::try_from(index * 10 / size.nodes).unwrap();
+    let mut node = Node {
+        restarts: begin.after(size.rollout + ROLLOUT * tenth / 10),
         sharing: size.shared.then(|| Sharing::new(&name, index, 0, begin)),
         index,
         names: names.to_vec(),
         lives: 0,
         has_recovered: false,
+        schedule: Timetable::new(&name),
         name,
-        schedule,
+        began: begin,
+        without_result: BTreeSet::new(),
         ledger: Ledger::default(),
         is_restarted: false,
         day: (0, 0),
         login: None,
-    }
+    };
+    plan(&mut node, begin);
+    node
+}
+
+/// Nothing is known of any target, but when its last transfer test was.
+fn plan(node: &mut Node, now: Moment) {
+    let rhythm = rhythm(node.sharing.is_some());
+    let targets = node.names.iter().map(|name| Planned {
+        target: Arc::clone(name),
+        rhythm,
+        last_transfer: node.ledger.bytes.last_transfer(name),
+        has_result: false,
+    });
+    node.schedule = Timetable::new(&node.name);
+    node.schedule
+        .replace(targets.collect::<Vec<_>>(), FIRST, now);
+    node.began = now;
+    node.without_result = node.names.iter().cloned().collect();
 }
 
 /// Twice, as a daemon that crashes after its start does: all that is kept is the file.
@@ -222,16 +257,7 @@ fn restart(node: &mut Node, now: Moment) {
     for _ in 0..2 {
         let written = serde_json::to_string(&node.ledger).unwrap();
         node.ledger = serde_json::from_str(&written).unwrap();
-        node.schedule = Timetable::new(&node.name);
-        let rhythm = rhythm(node.sharing.is_some());
-        let tasks = node.names.iter().map(|name| {
-            (
-                Arc::clone(name),
-                rhythm,
-                node.ledger.bytes.last_transfer(name),
-            )
-        });
-        node.schedule.replace(tasks.collect::<Vec<_>>(), now);
+        plan(node, now);
         node.lives += 1;
         if node.sharing.is_some() {
             node.sharing = Some(Sharing::new(&node.name, node.index, node.lives, now));
@@ -246,10 +272,11 @@ fn step(
     node: &mut Node,
     due: &Due,
     now: Moment,
-    begin: Moment,
+    size: Size,
     store: &mut Store,
     figures: &mut Figures,
 ) -> u32 {
+    let begin = Moment(Duration::from_secs(BEGIN));
     let asked = admission::may(
         &mut node.ledger,
         &Budgets::default(),
@@ -337,6 +364,14 @@ fn step(
         &heard,
         end,
     );
+    if node.without_result.remove(&due.target) {
+        // Besides, nodes that died come back at any time.
+        let elapsed = node.began.since(begin);
+        if elapsed.is_zero() || (size.rollout..=size.rollout + ROLLOUT).contains(&elapsed) {
+            figures.first_result = figures.first_result.max(end.since(node.began));
+        }
+    }
+    node.schedule.has_result(&due.target, end);
     node.schedule.done(due, end, not_before);
     if node.sharing.is_some() && has_password && !is_out {
         sharing::report_login(node, is_accepted, now);
@@ -437,15 +472,26 @@ fn rejected(now: Moment) -> Rejected {
     }
 }
 
-fn sum_up(by_second: &[u32], seconds: usize, figures: &mut Figures) {
+fn sum_up(by_second: &[u32], seconds: usize, size: Size, figures: &mut Figures) {
     let minutes = f64::from(u32::try_from(seconds / 60).unwrap());
     #[expect(clippy::cast_precision_loss, reason = "below 2^53")]
     let mean = figures.requests as f64 / minutes;
     figures.mean = mean;
+    let most = |from: Duration, to: Duration| {
+        let [from, to] = [from, to].map(|at| usize::try_from(at.as_secs()).unwrap().min(seconds));
+        by_second[from..to]
+            .iter()
+            .copied()
+            .max()
+            .unwrap_or_default()
+    };
+    figures.most_at_start = most(Duration::ZERO, FIRST);
+    figures.most_in_rollout = most(size.rollout, size.rollout + ROLLOUT);
     let mut window: u64 = 0;
-    for second in 0..seconds {
+    let first = usize::try_from(FIRST.as_secs()).unwrap() + 1;
+    for second in first..seconds {
         window += u64::from(by_second[second]);
-        if second >= 60 {
+        if second >= first + 60 {
             window -= u64::from(by_second[second - 60]);
         }
         if window > figures.most {
@@ -466,8 +512,39 @@ fn sum_up(by_second: &[u32], seconds: usize, figures: &mut Figures) {
     }
 }
 
-/// Asserts what was promised.
-pub fn check(figures: &Figures) {
+/// Asserts what was promised of the start of many daemons.
+pub fn check_start(size: Size, figures: &Figures) {
+    // Each target is checked within 15 s, and the checks of all nodes are spread over these.
+    assert!(
+        figures.first_result <= FIRST + TEST.0,
+        "{:?}",
+        figures.first_result
+    );
+    let first_round = f64::from(u32::try_from(REQUESTS * size.nodes * size.targets).unwrap());
+    let even = first_round / FIRST.as_secs_f64();
+    let usual = figures.mean / 60.0;
+    let at_start = f64::from(figures.most_at_start);
+    assert!(
+        (0.5 * even..by_chance(even + usual)).contains(&at_start),
+        "{at_start} in one second, where {even} are even: {figures:?}"
+    );
+    // A tenth of the nodes at once add a tenth of that.
+    let in_rollout = f64::from(figures.most_in_rollout);
+    assert!(
+        (usual..by_chance(usual + even / 10.0)).contains(&in_rollout),
+        "{in_rollout} in one second, where {usual} are usual: {figures:?}"
+    );
+}
+
+/// More requests in a second than this are no chance, where so many are even and each check is drawn by itself.
+fn by_chance(even: f64) -> f64 {
+    let of_a_check = f64::from(u32::try_from(REQUESTS).unwrap());
+    even + 6.0 * of_a_check * (even / of_a_check).sqrt()
+}
+
+/// And of all else.
+pub fn check(size: Size, figures: &Figures) {
+    check_start(size, figures);
     #[expect(clippy::cast_precision_loss, reason = "below 2^53")]
     let ratio = figures.most as f64 / figures.mean;
     assert!(
@@ -497,7 +574,7 @@ pub fn check_shared(size: Size, figures: &Figures) {
     // place is another's.
     let away =
         sharing::AWAY.1.saturating_sub(sharing::AWAY.0).as_secs() / sharing::EPOCH.as_secs() + 2;
-    let epochs = 24 * 3600 * size.days / sharing::EPOCH.as_secs();
+    let epochs = 3600 * size.hours / sharing::EPOCH.as_secs();
     let least = shared.wanted_by_lease * (epochs - away - 1) / epochs;
     assert!(shared.by_lease >= least, "{least}: {figures:?}");
     assert!(
@@ -522,8 +599,8 @@ pub fn table(size: Size, figures: &Figures) -> String {
         (
             "1 fleet",
             format!(
-                "{} nodes, {} targets each, {} days",
-                size.nodes, size.targets, size.days
+                "{} nodes, {} targets each, {} hours",
+                size.nodes, size.targets, size.hours
             ),
         ),
         ("2 checks", figures.checks.to_string()),
@@ -532,6 +609,28 @@ pub fn table(size: Size, figures: &Figures) -> String {
             format!(
                 "{}, {:.0} a minute on average",
                 figures.requests, figures.mean
+            ),
+        ),
+        (
+            "31 in the first round",
+            format!(
+                "{} a second at most, where all nodes start at once",
+                figures.most_at_start
+            ),
+        ),
+        (
+            "32 in the rollout",
+            format!(
+                "{} a second at most, with a tenth of the nodes at a time; {:.0} a second on average",
+                figures.most_in_rollout,
+                figures.mean / 60.0
+            ),
+        ),
+        (
+            "33 first result of a target",
+            format!(
+                "within {:.1} s of a start",
+                figures.first_result.as_secs_f64()
             ),
         ),
         (

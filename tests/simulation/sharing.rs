@@ -490,7 +490,7 @@ pub fn sum_up(store: &Store, size: &super::Size, figures: &mut Figures) {
         figures.shared.most_in_epoch = figures.shared.most_in_epoch.max(*tests);
         figures.shared.too_many_in_epoch += u64::from(tests.saturating_sub(PLACES + uncounted));
     }
-    let epochs = 24 * size.days / (EPOCH.as_secs() / 3600);
+    let epochs = size.hours / (EPOCH.as_secs() / 3600);
     // As far as Leases could be had, and but for the first and the last, which are not whole.
     figures.shared.wanted_by_lease = u64::from(PLACES) * NATS as u64 * epochs;
     figures.shared.by_lease = store

@@ -4,6 +4,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::ptr;
 
+use jiff::Timestamp;
+
+use crate::daemon::store::overview::TargetState;
 use crate::daemon::store::summary::PhaseSummary;
 use crate::daemon::store::targets::{Rates, RegistryStats, TargetStore, Watched};
 use crate::diagnose::catalogue::Cause;
@@ -18,7 +21,9 @@ families! {
     TARGET_INFO: gauge "pullpath_target_info" ["target", "registry"]
         "1 for each target. Use it to join the registry to other series of the target.";
     PULL_READY: gauge "pullpath_pull_ready" ["target", "registry"]
-        "1: a pull would succeed, 0: it would fail, as of the newest check. Absent if the check could not decide, and before the first check.";
+        "1: a pull would succeed, 0: it would fail, as of the newest check. Absent if the check could not decide, before the first check, and once a success is outdated.";
+    TARGET_STATE: gauge "pullpath_target_state" ["target", "registry", "state"]
+        "1 for the state of each target: `would_succeed`, `would_fail`, `unknown` (the newest check could not decide), `outdated` (it found that a pull would succeed, more than 5 minutes and two intervals ago), `not_checked` (no check has ended yet), `deferred` (the same, because the first one is deferred).";
     PHASE_SUCCESS: gauge "pullpath_phase_success" ["target", "leg", "phase"]
         "1: the phase succeeded in the newest check, 0: it failed. Absent if the phase was not reached or not required.";
     PHASE_DURATION: gauge "pullpath_phase_duration_seconds" ["target", "leg", "phase"]
@@ -86,7 +91,7 @@ families! {
     MISSED: counter "pullpath_checks_missed_total" []
         "Scheduled checks that were left out because an earlier check of the same target was still running.";
     STARVED: counter "pullpath_checks_starved_total" []
-        "CPU-starved checks: they started more than 1 s late, or the CPU limit stopped the process for more than 5 % of the time.";
+        "CPU-starved checks: they started more than 1 s late although fewer than `budgets.checks_at_once` were running, or the CPU limit stopped the process for more than 5 % of the time.";
     RUNNING: gauge "pullpath_checks_running" []
         "Checks running now.";
     PANICS: counter "pullpath_check_panics_total" []
@@ -104,7 +109,7 @@ families! {
     KUBERNETES_WATCH_UP: gauge "pullpath_kubernetes_watch_up" []
         "1: the watch of this node's pods is up, 0: it is down, and the images that pods last requested are still checked. Absent with `kubernetes.discover: off`.";
     KUBERNETES_IMAGES: gauge "pullpath_kubernetes_images" ["state"]
-        "Repositories used by pods of this node, by what is done with them: `checked`, `over_limit` (beyond kubernetes.max_targets), `platform`, `out_of_scope` (counted per container), `malformed`. Absent with `kubernetes.discover: off`.";
+        "Repositories used by pods of this node, by what is done with them: `checked`, `over_limit` (beyond kubernetes.max_targets), `platform`, `out_of_scope` (counted per container), `malformed`. Absent before the API server has answered, and with `kubernetes.discover: off`.";
     EVENTS: counter "pullpath_events_published_total" ["outcome"]
         "Events on pods that wait for an image, by outcome: `created`, `counted` (an existing Event was updated), `limited` (too many in a minute), `dropped` (the API server is slow), `forbidden`, `failed`.";
     NODE_INFO: gauge "pullpath_node_info" ["runtime", "kubelet", "zone"]
@@ -135,13 +140,13 @@ const LABELS: usize = 5;
 const FINDINGS_A_TARGET: usize = 6;
 
 /// All metrics of the daemon, or with `only` those of one target, in Prometheus' text format.
-pub fn text(store: &TargetStore, only: Option<&str>) -> String {
+pub fn text(store: &TargetStore, only: Option<&str>, now: Timestamp) -> String {
     let rates = store.rates();
     let targets: Vec<(&str, Series<'_>)> = store
         .targets
         .iter()
         .filter(|(name, _)| only.is_none_or(|only| &***name == only))
-        .map(|(name, watched)| (&**name, of_target(store, &rates, watched)))
+        .map(|(name, watched)| (&**name, of_target(store, &rates, watched, now)))
         .collect();
     // A target has 3 kB of lines. A buffer that grows by doubling would need twice the memory.
     let mut page = Page(String::with_capacity(16 * 1024 + targets.len() * 4 * 1024));
@@ -190,12 +195,19 @@ impl<'a> Series<'a> {
     }
 }
 
-fn of_target<'a>(store: &TargetStore, rates: &Rates<'_>, watched: &'a Watched) -> Series<'a> {
+fn of_target<'a>(
+    store: &TargetStore,
+    rates: &Rates<'_>,
+    watched: &'a Watched,
+    now: Timestamp,
+) -> Series<'a> {
     let (target, history) = (&watched.target, &watched.history);
     let mut series = Series(Vec::with_capacity(SERIES_A_TARGET));
     let registry = &*target.registry;
     series.add(&TARGET_INFO, [registry], [1.0]);
-    series.add(&PULL_READY, [registry], history.is_ready());
+    let state = TargetState::of(watched, now);
+    series.add(&PULL_READY, [registry], state.is_ready());
+    series.add(&TARGET_STATE, [registry, state.as_str()], [1.0]);
     let failures = history.checked.map(|_| history.consecutive_failures);
     series.add(&CONSECUTIVE_FAILURES, [], failures);
     series.add(&LAST_SUCCESS, [], history.last_success);
@@ -345,7 +357,8 @@ fn of_process(store: &TargetStore, page: &mut Page) {
             (["out_of_scope"], found.out_of_scope),
             (["malformed"], found.malformed.len()),
         ];
-        page.add(&KUBERNETES_IMAGES, counts);
+        let is_known = cluster.state != WatchState::Unknown;
+        page.add(&KUBERNETES_IMAGES, counts.into_iter().filter(|_| is_known));
     }
     page.add(&EVENTS, by(&counters.events.borrow()));
     of_node(store, page);

@@ -26,6 +26,7 @@ use crate::daemon::runner::command::{Command, Refused};
 use crate::daemon::schedule::admission::Deferred;
 use crate::daemon::schedule::timetable::Tier;
 use crate::daemon::store::history::{LegPath, Run};
+use crate::daemon::store::overview::{Overview, TargetState};
 use crate::daemon::store::target::TargetSource;
 use crate::daemon::store::targets::{SharedStore, TargetStore, Watched};
 use crate::kubernetes::watch::View;
@@ -144,7 +145,9 @@ fn unknown(name: &str) -> Response {
 async fn all_metrics(State(app): State<App>) -> Response {
     // A thousand targets take some tens of milliseconds and some megabytes, so one scrape runs at a time.
     let _guard = app.scrape.clone().lock_owned().await;
-    let text = tokio::task::spawn_blocking(move || metrics::text(&app.read(), None)).await;
+    let text =
+        tokio::task::spawn_blocking(move || metrics::text(&app.read(), None, Timestamp::now()))
+            .await;
     made(METRICS, text.map_err(|_| "metrics can't be rendered"))
 }
 
@@ -182,8 +185,10 @@ async fn probe(
     };
     let store = app.read();
     let watched = find(&store, &name)?;
-    let success = success.unwrap_or(watched.history.is_ready() == Some(true));
-    let mut text = metrics::text(&store, Some(&name));
+    let now = Timestamp::now();
+    let is_ready = TargetState::of(watched, now).is_ready();
+    let success = success.unwrap_or(is_ready == Some(true));
+    let mut text = metrics::text(&store, Some(&name), now);
     let _ = write!(
         text,
         "# HELP probe_duration_seconds Duration of the check, in seconds.\n# TYPE probe_duration_seconds gauge\nprobe_duration_seconds {}\n\
@@ -242,6 +247,8 @@ struct TargetSummary<'a> {
     name: &'a str,
     image: String,
     registry: &'a str,
+    /// As the label of `pullpath_target_state`.
+    state: &'static str,
     /// `would_succeed`, `would_fail`, `unknown`, `timed_out`, `panicked`; absent before the first check.
     outcome: Option<&'static str>,
     checked: Option<Timestamp>,
@@ -279,12 +286,17 @@ struct FindingSummary<'a> {
     hint: &'a str,
 }
 
-fn summary<'a>(watched: &'a Watched, kubelet: Option<&KubeletVersion>) -> TargetSummary<'a> {
+fn summary<'a>(
+    watched: &'a Watched,
+    kubelet: Option<&KubeletVersion>,
+    now: Timestamp,
+) -> TargetSummary<'a> {
     let (target, history) = (&watched.target, &watched.history);
     TargetSummary {
         name: &target.name,
         image: target.reference.to_string(),
         registry: &target.registry,
+        state: TargetState::of(watched, now).as_str(),
         outcome: history.newest().map(|run| run.outcome.as_str()),
         checked: history.checked,
         next: watched.next,
@@ -321,8 +333,8 @@ fn summary<'a>(watched: &'a Watched, kubelet: Option<&KubeletVersion>) -> Target
 async fn targets(State(app): State<App>) -> Response {
     let store = app.read();
     let kubelet = store.kubelet();
-    let all = store.targets.values();
-    let all = all.map(|watched| summary(watched, kubelet.as_ref()));
+    let (all, now) = (store.targets.values(), Timestamp::now());
+    let all = all.map(|watched| summary(watched, kubelet.as_ref(), now));
     json(&all.collect::<Vec<_>>())
 }
 
@@ -435,14 +447,13 @@ async fn ready(State(app): State<App>) -> Response {
     if app.commands.is_closed() {
         return plain(StatusCode::SERVICE_UNAVAILABLE, ENDED);
     }
-    let store = app.read();
-    let all = store.targets.values();
-    let checked = all.filter(|watched| watched.history.checked.is_some());
-    let mut text = format!(
-        "ready: {} of {} targets were checked\n",
-        checked.count(),
-        store.targets.len()
-    );
+    let text = readiness(&app.read(), Timestamp::now());
+    plain(StatusCode::OK, text)
+}
+
+/// The text of `/readyz`: the daemon serves, and what is known so far.
+fn readiness(store: &TargetStore, now: Timestamp) -> String {
+    let mut text = format!("ready: {}\n", Overview::of(store, now).sentence());
     if let Some(error) = &store.reload.error {
         let _ = writeln!(
             text,
@@ -460,7 +471,7 @@ async fn ready(State(app): State<App>) -> Response {
     if store.counters.state_errors > 0 {
         text.push_str("the state file in state_dir can't be written; see the log\n");
     }
-    plain(StatusCode::OK, text)
+    text
 }
 
 // ---- commands -----------------------------------------------------------------------------------
@@ -612,3 +623,7 @@ async fn vantage_page(State(app): State<App>) -> Response {
         .map(|document| crate::report::vantage::render(&document, Style { color: false }));
     html(page::vantage(text))
 }
+
+#[cfg(test)]
+#[path = "mixtures.rs"]
+mod mixtures;

@@ -32,6 +32,8 @@ pub(super) struct Underway {
     pub(super) due: Due,
     pub(super) target: Arc<Target>,
     pub(super) began: Moment,
+    /// Since when it could have begun: it was due, and few enough checks were running.
+    pub(super) free: Moment,
     pub(super) at: Timestamp,
     pub(super) reserved: Option<Reserved>,
     throttled: Option<Duration>,
@@ -49,14 +51,15 @@ impl Underway {
         now: Moment,
     ) -> Self {
         Self {
-            due,
             target,
             began: now,
+            free: due.at,
             at: Timestamp::now(),
             reserved,
             throttled: throttled(),
             reply: None,
             slot: None,
+            due,
         }
     }
 
@@ -76,7 +79,7 @@ impl Underway {
         let share = throttled.map_or(0.0, |time| {
             time.as_secs_f64() / took.as_secs_f64().max(1e-3)
         });
-        self.lag() > STARVED_LAG || share > STARVED_SHARE
+        self.began.since(self.free) > STARVED_LAG || share > STARVED_SHARE
     }
 }
 

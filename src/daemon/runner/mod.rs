@@ -33,7 +33,7 @@ use crate::daemon::on_demand::{self as images, Request};
 use crate::daemon::schedule::admission::{Deferred, NextAttempt};
 use crate::daemon::schedule::budget::Reserved;
 use crate::daemon::schedule::clock::{Clock, Moment};
-use crate::daemon::schedule::timetable::{Due, Tier, Timetable};
+use crate::daemon::schedule::timetable::{Due, Planned, Tier, Timetable};
 use crate::daemon::store::history::{Changes, Outcome};
 use crate::daemon::store::summary::RunSummary;
 use crate::daemon::store::target::Target;
@@ -64,6 +64,8 @@ pub struct Runner {
     on_demand: OnDemand,
     recorder: Recorder,
     reload: Reload,
+    /// Until when `budgets.checks_at_once` checks were running.
+    full_until: Moment,
 }
 
 impl std::fmt::Debug for Runner {
@@ -104,6 +106,7 @@ impl Runner {
             coordinator,
             config,
             reload,
+            full_until: Moment::default(),
         };
         runner.apply();
         Ok(runner)
@@ -193,13 +196,24 @@ impl Runner {
     fn apply(&mut self) {
         let now = self.clock.now();
         let targets = Target::all(&self.config, &self.wanted);
-        let bytes = &self.book.ledger().bytes;
-        let tasks = targets.iter().map(|target| {
-            let rhythm = self.coordinator.own(target.rhythm);
-            let last = bytes.last_transfer(&target.name);
-            (Arc::clone(&target.name), rhythm, last)
+        self.recorder.write(|store| {
+            store.replace(targets.clone(), &self.config.history);
+            store.network = self.world.network();
+            store.proxies = self.world.proxies().clone();
+            if self.config.kubernetes.discover == Discover::Node {
+                store.cluster.get_or_insert_default();
+            }
         });
-        self.timetable.replace(tasks.collect::<Vec<_>>(), now);
+        let bytes = &self.book.ledger().bytes;
+        let tasks = targets.iter().map(|target| Planned {
+            target: Arc::clone(&target.name),
+            rhythm: self.coordinator.own(target.rhythm),
+            last_transfer: bytes.last_transfer(&target.name),
+            has_result: self.recorder.has_result(&target.name),
+        });
+        let first = self.config.schedule.first_check.0;
+        self.timetable
+            .replace(tasks.collect::<Vec<_>>(), first, now);
         let has = |name: &str| targets.iter().any(|target| &*target.name == name);
         let is_used = |name: &str| {
             self.on_demand.pace.knows(name)
@@ -208,11 +222,6 @@ impl Runner {
         let cooldown = self.coordinator.cooldown();
         self.book.ledger_mut().tidy(&has, &is_used, cooldown, now);
         self.recorder.forget_hops(has);
-        self.recorder.write(|store| {
-            store.replace(targets.clone(), &self.config.history);
-            store.network = self.world.network();
-            store.proxies = self.world.proxies().clone();
-        });
         let rejected = &self.book.ledger().cooldown;
         self.coordinator.replace(&targets, rejected, now);
         self.show_leases();
@@ -499,6 +508,7 @@ impl Runner {
         let lease = lease.and_then(|taken| self.coordinator.ask(taken, now));
         let mut underway = Underway::new(due, target, reserved, now);
         (underway.reply, underway.slot) = (reply, slot);
+        underway.free = underway.free.max(self.full_until);
         let limit = self.config.schedule.check_timeout.0;
         self.executor
             .begin(&self.world, job, limit, lease, underway);
@@ -506,6 +516,9 @@ impl Runner {
 
     fn finish(&mut self, mut underway: Underway, ended: Ended) {
         let now = self.clock.now();
+        if self.executor.count() + 1 >= self.capacity() {
+            self.full_until = now;
+        }
         if let Some(slot) = underway.slot.take() {
             self.finish_slot(&underway, &slot, ended.answer, now);
         }
@@ -521,6 +534,9 @@ impl Runner {
             tracing::error!(target_name, tier, outcome, "a check has no result");
         }
         let (summary, not_before) = self.settle(&underway, &result, now);
+        if self.recorder.is_current(&underway.target) {
+            self.timetable.has_result(&due.target, now);
+        }
         if underway.reply.is_none() {
             let missed = self.timetable.done(due, now, not_before);
             self.recorder.write(|store| store.counters.missed += missed);
@@ -584,7 +600,7 @@ impl Runner {
             now,
         );
         if let Some(target) = self.recorder.target(&underway.due.target)
-            && target.reference == underway.target.reference
+            && self.recorder.is_current(&underway.target)
         {
             let node = &self.reload.node;
             self.cluster.publish(&result.report, &target, node);
@@ -744,7 +760,7 @@ mod tests {
     /// A registry on a closed port of loopback: no packet leaves this host.
     fn config(more: &str) -> Config {
         Config::parse(&format!(
-            "network: {{metadata: off}}\ntargets:\n  - {{name: panics, image: '127.0.0.1:1/a:1', plain_http: true}}\n  - {{name: fails, image: '127.0.0.1:1/b:1', plain_http: true}}\n{more}\n"
+            "network: {{metadata: off}}\nschedule: {{first_check: 1h}}\ntargets:\n  - {{name: panics, image: '127.0.0.1:1/a:1', plain_http: true}}\n  - {{name: fails, image: '127.0.0.1:1/b:1', plain_http: true}}\n{more}\n"
         ))
         .unwrap()
     }

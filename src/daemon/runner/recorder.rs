@@ -55,6 +55,20 @@ impl Recorder {
         })
     }
 
+    /// Whether a check of the target, with the image that it has now, has ended.
+    pub(super) fn has_result(&self, name: &str) -> bool {
+        self.read(|store| {
+            let watched = store.targets.get(name);
+            watched.is_some_and(|watched| watched.history.newest().is_some())
+        })
+    }
+
+    /// Whether the target still has the image that was checked.
+    pub(super) fn is_current(&self, checked: &Target) -> bool {
+        let now = self.target(&checked.name);
+        now.is_some_and(|now| now.reference == checked.reference)
+    }
+
     pub(super) fn targets(&self) -> Vec<Arc<Target>> {
         self.read(|store| {
             let all = store.targets.values();
@@ -123,7 +137,7 @@ impl Recorder {
     }
 
     /// Records the result of a check. Returns the number of the run, and what it changed (`None`: the target is
-    /// gone).
+    /// gone, or has another image).
     pub(super) fn record(
         &mut self,
         underway: &Underway,
@@ -163,7 +177,7 @@ impl Recorder {
         let changes = self.write(|store| {
             store.counters.panics += u64::from(outcome == Outcome::Panicked);
             store.vantage = vantage;
-            store.take(&due.target, run, summary)
+            store.take(&underway.target, run, summary)
         });
         (id, changes)
     }

@@ -163,6 +163,7 @@ mod tests {
 
     use super::*;
     use crate::config::{CountWithin, Size};
+    use crate::daemon::schedule::timetable::{Planned, Rhythm, Timetable};
 
     fn budgets() -> Budgets {
         Budgets {
@@ -220,6 +221,48 @@ mod tests {
             ask(&mut ledger, Tier::Path, false),
             Err(("registry_requests", NextAttempt::Later(soon)))
         );
+    }
+
+    /// 240 requests a minute are a check a second, and 60 at once in the beginning.
+    #[test]
+    fn a_thousand_targets_get_their_first_result_as_budgets_allow() {
+        let (mut ledger, budgets) = (Ledger::default(), Budgets::default());
+        let rhythm = Rhythm {
+            reach: Duration::from_mins(2),
+            path: Duration::from_hours(1),
+            transfer: None,
+        };
+        let mut timetable = Timetable::new("n1");
+        let targets = (0..1000).map(|number| Planned {
+            target: Arc::from(format!("t{number}")),
+            rhythm,
+            last_transfer: None,
+            has_result: false,
+        });
+        let first = Duration::from_secs(15);
+        timetable.replace(targets.collect::<Vec<_>>(), first, NOW);
+        let (mut results, mut checks) = (std::collections::BTreeMap::new(), 0_u32);
+        while let Some(at) = timetable.next().filter(|_| results.len() < 1000) {
+            let due = timetable.take(at).unwrap();
+            match may(&mut ledger, &budgets, &due, "r", false, at) {
+                Ok(_) => {
+                    checks += 1;
+                    results.entry(Arc::clone(&due.target)).or_insert(at);
+                    timetable.has_result(&due.target, at);
+                    timetable.done(&due, at, None);
+                }
+                Err((_, NextAttempt::Later(until))) => timetable.postpone(&due, until),
+                Err((_, NextAttempt::NextTime(until))) => {
+                    timetable.done(&due, at, until);
+                }
+            }
+            let minutes = at.since(NOW).as_secs_f64() / 60.0;
+            assert!(4.0 * f64::from(checks) <= 240.0 * (minutes + 1.0) + 1.0);
+        }
+        let soon = results.values().filter(|at| at.since(NOW) < first);
+        assert!(soon.count() >= 60);
+        let last = results.values().max().unwrap().since(NOW);
+        assert!(last < Duration::from_mins(40), "{last:?}");
     }
 
     #[test]

@@ -1,7 +1,8 @@
 //! When checks are due. Pure: the time is an argument.
 //!
 //! The time of a check follows from a hash of node, target and tier, not from chance and not from the start of the
-//! process. So a restart moves nothing, and thousands of nodes that restart together don't check together.
+//! process. So a restart moves nothing, and thousands of nodes that restart together don't check together. Only the
+//! first check of a target without a result follows the start, spread by the same hash; it moves no later one.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -88,6 +89,19 @@ const SOON: Duration = Duration::from_secs(2);
 /// The least interval of unscheduled `reach` checks for pods that wait; a kubelet retries after 10 s, 20 s, …
 const WAITED_FOR: Duration = Duration::from_mins(1);
 
+/// A target to be checked.
+#[derive(Clone, Debug)]
+pub struct Planned {
+    /// Its name.
+    pub target: Arc<str>,
+    /// How often it is checked.
+    pub rhythm: Rhythm,
+    /// Its last transfer test; `None`: none is known.
+    pub last_transfer: Option<Moment>,
+    /// Whether a check of it has ended; without a result, the first is made soon.
+    pub has_result: bool,
+}
+
 /// When checks of each target are due.
 #[derive(Debug)]
 pub struct Timetable {
@@ -101,6 +115,8 @@ struct Task {
     rhythm: Rhythm,
     next: [Option<Moment>; 3],
     running: bool,
+    /// The target has no result yet, and its first check is due within this time; `None`: it has one.
+    first: Option<Duration>,
     /// The last unscheduled `path` check.
     hastened: Option<Moment>,
     /// The last unscheduled `reach` check, or the next.
@@ -117,32 +133,41 @@ impl Timetable {
         }
     }
 
-    /// Takes a new list of targets, each with the time of its last transfer test, if known. Targets that stay
-    /// keep their times, unless their rhythm changes.
+    /// Takes a new list of targets. Targets that stay keep their times, unless their rhythm changes. Those without a
+    /// result get a `reach` check within `first`, besides their scheduled ones.
     pub fn replace(
         &mut self,
-        targets: impl IntoIterator<Item = (Arc<str>, Rhythm, Option<Moment>)>,
+        targets: impl IntoIterator<Item = Planned>,
+        first: Duration,
         now: Moment,
     ) {
         let mut before = std::mem::take(&mut self.tasks);
         self.queue.clear();
-        for (name, rhythm, last_transfer) in targets {
+        for planned in targets {
+            let (name, rhythm) = (planned.target, planned.rhythm);
             let mut task = before.remove(&name).unwrap_or(Task {
                 rhythm,
                 next: [None; 3],
                 running: false,
+                first: None,
                 hastened: None,
                 waited: None,
             });
+            task.first = (!planned.has_result).then_some(first);
             for tier in Tier::ALL {
                 let keeps = task.rhythm.of(tier) == rhythm.of(tier);
-                let planned = || {
+                let next = || {
                     rhythm.of(tier).map(|period| match tier {
-                        Tier::Transfer => self.first_transfer(&name, period, last_transfer, now),
+                        Tier::Transfer => {
+                            self.first_transfer(&name, period, planned.last_transfer, now)
+                        }
                         _ => self.scheduled(&name, tier, period, now),
                     })
                 };
-                let next = task.next[tier as usize].filter(|_| keeps).or_else(planned);
+                let next = task.next[tier as usize].filter(|_| keeps).or_else(next);
+                let soon = task.first.filter(|_| tier == Tier::Reach);
+                let soon = soon.map(|within| self.first_check(&name, within, now));
+                let next = next.into_iter().chain(soon).min();
                 task.next[tier as usize] = next;
                 self.queue
                     .extend(next.map(|at| (at, Arc::clone(&name), tier)));
@@ -175,13 +200,14 @@ impl Timetable {
     }
 
     /// Plans the next check of this tier, not before `not_before`, after one was made or skipped. Checks that
-    /// became due meanwhile and are part of it are not repeated. Returns how many of its tier were missed.
+    /// became due meanwhile and are part of it are not repeated. Without a result, the target is checked again soon.
+    /// Returns how many of its tier were missed.
     pub fn done(&mut self, due: &Due, now: Moment, not_before: Option<Moment>) -> u64 {
         let from = not_before.map_or(now, |at| at.max(now));
         let Some(task) = self.tasks.get(&due.target) else {
             return 0;
         };
-        let (rhythm, next) = (task.rhythm, task.next);
+        let (rhythm, next, first) = (task.rhythm, task.next, task.first);
         let mut missed = 0;
         for tier in Tier::ALL.into_iter().take(due.tier as usize + 1) {
             let is_itself = tier == due.tier;
@@ -195,6 +221,17 @@ impl Timetable {
                 Tier::Transfer => from.after(self.spacing(&due.target, period, due.at)),
                 _ => self.scheduled(&due.target, tier, period, from),
             };
+            let again = first.filter(|_| tier == Tier::Reach).map(|within| {
+                // One that was planned while this check ran, because the image is another one now.
+                let is_planned = at > from;
+                if is_planned {
+                    at
+                } else {
+                    let chance = share(self.draw(&due.target, "again", from));
+                    from.after(within.max(UNSCHEDULED_SPREAD).mul_f64(chance))
+                }
+            });
+            let planned = again.map_or(planned, |again| again.min(planned));
             if is_itself && tier != Tier::Transfer {
                 let periods = now.since(at).as_nanos() / period.as_nanos().max(1);
                 missed = u64::try_from(periods).unwrap_or(u64::MAX);
@@ -212,6 +249,24 @@ impl Timetable {
         self.plan(&due.target, due.tier, until);
         if let Some(task) = self.tasks.get_mut(&due.target) {
             task.running = false;
+        }
+    }
+
+    /// A check of the target has ended, so it has a result: only its scheduled checks follow.
+    pub fn has_result(&mut self, target: &str, now: Moment) {
+        let Some((name, task)) = self.tasks.get_key_value(target) else {
+            return;
+        };
+        if task.first.is_none() {
+            return;
+        }
+        let (name, reach, is_running) = (Arc::clone(name), task.rhythm.reach, task.running);
+        if !is_running {
+            let at = self.scheduled(&name, Tier::Reach, reach, now);
+            self.plan(&name, Tier::Reach, at);
+        }
+        if let Some(task) = self.tasks.get_mut(&name) {
+            task.first = None;
         }
     }
 
@@ -277,6 +332,12 @@ impl Timetable {
         Moment(Duration::from_nanos(u64::try_from(at).unwrap_or(u64::MAX)))
     }
 
+    /// When a target without a result is checked: its place within this time is always the same.
+    fn first_check(&self, target: &str, within: Duration, now: Moment) -> Moment {
+        let place = share(hash(&[&self.node, target, "first check"]));
+        now.after(within.mul_f64(place))
+    }
+
     /// The first test after a start: some time within the mean interval. If the last test is known, the time as
     /// without the restart, or soon if that is over.
     fn first_transfer(
@@ -329,14 +390,131 @@ mod tests {
     }
 
     fn replace(schedule: &mut Timetable, names: &[&str], rhythm: Rhythm, now: Moment) {
-        schedule.replace(
-            names.iter().map(|name| (Arc::from(*name), rhythm, None)),
-            now,
-        );
+        let targets = names.iter().map(|name| planned(name, rhythm, None));
+        schedule.replace(targets, FIRST, now);
+    }
+
+    const FIRST: Duration = Duration::from_secs(15);
+
+    fn planned(name: &str, rhythm: Rhythm, last_transfer: Option<Moment>) -> Planned {
+        Planned {
+            target: Arc::from(name),
+            rhythm,
+            last_transfer,
+            has_result: true,
+        }
     }
 
     fn at(minutes: u64) -> Moment {
         Moment(Duration::from_secs(1_800_000_000 + minutes * 60))
+    }
+
+    /// The same target, without a result.
+    fn new(name: &str, rhythm: Rhythm) -> Planned {
+        Planned {
+            has_result: false,
+            ..planned(name, rhythm, None)
+        }
+    }
+
+    #[test]
+    fn without_a_result_the_first_check_comes_soon_and_the_later_ones_keep_their_place() {
+        let names: Vec<String> = (0..100).map(|number| format!("t{number}")).collect();
+        let now = at(300).after(Duration::from_secs(7));
+        let start = |is_new: bool| {
+            let mut schedule = Timetable::new("node-1");
+            let targets = names.iter().map(|name| Planned {
+                has_result: !is_new,
+                ..planned(name, rhythm(), None)
+            });
+            schedule.replace(targets.collect::<Vec<_>>(), FIRST, now);
+            schedule
+        };
+        let (mut fresh, mut known) = (start(true), start(false));
+        let firsts: Vec<Moment> = names
+            .iter()
+            .map(|name| fresh.next_of(name, Tier::Reach).unwrap())
+            .collect();
+        assert!(firsts.iter().all(|at| *at < now.after(FIRST)));
+        // By thirds, each has its share.
+        for third in 0..3 {
+            let from = now.after(third * Duration::from_secs(5));
+            let is_here = |at: &&Moment| **at >= from && **at < from.after(Duration::from_secs(5));
+            let here = firsts.iter().filter(is_here).count();
+            assert!((18..=50).contains(&here), "{here} in one third");
+        }
+        // The same node starts the same way at another time; another node does not.
+        let shifted = |node: &str, now: Moment| {
+            let mut schedule = Timetable::new(node);
+            schedule.replace([new("t0", rhythm())], FIRST, now);
+            schedule.next_of("t0", Tier::Reach).unwrap().since(now)
+        };
+        assert_eq!(shifted("node-1", now), firsts[0].since(now));
+        assert_ne!(shifted("node-2", now), firsts[0].since(now));
+        // What comes after the first round is what would have come without it.
+        let end = now.after(Duration::from_mins(130));
+        let checks = |schedule: &mut Timetable, is_new: bool| -> Vec<Due> {
+            let mut made = Vec::new();
+            while let Some(next) = schedule.next().filter(|next| *next <= end) {
+                let due = schedule.take(next).unwrap();
+                if is_new {
+                    schedule.has_result(&due.target, next);
+                }
+                schedule.done(&due, next.after(Duration::from_millis(100)), None);
+                made.push(due);
+            }
+            made.retain(|due| due.at > now.after(FIRST + Duration::from_secs(1)));
+            made
+        };
+        let later = checks(&mut fresh, true);
+        assert!(later.len() > 6000);
+        assert_eq!(later, checks(&mut known, false));
+    }
+
+    #[test]
+    fn until_there_is_a_result_the_first_check_is_tried_again() {
+        let rare = Rhythm {
+            reach: Duration::from_hours(24),
+            path: Duration::from_hours(168),
+            transfer: None,
+        };
+        let mut schedule = Timetable::new("node-1");
+        schedule.replace([new("a", rare)], FIRST, at(0));
+        let mut next = schedule.next_of("a", Tier::Reach).unwrap();
+        assert!(next < at(0).after(FIRST));
+        // Its budget is used up, five times.
+        for _ in 0..5 {
+            let due = schedule.take(next).unwrap();
+            let until = next.after(Duration::from_secs(20));
+            schedule.done(&due, next, Some(until));
+            next = schedule.next_of("a", Tier::Reach).unwrap();
+            assert!(next >= until && next <= until.after(UNSCHEDULED_SPREAD));
+        }
+        // A reload, or a change of the pods, doesn't postpone it.
+        schedule.replace([new("a", rare)], FIRST, next);
+        assert!(schedule.next_of("a", Tier::Reach).unwrap() <= next);
+        let due = schedule.take(next).unwrap();
+        // Now its image is another one: the result of this check is none of it.
+        schedule.replace([new("a", rare)], FIRST, next.after(MINUTE));
+        schedule.done(&due, next.after(MINUTE), None);
+        let again = schedule.next_of("a", Tier::Reach).unwrap();
+        assert!(again <= next.after(2 * MINUTE), "{again:?}");
+        // A check that was requested counts as well as one that was due.
+        schedule.has_result("a", again);
+        schedule.has_result("unknown", again);
+        let regular = schedule.next_of("a", Tier::Reach).unwrap();
+        assert!(regular > again.after(WAITED_FOR));
+        assert_eq!(schedule.queue.len(), 2);
+    }
+
+    #[test]
+    fn a_target_with_a_result_keeps_its_schedule() {
+        let mut schedule = schedule(&["a"], at(0));
+        let before = schedule.next_of("a", Tier::Reach);
+        let targets = [planned("a", rhythm(), None), new("b", rhythm())];
+        schedule.replace(targets, FIRST, at(0));
+        assert_eq!(schedule.next_of("a", Tier::Reach), before);
+        assert!(schedule.next_of("b", Tier::Reach).unwrap() < at(0).after(FIRST));
     }
 
     /// All checks until a moment, each of which takes a second.
@@ -359,7 +537,7 @@ mod tests {
             path: Duration::from_hours(1),
             transfer: None,
         };
-        schedule.replace([(Arc::from("a"), rhythm, None)], now);
+        schedule.replace([planned("a", rhythm, None)], FIRST, now);
         schedule.hasten_reach("a", now);
         let first = schedule.next_of("a", Tier::Reach).unwrap();
         assert_eq!(first, now.after(SOON));
@@ -540,13 +718,13 @@ mod tests {
     #[test]
     fn a_transfer_test_is_not_repeated_for_a_restart() {
         let mut schedule = Timetable::new("node-1");
-        let name: Arc<str> = Arc::from("a");
-        schedule.replace([(Arc::clone(&name), rhythm(), Some(at(0)))], at(1));
+        let known = planned("a", rhythm(), Some(at(0)));
+        schedule.replace([known.clone()], FIRST, at(1));
         let next = schedule.next_of("a", Tier::Transfer).unwrap();
         assert!(next >= at(36), "a tenth of six hours at least");
         // After a week offline: soon, but not together with all others.
         let mut back = Timetable::new("node-1");
-        back.replace([(name, rhythm(), Some(at(0)))], at(10_080));
+        back.replace([known], FIRST, at(10_080));
         let next = back.next_of("a", Tier::Transfer).unwrap();
         assert!(next > at(10_080) && next <= at(10_080 + 36));
     }

@@ -2,6 +2,7 @@
 
 pub mod compressed_report;
 pub mod history;
+pub mod overview;
 pub mod summary;
 pub mod target;
 pub mod targets;

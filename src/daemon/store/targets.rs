@@ -217,13 +217,22 @@ impl TargetStore {
         id
     }
 
-    /// Records a run, and returns what it changed; `None`: the target is gone, and nothing is kept.
-    pub fn take(&mut self, name: &str, run: Run, summary: Option<RunSummary>) -> Option<Changes> {
+    /// Records a run, and returns what it changed; `None`: the target is gone or has another image, and nothing is
+    /// kept.
+    pub fn take(
+        &mut self,
+        checked: &Target,
+        run: Run,
+        summary: Option<RunSummary>,
+    ) -> Option<Changes> {
         let key = (run.tier, run.outcome.as_str());
         *self.counters.runs.entry(key).or_default() += 1;
         self.lag.observe(run.lag.as_secs_f64());
         self.counters.starved += u64::from(run.starved);
-        let watched = self.targets.get_mut(name)?;
+        let watched = self.targets.get_mut(&checked.name)?;
+        if watched.target.reference != checked.reference {
+            return None;
+        }
         let registry = self.registries.get_mut(&watched.target.registry)?;
         if let Some(summary) = &summary {
             registry.take(summary, run.starved);
@@ -332,8 +341,8 @@ impl RegistryStats {
     }
 }
 
-/// The images of this node's pods.
-#[derive(Clone, Debug)]
+/// The images of this node's pods; by default, before the API server has answered.
+#[derive(Clone, Debug, Default)]
 pub struct Discovery {
     /// The watch of pods.
     pub state: WatchState,

@@ -7,6 +7,7 @@ use askama::Template;
 use jiff::Timestamp;
 
 use crate::daemon::store::history::{LegPath, Outcome, Run};
+use crate::daemon::store::overview::{Overview, TargetState, has_warning};
 use crate::daemon::store::targets::{Discovery, Rates, TargetStore, Watched};
 use crate::diagnose::level::Severity;
 use crate::diagnose::{Finding, Pull};
@@ -137,23 +138,7 @@ pub(super) fn index(store: &TargetStore, now: Timestamp) -> askama::Result<Strin
         .map(|watched| card(store, &rates, watched, now, SHOWN))
         .collect();
     cards.sort_by(|a, b| (a.tone, &a.name).cmp(&(b.tone, &b.name)));
-    let count = |tone| cards.iter().filter(|card| card.tone == tone).count();
-    let [bad, open, warn, none] = [Tone::Bad, Tone::Open, Tone::Warn, Tone::None].map(count);
-    let all = cards.len();
-    let (tone, headline) = if bad > 0 {
-        (Tone::Bad, format!("{bad} of {all} pulls would fail"))
-    } else if open > 0 {
-        (Tone::Open, format!("{open} of {all} pulls are unknown"))
-    } else if all == 0 {
-        (Tone::None, "No targets".to_owned())
-    } else if none == all {
-        (Tone::None, "Not checked yet".to_owned())
-    } else if warn > 0 {
-        let headline = format!("Pulls would succeed; {warn} with a warning");
-        (Tone::Warn, headline)
-    } else {
-        (Tone::Good, "All pulls would succeed".to_owned())
-    };
+    let overview = Overview::of(store, now);
     let mut warnings = Vec::new();
     if let Some(error) = &store.reload.error {
         warnings.push(format!(
@@ -169,8 +154,8 @@ pub(super) fn index(store: &TargetStore, now: Timestamp) -> askama::Result<Strin
         warnings.push("The state file in state_dir can't be written; see the log.".to_owned());
     }
     Index {
-        headline,
-        tone,
+        headline: overview.sentence(),
+        tone: tone_of(&overview),
         node: &store.node,
         vantage: vantage_point(store.network),
         now: instant(now),
@@ -179,6 +164,18 @@ pub(super) fn index(store: &TargetStore, now: Timestamp) -> askama::Result<Strin
         cards,
     }
     .render()
+}
+
+/// Green only if all pulls are known to succeed.
+fn tone_of(overview: &Overview) -> Tone {
+    let open = [TargetState::Unknown, TargetState::Outdated];
+    match overview.is_ready() {
+        Some(false) => Tone::Bad,
+        _ if open.iter().any(|state| overview.count(*state) > 0) => Tone::Open,
+        _ if overview.warned > 0 => Tone::Warn,
+        Some(true) => Tone::Good,
+        None => Tone::None,
+    }
 }
 
 /// Problems with the watch of pods, and images that are not checked.
@@ -372,13 +369,20 @@ fn card<'a>(
     let kubelet = store.kubelet();
     let (target, history) = (&watched.target, &watched.history);
     let uses = target.uses.iter();
-    let newest = history.newest();
-    let is_warned = |finding: &Finding| finding.severity >= Severity::Warning;
-    let tone = match newest.map_or(Tone::None, |run| tone(run)) {
-        Tone::Good if history.findings().any(is_warned) => Tone::Warn,
-        tone => tone,
+    let newest = history.newest().map(|run| outcome(run.outcome));
+    let state = TargetState::of(watched, now);
+    let tone = match state {
+        TargetState::WouldFail => Tone::Bad,
+        TargetState::Unknown | TargetState::Outdated => Tone::Open,
+        TargetState::WouldSucceed if has_warning(watched) => Tone::Warn,
+        TargetState::WouldSucceed => Tone::Good,
+        TargetState::NotChecked | TargetState::Deferred => Tone::None,
     };
-    let state = newest.map_or("not checked yet", |run| outcome(run.outcome));
+    let state = match state {
+        TargetState::Outdated => "a pull would have succeeded; that result is outdated",
+        TargetState::Deferred => "not checked yet because deferred",
+        _ => newest.unwrap_or("not checked yet"),
+    };
     let findings: Vec<FindingView<'_>> = history.findings().map(finding).collect();
     let more = findings.len().saturating_sub(most);
     let (rate, rate_note) = rate(rates, watched);

@@ -14,7 +14,7 @@ DEAD_ADDRESS = "10.90.0.19"
 SERVERS = {
     "absent": NAME_SERVER, "good": "10.90.0.55", "servfail": "10.90.0.56", "refused": "10.90.0.57", "nodata": "10.90.0.58", "slow": "10.90.0.59",
     "truncated": "10.90.0.60", "edns_refused": "10.90.0.61", "upper": "10.90.0.62", "cname": "10.90.0.63", "cname_loop": "10.90.0.64",
-    "aaaa_servfail": "10.90.0.65", "aaaa_silent": "10.90.0.66", "wrong_id": "10.90.0.67", "lame": "10.90.0.68", "wild": "10.90.0.69", "good_6": "fd00:92::53",
+    "aaaa_servfail": "10.90.0.65", "aaaa_silent": "10.90.0.66", "wrong_id": "10.90.0.67", "lame": "10.90.0.68", "wild": "10.90.0.69", "dead_suffix": "10.90.0.70", "good_6": "fd00:92::53",
 }
 DEAD_SERVER, SILENT_SERVER = "10.90.0.54", "10.91.0.7"
 SLOW = 1.2
@@ -48,6 +48,9 @@ FILES = {
     "rotate_dead": _lines("good", "dead", "servfail", options="rotate timeout:2 attempts:1"), "silent_first": _lines("silent", "good"),
     "all_silent": _lines("silent", "silent"),
     "aaaa_silent": _lines("aaaa_silent"),
+    "dead_suffix": _lines("dead_suffix", search="silent.test", options="ndots:5 timeout:1 attempts:2"),
+    "servfail_suffix": _lines("dead_suffix", search="servfail.test silent.test", options="ndots:5 timeout:1 attempts:1"),
+    "twice_the_same": _lines("good", "good"), "rotate_one": _lines("good", options="rotate timeout:2 attempts:2"),
 }
 SHORT = ("search_short", "ndots_0", "short_without_search")
 BROKEN, GOOD = FILES["all_servfail"], FILES["one_server"]
@@ -81,9 +84,13 @@ def answer(temper, question, over_tcp=False):
         code = 5 if temper == "refused" else 2
     elif temper == "edns_refused" and edns:
         code = 1
-    elif temper == "absent" or not known:
+    elif temper == "dead_suffix" and lower.endswith(".servfail.test"):
+        code = 2
+    elif temper == "absent" or not known and not (temper == "dead_suffix" and lower.endswith(".silent.test")):
         code = 3
     elif temper == "aaaa_silent" and kind == AAAA:
+        return None
+    elif temper == "dead_suffix" and lower.endswith(".silent.test"):
         return None
     elif temper == "cname_loop":
         records = [_record(name, CNAME, _packed(f"loop.{ZONE}")), _record(f"loop.{ZONE}", CNAME, _packed(name))]

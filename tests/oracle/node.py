@@ -134,8 +134,8 @@ NODE = {
     "resolver": usual("hosts_file")
     | mild("one_server", "search", "search_short", "ndots_0", "rotate", "dead_second", "truncated", "trust_ad", "use_vc", "slow", "three_servers",
            "comments", "domain_line", "single_request", "upper_case_answer", "cname", "server_of_ipv6", "dead_first", "servfail_first", "refused_first",
-           "garbage", "unknown_option", "aaaa_servfail", "wrong_identification", "lame", "ndots_15", needs=OF_NAMES)
-    | mild("silent_first", "aaaa_silent", needs=OF_NAMES, timed=True)
+           "garbage", "unknown_option", "aaaa_servfail", "wrong_identification", "lame", "ndots_15", "twice_the_same", "rotate_one", needs=OF_NAMES)
+    | mild("silent_first", "aaaa_silent", "dead_suffix", "servfail_suffix", needs=OF_NAMES, timed=True)
     | harmful("nxdomain_first", "nodata_first", "edns_refused", "all_servfail", "all_nxdomain", "short_without_search", "no_server",
               "empty", "good_is_fourth", "wildcard_in_search", "cname_loop", needs=OF_NAMES)
     | harmful("rotate_dead", needs=OF_NAMES, state=True)

@@ -1008,7 +1008,7 @@ fn names_that_lead_different_ways() {
         mixed.text()
     );
     assert_eq!(mixed.leg(REGISTRY).class, Some(Mixed), "{}", mixed.text());
-    mixed.finds(&["path_mixed"]);
+    mixed.finds(&["path_mixed", "tls_name"]);
     // It was declared to be inside.
     world.names(&[]);
     Probe::of(&world, &PUBLIC)

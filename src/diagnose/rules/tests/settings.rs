@@ -864,6 +864,7 @@ fn a_second_connection_that_fails_in_turn_with_others_is_a_dead_server_of_severa
     let second = |reason: &str| HttpFault::Reconnect {
         phase: Phase::Tls,
         reason: reason.to_owned(),
+        tls: None,
     };
     let with = |passes: &[bool]| {
         let mut evidence = healthy().no_blob(second("no answer to our ClientHello"));
@@ -881,6 +882,42 @@ fn a_second_connection_that_fails_in_turn_with_others_is_a_dead_server_of_severa
         &only(&with(&[false; 4]), "tcp_reset", Critical),
         &["several connections from one client"],
     );
+}
+
+#[test]
+fn a_second_connection_with_another_certificate_is_one_of_several_servers() {
+    let other = TlsFault::NameMismatch {
+        expected: REGISTRY.to_owned(),
+        presented: vec!["shop.test".to_owned()],
+    };
+    let second = HttpFault::Reconnect {
+        phase: Phase::Tls,
+        reason: other.to_string(),
+        tls: Some(Box::new(other)),
+    };
+    let finding = only(&healthy().no_blob(second), "tls_name", Critical);
+    assert_eq!(finding.confidence, Confidence::Medium);
+    says(
+        &finding,
+        &["servers behind it differ", "shop.test", "balancer"],
+    );
+    assert!(!finding.hint.contains("image reference"), "{finding:#?}");
+}
+
+#[test]
+fn connections_that_fail_until_a_moment_are_no_filter() {
+    let silence = TlsFault::Timeout { received: Bytes(0) };
+    let finding = only(
+        &repeated(&silence, &[false, true, true, true]),
+        "tls_hang",
+        Critical,
+    );
+    assert_eq!(finding.confidence, Confidence::Medium);
+    says(
+        &finding,
+        &["2 connections in a row", "the 3 after them", "Probe again"],
+    );
+    assert!(!finding.hint.contains("segment size"), "{finding:#?}");
 }
 
 // ---- ends of credentials, and what is odd in them ------------------------------------------------

@@ -33,7 +33,7 @@ fn address(leg: &Leg) -> Option<SocketAddr> {
 
 /// Which further handshakes use the large hello: servers that take turns behind the address, one of them dead, would
 /// lose and answer others than these.
-const AGAIN: [bool; 3] = [false, true, true];
+const AGAIN: [bool; LargeHello::MOST_HANDSHAKES as usize - 2] = [false, true, true];
 
 /// How long an answer to one of these may take, at least.
 const SHORTEST: Duration = Duration::from_secs(3);

@@ -14,6 +14,7 @@ use crate::model::evidence::{
 use crate::model::fault::ProxyFault;
 use crate::model::hosts::{HostKind, HostsConfig, HostsEffect, HostsProblem};
 use crate::model::proxy::{IgnoredVariable, MissedException, Proxy, ProxyRoute};
+use crate::model::transfer::{NotConnected, Transfer, TransferEnd};
 use crate::model::workload::{
     ContainerKind, EipFault, EipProblem, Found, PodUse, PullPolicy, SecretLookup,
 };
@@ -902,6 +903,51 @@ fn a_second_connection_with_another_certificate_is_one_of_several_servers() {
         &["servers behind it differ", "shop.test", "balancer"],
     );
     assert!(!finding.hint.contains("image reference"), "{finding:#?}");
+}
+
+#[test]
+fn a_connection_of_the_transfer_test_with_another_certificate_is_that_and_not_cut() {
+    let other = TlsFault::NameMismatch {
+        expected: REGISTRY.to_owned(),
+        presented: vec!["shop.test".to_owned()],
+    };
+    let cut = TlsFault::Reset { received: Bytes(0) };
+    for (fault, code, hint) in [
+        (other, "tls_name", "differs from the others"),
+        (cut, "tls_reset", "does not answer"),
+    ] {
+        let mut evidence = healthy();
+        let to = evidence.walk.legs[0].connect.outcome.done().unwrap().to;
+        evidence.walk.transfer = Some(Transfer {
+            started: now(),
+            max_bytes: Bytes(16 << 20),
+            max_duration: Duration::from_secs(5),
+            expected_within: None,
+            stages: Vec::new(),
+            streams: Vec::new(),
+            connections: 1,
+            connections_tried: 3,
+            not_connected: vec![NotConnected {
+                to,
+                phase: Phase::Tls,
+                reason: fault.to_string(),
+                is_silent: false,
+                tls: Some(fault),
+            }],
+            arrivals: Vec::new(),
+            pings: None,
+            control: None,
+            device: None,
+            cpu: None,
+            end: TransferEnd::Stable,
+            took: Duration::from_secs(1),
+        });
+        let verdict = judge(&evidence);
+        let finding = verdict.findings.iter().find(|one| one.cause.code() == code);
+        let finding = finding.unwrap_or_else(|| panic!("{verdict:#?}"));
+        assert_eq!(finding.severity, Warning);
+        says(finding, &["1 of the 3 connections", hint]);
+    }
 }
 
 #[test]

@@ -259,6 +259,11 @@ fn instead(legs: &[&Leg]) -> String {
     )
 }
 
+fn is_reached(leg: &Leg) -> bool {
+    let tls = leg.tls.outcome.fault().is_some();
+    unreached(leg).is_none() && !tls
+}
+
 /// Legs use the proxy although entries of `NO_PROXY` seem to mean their servers.
 pub(super) fn missed(evidence: &Evidence, findings: &mut Vec<Finding>, judge: Judge) {
     // If the connection failed, that finding has the entries.
@@ -267,11 +272,16 @@ pub(super) fn missed(evidence: &Evidence, findings: &mut Vec<Finding>, judge: Ju
     let Some(first) = legs.first() else {
         return;
     };
-    let (severity, confidence, compared) = match evidence.direct {
+    let (severity, confidence, compared) = match evidence.direct.as_deref() {
         None => (Severity::Warning, Confidence::Medium, None),
         Some(_) if is_direct_good(evidence, judge) => {
             let fact = "without the proxy, the same check succeeds";
             (Severity::Warning, Confidence::High, Some(fact))
+        }
+        // What fails on both ways behind the connection, such as a credential, does not decide between them.
+        Some(direct) if evidence.walk.failure().is_some() && direct.legs.iter().all(is_reached) => {
+            let fact = "without the proxy, the servers can be reached as well";
+            (Severity::Warning, Confidence::Medium, Some(fact))
         }
         Some(_) => {
             let fact =

@@ -1583,6 +1583,14 @@ fn each_way_not_to_have_a_layer_has_its_cause() {
             },
             "tcp_reset",
         ),
+        (
+            HttpFault::Reconnect {
+                phase: Phase::Proxy,
+                reason: "the proxy itself answered 503".to_owned(),
+                tls: None,
+            },
+            "proxy_misconfigured",
+        ),
     ] {
         let evidence = healthy().no_blob(fault);
         let finding = only(&evidence, code, Critical);

@@ -615,6 +615,19 @@ fn an_entry_that_does_not_match_is_a_remark_and_helps_where_the_proxy_fails() {
         only(&evidence, "proxy_misconfigured", Warning).confidence,
         Confidence::High
     );
+    // Both fail behind the connection, which shows nothing about the way.
+    let mut both = evidence.clone();
+    both.walk.blob = healthy().no_blob(HttpFault::Reset).walk.blob;
+    both.direct = Some(Box::new(healthy().no_blob(HttpFault::Reset).walk));
+    let verdict = judge(&both);
+    let mut findings = verdict.findings.iter();
+    let finding = findings.find(|one| one.cause.code() == "proxy_misconfigured");
+    let finding = finding.unwrap_or_else(|| panic!("{verdict:#?}"));
+    assert_eq!(
+        (finding.severity, finding.confidence),
+        (Warning, Confidence::Medium)
+    );
+    says(finding, &["can be reached as well"]);
     // The other one is closed: the advice is not to take it.
     evidence.direct = Some(Box::new(unreached().walk));
     let finding = only(&evidence, "proxy_misconfigured", Info);

@@ -342,7 +342,7 @@ mod tests {
             host: Host::new("a.test"),
             port: 443,
         };
-        let limit = Duration::from_secs(60);
+        let limit = Duration::from_mins(1);
         let result = if socks {
             open_socks(stream, &to, None, limit).await
         } else {

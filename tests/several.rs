@@ -99,6 +99,10 @@ async fn what_is_dead_or_alive_as_a_whole_is_not_called_a_part() {
 
 /// A check of large layers through a balancer before their server, and how many connections that took.
 async fn layers_through(turns: Vec<Option<Behaviour>>, transfer: &str) -> (Outcome, usize) {
+    layers_with(turns, &["--transfer", transfer, "--max-duration", "3s"]).await
+}
+
+async fn layers_with(turns: Vec<Option<Behaviour>>, args: &[&str]) -> (Outcome, usize) {
     let mut world = World::healthy().await;
     world.image = Image::build(5, Flavour::Oci, &["amd64"], &[3 << 20, 2 << 20, 3 << 19]);
     let store = &world.registry.store;
@@ -106,8 +110,7 @@ async fn layers_through(turns: Vec<Option<Behaviour>>, transfer: &str) -> (Outco
     let balancer = Balancer::before(world.blobs.server.addr, turns).await;
     let base = format!("https://{}:{}", support::BLOBS, balancer.addr.port());
     world.registry.knobs().redirect = Redirect::Signed(base);
-    let probe = Probe::of(&world).args(["--transfer", transfer, "--max-duration", "3s"]);
-    let outcome = probe.run().await;
+    let outcome = Probe::of(&world).args(args).run().await;
     (outcome, balancer.accepted())
 }
 
@@ -142,6 +145,18 @@ async fn connections_of_the_transfer_test_that_fail_beside_others_are_told() {
         "{}",
         outcome.text()
     );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_dead_server_of_several_is_no_filter_for_large_hellos() {
+    let (outcome, of_the_check) = layers_with(vec![None], &["--transfer", "off"]).await;
+    outcome.is_quiet();
+    let mut turns = vec![None; of_the_check];
+    turns.extend([Some(Behaviour::Close), None, None, None]);
+    let args = ["--transfer", "off", "--large-hello"];
+    let (outcome, accepted) = layers_with(turns, &args).await;
+    assert_eq!(accepted, of_the_check + 4);
+    outcome.is_quiet();
 }
 
 /// The registry's name with further addresses, 127.0.0.2 and so on, in this order. Those that are in `bad` present

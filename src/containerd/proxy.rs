@@ -478,7 +478,9 @@ impl Variable {
     /// The scheme, and what follows it.
     fn parts(&self) -> (&str, &str) {
         let value = self.value.expose();
-        value.split_once("://").unwrap_or(("http", value))
+        let parts = value.split_once("://");
+        let parts = parts.filter(|(scheme, _)| !scheme.contains([':', '@', '/']));
+        parts.unwrap_or(("http", value))
     }
 
     /// The user and password as they are meant: what precedes the last `@`.
@@ -497,6 +499,12 @@ impl Variable {
 
     /// The first character of the user and password that Go does not take there, and how it is written instead.
     fn culprit(&self) -> Option<(String, String)> {
+        let value = self.value.expose();
+        // A slash is missing after the scheme: that is the mistake.
+        let mut schemes = ["http", "https", "socks5"].into_iter();
+        if !value.contains("://") && schemes.any(|one| value.starts_with(&format!("{one}:/"))) {
+            return None;
+        }
         let userinfo = self.userinfo()?;
         let is_encoded = |at: usize| {
             let digits = userinfo.as_bytes().get(at + 1..at + 3);

@@ -220,6 +220,12 @@ impl Environment {
                     "systemd drops what follows a blank, because the assignment has no quotes around it",
                     "put the whole assignment in quotes (\"NO_PROXY=a, b\"), or remove the blank",
                 ),
+                _ if let Some(name) = self.ends_early(&word) => self.drop(
+                    name,
+                    at,
+                    "systemd drops what follows a blank, because the assignment has no quotes around it",
+                    "put the whole assignment in double quotes, with a blank of the user or password as %%20",
+                ),
                 _ => {
                     let (reason, hint) = if word.contains(TYPOGRAPHIC) {
                         (
@@ -246,6 +252,14 @@ impl Environment {
             name.eq_ignore_ascii_case("no_proxy") && is_list
         };
         named(word).is_empty() && last.is_some_and(is_open)
+    }
+
+    /// The variable of the last assignment, if a word may be the rest of its proxy URL.
+    fn ends_early(&self, word: &str) -> Option<&'static str> {
+        let (name, value) = self.variables.last()?;
+        let is_rest = word.contains('@') && !value.expose().contains('@') && named(word).is_empty();
+        let name = named(name).into_iter().next()?;
+        (is_rest && name != "NO_PROXY").then_some(name)
     }
 
     /// `parse_env_file`: a shell-like file, in which systemd replaces nothing.

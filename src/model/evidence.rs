@@ -243,6 +243,9 @@ pub struct LargeHello {
 }
 
 impl LargeHello {
+    /// Handshakes of a trial whose large one was not answered, at most.
+    pub const MOST_HANDSHAKES: u32 = 5;
+
     /// Whether not a single byte was received in answer to the large one.
     pub fn is_unanswered(&self) -> bool {
         is_unanswered(&self.large)

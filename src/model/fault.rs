@@ -500,6 +500,9 @@ pub enum HttpFault {
         phase: Phase,
         /// Why, in words.
         reason: String,
+        /// How its TLS handshake failed.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        tls: Option<Box<TlsFault>>,
     },
     /// The server required a token for this request, and there is none.
     #[error("no token for this request: {fault}")]

@@ -8,7 +8,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::endpoint::Endpoint;
-use super::fault::{HttpFault, Phase};
+use super::fault::{HttpFault, Phase, TlsFault};
 use super::units::{Bytes, ListOfSeconds, OptionalSeconds, Seconds};
 
 /// A transfer test: a bounded download of real layers.
@@ -93,6 +93,9 @@ pub struct NotConnected {
     pub reason: String,
     /// It failed because nothing was received in time.
     pub is_silent: bool,
+    /// How its TLS handshake failed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tls: Option<TlsFault>,
 }
 
 /// Why a transfer test ended.

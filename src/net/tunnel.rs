@@ -71,7 +71,8 @@ async fn request_tunnel(
     tokio::spawn(connection.with_upgrades());
     let response = sender.send_request(request).await.map_err(failed)?;
     let status = response.status();
-    if !status.is_success() {
+    // Go takes no other one, though RFC 9110 has all of 2xx.
+    if status != StatusCode::OK {
         let phrase = response.extensions().get::<ReasonPhrase>();
         let reason = squid_error(response.headers())
             .or_else(|| phrase.map(|phrase| text(phrase.as_bytes())))
@@ -197,7 +198,7 @@ async fn connect_by(stream: &mut Stream, to: &Endpoint) -> Result<(), ProxyFault
     }
     request.extend(to.port.to_be_bytes());
     send(stream, &request).await?;
-    let [version, reply, _, kind] = receive(stream).await?;
+    let [version, reply, reserved, kind] = receive(stream).await?;
     if version != 5 {
         return Err(socks(None, "its reply is not SOCKS5"));
     }
@@ -214,6 +215,10 @@ async fn connect_by(stream: &mut Stream, to: &Endpoint) -> Result<(), ProxyFault
             _ => "a reply that RFC 1928 does not have",
         };
         return Err(socks(Some(reply), &format!("{reason} (reply {reply})")));
+    }
+    if reserved != 0 {
+        let reason = "the reserved byte of its reply is not 0, which Go does not accept";
+        return Err(socks(None, reason));
     }
     // The address that the proxy connects from is of no use here.
     match kind {
@@ -314,5 +319,54 @@ mod tests {
             let fault = refusal(StatusCode::from_u16(status).unwrap(), &headers);
             assert_eq!(fault.is_some(), own, "{status} {header:?}");
         }
+    }
+
+    /// What a proxy's answers lead to; it gets this many bytes before each.
+    async fn answered(
+        answers: &'static [(usize, &'static [u8])],
+        socks: bool,
+    ) -> Option<ProxyFault> {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let at = listener.local_addr().unwrap();
+        let server = tokio::spawn(async move {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            for (before, answer) in answers {
+                stream.read_exact(&mut vec![0; *before]).await.unwrap();
+                stream.write_all(answer).await.unwrap();
+            }
+            stream
+        });
+        let stream = Stream::from(tokio::net::TcpStream::connect(at).await.unwrap());
+        let to = Endpoint {
+            scheme: crate::model::endpoint::Scheme::Https,
+            host: Host::new("a.test"),
+            port: 443,
+        };
+        let limit = Duration::from_mins(1);
+        let result = if socks {
+            open_socks(stream, &to, None, limit).await
+        } else {
+            open(stream, &to, None, limit).await
+        };
+        drop(server.await);
+        result.err()
+    }
+
+    #[tokio::test]
+    async fn answers_that_go_does_not_take_are_failures() {
+        const GOOD: &[(usize, &[u8])] = &[(3, &[5, 0]), (13, &[5, 0, 0, 1, 0, 0, 0, 0, 0, 0])];
+        const RESERVED: &[(usize, &[u8])] = &[(3, &[5, 0]), (13, &[5, 0, 1, 1, 0, 0, 0, 0, 0, 0])];
+        assert_eq!(answered(GOOD, true).await, None);
+        let fault = answered(RESERVED, true).await.unwrap().to_string();
+        assert!(fault.contains("reserved"), "{fault}");
+        assert_eq!(
+            answered(&[(40, b"HTTP/1.1 200 OK\r\n\r\n")], false).await,
+            None
+        );
+        let fault = answered(&[(40, b"HTTP/1.1 204 No Content\r\n\r\n")], false).await;
+        assert!(
+            matches!(fault, Some(ProxyFault::Status { status: 204, .. })),
+            "{fault:?}"
+        );
     }
 }

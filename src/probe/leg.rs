@@ -142,6 +142,8 @@ pub(super) struct NotConnected {
     pub reason: String,
     /// Nothing was received in time.
     pub is_silent: bool,
+    /// How its TLS handshake failed.
+    pub tls: Option<TlsFault>,
 }
 
 impl NotConnected {
@@ -150,6 +152,14 @@ impl NotConnected {
             phase,
             reason: words(fault),
             is_silent,
+            tls: None,
+        }
+    }
+
+    fn in_tls(fault: Option<&TlsFault>) -> Self {
+        Self {
+            tls: fault.cloned(),
+            ..Self::new(Phase::Tls, fault, is_silent(fault))
         }
     }
 }
@@ -159,6 +169,7 @@ impl From<NotConnected> for HttpFault {
         Self::Reconnect {
             phase: not.phase,
             reason: not.reason,
+            tls: not.tls.map(Box::new),
         }
     }
 }
@@ -1009,7 +1020,10 @@ impl<'a> Connections<'a> {
     ) -> HttpFault {
         let slot = &self.opened[line.0];
         let leg = &self.legs[slot.leg];
-        if matches!(not.phase, Phase::Connect | Phase::Tls) {
+        let is_answered = |fault: &TlsFault| !is_silent(Some(fault)) && !is_cut(fault);
+        if matches!(not.phase, Phase::Connect | Phase::Tls)
+            && !not.tls.as_ref().is_some_and(is_answered)
+        {
             self.suspect.get_or_insert(StalledExchange {
                 role: leg.role,
                 phase: not.phase,
@@ -1060,17 +1074,10 @@ impl<'a> Connections<'a> {
         let stream = match Box::pin(self.secure(endpoint, stream, is_foreign)).await {
             // The first connection was verified, and the request may contain a credential.
             (tls, Some(_)) if tls.unverified.is_some() && self.was_verified(endpoint) => {
-                return Err(NotConnected::new(
-                    Phase::Tls,
-                    tls.unverified.as_ref(),
-                    false,
-                ));
+                return Err(NotConnected::in_tls(tls.unverified.as_ref()));
             }
             (_, Some(stream)) => stream,
-            (tls, None) => {
-                let fault = tls.outcome.fault();
-                return Err(NotConnected::new(Phase::Tls, fault, is_silent(fault)));
-            }
+            (tls, None) => return Err(NotConnected::in_tls(tls.outcome.fault())),
         };
         let opened = HttpConnection::open(stream).await;
         let opened = opened.map_err(|fault| NotConnected::new(Phase::Ping, Some(&fault), false))?;

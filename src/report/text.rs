@@ -747,7 +747,10 @@ impl Page {
             if let Some(tunnel) = &leg.tunnel {
                 self.step("proxy", tunnel, |tunnel| {
                     let to = tunnel.to.authority();
-                    format!("CONNECT {to}: HTTP {}", tunnel.status)
+                    match tunnel.status {
+                        0 => format!("SOCKS5 to {to}: connected"),
+                        status => format!("CONNECT {to}: HTTP {status}"),
+                    }
                 });
             }
             self.step("tls", &leg.tls.outcome, |session| {

@@ -271,6 +271,20 @@ fn a_proxys_login_is_hidden_as_it_travels() {
 }
 
 #[test]
+fn a_colon_of_a_password_is_not_the_end_of_a_scheme_and_a_missing_slash_not_a_part_of_a_user() {
+    let one = proxies("svc:hunter://canary@10.0.0.8:3128", "");
+    let two = proxies("http:/svc:hunter@10.0.0.8:3128", "");
+    let is_misread = |proxies: &Proxies| {
+        let (route, _) = proxies.route(&endpoint("https://a.test"), &builds());
+        assert!(!format!("{route:?}").contains("hunter"), "{route:?}");
+        let fault = route.proxy().and_then(|proxy| proxy.fault.as_ref());
+        matches!(fault, Some(ProxyFault::Misread { .. }))
+    };
+    assert!(is_misread(&one));
+    assert!(!is_misread(&two));
+}
+
+#[test]
 fn what_is_no_url_is_told_and_what_is_one_is_not() {
     for (value, is_told) in [
         ("http://10.0.0.8:3128", false),

@@ -147,6 +147,12 @@ fn a_dropped_line_is_named_with_its_file_and_number_and_without_its_value() {
             "Environment=",
         ),
         (
+            "Environment=HTTPS_PROXY=http://svc:hunter 22@h:1",
+            "HTTPS_PROXY",
+            "what follows a blank",
+            "double quotes",
+        ),
+        (
             "Environment=NO_PROXY=a.test, hunter22.test",
             "NO_PROXY",
             "follows a blank",

@@ -10,7 +10,7 @@ use crate::diagnose::Finding;
 use crate::diagnose::level::Confidence;
 use crate::diagnose::throughput::Throughput;
 use crate::model::endpoint::Role;
-use crate::model::evidence::{Evidence, Leg, RateLimit, Walk};
+use crate::model::evidence::{Evidence, LargeHello, Leg, RateLimit, Walk};
 use crate::model::fault::{HttpFault, ManifestFault, Phase, TokenFault};
 use crate::model::path::PathClass;
 use crate::model::step::Step;
@@ -228,7 +228,10 @@ fn hellos(walk: &Walk, started: Timestamp) -> u32 {
     let trials = walk.legs.iter().filter_map(|leg| leg.large_hello.as_ref());
     trials
         .filter(|trial| trial.at >= started)
-        .map(|trial| 1 + u32::from(trial.short.is_some()))
+        .map(|trial| match trial.short {
+            Some(_) => LargeHello::MOST_HANDSHAKES,
+            None => 1,
+        })
         .sum()
 }
 

@@ -147,6 +147,9 @@ pub(super) fn transport(
             no_registry(evidence, leg, phase).confidence(Confidence::Low)
         }
         HttpFault::TooManyRedirects { .. } | HttpFault::Malformed { .. } => at(Cause::RedirectBroken, leg, phase),
+        HttpFault::Reconnect { phase: Phase::Proxy, .. } => at(Cause::ProxyMisconfigured, leg, phase)
+            .confidence(Confidence::Medium)
+            .hint(format!("Check the proxy's log, and let it open several tunnels to {server} for one client: a pull opens new ones for its second phase and for each layer that is downloading.")),
         HttpFault::Reconnect { .. } => at(Cause::TcpReset, leg, phase)
             .confidence(Confidence::Medium)
             .hint(format!("Let {server} accept several connections from one client: a pull opens new ones for its second phase and for each layer that is downloading.")),

@@ -102,6 +102,7 @@ const RULES: &[Rule] = &[
     Once(answers::artifact),
     Once(answers::transfer),
     Once(repeats::transfer),
+    Whole(|evidence, findings| repeats::second(evidence, findings)),
     Whole(|evidence, findings| repeats::in_turn(evidence, findings)),
     Once(throughput::bound),
     Once(throughput::stalled),

@@ -9,7 +9,7 @@ use super::{in_force, tls};
 use crate::diagnose::catalogue::Cause;
 use crate::diagnose::level::{Confidence, Severity};
 use crate::diagnose::{Finding, Pull};
-use crate::model::endpoint::{Endpoint, Scheme};
+use crate::model::endpoint::{Endpoint, Scheme, split_host_port};
 use crate::model::evidence::{Evidence, Leg};
 use crate::model::fault::{Phase, ProxyFault, TcpFault, TlsFault};
 use crate::model::proxy::{IgnoredVariable, MissedException, Proxy, ProxyRoute, written_as};
@@ -142,6 +142,9 @@ fn hint(evidence: &Evidence, leg: &Leg, proxy: &Proxy, phase: Phase, judge: Judg
             "Remove REQUEST_METHOD from the environment of containerd's service, or {variable} if {host} needs no proxy; then restart containerd."
         ),
         Some(_) if is_changed => in_force::RESTART.to_owned(),
+        Some(ProxyFault::Undecided { .. }) if proxy.fault.is_some() && !is_plain(proxy) => {
+            write_plainly(proxy)
+        }
         Some(_) if proxy.fault.is_some() => format!(
             "Write {}://{} into {} of containerd's service{}.",
             if proxy.scheme.starts_with("socks") {
@@ -199,11 +202,29 @@ fn hint(evidence: &Evidence, leg: &Leg, proxy: &Proxy, phase: Phase, judge: Judg
             leg.endpoint.port
         ),
         _ if phase == Phase::Proxy => format!("Check the log of {proxy} for {host}."),
+        _ if !is_plain(proxy) => {
+            altered(evidence, proxy).map_or_else(|| write_plainly(proxy), |line| line.hint.clone())
+        }
         _ => format!(
             "Correct {} in containerd's service, or start {proxy}; if {host} needs no proxy, add it to NO_PROXY (--compare-direct shows that).",
             proxy.variable
         ),
     }
+}
+
+/// Whether what Go takes for a proxy's host and port can be what is meant: not the rest of a URL that it can't read.
+fn is_plain(proxy: &Proxy) -> bool {
+    split_host_port(&proxy.authority).is_some_and(|(host, port)| {
+        let is_rest = matches!(host, "" | "http" | "https" | "socks5");
+        !is_rest && port != "0"
+    })
+}
+
+fn write_plainly(proxy: &Proxy) -> String {
+    format!(
+        "Write http://HOST:PORT or http://USER:PASSWORD@HOST:PORT into {} of containerd's service, with special characters of the user and password as %XX (in a systemd unit as %%XX); then restart containerd.",
+        proxy.variable
+    )
 }
 
 /// Whether the same check without the proxy was made, and succeeds.
@@ -238,6 +259,11 @@ fn instead(legs: &[&Leg]) -> String {
     )
 }
 
+fn is_reached(leg: &Leg) -> bool {
+    let tls = leg.tls.outcome.fault().is_some();
+    unreached(leg).is_none() && !tls
+}
+
 /// Legs use the proxy although entries of `NO_PROXY` seem to mean their servers.
 pub(super) fn missed(evidence: &Evidence, findings: &mut Vec<Finding>, judge: Judge) {
     // If the connection failed, that finding has the entries.
@@ -246,11 +272,16 @@ pub(super) fn missed(evidence: &Evidence, findings: &mut Vec<Finding>, judge: Ju
     let Some(first) = legs.first() else {
         return;
     };
-    let (severity, confidence, compared) = match evidence.direct {
+    let (severity, confidence, compared) = match evidence.direct.as_deref() {
         None => (Severity::Warning, Confidence::Medium, None),
         Some(_) if is_direct_good(evidence, judge) => {
             let fact = "without the proxy, the same check succeeds";
             (Severity::Warning, Confidence::High, Some(fact))
+        }
+        // What fails on both ways behind the connection, such as a credential, does not decide between them.
+        Some(direct) if evidence.walk.failure().is_some() && direct.legs.iter().all(is_reached) => {
+            let fact = "without the proxy, the servers can be reached as well";
+            (Severity::Warning, Confidence::Medium, Some(fact))
         }
         Some(_) => {
             let fact =

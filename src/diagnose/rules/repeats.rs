@@ -1,12 +1,17 @@
 //! Rules for exchanges that failed and were tried again at the same address: is the size of packets the reason, or do
 //! the servers behind the address differ?
 
+use std::time::Duration;
+
 use super::finding::at;
+use super::tls;
 use crate::diagnose::Finding;
 use crate::diagnose::catalogue::Cause;
 use crate::diagnose::level::{Confidence, Severity};
-use crate::model::evidence::{Evidence, SegmentTrial, SegmentTrials};
-use crate::model::fault::Phase;
+use crate::model::connect::Tls;
+use crate::model::evidence::{Evidence, Leg, SegmentTrial, SegmentTrials};
+use crate::model::fault::{HttpFault, ManifestFault, Phase, TlsFault};
+use crate::model::step::Step;
 use crate::model::transfer::NotConnected;
 use crate::model::units::HumanDuration;
 
@@ -117,24 +122,40 @@ pub(super) fn in_turn(evidence: &Evidence, findings: &mut [Finding]) {
             "Check the server at {} first (its log and its load), then the firewalls and filters on the path: one of them may drop this server name.",
             tried.to
         );
-    } else if tried.failed() == 1
-        && tried.trials.len() > 2
-        && matches!(tried.phase, Phase::Connect | Phase::Tls)
-    {
+    } else if is_over(tried) {
+        let passed = tried.trials.len() - tried.failed();
         finding.confidence = Confidence::Medium;
-        finding.evidence.push(format!(
-            "{} further connections to {} right after it were all answered",
-            tried.trials.len() - 1,
-            tried.to
-        ));
+        finding.evidence.push(if tried.failed() == 1 {
+            format!(
+                "{passed} further connections to {} right after it were all answered",
+                tried.to
+            )
+        } else {
+            format!(
+                "{} connections in a row to {} failed, and the {passed} after them were answered",
+                tried.failed(),
+                tried.to
+            )
+        });
         // A second connection is a matter of its own: a server may limit them.
         if finding.cause != Cause::TcpReset {
             finding.hint = format!(
-                "Probe again: it happened once. If it repeats now and then, look behind {} for a server that is dead or overloaded.",
+                "Probe again: it is over for now. If it repeats now and then, look behind {} for a server that is dead or overloaded.",
                 tried.to
             );
         }
     }
+}
+
+/// Whether connections failed until a moment, and passed from then on.
+fn is_over(tried: &SegmentTrials) -> bool {
+    let is_of_connection = matches!(tried.phase, Phase::Connect | Phase::Tls);
+    let first_passed = tried.trials.iter().take_while(|trial| !trial.passed());
+    let is_one_turn = first_passed.count() == tried.failed();
+    is_of_connection
+        && is_one_turn
+        && tried.trials.len() > tried.failed() + 1
+        && (tried.failed() == 1 || !tried.is_by_size())
 }
 
 /// Whether all failed, among them some with small segments and some without.
@@ -180,18 +201,25 @@ pub(super) fn transfer(evidence: &Evidence) -> Option<Finding> {
         .iter()
         .filter(|one| one.to == first.to);
     let same: Vec<&NotConnected> = same.collect();
-    let cause = match (first.phase, first.is_silent) {
-        (Phase::Connect, true) => Cause::TcpTimeout,
-        (Phase::Tls, true) => Cause::TlsHang,
-        (Phase::Tls, false) => Cause::TlsReset,
-        _ => Cause::TcpReset,
-    };
     let leg = evidence.walk.legs.iter().find(|leg| {
         let connected = leg.connect.outcome.done();
         connected.is_some_and(|connected| connected.to == first.to)
     })?;
+    let finding = first
+        .tls
+        .as_ref()
+        .and_then(|fault| differs(evidence, leg, fault))
+        .unwrap_or_else(|| {
+            let cause = match (first.phase, first.is_silent) {
+                (Phase::Connect, true) => Cause::TcpTimeout,
+                (Phase::Tls, true) => Cause::TlsHang,
+                (Phase::Tls, false) => Cause::TlsReset,
+                _ => Cause::TcpReset,
+            };
+            at(cause, leg.role, first.phase).hint(dead_part(&first.to.to_string()))
+        });
     Some(
-        at(cause, leg.role, first.phase)
+        finding
             .severity(Severity::Warning)
             .confidence(Confidence::Medium)
             .fact(format!(
@@ -200,8 +228,76 @@ pub(super) fn transfer(evidence: &Evidence) -> Option<Finding> {
                 transfer.connections_tried,
                 first.to,
                 first.reason
+            )),
+    )
+}
+
+/// Corrects the findings of a second connection that got another answer in TLS than the first.
+pub(super) fn second(evidence: &Evidence, findings: &mut [Finding]) {
+    let walk = &evidence.walk;
+    let head = walk
+        .attempts
+        .last()
+        .and_then(|attempt| attempt.head.fault());
+    let manifest = match walk.manifest.fault() {
+        Some(ManifestFault::Http { fault }) => Some(fault),
+        _ => None,
+    };
+    let faults = [
+        (Phase::Ping, walk.ping.fault()),
+        (Phase::Manifest, head),
+        (Phase::Manifest, manifest),
+        (Phase::Blob, walk.blob.fault()),
+    ];
+    for (phase, fault) in faults {
+        let Some(HttpFault::Reconnect {
+            tls: Some(fault), ..
+        }) = fault
+        else {
+            continue;
+        };
+        let is_its = |finding: &&mut Finding| {
+            finding.cause == Cause::TcpReset && finding.phase == Some(phase)
+        };
+        let Some(finding) = findings.iter_mut().find(is_its) else {
+            continue;
+        };
+        let leg = finding.leg.and_then(|role| walk.legs_of(role).last());
+        if let Some(other) = leg.and_then(|leg| differs(evidence, leg, fault)) {
+            finding.cause = other.cause;
+            finding.confidence = other.confidence;
+            finding.evidence.extend(other.evidence);
+            finding.hint = other.hint;
+        }
+    }
+}
+
+/// A further connection to the address of a leg whose own handshake succeeded gets another answer in TLS, such as
+/// another certificate: the servers behind the address differ. `None` for one that hung or was cut.
+fn differs(evidence: &Evidence, leg: &Leg, fault: &TlsFault) -> Option<Finding> {
+    let is_of_connection = matches!(
+        fault,
+        TlsFault::Timeout { .. } | TlsFault::Reset { .. } | TlsFault::Closed { .. }
+    );
+    let to = leg.connect.outcome.done()?.to;
+    let mut there = leg.clone();
+    there.tls = Tls {
+        outcome: Step::Failed {
+            fault: fault.clone(),
+            took: Duration::ZERO,
+        },
+        ..Tls::default()
+    };
+    let finding = tls::handshake(evidence, &there).filter(|_| !is_of_connection)?;
+    Some(
+        at(finding.cause, leg.role, Phase::Tls)
+            .confidence(Confidence::Medium)
+            .fact(format!(
+                "an earlier connection to the same address {to} was fine, so the servers behind it differ"
             ))
-            .hint(dead_part(&first.to.to_string())),
+            .hint(format!(
+                "Fix TLS at the server behind {to} that differs from the others (a balancer sends it a part of the connections), or take it out."
+            )),
     )
 }
 

@@ -1579,8 +1579,17 @@ fn each_way_not_to_have_a_layer_has_its_cause() {
             HttpFault::Reconnect {
                 phase: Phase::Connect,
                 reason: "refused".to_owned(),
+                tls: None,
             },
             "tcp_reset",
+        ),
+        (
+            HttpFault::Reconnect {
+                phase: Phase::Proxy,
+                reason: "the proxy itself answered 503".to_owned(),
+                tls: None,
+            },
+            "proxy_misconfigured",
         ),
     ] {
         let evidence = healthy().no_blob(fault);
@@ -1854,7 +1863,7 @@ fn http_fault() -> impl Strategy<Value = HttpFault> {
         1 => Just(HttpFault::TooSlow { within_seconds: 60, got: Bytes(33), want: None }),
         1 => Just(HttpFault::RedirectUntrusted { to: "http://localhost".to_owned(), reason: Distrust::Loopback }),
         1 => Just(HttpFault::TooManyRedirects { limit: 10 }),
-        1 => text().prop_map(|reason| HttpFault::Reconnect { phase: Phase::Connect, reason }),
+        1 => text().prop_map(|reason| HttpFault::Reconnect { phase: Phase::Connect, reason, tls: None }),
         1 => text().prop_map(|reason| HttpFault::Other { reason }),
     ]
 }

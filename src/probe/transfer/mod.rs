@@ -657,6 +657,7 @@ impl Test<'_, '_> {
                 phase: not.phase,
                 reason: not.reason,
                 is_silent: not.is_silent,
+                tls: not.tls,
             });
         };
         made.map_err(failed).ok()

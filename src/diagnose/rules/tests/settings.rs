@@ -14,6 +14,7 @@ use crate::model::evidence::{
 use crate::model::fault::ProxyFault;
 use crate::model::hosts::{HostKind, HostsConfig, HostsEffect, HostsProblem};
 use crate::model::proxy::{IgnoredVariable, MissedException, Proxy, ProxyRoute};
+use crate::model::transfer::{NotConnected, Transfer, TransferEnd};
 use crate::model::workload::{
     ContainerKind, EipFault, EipProblem, Found, PodUse, PullPolicy, SecretLookup,
 };
@@ -614,6 +615,19 @@ fn an_entry_that_does_not_match_is_a_remark_and_helps_where_the_proxy_fails() {
         only(&evidence, "proxy_misconfigured", Warning).confidence,
         Confidence::High
     );
+    // Both fail behind the connection, which shows nothing about the way.
+    let mut both = evidence.clone();
+    both.walk.blob = healthy().no_blob(HttpFault::Reset).walk.blob;
+    both.direct = Some(Box::new(healthy().no_blob(HttpFault::Reset).walk));
+    let verdict = judge(&both);
+    let mut findings = verdict.findings.iter();
+    let finding = findings.find(|one| one.cause.code() == "proxy_misconfigured");
+    let finding = finding.unwrap_or_else(|| panic!("{verdict:#?}"));
+    assert_eq!(
+        (finding.severity, finding.confidence),
+        (Warning, Confidence::Medium)
+    );
+    says(finding, &["can be reached as well"]);
     // The other one is closed: the advice is not to take it.
     evidence.direct = Some(Box::new(unreached().walk));
     let finding = only(&evidence, "proxy_misconfigured", Info);
@@ -864,6 +878,7 @@ fn a_second_connection_that_fails_in_turn_with_others_is_a_dead_server_of_severa
     let second = |reason: &str| HttpFault::Reconnect {
         phase: Phase::Tls,
         reason: reason.to_owned(),
+        tls: None,
     };
     let with = |passes: &[bool]| {
         let mut evidence = healthy().no_blob(second("no answer to our ClientHello"));
@@ -881,6 +896,87 @@ fn a_second_connection_that_fails_in_turn_with_others_is_a_dead_server_of_severa
         &only(&with(&[false; 4]), "tcp_reset", Critical),
         &["several connections from one client"],
     );
+}
+
+#[test]
+fn a_second_connection_with_another_certificate_is_one_of_several_servers() {
+    let other = TlsFault::NameMismatch {
+        expected: REGISTRY.to_owned(),
+        presented: vec!["shop.test".to_owned()],
+    };
+    let second = HttpFault::Reconnect {
+        phase: Phase::Tls,
+        reason: other.to_string(),
+        tls: Some(Box::new(other)),
+    };
+    let finding = only(&healthy().no_blob(second), "tls_name", Critical);
+    assert_eq!(finding.confidence, Confidence::Medium);
+    says(
+        &finding,
+        &["servers behind it differ", "shop.test", "balancer"],
+    );
+    assert!(!finding.hint.contains("image reference"), "{finding:#?}");
+}
+
+#[test]
+fn a_connection_of_the_transfer_test_with_another_certificate_is_that_and_not_cut() {
+    let other = TlsFault::NameMismatch {
+        expected: REGISTRY.to_owned(),
+        presented: vec!["shop.test".to_owned()],
+    };
+    let cut = TlsFault::Reset { received: Bytes(0) };
+    for (fault, code, hint) in [
+        (other, "tls_name", "differs from the others"),
+        (cut, "tls_reset", "does not answer"),
+    ] {
+        let mut evidence = healthy();
+        let to = evidence.walk.legs[0].connect.outcome.done().unwrap().to;
+        evidence.walk.transfer = Some(Transfer {
+            started: now(),
+            max_bytes: Bytes(16 << 20),
+            max_duration: Duration::from_secs(5),
+            expected_within: None,
+            stages: Vec::new(),
+            streams: Vec::new(),
+            connections: 1,
+            connections_tried: 3,
+            not_connected: vec![NotConnected {
+                to,
+                phase: Phase::Tls,
+                reason: fault.to_string(),
+                is_silent: false,
+                tls: Some(fault),
+            }],
+            arrivals: Vec::new(),
+            pings: None,
+            control: None,
+            device: None,
+            cpu: None,
+            end: TransferEnd::Stable,
+            took: Duration::from_secs(1),
+        });
+        let verdict = judge(&evidence);
+        let finding = verdict.findings.iter().find(|one| one.cause.code() == code);
+        let finding = finding.unwrap_or_else(|| panic!("{verdict:#?}"));
+        assert_eq!(finding.severity, Warning);
+        says(finding, &["1 of the 3 connections", hint]);
+    }
+}
+
+#[test]
+fn connections_that_fail_until_a_moment_are_no_filter() {
+    let silence = TlsFault::Timeout { received: Bytes(0) };
+    let finding = only(
+        &repeated(&silence, &[false, true, true, true]),
+        "tls_hang",
+        Critical,
+    );
+    assert_eq!(finding.confidence, Confidence::Medium);
+    says(
+        &finding,
+        &["2 connections in a row", "the 3 after them", "Probe again"],
+    );
+    assert!(!finding.hint.contains("segment size"), "{finding:#?}");
 }
 
 // ---- ends of credentials, and what is odd in them ------------------------------------------------

@@ -44,13 +44,20 @@ impl Resolve {
         records.map(|record| record.address).collect()
     }
 
-    /// The addresses of the hosts file that DNS does not have, although it has others of their family.
+    /// The addresses of the hosts file that DNS does not have, although it has others: of their family, or of the other
+    /// one only, if none of the entries is in DNS.
     pub fn stale_pins(&self) -> Vec<IpAddr> {
         let dns = self.dns_addresses();
         let has_family = |family| dns.iter().any(|one| Family::of(*one) == family);
-        let pinned = self.pinned().unwrap_or_default().iter().copied();
-        pinned
-            .filter(|one| has_family(Family::of(*one)) && !dns.contains(one))
+        let pinned = || self.pinned().unwrap_or_default().iter().copied();
+        let agrees = pinned().any(|one| dns.contains(&one));
+        let lacks_family = |family| {
+            let mut queries = self.queries.iter().filter(|query| query.family == family);
+            !dns.is_empty() && queries.any(Query::is_answered)
+        };
+        let differs = |family| has_family(family) || (!agrees && lacks_family(family));
+        pinned()
+            .filter(|one| differs(Family::of(*one)) && !dns.contains(one))
             .collect()
     }
 

@@ -620,8 +620,12 @@ impl<'a> Connections<'a> {
             .into_iter()
             .map(Family::of)
             .collect();
-        let mut addresses = leg.resolve.dns_addresses().into_iter();
-        let address = addresses.find(|one| families.contains(&Family::of(*one)));
+        let addresses = leg.resolve.dns_addresses();
+        let mut same = addresses
+            .iter()
+            .filter(|one| families.contains(&Family::of(**one)));
+        let address = same.next().or_else(|| addresses.first());
+        let address = address.copied().filter(|_| !families.is_empty());
         let is_proxied = leg.proxy_route.proxy().is_some();
         let Some(address) = address.filter(|_| !is_proxied) else {
             return;

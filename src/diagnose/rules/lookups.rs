@@ -177,7 +177,12 @@ fn said(way: &Way<'_>) -> String {
         (Result::Failed(fault), _) => format!("{resolver} fails after {after}: {fault}"),
         _ => match way.not_asked {
             Some(source) => format!(
-                "{resolver} asks '{source}' of nsswitch.conf, which this check can't; DNS alone has no address"
+                "{resolver} asks '{source}' of nsswitch.conf, which this check can't{}",
+                if way.outcome.exchanges.is_empty() {
+                    ", and then no name server"
+                } else {
+                    "; DNS alone has no address"
+                }
             ),
             None => format!("{resolver}: the time of this check ended before its result was known"),
         },
@@ -272,9 +277,14 @@ pub(super) fn slow(evidence: &Evidence, leg: &Leg) -> Option<Finding> {
             "Find out why these servers are slow, or list faster ones first in {source}."
         )));
     }
-    let domains = joined(domains);
+    let s = if domains.len() > 1 { "s" } else { "" };
+    let more = match domains.len().saturating_sub(MOST_DOMAINS) {
+        0 => String::new(),
+        more => format!(" and {more} more"),
+    };
+    let domains = format!("{}{more}", joined(domains.into_iter().take(MOST_DOMAINS)));
     Some(finding.hint(format!(
-        "Remove the search domain {domains} from {source}, or lower ndots there; or make the server answer for {domains}."
+        "Remove the search domain{s} {domains} from {source}, or lower ndots there; or make the server answer for {domains}."
     )))
 }
 
@@ -318,8 +328,11 @@ fn span<'e>(exchanges: impl Iterator<Item = &'e Exchange<'e>>) -> Duration {
     whole.map_or(Duration::ZERO, |(begins, ends)| ends.saturating_sub(begins))
 }
 
+/// Search domains that a hint names.
+const MOST_DOMAINS: usize = 6;
+
 /// Below this, time lost at other names is not worth a finding.
 const NOTABLE: Duration = Duration::from_secs(1);
 
 /// A cold cache may need a second.
-const SLOW: Duration = Duration::from_secs(2);
+pub(super) const SLOW: Duration = Duration::from_secs(2);

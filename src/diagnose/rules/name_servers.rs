@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::net::SocketAddr;
 
 use super::finding::at;
+use super::lookups::{SLOW, prospect};
 use crate::diagnose::Finding;
 use crate::diagnose::catalogue::Cause;
 use crate::diagnose::level::Severity;
@@ -26,10 +27,24 @@ pub(super) fn transport(evidence: &Evidence, findings: &mut Vec<Finding>) {
         for server in servers(leg) {
             let finding = tcp_closed(leg, server).or_else(|| no_edns(leg, server));
             if let Some(finding) = finding.filter(|_| reported.insert(server)) {
-                findings.push(finding.severity(severity(server)));
+                let finding = finding.severity(severity(server));
+                let costs = cost(evidence, leg).filter(|_| finding.severity == Severity::Warning);
+                findings.push(finding.facts(costs));
             }
         }
     }
+}
+
+/// What each lookup takes, although another server answers.
+fn cost(evidence: &Evidence, leg: &Leg) -> Option<String> {
+    let longest = prospect(evidence, leg)?.longest();
+    (longest >= SLOW).then(|| {
+        format!(
+            "each lookup of '{}' takes {}",
+            leg.dialed(),
+            HumanDuration(longest)
+        )
+    })
 }
 
 /// A build without EDNS needs TCP for an answer that fits with EDNS, and the server is closed there.

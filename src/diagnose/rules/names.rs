@@ -37,21 +37,15 @@ pub(super) fn resolution(evidence: &Evidence, leg: &Leg) -> Option<Finding> {
         return None;
     }
     let host = &leg.endpoint.host;
-    let cause = match fault {
-        DnsFault::NxDomain | DnsFault::NoData if split(evidence, leg).is_some() => {
-            return None;
-        }
-        DnsFault::NxDomain => Cause::DnsNxdomain,
-        DnsFault::NoData => Cause::DnsNodata,
-        DnsFault::Timeout => Cause::DnsTimeout,
-        DnsFault::ServFail => Cause::DnsServfail,
-        DnsFault::Refused => Cause::DnsRefused,
-        DnsFault::PortClosed | DnsFault::Unreachable { .. } | DnsFault::NoServers => {
-            Cause::DnsServerUnreachable
-        }
-        DnsFault::OtherCode { .. } | DnsFault::Malformed { .. } => Cause::DnsError,
-    };
-    let servers = servers_of(leg);
+    let is_nothing = matches!(fault, DnsFault::NxDomain | DnsFault::NoData);
+    if is_nothing && split(evidence, leg).is_some() {
+        return None;
+    }
+    let cause = cause_of(fault);
+    let (mut servers, deaf) = servers_of(leg);
+    if !is_nothing {
+        servers.extend(deaf.iter().cloned());
+    }
     let servers_text = if servers.is_empty() {
         "this machine's name servers".to_owned()
     } else {
@@ -63,7 +57,8 @@ pub(super) fn resolution(evidence: &Evidence, leg: &Leg) -> Option<Finding> {
         ),
         Cause::DnsTimeout => match leg.resolve.queries.first() {
             Some(query) => format!(
-                "Run `dig +tcp @{} -p {} {host}` here: an answer means that UDP to that port is dropped on the path; no answer means that the server is down, or that the route or a security group blocks it.",
+                "{}Run `dig +tcp @{} -p {} {host}` here: an answer means that UDP to that port is dropped on the path; no answer means that the server is down, or that the route or a security group blocks it.",
+                may_be_slow(evidence, host, query.server),
                 query.server.ip(),
                 query.server.port()
             ),
@@ -71,7 +66,12 @@ pub(super) fn resolution(evidence: &Evidence, leg: &Leg) -> Option<Finding> {
         },
         Cause::DnsServerUnreachable if matches!(fault, DnsFault::Unreachable { .. }) => {
             format!(
-                "Check the route to {servers_text} (`ip route get`) and filters for UDP port 53, first on this machine, then on the path."
+                "Check the route to {servers_text} (`ip route get`) and filters for {} port 53, first on this machine, then on the path.",
+                if leg.resolve.queries.iter().all(|query| query.tcp) {
+                    "TCP"
+                } else {
+                    "UDP"
+                }
             )
         }
         Cause::DnsServerUnreachable => {
@@ -86,11 +86,20 @@ pub(super) fn resolution(evidence: &Evidence, leg: &Leg) -> Option<Finding> {
         Cause::DnsNxdomain | Cause::DnsNodata => name_servers::broken_alias(leg).unzip(),
         _ => (None, None),
     };
-    let hint = alias_hint.unwrap_or(hint);
+    let mut hint = alias_hint.unwrap_or(hint);
     let mut finding = at(cause, leg.role, Phase::Resolve)
         .fact(format!("'{host}': {fault}"))
         .facts(alias)
         .facts(leg.resolve.queries.iter().filter_map(line).take(8));
+    if is_nothing && !deaf.is_empty() {
+        let deaf = joined(deaf);
+        finding = finding.confidence(Confidence::Medium).fact(format!(
+            "{deaf} gave no usable answer, and may know the name"
+        ));
+        hint = format!(
+            "If the zone of '{host}' is on {deaf}, make that server answer: until then, the word of another one decides. Otherwise: {hint}"
+        );
+    }
     if prospect.is_some_and(|prospect| prospect.may_ask_resolved()) {
         finding = finding.confidence(Confidence::Medium).fact(
             "nsswitch.conf has 'resolve': a runtime that is linked with libc asks systemd-resolved, which may have other servers",
@@ -107,6 +116,41 @@ pub(super) fn resolution(evidence: &Evidence, leg: &Leg) -> Option<Finding> {
     };
     Some(finding.facts(fact).hint(hint))
 }
+
+/// The cause of a fault.
+fn cause_of(fault: &DnsFault) -> Cause {
+    match fault {
+        DnsFault::NxDomain => Cause::DnsNxdomain,
+        DnsFault::NoData => Cause::DnsNodata,
+        DnsFault::Timeout => Cause::DnsTimeout,
+        DnsFault::ServFail => Cause::DnsServfail,
+        DnsFault::Refused => Cause::DnsRefused,
+        DnsFault::PortClosed | DnsFault::Unreachable { .. } | DnsFault::NoServers => {
+            Cause::DnsServerUnreachable
+        }
+        DnsFault::OtherCode { .. } | DnsFault::Malformed { .. } => Cause::DnsError,
+    }
+}
+
+/// `dig` waits longer than a resolver whose `timeout` is short.
+fn may_be_slow(evidence: &Evidence, host: &Host, server: SocketAddr) -> String {
+    let settings = evidence.vantage.resolver.as_ref();
+    let timeout = settings.map(|settings| settings.timeout);
+    timeout
+        .filter(|timeout| *timeout < USUAL_TIMEOUT)
+        .map_or_else(String::new, |timeout| {
+            let source = &evidence.vantage.resolver_source;
+            format!(
+                "{source} allows {} for an answer: if `dig +time=9 +tries=1 @{} -p {} {host}` is answered later, raise its 'timeout'. Otherwise: ",
+                HumanDuration(timeout),
+                server.ip(),
+                server.port()
+            )
+        })
+}
+
+/// resolv.conf(5), `timeout`.
+const USUAL_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// What would have the name, or why no server is queried for it; and the fix.
 fn not_queried(leg: &Leg, settings: &ResolverSettings, source: &str) -> Option<(String, String)> {
@@ -231,7 +275,7 @@ fn trouble(
     if let Some(after) = v4.or(v6) {
         let costs = match longest.filter(|_| is_before) {
             Some(longest) if rotates(evidence) => format!("'options rotate' in resolv.conf: lookups that begin with it take {longest}"),
-            Some(longest) => format!("it is queried first, so each lookup takes {longest}; then another server answers"),
+            Some(longest) => format!("it is queried before the server that answers: each lookup takes {longest} in all"),
             None if is_before => "a Go client waits for it first, 5 s for each lookup by default; then another server answers".to_owned(),
             None => "an earlier server answers, so no time is lost; but there is one fallback less".to_owned(),
         };
@@ -243,7 +287,7 @@ fn trouble(
         .filter_map(|q| q.outcome.fault());
     let fault = faults.find(|fault| **fault != DnsFault::Timeout)?;
     Some(
-        finding(Cause::DnsError)
+        finding(cause_of(fault))
             .fact(format!("{shown}: {fault}"))
             .fact("another server answered, so a pull continues")
             .hint(fix),
@@ -441,9 +485,17 @@ fn owner(address: IpAddr) -> Option<&'static str> {
     }
 }
 
-fn servers_of(leg: &Leg) -> BTreeSet<String> {
-    let queries = leg.resolve.queries.iter();
-    queries.map(|query| show_server(query.server)).collect()
+/// The servers that answered a query, and those that answered none.
+fn servers_of(leg: &Leg) -> (BTreeSet<String>, BTreeSet<String>) {
+    let queries = || leg.resolve.queries.iter();
+    let (heard, rest): (Vec<&Query>, Vec<&Query>) = queries().partition(|q| q.is_answered());
+    let shown = |queries: Vec<&Query>| -> BTreeSet<String> {
+        let servers = queries.into_iter().map(|query| show_server(query.server));
+        servers.collect()
+    };
+    let heard = shown(heard);
+    let deaf = shown(rest).difference(&heard).cloned().collect();
+    (heard, deaf)
 }
 
 fn line(query: &Query) -> Option<String> {

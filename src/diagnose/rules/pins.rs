@@ -56,15 +56,17 @@ fn unreachable(
     dead: &[IpAddr],
     findings: &mut [Finding],
 ) -> Option<Finding> {
-    // A local policy, a prohibition or a missing route here is about this machine or the path, not about the entry.
-    let may_be_old = matches!(
-        fault,
-        TcpFault::Timeout
-            | TcpFault::Reset
-            | TcpFault::Refused { .. }
-            | TcpFault::HostUnreachable { .. }
-            | TcpFault::NetUnreachable { icmp: Some(_) }
-    );
+    // A local policy, a prohibition or a missing route here is about this machine or the path, not about the entry,
+    // unless DNS's address works.
+    let may_be_old = is_proved(leg)
+        || matches!(
+            fault,
+            TcpFault::Timeout
+                | TcpFault::Reset
+                | TcpFault::Refused { .. }
+                | TcpFault::HostUnreachable { .. }
+                | TcpFault::NetUnreachable { icmp: Some(_) }
+        );
     // If an address that DNS has is dead as well, the entry is not the reason.
     if !may_be_old || stale.is_empty() || !dead.iter().all(|one| stale.contains(one)) {
         return None;

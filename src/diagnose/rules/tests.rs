@@ -26,6 +26,7 @@ use crate::model::fault::{
 use crate::model::hosts::HostKind;
 use crate::model::network::{Provider, ProviderBy, ProviderSign};
 use crate::model::resolve::{Family, Resolution, ResolutionSource, Resolve};
+use crate::model::resolver::ResolverSettings;
 use crate::model::step::{Skip, Step};
 use crate::model::units::Bytes;
 use crate::model::vantage::{NetworkView, NotObserved};
@@ -221,8 +222,58 @@ fn each_way_not_to_resolve_has_its_cause() {
         );
         assert_eq!(finding.confidence, Confidence::High);
     }
+    let mut short =
+        healthy().unresolved(Role::Registry, asked(&DnsFault::Timeout), DnsFault::Timeout);
+    let timeout = |seconds| {
+        Some(Box::new(ResolverSettings {
+            timeout: Duration::from_secs(seconds),
+            nameservers: vec![server(2)],
+            ..ResolverSettings::default()
+        }))
+    };
+    short.vantage.resolver = timeout(1);
+    let finding = only(&short, "dns_timeout", Critical);
+    says(
+        &finding,
+        &["allows 1.0 s for an answer", "raise its 'timeout'"],
+    );
+    short.vantage.resolver = timeout(5);
+    let finding = only(&short, "dns_timeout", Critical);
+    assert!(
+        finding.hint.starts_with("Run `dig +tcp"),
+        "{}",
+        finding.hint
+    );
     let none = healthy().unresolved(Role::Registry, Vec::new(), DnsFault::NoServers);
     only(&none, "dns_server_unreachable", Critical);
+}
+
+#[test]
+fn a_silent_server_may_know_the_name_that_another_does_not() {
+    let of = |queries| {
+        let evidence = healthy().unresolved(Role::Registry, queries, DnsFault::NxDomain);
+        only(&evidence, "dns_nxdomain", Critical)
+    };
+    let family = Family::V4;
+    let finding = of(vec![
+        query(2, REGISTRY, family, Err(DnsFault::Timeout)),
+        query(3, REGISTRY, family, Err(DnsFault::NxDomain)),
+    ]);
+    says(
+        &finding,
+        &[
+            "10.0.0.2 gave no usable answer, and may know the name",
+            "If the zone of 'registry.example.com' is on 10.0.0.2, make that server answer",
+            "forward it on 10.0.0.3.",
+        ],
+    );
+    assert_eq!(finding.confidence, Confidence::Medium);
+    let finding = of(vec![
+        query(2, REGISTRY, family, Err(DnsFault::NxDomain)),
+        query(3, REGISTRY, family, Err(DnsFault::NxDomain)),
+    ]);
+    assert!(finding.hint.starts_with("Compare"), "{}", finding.hint);
+    assert_eq!(finding.confidence, Confidence::High);
 }
 
 #[test]
@@ -288,7 +339,14 @@ fn a_dead_server_costs_time_only_before_the_one_that_answers() {
             "5 s for each lookup",
         ],
     );
-    let finding = only(&two_servers(&DnsFault::ServFail), "dns_error", Warning);
+    for (fault, code) in [
+        (DnsFault::PortClosed, "dns_server_unreachable"),
+        (DnsFault::Refused, "dns_refused"),
+    ] {
+        let finding = only(&two_servers(&fault), code, Warning);
+        says(&finding, &["another server answered"]);
+    }
+    let finding = only(&two_servers(&DnsFault::ServFail), "dns_servfail", Warning);
     says(&finding, &["10.0.0.2: the server failed (SERVFAIL)"]);
 
     let mut after = healthy();

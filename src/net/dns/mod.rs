@@ -3,9 +3,9 @@
 //!
 //! containerd and the kubelet use Go's resolver, which queries one server after the other and reports only the last
 //! problem. Here all servers are queried, and each query is recorded separately. [`conclude`] then goes through the
-//! record as the runtime would have gone through the servers ([`crate::resolver`]). `hickory-proto` encodes and decodes DNS messages; the sockets are our own, because only a connected
-//! UDP socket receives the error of a closed port (ICMP port unreachable), and because no query may be repeated without
-//! being recorded.
+//! record as the runtime would have gone through the servers ([`crate::resolver`]). `hickory-proto` encodes and decodes
+//! DNS messages; the sockets are our own, because only a connected UDP socket receives the error of a closed port (ICMP
+//! port unreachable), and because no query may be repeated without being recorded.
 
 use std::collections::BTreeMap;
 use std::io::{self, ErrorKind};
@@ -408,7 +408,7 @@ impl Survey<'_> {
                 begun += 1;
             }
             let next = if begun < self.names.len() {
-                timeout(self.bound / 8, tasks.next()).await
+                timeout(self.patience(), tasks.next()).await
             } else {
                 Ok(tasks.next().await)
             };
@@ -424,7 +424,7 @@ impl Survey<'_> {
                 record.insert(place, None);
                 tasks.push(self.query(place));
             }
-            if self.is_certain(&record) {
+            if self.may_be_certain(place.name, begun, &record) && self.is_certain(&record) {
                 break;
             }
         }
@@ -433,6 +433,25 @@ impl Survey<'_> {
             record.retain(|place, _| place.name <= last);
         }
         record.into_values().flatten().collect()
+    }
+
+    /// How long a silent name holds up the next one: all that a kubelet writes are queried in a third of the wait for
+    /// one.
+    fn patience(&self) -> Duration {
+        let names = u32::try_from(self.names.len()).unwrap_or(u32::MAX);
+        self.bound / names.saturating_mul(3).clamp(8, 96)
+    }
+
+    /// Whether [`Self::is_certain`] is worth its time, after an answer for `name`: all others for it are there, and it
+    /// is the last name, or some query got more than silence and the word that there is nothing.
+    fn may_be_certain(&self, name: usize, begun: usize, record: &QueryLog) -> bool {
+        let is_more = |query: &Query| match query.outcome.fault() {
+            Some(DnsFault::NxDomain | DnsFault::NoData | DnsFault::Timeout) => false,
+            Some(_) => true,
+            None => query.outcome.done().is_some_and(|a| !a.records.is_empty()),
+        };
+        queries_for(name, record).all(|(_, query)| query.is_some())
+            && (begun == self.names.len() || record.values().flatten().any(is_more))
     }
 
     /// Whether there is time for one more query: at least half of its wait, since less would show little.
@@ -553,7 +572,13 @@ fn queries_for(
     name: usize,
     record: &QueryLog,
 ) -> impl Iterator<Item = (&QueryIndex, Option<&Query>)> {
-    let of_name = record.iter().filter(move |(place, _)| place.name == name);
+    let first = |name| QueryIndex {
+        name,
+        attempt: 0,
+        server: 0,
+        family: 0,
+    };
+    let of_name = record.range(first(name)..first(name + 1));
     of_name.map(|(place, query)| (place, query.as_ref()))
 }
 

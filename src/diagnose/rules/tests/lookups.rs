@@ -4,8 +4,9 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use super::*;
+use crate::model::endpoint::Host;
 use crate::model::resolve::Query;
-use crate::model::resolver::{NameSource, ResolverSettings};
+use crate::model::resolver::NameSource;
 use crate::resolver::outlook::ways;
 use crate::resolver::{Ending, Lookup};
 
@@ -325,6 +326,24 @@ fn a_source_that_is_not_asked_may_know_the_name() {
         );
         assert_eq!(finding.confidence, Confidence::High);
     }
+    // libc asks no name server after this source.
+    let mut local = looked_up("2 - 10.0.3.9 NODATA 1", |settings| {
+        settings.sources.list = ["files", "mdns4_minimal", "dns"].map(source).into();
+        settings.sources.list[1].actions = vec!["notfound=return".to_owned()];
+    });
+    let leg = local.leg_mut(Role::Registry);
+    leg.endpoint.host = Host::Name("registry.local".to_owned());
+    for query in &mut leg.resolve.queries {
+        query.name = "registry.local.".to_owned();
+    }
+    if let Step::Done { value, .. } = &mut leg.resolve.outcome {
+        value.name = "registry.local.".to_owned();
+    }
+    let finding = only(&local, "dns_undecided", Critical);
+    says(
+        &finding,
+        &["finds 10.0.3.9", "can't, and then no name server"],
+    );
     // systemd-resolved asks the same servers, as a rule.
     let resolved = with(&["files", "resolve", "dns"], "NXDOMAIN NXDOMAIN");
     assert_eq!(

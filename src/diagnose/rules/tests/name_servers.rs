@@ -59,7 +59,30 @@ fn another_server_that_answers_saves_the_pull_from_one_without_tcp() {
     let queries = &mut evidence.leg_mut(Role::Registry).resolve.queries;
     queries[0] = truncated(2, Family::V4, DnsFault::PortClosed);
     queries[1] = query(2, REGISTRY, Family::V6, Err(DnsFault::NoData));
-    only(&evidence, "dns_tcp_closed", Warning);
+    let finding = only(&evidence, "dns_tcp_closed", Warning);
+    let is_cost = |fact: &String| fact.contains("each lookup of");
+    assert!(!finding.evidence.iter().any(is_cost));
+    // The silence of TCP is waited for each time.
+    let mut silent = truncated(2, Family::V4, DnsFault::Timeout);
+    let Step::Failed { took, .. } = &mut silent.outcome else {
+        unreachable!()
+    };
+    *took = ms(5000);
+    for leg in &mut evidence.walk.legs {
+        leg.resolve
+            .queries
+            .truncate(if leg.role == Role::Registry { 4 } else { 0 });
+    }
+    evidence.leg_mut(Role::Registry).resolve.queries[0] = silent;
+    evidence.vantage.resolver = Some(Box::new(ResolverSettings {
+        nameservers: vec![server(2), server(3)],
+        ..ResolverSettings::default()
+    }));
+    let finding = only(&evidence, "dns_tcp_closed", Warning);
+    says(
+        &finding,
+        &["each lookup of 'registry.example.com' takes 5.0 s"],
+    );
 
     // Two servers, each with its own fault: both are told.
     let queries = vec![

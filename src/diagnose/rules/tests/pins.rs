@@ -3,6 +3,7 @@
 use super::*;
 use crate::model::evidence::PinTrial;
 use crate::model::proxy::{Proxy, ProxyRoute};
+use crate::model::resolve::Query;
 
 const PINNED: &str = "10.0.3.9";
 const IN_DNS: &str = "10.0.4.1";
@@ -52,6 +53,29 @@ fn unsecured(role: Role, said: Result<&[&str], DnsFault>) -> Evidence {
     pin(&mut evidence, role, &[PINNED], said);
     evidence.leg_mut(role).connect = dialed(vec![dial(PINNED, None)]);
     evidence
+}
+
+#[test]
+fn a_pin_of_a_family_that_only_the_hosts_file_has_differs() {
+    let no_route = || TcpFault::NetUnreachable { icmp: None };
+    let six = "fd00::9";
+    let pinned = |said: &[Query], all: &[&str]| {
+        let dials = vec![dial(six, Some(no_route()))];
+        let mut evidence = healthy().unconnected(Role::Registry, dials);
+        pin(&mut evidence, Role::Registry, all, Ok(&[IN_DNS]));
+        let queries = &mut evidence.leg_mut(Role::Registry).resolve.queries;
+        queries.extend(said.iter().cloned());
+        try_dns(&mut evidence, Role::Registry, None);
+        evidence
+    };
+    let none = [query(2, REGISTRY, Family::V6, Err(DnsFault::NoData))];
+    let finding = only(&pinned(&none, &[six]), "dns_stale", Critical);
+    says(&finding, &["Correct the entry", "DNS has 10.0.4.1"]);
+    // Nothing is known about the family; an entry that agrees is beside it.
+    let silent = [query(2, REGISTRY, Family::V6, Err(DnsFault::Timeout))];
+    for evidence in [pinned(&silent, &[six]), pinned(&none, &[six, IN_DNS])] {
+        only(&evidence, "net_unreachable", Critical);
+    }
 }
 
 #[test]

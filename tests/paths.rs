@@ -908,7 +908,7 @@ fn each_leg_by_its_own_way() {
         .is(REGISTRY, Intranet, Reachable, &[High])
         .is(Role::Token, PublicUnknown, Unreachable, &[Medium, High])
         .needs(Role::Token, &[PublicSnat, PublicEip])
-        .finds(&["auth_realm_unreachable", "no_egress"]);
+        .finds(&["no_egress"]);
     // The same for layers.
     world.split_registry(&NEAR, None, Some(&CONTROL));
     Probe::of(&world, &NEAR)

@@ -7,7 +7,7 @@ use super::finding::at;
 use super::mirrors;
 use super::paths::fixes_text;
 use crate::diagnose::catalogue::Cause;
-use crate::diagnose::level::Confidence;
+use crate::diagnose::level::{Confidence, Severity};
 use crate::diagnose::{Finding, path};
 use crate::model::connect::Dial;
 use crate::model::endpoint::Role;
@@ -66,44 +66,49 @@ fn decisive(leg: &Leg) -> Option<(&TcpFault, Option<IpAddr>)> {
     )
 }
 
-/// The registry's own leg works, but the host of another leg can't be reached.
+/// The registry's own leg works, but the host of another leg does not answer: the path was opened for the
+/// registry alone. Any other fault of that leg is its own cause.
 pub(super) fn unreachable_leg(evidence: &Evidence, leg: &Leg) -> Option<Finding> {
-    let unresolved = leg.resolve.outcome.words();
-    let closed = unresolved.clone().or_else(|| leg.connect.outcome.words());
-    closed.filter(|_| leg.proxy_route.proxy().is_none())?;
-    let (cause, what) = match leg.role {
+    let cause = match leg.role {
         Role::Registry => return None,
-        Role::Token => (
-            Cause::AuthRealmUnreachable,
-            "token service in the registry's challenge",
-        ),
-        Role::Blob => (
-            Cause::RedirectBlob,
-            "layer storage in the registry's redirect",
-        ),
+        Role::Token => Cause::AuthRealmUnreachable,
+        Role::Blob => Cause::RedirectBlob,
     };
-    let first = evidence.walk.legs.first();
-    let registry = first.map_or_else(String::new, |leg| leg.endpoint.to_string());
-    let (phase, facts) = match unresolved {
-        Some(fault) => (Phase::Resolve, vec![fault]),
-        None => (Phase::Connect, attempts(leg)),
-    };
-    let finding = at(cause, leg.role, phase)
-        .fact(format!("{registry} answers"))
-        .fact(format!("the {what} is {}", leg.endpoint))
-        .facts(facts);
-    let (host, port) = (&leg.endpoint.host, leg.endpoint.port);
-    // The address is known, and something there answered: DNS and the route work.
-    if let Some((TcpFault::Refused { .. }, _)) = decisive(leg) {
-        return Some(finding.hint(format!(
-            "Is anything listening on {host}:{port}, or does a firewall reject it? Start the server there, correct the address that the registry names, or allow traffic to {host} port {port}, as to the registry."
-        )));
+    let is_silent = matches!(decisive(leg), Some((TcpFault::Timeout, _)));
+    if !is_silent || leg.proxy_route.proxy().is_some() {
+        return None;
     }
+    let (host, port) = (&leg.endpoint.host, leg.endpoint.port);
     let open = format!("Allow traffic to {host} port {port}, as to the registry.");
-    Some(finding.hint(match way(evidence, leg) {
-        Some(way) => format!("{open} {way}"),
-        None => format!("{open} Check DNS, route, security group, firewall."),
-    }))
+    let way = way(evidence, leg);
+    let way = way.as_deref().unwrap_or("Check route, security group, firewall.");
+    Some(
+        at(cause, leg.role, Phase::Connect)
+            .facts(attempts(leg))
+            .hint(format!("{open} {way}")),
+    )
+}
+
+/// Where a fault is, beside what it is: the token service or the storage of a registry that itself answers.
+pub(super) fn place(evidence: &Evidence, finding: &Finding) -> Option<String> {
+    let is_of_server = matches!(
+        finding.phase,
+        Some(Phase::Resolve | Phase::Connect | Phase::Tls)
+    );
+    let what = match finding.leg? {
+        Role::Registry => return None,
+        Role::Token => "token service in the registry's challenge",
+        Role::Blob => "layer storage in the registry's redirect",
+    };
+    let registry = evidence.walk.legs.first()?;
+    let own = evidence.walk.legs_of(finding.leg?).last()?;
+    let is_elsewhere = registry.endpoint != own.endpoint && registry.connect.outcome.done().is_some();
+    (is_of_server && is_elsewhere && finding.severity == Severity::Critical).then(|| {
+        format!(
+            "the {what} is {}; the registry itself, {}, answers",
+            own.endpoint, registry.endpoint
+        )
+    })
 }
 
 /// The fixes for the class of the leg's path.

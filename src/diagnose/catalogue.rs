@@ -753,7 +753,7 @@ causes! {
         symptom "No message of its own"
         cause "The address is private, and in none of the ranges that the kernel, the cloud or the configuration know."
         detection "VPC, peering, Direct Connect and VPN look alike from inside; round trips and segment sizes only suggest one. It is reported if the address is not reached: which path is missing depends on which there should be."
-        fix "Declare the range under network.cidrs of --config; the hint has the line to add."
+        fix "Declare the range under network.cidrs of the configuration. The hint has a line for each class; the route of the range in the VPC's route table decides which is right."
         AddressOverlap = "address_overlap", Warning, Now, [];
         "Two networks use the address range of this server"
         symptom "Timeouts to an address that works elsewhere, or the wrong host answers"

@@ -536,15 +536,17 @@ fn another_leg_that_cannot_be_got_at_is_told_by_what_it_means() {
 
 #[test]
 fn a_fault_of_another_leg_keeps_its_cause_and_names_its_place() {
-    let policy = TcpFault::LocalPolicy {
-        errno: 22,
-    };
+    let policy = TcpFault::LocalPolicy { errno: 22 };
     for (role, what) in [
         (Role::Token, "token service in the registry's challenge"),
         (Role::Blob, "layer storage in the registry's redirect"),
     ] {
         for (fault, code, texts) in [
-            (policy.clone(), "local_policy", &["ip route get 203.0.113.9"][..]),
+            (
+                policy.clone(),
+                "local_policy",
+                &["ip route get 203.0.113.9"][..],
+            ),
             (
                 TcpFault::NetUnreachable { icmp: None },
                 "net_unreachable",
@@ -553,7 +555,7 @@ fn a_fault_of_another_leg_keeps_its_cause_and_names_its_place() {
             (
                 TcpFault::Refused { icmp: None },
                 "tcp_refused",
-                &["names the right port"],
+                &["203.0.113.9 port 443", "the port is right in"],
             ),
         ] {
             let evidence = healthy().unconnected(role, vec![dial("203.0.113.9", Some(fault))]);

@@ -3,6 +3,7 @@
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
+use ipnet::IpNet;
 use jiff::Timestamp;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -124,7 +125,7 @@ impl Vantage {
             .links
             .iter()
             .filter(|link| link.is_up && !is_internal(link));
-        let of_link = links.flat_map(|link| link.addresses.iter().map(|net| net.addr()));
+        let of_link = links.flat_map(|link| link.addresses.iter().map(IpNet::addr));
         let (v4, v6): (Vec<_>, Vec<_>) = of_link
             .filter(|address| match address {
                 IpAddr::V4(v4) => !v4.is_loopback() && !v4.is_link_local(),

@@ -481,8 +481,8 @@ causes! {
         probe(&world).await
     }
     auth_realm_unreachable Critical WouldFail a_token_service_that_cannot_be_reached(world) {
-        let closed = Closed::new();
-        let realm = format!("https://{AUTH}:{}/token", closed.addr.port());
+        let hole = Blackhole::new().await;
+        let realm = format!("https://{AUTH}:{}/token", hole.addr.port());
         world.registry.knobs().auth = Auth::Bearer { realm, service: REGISTRY.to_owned() };
         probe(&world).await
     }
@@ -576,8 +576,8 @@ causes! {
 
     // ---- layers ---------------------------------------------------------------------------------
     redirect_blob Critical WouldFail storage_that_cannot_be_reached(world) {
-        let closed = Closed::new();
-        world.registry.knobs().redirect = Redirect::Signed(format!("https://blobs.test:{}", closed.addr.port()));
+        let hole = Blackhole::new().await;
+        world.registry.knobs().redirect = Redirect::Signed(format!("https://blobs.test:{}", hole.addr.port()));
         probe(&world).await
     }
     redirect_untrusted Critical Unknown a_redirect_to_the_metadata_service(world) {

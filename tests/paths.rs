@@ -31,7 +31,7 @@ use pullpath::report::text::{self, Style};
 use pullpath::report::{Document, Report};
 use world::{
     AUTH, BLOBS, Block, CGNAT, CONTROL, DNS, DNS_2, ECHO, Host, NEAR, NODE_EIP, ONPREM, PEER,
-    POD_EIP, PROXY, PUBLIC, REG, SNAT, SNAT_POOL, SWR, TURBO, World,
+    POD_EIP, PROXY, PUBLIC, Place, REG, SNAT, SNAT_POOL, SWR, TURBO, World,
 };
 
 use Confidence::{High, Low, Medium};
@@ -900,6 +900,19 @@ fn each_leg_by_its_own_way() {
         .finds(&["redirect_blob"])
         .says("No NAT rule is missing");
     world.clear();
+    // This machine's own route closes it: the cause is here, and the storage is its place.
+    for (kind, code) in [("blackhole", "local_policy"), ("throw", "net_unreachable")] {
+        let route = format!("{kind} {}/32", BLOBS.v4);
+        world.at(Place::Node).ip(&format!("route add {route}"));
+        probe()
+            .run()
+            .is(Role::Token, PublicUnknown, Reachable, &[Low])
+            .needs(Role::Blob, &[])
+            .finds(&[code])
+            .says("the layer storage in the registry's redirect is")
+            .says(&format!("ip route get {}", BLOBS.v4));
+        world.at(Place::Node).ip(&format!("route del {route}"));
+    }
     // There is no egress: the token service is the first to be reached.
     world.no_egress();
     probe()
@@ -908,7 +921,7 @@ fn each_leg_by_its_own_way() {
         .is(REGISTRY, Intranet, Reachable, &[High])
         .is(Role::Token, PublicUnknown, Unreachable, &[Medium, High])
         .needs(Role::Token, &[PublicSnat, PublicEip])
-        .finds(&["auth_realm_unreachable", "no_egress"]);
+        .finds(&["no_egress"]);
     // The same for layers.
     world.split_registry(&NEAR, None, Some(&CONTROL));
     Probe::of(&world, &NEAR)

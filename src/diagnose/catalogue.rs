@@ -64,43 +64,43 @@ macro_rules! causes {
 
 causes! {
     "Name resolution" {
-        DnsNxdomain = "dns_nxdomain", Critical, Now, [AuthRealmUnreachable, RedirectBlob];
+        DnsNxdomain = "dns_nxdomain", Critical, Now, [];
         "The host name does not exist in DNS"
         symptom "`dial tcp: lookup registry.example.com: no such host`"
         cause "The host in the image's name is misspelled, or the name is in a private zone that this network's resolver does not serve."
         detection "Every server answers NXDOMAIN for the name as written. If only some do, the cause is dns_split_horizon."
         fix "Compare the host in the image's name with the registry's documentation, and correct it. If it is a private name, associate its private zone with this VPC, or forward the zone to the servers that have it."
-        DnsNodata = "dns_nodata", Critical, Now, [AuthRealmUnreachable, RedirectBlob];
+        DnsNodata = "dns_nodata", Critical, Now, [];
         "The host name has no address of the required family"
         symptom "`lookup registry.example.com: no such host`, although `dig` shows that the name exists"
         cause "The name has records of another type only, for instance AAAA where only IPv4 is used, or a CNAME that leads to a name without addresses."
         detection "The answer is NOERROR without A or AAAA records (RFC 2308, NODATA)."
         fix "Give the name an A or AAAA record, or fix the name that its CNAME leads to."
-        DnsTimeout = "dns_timeout", Critical, Now, [AuthRealmUnreachable, RedirectBlob];
+        DnsTimeout = "dns_timeout", Critical, Now, [];
         "Name servers do not answer"
         symptom "`lookup registry.example.com on 10.0.0.2:53: read udp ...: i/o timeout`"
         cause "The server is down, or a security group, network ACL or missing route drops UDP port 53 on the path."
         detection "No answer over UDP arrives within the resolver's own timeout. If one server of several is silent, it is a warning: a pull waits for that server first, by default 5 s each time."
         fix "Check the security group and the route to the server (UDP and TCP port 53; on Huawei Cloud, egress to 100.125.0.0/16), or remove the dead server from the node's resolv.conf."
-        DnsServerUnreachable = "dns_server_unreachable", Critical, Now, [AuthRealmUnreachable, RedirectBlob];
+        DnsServerUnreachable = "dns_server_unreachable", Critical, Now, [];
         "Name servers can't be reached"
         symptom "`lookup registry.example.com on 10.0.0.2:53: ... connection refused` or `network is unreachable`"
         cause "Nothing listens on the server's port 53, or this machine has no route to it."
         detection "The kernel reports ICMP port unreachable, or no route, for the query itself."
         fix "Start the name server, or point the node's resolv.conf at one that runs. If there is no route to it, add the route."
-        DnsServfail = "dns_servfail", Critical, Now, [AuthRealmUnreachable, RedirectBlob];
+        DnsServfail = "dns_servfail", Critical, Now, [];
         "Name servers fail to look up this name (SERVFAIL)"
         symptom "`lookup registry.example.com: server misbehaving`"
         cause "The server could not get the answer itself: its forwarder is unreachable, or DNSSEC validation fails."
         detection "Every server queried answers SERVFAIL."
         fix "Check the log of that name server for this name; then its forwarders, and the DNSSEC chain of the zone."
-        DnsRefused = "dns_refused", Critical, Now, [AuthRealmUnreachable, RedirectBlob];
+        DnsRefused = "dns_refused", Critical, Now, [];
         "Name servers refuse to answer this client (REFUSED)"
         symptom "`lookup registry.example.com: server misbehaving`"
         cause "The server does not serve clients of this network, or does not serve this zone."
         detection "Every server queried answers REFUSED."
         fix "Allow this subnet in the server's access list, or use the VPC's own resolver."
-        DnsError = "dns_error", Critical, Now, [AuthRealmUnreachable, RedirectBlob];
+        DnsError = "dns_error", Critical, Now, [];
         "Name servers send an unusable answer"
         symptom "`lookup registry.example.com: server misbehaving` or `cannot unmarshal DNS message`"
         cause "The answer has an unusual response code, belongs to another query, or was damaged in transit."
@@ -130,7 +130,7 @@ causes! {
         cause "Names or servers that give no answer are queried before the answer is found: a search domain whose zone leads to a dead server, a server that fails only after seconds. containerd allows 30 s for a dial, the lookup included."
         detection "The time is computed from each server's answers and the settings in resolv.conf (timeout, attempts, ndots, search, rotate, single-request); a silent server costs its timeout for each attempt. It is critical if it exceeds the 30 s. A silent server before the one that answers is dns_timeout, and one silent family dns_slow_5s."
         fix "Take the dead search domain or server out of the node's resolv.conf, lower ndots, or make the server answer for that zone."
-        DnsUndecided = "dns_undecided", Undecided, Now, [AuthRealmUnreachable, RedirectBlob];
+        DnsUndecided = "dns_undecided", Undecided, Now, [];
         "Whether the name resolves depends on the runtime's resolver"
         symptom "The name resolves on some nodes only, or with some tools only"
         cause "Go programs resolve names themselves, and hand a lookup to libc if they are linked with it and resolv.conf, nsswitch.conf, the environment or the name ask for something that Go does not know. Here the two have different results; or the check ended before it knew the result."
@@ -148,7 +148,7 @@ causes! {
         cause "A pod queries CoreDNS; the kubelet and containerd query the servers in the node's resolv.conf."
         detection "The same query from both networks gets different answers."
         fix "Fix the node's resolver; the pods' resolver plays no part in a pull."
-        DnsSplitHorizon = "dns_split_horizon", Warning, Now, [AuthRealmUnreachable, RedirectBlob];
+        DnsSplitHorizon = "dns_split_horizon", Warning, Now, [];
         "Name servers return different answers for the same host name"
         symptom "Some pulls fail or take the public route; or all do, since a name server was added to resolv.conf"
         cause "One name server has the private zone and another does not. Which server is queried first decides where the pull goes."
@@ -174,7 +174,7 @@ causes! {
         cause "There is no route to the address (no SNAT rule or EIP for this subnet, no peering route, no return route), or a security group, network ACL or firewall drops the packets."
         detection "At every address tried, the SYN gets no SYN-ACK, no RST and no ICMP error."
         fix "Run `pullpath probe IMAGE` on the node to see the address. Check the egress rules on this side: the security group must let TCP 443 out, also to 100.125.0.0/16 and 198.19.128.0/17 (Huawei Cloud's services and VPC endpoints). Public address: give this subnet egress. Add an SNAT (source NAT) rule on the NAT gateway and a route to it, or bind an EIP (Elastic IP). On CCE Turbo clusters the node subnet counts for pulls. Private address: add the routes on both sides of the peering, Direct Connect or VPN. Then open the security group of the far side."
-        TcpRefused = "tcp_refused", Critical, Now, [AuthRealmUnreachable, RedirectBlob, DnsHijack];
+        TcpRefused = "tcp_refused", Critical, Now, [DnsHijack];
         "The server refuses the connection"
         symptom "`dial tcp 1.2.3.4:443: connect: connection refused`"
         cause "The host is reached and nothing listens on the port, or a firewall answers in its place."
@@ -186,31 +186,31 @@ causes! {
         cause "The server, a load balancer or a filter closes the connection instead of answering the request."
         detection "A RST or FIN arrives after connect and TLS have succeeded and before the answer."
         fix "Check the log of the registry, or of the load balancer in front of it, for this moment. A filter that inspects requests leaves no entry there."
-        TcpProhibited = "tcp_prohibited", Critical, Now, [AuthRealmUnreachable, RedirectBlob, DnsStale, DnsHijack];
+        TcpProhibited = "tcp_prohibited", Critical, Now, [DnsStale, DnsHijack];
         "A router or firewall on the path prohibits the connection"
         symptom "`connect: no route to host` or `connect: permission denied`"
         cause "A router or firewall answers with ICMP administratively prohibited."
         detection "The socket's error queue has the ICMP type and code, and the address that sent it."
         fix "Ask the owner of the host that sent the ICMP error to let this traffic through."
-        LocalPolicy = "local_policy", Critical, Now, [AuthRealmUnreachable, RedirectBlob, DnsStale, DnsHijack];
+        LocalPolicy = "local_policy", Critical, Now, [DnsStale, DnsHijack];
         "This machine's own policy forbids the connection"
         symptom "`connect: operation not permitted` or `permission denied`"
         cause "netfilter, an eBPF program of the CNI plugin (NetworkPolicy), or a prohibit or blackhole route on this machine rejects the connection before it leaves."
         detection "connect(2) fails at once with EPERM, EACCES or EINVAL, and no ICMP error arrives."
         fix "Find the rule with `ip route get ADDRESS`, `nft list ruleset` and the NetworkPolicies of this pod, and allow the connection there."
-        NoLocalAddress = "no_local_address", Critical, Now, [AuthRealmUnreachable, RedirectBlob, DnsStale, DnsHijack];
+        NoLocalAddress = "no_local_address", Critical, Now, [DnsStale, DnsHijack];
         "This machine has no local address or port to connect from"
         symptom "`connect: cannot assign requested address`"
         cause "This machine has no address of that family, or all local ports to that server are in use."
         detection "connect(2) fails with EADDRNOTAVAIL or EAFNOSUPPORT."
         fix "IPv4: count the connections to that server (`ss -tan`), and widen net.ipv4.ip_local_port_range. IPv6: give the host an address, or remove the AAAA record."
-        NetUnreachable = "net_unreachable", Critical, Now, [AuthRealmUnreachable, RedirectBlob, NoEgress, AddressOverlap, DnsStale, DnsHijack];
+        NetUnreachable = "net_unreachable", Critical, Now, [NoEgress, AddressOverlap, DnsStale, DnsHijack];
         "This machine or a router has no route to the server"
         symptom "`connect: network is unreachable`"
         cause "The routing table of this machine, or a router on the path, has no route for the address."
         detection "connect(2) fails with ENETUNREACH. If the evidence has an ICMP error, a router sent it."
         fix "Run `ip route get ADDRESS` on this machine, and add the route or a default route."
-        HostUnreachable = "host_unreachable", Critical, Now, [AuthRealmUnreachable, RedirectBlob, DnsStale, DnsHijack];
+        HostUnreachable = "host_unreachable", Critical, Now, [DnsStale, DnsHijack];
         "The host at this address can't be reached"
         symptom "`connect: no route to host`"
         cause "The last router gets no answer from the host (it is down, or the address is wrong), or this machine has an unreachable route for it."
@@ -442,12 +442,12 @@ causes! {
         cause "A credential helper failed, a Secret or the node's own credentials can't be read from this vantage point, or Pullpath sent no credential because the connection is not verified (skip_verify in hosts.toml)."
         detection "The registry requires a credential, none that was read matches, and a source could not be read. Whether a pull would succeed is unknown; it is never counted as no credential."
         fix "Give Pullpath the pod's Secret with --secret-file, or run the failed helper by hand and fix it. A kubelet does not run the helpers of a user's docker config."
-        AuthRealmUnreachable = "auth_realm_unreachable", Critical, Now, [DnsTcpClosed, DnsNoEdns, DnsStale, DnsHijack, ProxyMisconfigured];
+        AuthRealmUnreachable = "auth_realm_unreachable", Critical, Now, [NoEgress, AddressOverlap, DnsStale, DnsHijack, ProxyMisconfigured];
         "The registry can be reached, but its token service can't"
         symptom "`failed to fetch anonymous token: Get \"https://auth...\": dial tcp ...: i/o timeout`, while `/v2/` answers"
-        cause "The firewall, the DNS zone or the peering was opened for the registry's host only. A pull also needs the host in the challenge's realm."
-        detection "The registry's own leg succeeds; the leg to its realm fails to resolve or connect. The failed phase's own finding is listed under it."
-        fix "Make the realm's host resolvable and reachable as well (DNS, routes, firewalls); `pullpath probe` lists all hosts of a pull."
+        cause "The firewall or the peering was opened for the registry's host only. A pull also needs the host in the challenge's realm."
+        detection "The registry's own leg succeeds, and no address of its realm answers a SYN. Any other fault of that leg is reported with its own cause (dns_nxdomain, tcp_refused, local_policy, …), and the evidence names the place."
+        fix "Open the path to the realm's host as well (routes, firewalls); `pullpath probe` lists all hosts of a pull. Or correct the realm in the registry's configuration, if clients should use another host."
         AuthTokenFormat = "auth_token_format", Critical, Now, [];
         "The token service answers in a format that containerd can't read"
         symptom "401 in containerd, although docker pulls the same image"
@@ -680,12 +680,12 @@ causes! {
         fix "Restart containerd (`systemctl restart containerd`) if a file is newer than it; otherwise give Pullpath the files that are missing."
     }
     "Layers and storage" {
-        RedirectBlob = "redirect_blob", Critical, Now, [DnsTcpClosed, DnsNoEdns, DnsStale, DnsHijack, ProxyMisconfigured];
+        RedirectBlob = "redirect_blob", Critical, Now, [NoEgress, AddressOverlap, DnsStale, DnsHijack, ProxyMisconfigured];
         "The registry can be reached, but the storage of its layers can't"
         symptom "`failed to copy: httpReadSeeker: failed open: failed to do request: Get \"https://<storage>...\": dial tcp ...`"
         cause "The registry redirects downloads to another host (object storage, a CDN), and the path to that host is closed."
-        detection "The registry and token legs succeed; the leg of the redirect fails to resolve or connect. The failed phase's own finding is listed under it."
-        fix "Make the host resolvable and reachable (DNS, routes, firewalls). On Huawei Cloud, SWR keeps layers in OBS (Object Storage Service), so OBS needs its VPC endpoint or route as well. Or switch redirects off in the registry (distribution: storage.redirect.disable)."
+        detection "The registry and token legs succeed, and no address of the redirect's host answers a SYN. Any other fault of that leg is reported with its own cause (dns_nxdomain, tcp_refused, local_policy, …), and the evidence names the place."
+        fix "Open the path to that host (routes, firewalls). On Huawei Cloud, SWR keeps layers in OBS (Object Storage Service), so OBS needs its VPC endpoint or route as well. Or switch redirects off in the registry (distribution: storage.redirect.disable)."
         RedirectUntrusted = "redirect_untrusted", Undecided, Now, [];
         "The registry redirects layers to an unsafe address"
         symptom "No message of its own"
@@ -753,7 +753,7 @@ causes! {
         symptom "No message of its own"
         cause "The address is private, and in none of the ranges that the kernel, the cloud or the configuration know."
         detection "VPC, peering, Direct Connect and VPN look alike from inside; round trips and segment sizes only suggest one. It is reported if the address is not reached: which path is missing depends on which there should be."
-        fix "Declare the range under network.cidrs of --config; the hint has the line to add."
+        fix "Declare the range under network.cidrs of the configuration. The hint has a line for each class; the route of the range in the VPC's route table decides which is right."
         AddressOverlap = "address_overlap", Warning, Now, [];
         "Two networks use the address range of this server"
         symptom "Timeouts to an address that works elsewhere, or the wrong host answers"

@@ -3,6 +3,7 @@
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
+use ipnet::IpNet;
 use jiff::Timestamp;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -104,6 +105,34 @@ impl Vantage {
     pub fn is_huawei(&self) -> bool {
         let sign = self.provider.as_ref();
         sign.is_some_and(|sign| sign.provider.is_huawei())
+    }
+
+    /// Whether this machine can send IPv6 packets alone: it has such an address, and no IPv4 one that leads to
+    /// other hosts. `false` if its devices were not read.
+    pub fn is_v6_only(&self) -> bool {
+        let is_uplink = |link: &Link| {
+            let mut defaults = self
+                .routes
+                .iter()
+                .filter(|r| r.destination.prefix_len() == 0);
+            defaults.any(|route| route.device.as_deref() == Some(&*link.name))
+        };
+        // docker0, kube-ipvs0: these lead to no other host.
+        let is_internal = |link: &Link| {
+            matches!(link.kind.as_deref(), Some("bridge" | "dummy")) && !is_uplink(link)
+        };
+        let links = self
+            .links
+            .iter()
+            .filter(|link| link.is_up && !is_internal(link));
+        let of_link = links.flat_map(|link| link.addresses.iter().map(IpNet::addr));
+        let (v4, v6): (Vec<_>, Vec<_>) = of_link
+            .filter(|address| match address {
+                IpAddr::V4(v4) => !v4.is_loopback() && !v4.is_link_local(),
+                IpAddr::V6(v6) => !v6.is_loopback() && !v6.is_unicast_link_local(),
+            })
+            .partition(IpAddr::is_ipv4);
+        v4.is_empty() && !v6.is_empty()
     }
 
     /// Why this was not observed, in words.

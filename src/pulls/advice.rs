@@ -8,12 +8,8 @@ use crate::model::reference::Reference;
 /// The facts in the message, one for each line of a report.
 pub fn facts(parsed: &ParsedFailure, image: &str) -> Vec<String> {
     let mut facts = Vec::new();
-    let registry = image
-        .parse::<Reference>()
-        .ok()
-        .map(|image| image.host().0.to_string());
     if let Some(host) = &parsed.host {
-        let is_other = registry.is_some_and(|registry| !host.starts_with(&registry));
+        let is_other = is_other(host, image);
         let role = match parsed.leg {
             Some(Role::Token) => ", the token service",
             Some(Role::Blob) if is_other => ", the blob storage",
@@ -40,6 +36,34 @@ pub fn facts(parsed: &ParsedFailure, image: &str) -> Vec<String> {
     facts
 }
 
+/// Whether a host is another one than the image's registry.
+fn is_other(host: &str, image: &str) -> bool {
+    let image = image.parse::<Reference>().ok();
+    image.is_some_and(|image| !host.starts_with(&image.host().0.to_string()))
+}
+
+/// What to do about a host that the registry names, and not the image.
+fn elsewhere(parsed: &ParsedFailure, image: &str) -> Option<String> {
+    let host = parsed
+        .host
+        .as_deref()
+        .filter(|host| is_other(host, image))?;
+    let (what, place) = match parsed.leg? {
+        Role::Registry => return None,
+        Role::Token => ("token service", "challenge (Harbor: external_url)"),
+        Role::Blob => ("layer storage", "redirect"),
+    };
+    let action = match parsed.cause? {
+        Cause::DnsNxdomain => "Add it to the DNS that the nodes use",
+        Cause::TcpRefused => "Check that a server listens there",
+        Cause::TlsName => "Have its certificate reissued for this name too",
+        _ => return None,
+    };
+    Some(format!(
+        "{action}, or correct it at the registry: {host} is the {what} in the registry's {place}."
+    ))
+}
+
 /// What to do. `node` may be empty: then the node is not named.
 pub fn hint(parsed: &ParsedFailure, image: &str, node: &str) -> String {
     let on_node = if node.is_empty() {
@@ -56,7 +80,7 @@ pub fn hint(parsed: &ParsedFailure, image: &str, node: &str) -> String {
         Some(Cause::AuthUnknown) => format!(
             "Run {probe}: the registry requires a credential, and the message does not show whether none was sent or a wrong one."
         ),
-        Some(cause) => cause.entry().fix.to_owned(),
+        Some(cause) => elsewhere(parsed, image).unwrap_or_else(|| cause.entry().fix.to_owned()),
     };
     if parsed.or.is_empty() || parsed.cause == Some(Cause::AuthUnknown) {
         return hint;

@@ -262,7 +262,7 @@ impl Page {
         self.trace(&report.evidence);
     }
 
-    /// Path classes that one line of configuration decides.
+    /// Path classes that a line of configuration decides.
     pub(super) fn undecided(&mut self, report: &Report) {
         let is_undecided = |path: &&LegPath| path.class == Some(PathClass::PrivateUnmapped);
         let mut shown: Vec<&Suggestion> = Vec::new();
@@ -410,11 +410,15 @@ impl Page {
         }
     }
 
-    /// The setting that would decide a class, and the line to copy, which is not wrapped.
+    /// The settings that would decide a class, each with a line to copy, which is not wrapped.
     fn suggestion(&mut self, suggestion: &Suggestion, first: &str) {
         self.prose(first, &format!("to decide it: {}", suggestion.message));
+        let indent = " ".repeat(first.len() + 2);
         if let Some(line) = &suggestion.setting {
-            self.line(&format!("{}  {line}", " ".repeat(first.len())));
+            self.line(&format!("{indent}{line}"));
+        }
+        for choice in &suggestion.choices {
+            self.line(&format!("{indent}{}  # {}", choice.setting, choice.when));
         }
     }
 

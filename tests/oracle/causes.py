@@ -45,7 +45,7 @@ PROBE = {
         "with_error": CHALLENGE | {"auth_denied"}, "basic_then_bearer": CHALLENGE | {"auth_denied", "auth_no_cred"},
     },
     "realm": {
-        "dead": {"auth_realm_unreachable"} | DEAD, "absent_name": {"auth_realm_unreachable"}, "silent": {"auth_realm_unreachable"},
+        "dead": DEAD, "absent_name": {"dns_nxdomain"}, "silent": {"auth_realm_unreachable"},
         "relative": CHALLENGE, "malformed": CHALLENGE,
     },
     "token_post": {
@@ -76,7 +76,7 @@ PROBE = {
     },
     "head_redirect": {
         "login": PAGE | {"manifest_unsupported"},
-        "dead": {"redirect_blob", "redirect_broken"} | DEAD, "loop": {"redirect_broken"},
+        "dead": {"redirect_broken"} | DEAD, "loop": {"redirect_broken"},
         "signed_for_get": HEAD_REFUSED | {"blob_denied"},
     },
     "head_type": {
@@ -90,7 +90,7 @@ PROBE = {
         "429": {"rate_limited"}, "429_first": {"rate_limited"}, "500": {"registry_5xx"}, "502": {"registry_5xx"},
         "503": {"registry_5xx"}, "503_first": {"registry_5xx"}, "close": CUT, "reset": CUT, "stall": STALL,
     },
-    "get_redirect": {"dead": {"redirect_blob", "redirect_broken"} | DEAD, "loop": {"redirect_broken"}},
+    "get_redirect": {"dead": {"redirect_broken"} | DEAD, "loop": {"redirect_broken"}},
     "get_body": {
         "truncated": MANIFEST_BYTES, "other_bytes": MANIFEST_BYTES, "page": MANIFEST_BYTES | PAGE, "empty": MANIFEST_BYTES,
         "json_error": MANIFEST_BYTES, "longer": MANIFEST_BYTES,
@@ -111,7 +111,7 @@ PROBE = {
         "size_above": MANIFEST_BYTES, "size_below": MANIFEST_BYTES, "config_size_wrong": MANIFEST_BYTES,
         "config_without_rootfs": {"manifest_invalid"} | ARTIFACT, "child_size_wrong": MANIFEST_BYTES,
         "zero_layers": {"manifest_invalid"} | ARTIFACT, "config_of_other_platform": {"no_platform"},
-        "foreign_urls_dead": {"blob_unknown", "redirect_blob"} | DEAD, "foreign_urls_dead_but_kept": {"redirect_blob"} | DEAD, "zstd": {"manifest_unsupported"},
+        "foreign_urls_dead": {"blob_unknown"} | DEAD, "foreign_urls_dead_but_kept": DEAD, "zstd": {"manifest_unsupported"},
     },
     "config": {
         "401": {"blob_denied", "auth_denied"} | CHALLENGE, "403": {"blob_denied", "auth_denied", "fw_403"}, "404": {"blob_unknown"},
@@ -136,7 +136,7 @@ PROBE = {
         **{value: BYTES for value in ("range_noise", "no_length", "chunked")},
     },
     "layer_redirect": {
-        "dead": {"redirect_blob"} | DEAD, "absent_name": {"redirect_blob"}, "loop": {"redirect_broken"},
+        "dead": DEAD, "absent_name": {"dns_nxdomain"}, "loop": {"redirect_broken"},
         "eleven_hops": {"redirect_broken"}, "nine_hops": {"redirect_broken"}, "no_location": {"redirect_broken"},
         "signed_subdomain": {"blob_denied"}, "signed_other_port": {"blob_denied"}, "signed_other_host": {"blob_denied"},
     },

@@ -7,6 +7,7 @@ use std::net::IpAddr;
 use ipnet::IpNet;
 
 use super::case::Judgement;
+use crate::model::endpoint::Host;
 use crate::model::network::ClusterNetwork;
 use crate::model::path::{IntranetKind, PathClass};
 use crate::model::text::joined;
@@ -146,6 +147,46 @@ pub(super) fn on_this_host(address: IpAddr) -> String {
         "Give the bridge on this host another range if the registry is another host (docker: `bip` and \
                  `default-address-pools`; a CNI plugin: its subnet): no packet for {address} leaves this host. If the registry is a \
                  container here, check that it runs."
+    )
+}
+
+/// Advice for a machine that has IPv6 alone, and a host that has IPv4 alone.
+pub(super) fn no_ipv4(host: &Host) -> String {
+    format!(
+        "Add NAT64 with DNS64 to this network, or give this machine an IPv4 address with egress: it has IPv6 only, and \
+                 '{host}' has IPv4 addresses only. Or use a host that has an AAAA record, for instance a mirror."
+    )
+}
+
+/// Advice for an address in the prefix of NAT64 that no packet gets to.
+pub(super) fn no_nat64(prefix: IpNet, host: &Host) -> String {
+    format!(
+        "Route {prefix} to a NAT64 gateway, and check that it runs: the name servers (DNS64) return addresses of that prefix \
+                 for '{host}', and only such a gateway leads from there to IPv4."
+    )
+}
+
+/// Advice for the public storage of a registry that is reached inside this network.
+pub(super) fn storage_inside(vantage: &Vantage, host: &Host) -> String {
+    let (endpoint, of) = if vantage.is_huawei() {
+        ("the VPC endpoint for OBS in this VPC", "OBS")
+    } else {
+        (
+            "whether this network has an endpoint for the storage (VPC endpoint, private link)",
+            "the storage",
+        )
+    };
+    format!(
+        "Check {endpoint}, its route in this subnet's route table, and that the name servers here return the intranet \
+                 address of '{host}': the registry is reached inside this network, and its layers are in {of}."
+    )
+}
+
+/// Advice for the public token service of a registry that is reached inside this network.
+pub(super) fn realm_inside(host: &Host) -> String {
+    format!(
+        "Correct the realm that the registry names (Harbor: external_url), if clients in this network should get tokens from \
+                 another host than '{host}'."
     )
 }
 

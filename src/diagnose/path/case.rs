@@ -106,7 +106,7 @@ impl<'a> Case<'a> {
 
 /// The IPv4 address that NAT64 translates an IPv6 address to: with the well-known prefix, or with one that a
 /// DNS64 server reveals by embedding the name's own IPv4 address (RFC 6052, RFC 6147).
-fn behind_translator(leg: &Leg, address: IpAddr) -> Option<(IpAddr, String)> {
+pub(super) fn behind_translator(leg: &Leg, address: IpAddr) -> Option<(IpAddr, String)> {
     let IpAddr::V6(v6) = address else {
         return None;
     };

@@ -170,10 +170,22 @@ pub struct Suggestion {
     /// What to do, for people.
     #[serde(alias = "says")]
     pub message: String,
-    /// The line of configuration to add, if there is one.
+    /// The line of configuration to add, if there is only one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[serde(alias = "line")]
     pub setting: Option<String>,
+    /// The lines of configuration to choose from, if there are several; none of them is the default.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub choices: Vec<Choice>,
+}
+
+/// One of several settings of which one is right.
+#[derive(Clone, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+pub struct Choice {
+    /// The line of configuration.
+    pub setting: String,
+    /// When it is the right one, for people.
+    pub when: String,
 }
 
 impl Suggestion {
@@ -181,6 +193,7 @@ impl Suggestion {
         Self {
             message: message.into(),
             setting: None,
+            choices: Vec::new(),
         }
     }
 }

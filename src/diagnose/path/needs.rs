@@ -3,10 +3,14 @@
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 
+use ipnet::IpNet;
+
 use super::advice;
-use super::case::Judgement;
+use super::case::{Judgement, behind_translator};
 use super::context::PathContext;
-use super::leg_path::{LegPath, Reachability, Suggestion, reachability};
+use super::leg_path::{Fix, LegPath, Reachability, Suggestion, reachability};
+use super::ranges;
+use crate::model::endpoint::Role;
 use crate::model::evidence::Leg;
 use crate::model::fault::TcpFault;
 use crate::model::path::{IntranetKind, PathClass, Signal};
@@ -34,6 +38,16 @@ pub(super) fn add(
     let Some(fault) = fault_at(leg, address) else {
         return;
     };
+    let is_no_address = matches!(
+        fault,
+        TcpFault::NetUnreachable { icmp: None } | TcpFault::NoLocalAddress { .. }
+    );
+    if address.is_ipv4() && is_no_address && context.vantage.is_v6_only() {
+        path.fact(Signal::Route, "this machine has no IPv4 address");
+        let class = path.class.unwrap_or(PathClass::PublicUnknown);
+        path.fix(class, advice::no_ipv4(&leg.endpoint.host));
+        return;
+    }
     // A device on the path or this machine rejected it: a route exists, or the network is not the cause.
     match fault {
         TcpFault::Prohibited { icmp } => {
@@ -64,7 +78,7 @@ pub(super) fn add(
         TcpFault::NetUnreachable { icmp: None } => {
             path.fact(
                 Signal::Route,
-                format!("this machine has no route for {}", Family::of(address)),
+                format!("this machine has no route to {address}"),
             );
             // This network does not have the family: no rule is missing.
             if address.is_ipv6() {
@@ -74,8 +88,38 @@ pub(super) fn add(
         _ => {}
     }
     let class = path.class.unwrap_or(PathClass::PublicUnknown);
+    if let Some((v4, _)) = behind_translator(leg, address) {
+        let action = if context.has_nat64() {
+            advice::far_firewall(v4, leg.endpoint.port, &BTreeSet::new())
+        } else {
+            let prefix = IpNet::new(address, 96).map_or(address.into(), |net| net.trunc());
+            advice::no_nat64(prefix, &leg.endpoint.host)
+        };
+        path.score = path.score.min(0.4);
+        path.fix(class, action);
+        return;
+    }
     if class.is_public() {
         public(context, leg, address, path);
+        // Others are reached, and this machine itself has no route: no firewall or endpoint is the cause.
+        if matches!(fault, TcpFault::NetUnreachable { icmp: None }) && path.needs.is_empty() {
+            path.fixes.clear();
+            return;
+        }
+        let host = &leg.endpoint.host;
+        match leg.role {
+            Role::Blob if context.registry_is_inside() => path.fixes.insert(
+                0,
+                Fix {
+                    class: PathClass::Intranet,
+                    action: advice::storage_inside(context.vantage, host),
+                },
+            ),
+            Role::Token if context.registry_is_inside() => {
+                path.fix(PathClass::Intranet, advice::realm_inside(host));
+            }
+            _ => {}
+        }
         return;
     }
     let needs: Vec<PathClass> = match class {
@@ -162,7 +206,7 @@ fn public(context: &PathContext<'_>, leg: &Leg, address: IpAddr, path: &mut LegP
                 path.score = 0.4;
                 out(context, leg, family, path);
             }
-            path.suggestions.push(Suggestion::new("set network.controls in --config: one or two public hosts that must answer distinguish missing egress from a firewall in front of this host"));
+            path.suggestions.push(Suggestion::new("set network.controls: one or two public hosts that must answer distinguish missing egress from a firewall in front of this host"));
         }
     }
 }
@@ -182,6 +226,24 @@ fn out(context: &PathContext<'_>, leg: &Leg, family: Family, path: &mut LegPath)
 }
 
 impl PathContext<'_> {
+    /// Whether the registry itself is reached at an address that is not public.
+    fn registry_is_inside(&self) -> bool {
+        let registry = self.walk.legs.first();
+        let direct = registry.filter(|leg| leg.proxy_route.proxy().is_none());
+        direct
+            .and_then(|leg| leg.connect.outcome.done())
+            .map(|connected| connected.to.ip())
+            .is_some_and(|address| !self.is_public(address) && ranges::nat64(address).is_none())
+    }
+
+    /// Whether a leg was reached through NAT64.
+    fn has_nat64(&self) -> bool {
+        self.walk.legs.iter().any(|leg| {
+            let connected = leg.connect.outcome.done();
+            connected.is_some_and(|connected| behind_translator(leg, connected.to.ip()).is_some())
+        })
+    }
+
     /// Checks the egress of one family, from other legs, from controls, and from servers that saw this client.
     fn egress(&self, leg: &Leg, family: Family) -> PublicEgress {
         if let Some((method, seen)) = self.seen_of(family).next() {

@@ -339,7 +339,7 @@ impl Case<'_> {
     }
 }
 
-const SET_ECHO: &str = "set network.egress.echo in --config: an HTTP echo (best near the registry) shows the source address of packets";
+const SET_ECHO: &str = "set network.egress.echo: an HTTP echo (best near the registry) shows the source address of packets";
 
 const SET_PORT_ECHO: &str = "set an echo in network.egress.echo that also shows the source port: a changed port proves SNAT";
 

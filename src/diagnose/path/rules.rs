@@ -8,14 +8,13 @@ use ipnet::IpNet;
 
 use super::case::{Case, Judgement, NEAR, SOME_WAY_OFF, Smaller, shown};
 use super::context::PathContext;
-use super::leg_path::{Candidate, Fact, Reachability, Suggestion};
+use super::leg_path::{Candidate, Choice, Fact, Reachability, Suggestion};
 use super::public::judge as public_network;
 use super::ranges::{self, Purpose};
 use crate::diagnose::level::Confidence;
 use crate::model::evidence::Leg;
 use crate::model::network::{MappedClass, ProviderBy, RouteOutcome};
 use crate::model::path::{IntranetKind, PathClass, Signal};
-use crate::model::text::joined;
 use crate::model::units::HumanDuration;
 
 type Rule = fn(&Case<'_>) -> Option<Judgement>;
@@ -349,22 +348,45 @@ fn private(case: &Case<'_>) -> Option<Judgement> {
     if far >= 3 && near == 0 {
         judgement.score = 0.6;
     }
-    let class = judgement.candidates[0].class;
-    let others = joined(judgement.candidates[1..].iter().map(|one| one.class));
-    let net = neighbourhood(case.address);
-    judgement.suggestions.push(Suggestion {
-        message: format!(
-            "declare how {net} is reached under network.cidrs in --config, as {class} (or {others})"
-        ),
-        setting: Some(format!("- {{cidr: \"{net}\", class: {class}}}")),
-    });
+    judgement.suggestions.push(declaration(case.address));
     Some(judgement)
 }
 
 /// The TCP payload of a frame of 1500 bytes.
 const JUMBO: u32 = 1460;
 
-/// The range around an address, for the suggested setting.
+/// The settings that would decide the class of a private address. What decides between them can't be observed
+/// from here, so none is offered as the default.
+fn declaration(address: IpAddr) -> Suggestion {
+    let net = neighbourhood(address);
+    let choice = |(class, when): (PathClass, &str)| Choice {
+        setting: format!("- {{cidr: \"{net}\", class: {class}}}"),
+        when: when.to_owned(),
+    };
+    Suggestion {
+        choices: [
+            (
+                PathClass::Intranet,
+                "if the route is local: a range of this VPC",
+            ),
+            (
+                PathClass::VpcPeering,
+                "if the next hop is a peering connection",
+            ),
+            (
+                PathClass::DirectConnectVpn,
+                "if the next hop is a Direct Connect or VPN gateway",
+            ),
+        ]
+        .map(choice)
+        .to_vec(),
+        ..Suggestion::new(format!(
+            "declare how {net} is reached under network.cidrs; the route of this range in the VPC's route table decides which line is right"
+        ))
+    }
+}
+
+/// The range around an address, for the suggested settings.
 fn neighbourhood(address: IpAddr) -> IpNet {
     let length = if address.is_ipv4() { 24 } else { 64 };
     IpNet::new(address, length).map_or_else(|_| address.into(), |net| net.trunc())

@@ -1,12 +1,13 @@
 //! Rules for certificates: which one of a chain is at fault, and who has to fix it.
 
-use super::finding::{at, new};
+use super::finding::{at, new, written_in};
 use super::in_force;
 use super::names::is_public_registry;
 use crate::diagnose::Finding;
 use crate::diagnose::catalogue::Cause;
 use crate::diagnose::level::Confidence;
 use crate::model::connect::{BadLink, Certificate, LinkProblem};
+use crate::model::endpoint::Role;
 use crate::model::evidence::{Evidence, Leg};
 use crate::model::fault::{Phase, TlsFault, instant};
 
@@ -41,7 +42,16 @@ pub(super) fn word(
             new(Cause::TlsNoRoots)
         }
         TlsFault::UnknownIssuer { .. } => unknown_issuer(evidence, leg, link),
-        TlsFault::NameMismatch { .. } => new(Cause::TlsName),
+        TlsFault::NameMismatch { .. } => new(Cause::TlsName).hint(match leg.role {
+            Role::Registry => format!(
+                "Use a name of the certificate in {}, or have the certificate reissued for '{host}' too.",
+                written_in(evidence, leg.role)
+            ),
+            role => format!(
+                "Have the certificate reissued for '{host}' too, or use a name of the certificate in {}.",
+                written_in(evidence, role)
+            ),
+        }),
         TlsFault::Expired { .. } => expired(leg, link, clock_first),
         TlsFault::NotYetValid { .. } => new(Cause::TlsNotYetValid).hint(format!(
             "{clock_first}If it is right, have {} reissued: its validity begins later.",

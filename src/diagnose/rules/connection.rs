@@ -3,17 +3,16 @@
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
-use super::finding::at;
-use super::mirrors;
+use super::finding::{at, written_in};
 use super::paths::fixes_text;
 use crate::diagnose::catalogue::Cause;
-use crate::diagnose::level::Confidence;
+use crate::diagnose::level::{Confidence, Severity};
+use crate::diagnose::path::leg_path::LegPath;
 use crate::diagnose::{Finding, path};
 use crate::model::connect::Dial;
 use crate::model::endpoint::Role;
 use crate::model::evidence::{Evidence, Leg};
 use crate::model::fault::{Phase, TcpFault};
-use crate::model::hosts::HostKind;
 use crate::model::path::{IntranetKind, PathClass};
 use crate::model::resolve::{Family, ResolutionSource};
 use crate::model::step::{Skip, Step};
@@ -66,51 +65,71 @@ fn decisive(leg: &Leg) -> Option<(&TcpFault, Option<IpAddr>)> {
     )
 }
 
-/// The registry's own leg works, but the host of another leg can't be reached.
+/// The registry's own leg works, but the host of another leg does not answer: the path was opened for the
+/// registry alone. Any other fault of that leg is its own cause.
 pub(super) fn unreachable_leg(evidence: &Evidence, leg: &Leg) -> Option<Finding> {
-    let unresolved = leg.resolve.outcome.words();
-    let closed = unresolved.clone().or_else(|| leg.connect.outcome.words());
-    closed.filter(|_| leg.proxy_route.proxy().is_none())?;
-    let (cause, what) = match leg.role {
+    let cause = match leg.role {
         Role::Registry => return None,
-        Role::Token => (
-            Cause::AuthRealmUnreachable,
-            "token service in the registry's challenge",
-        ),
-        Role::Blob => (
-            Cause::RedirectBlob,
-            "layer storage in the registry's redirect",
-        ),
+        Role::Token => Cause::AuthRealmUnreachable,
+        Role::Blob => Cause::RedirectBlob,
     };
-    let first = evidence.walk.legs.first();
-    let registry = first.map_or_else(String::new, |leg| leg.endpoint.to_string());
-    let (phase, facts) = match unresolved {
-        Some(fault) => (Phase::Resolve, vec![fault]),
-        None => (Phase::Connect, attempts(leg)),
-    };
-    let finding = at(cause, leg.role, phase)
-        .fact(format!("{registry} answers"))
-        .fact(format!("the {what} is {}", leg.endpoint))
-        .facts(facts);
-    let (host, port) = (&leg.endpoint.host, leg.endpoint.port);
-    // The address is known, and something there answered: DNS and the route work.
-    if let Some((TcpFault::Refused { .. }, _)) = decisive(leg) {
-        return Some(finding.hint(format!(
-            "Is anything listening on {host}:{port}, or does a firewall reject it? Start the server there, correct the address that the registry names, or allow traffic to {host} port {port}, as to the registry."
-        )));
+    let is_silent = matches!(decisive(leg), Some((TcpFault::Timeout, _)));
+    if !is_silent || leg.proxy_route.proxy().is_some() {
+        return None;
     }
-    let open = format!("Allow traffic to {host} port {port}, as to the registry.");
-    Some(finding.hint(match way(evidence, leg) {
-        Some(way) => format!("{open} {way}"),
-        None => format!("{open} Check DNS, route, security group, firewall."),
-    }))
+    let hint = between_families(evidence, leg).or_else(|| way(evidence, leg));
+    let (host, port) = (&leg.endpoint.host, leg.endpoint.port);
+    Some(
+        at(cause, leg.role, Phase::Connect)
+            .facts(attempts(leg))
+            .hint(hint.unwrap_or_else(|| {
+                format!(
+                    "Allow traffic to {host} port {port}, as to the registry: check route, security group, firewall."
+                )
+            })),
+    )
+}
+
+/// Where a fault is, beside what it is: the token service or the storage of a registry that itself answers.
+pub(super) fn place(evidence: &Evidence, finding: &Finding) -> Option<String> {
+    let is_of_server = matches!(
+        finding.phase,
+        Some(Phase::Resolve | Phase::Connect | Phase::Tls)
+    );
+    let what = match finding.leg? {
+        Role::Registry => return None,
+        Role::Token => "token service in the registry's challenge",
+        Role::Blob => "layer storage in the registry's redirect",
+    };
+    let registry = evidence.walk.legs.first()?;
+    let own = evidence.walk.legs_of(finding.leg?).last()?;
+    let is_elsewhere =
+        registry.endpoint != own.endpoint && registry.connect.outcome.done().is_some();
+    (is_of_server && is_elsewhere && finding.severity == Severity::Critical).then(|| {
+        format!(
+            "the {what} is {}; the registry itself, {}, answers",
+            own.endpoint, registry.endpoint
+        )
+    })
+}
+
+fn path_of(evidence: &Evidence, leg: &Leg) -> Option<LegPath> {
+    let mut paths = path::classify(evidence).into_iter();
+    paths.find(|path| path.role == leg.role && path.endpoint == leg.endpoint)
+}
+
+/// The fix if the server has another family of addresses than this machine: no route or rule for its address
+/// helps then.
+fn between_families(evidence: &Evidence, leg: &Leg) -> Option<String> {
+    let path = path_of(evidence, leg)?;
+    let is_v4 = path.address.is_some_and(|address| address.is_ipv4());
+    let is_between = path.attributes.nat64 || (is_v4 && evidence.vantage.is_v6_only());
+    (is_between && !path.fixes.is_empty()).then(|| fixes_text(&path))
 }
 
 /// The fixes for the class of the leg's path.
 fn way(evidence: &Evidence, leg: &Leg) -> Option<String> {
-    let path = path::classify(evidence)
-        .into_iter()
-        .find(|path| path.role == leg.role && path.endpoint == leg.endpoint)?;
+    let path = path_of(evidence, leg)?;
     let kind = match path.class {
         Some(class) if class.is_public() => "is a public address".to_owned(),
         Some(PathClass::PrivateUnmapped) => {
@@ -174,6 +193,9 @@ fn connect_hint(
     fault: &TcpFault,
     at: Option<IpAddr>,
 ) -> String {
+    if let Some(fix) = between_families(evidence, leg) {
+        return fix;
+    }
     let port = leg.endpoint.port;
     let address = at.map_or_else(|| leg.endpoint.host.to_string(), |at| at.to_string());
     let mut dials = leg.connect.attempts.iter();
@@ -183,14 +205,9 @@ fn connect_hint(
             format!("Check the route to {address} and the filters on the path for TCP {port}.")
         }),
         (Cause::TcpRefused, _) => {
-            let port_of = match (leg.role, evidence.walk.host.kind) {
-                (Role::Registry, HostKind::Registry) => "the image's name has".to_owned(),
-                (Role::Registry, _) => format!("{} has", mirrors::settings_file(evidence)),
-                (Role::Token, _) => "the registry's challenge names".to_owned(),
-                (Role::Blob, _) => "the registry's redirect names".to_owned(),
-            };
+            let source = written_in(evidence, leg.role);
             format!(
-                "Check that a server listens at {address} port {port}, that no firewall rejects the connection, and that {port_of} the right port."
+                "Check that a server listens at {address} port {port}, that no firewall rejects the connection, and that the port is right in {source}."
             )
         }
         (_, TcpFault::Prohibited { icmp }) if let Some(from) = icmp.from => {
@@ -208,11 +225,21 @@ fn connect_hint(
             "Give this machine an IPv6 address and route, or give the name an A record: '{}' has IPv6 addresses only, and this machine has no route to them.",
             leg.endpoint.host
         ),
+        (Cause::NetUnreachable, _)
+            if leg.role != Role::Registry
+                && at.is_some_and(|at| !path::is_private(at))
+                && let Some(way) = way(evidence, leg) =>
+        {
+            format!("{way} `ip route get {address}` shows this machine's route: it has none.")
+        }
         (Cause::NetUnreachable, _) => {
             format!("Add the missing route on this machine; `ip route get {address}` shows it.")
         }
         (Cause::HostUnreachable, _) => way(evidence, leg).unwrap_or_else(|| {
-            format!("Check that {address} is the registry's address and that the host is up.")
+            format!(
+                "Check that {address} is the address of {} and that the host is up.",
+                leg.endpoint.host
+            )
         }),
         _ => cause.entry().fix.to_owned(),
     }

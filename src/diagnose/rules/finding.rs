@@ -6,6 +6,7 @@ use crate::diagnose::{Finding, Verdict};
 use crate::model::endpoint::Role;
 use crate::model::evidence::Evidence;
 use crate::model::fault::{HttpFault, Phase, instant};
+use crate::model::hosts::{HostKind, HostsConfig};
 use crate::model::text::titled;
 
 /// Judges a check made over another path. Passed to the rules that compare with one, because it is made of
@@ -73,6 +74,25 @@ pub(super) fn server(evidence: &Evidence, leg: Role) -> String {
     )
 }
 
+/// The file that names the hosts.
+pub(super) fn settings_file(evidence: &Evidence) -> String {
+    match &evidence.hosts {
+        HostsConfig::Read { folder, .. } => format!("{folder}/hosts.toml"),
+        HostsConfig::ConfigToml { file, .. } => file.clone(),
+        _ => "hosts.toml".to_owned(),
+    }
+}
+
+/// Where the host of a leg is written, for hints that correct it.
+pub(super) fn written_in(evidence: &Evidence, leg: Role) -> String {
+    match (leg, evidence.walk.host.kind) {
+        (Role::Registry, HostKind::Registry) => "the image reference".to_owned(),
+        (Role::Registry, _) => settings_file(evidence),
+        (Role::Token, _) => "the realm that the registry names (Harbor: external_url)".to_owned(),
+        (Role::Blob, _) => "the storage's address in the registry's configuration".to_owned(),
+    }
+}
+
 /// The server that responds is not a registry.
 pub(super) fn no_registry(evidence: &Evidence, leg: Role, phase: Phase) -> Finding {
     at(Cause::NotARegistry, leg, phase).hint(format!(
@@ -136,7 +156,7 @@ pub(super) fn transport(
         HttpFault::Unsupported { .. } => at(Cause::ManifestUnsupported, leg, phase),
         HttpFault::TlsAlert { alert, .. } => {
             let host = evidence.walk.legs_of(leg).last().map_or_else(|| server.clone(), |leg| leg.endpoint.host.to_string());
-            at(Cause::TlsAlert, leg, phase).hint(alert_hint(*alert, &host))
+            at(Cause::TlsAlert, leg, phase).hint(alert_hint(*alert, &host, &written_in(evidence, leg)))
         }
         HttpFault::Truncated { .. } => at(Cause::UnexpectedEof, leg, phase)
             .hint(format!("Check the timeouts and size limits of the proxy or load balancer in front of {server}.")),
@@ -160,9 +180,9 @@ pub(super) fn transport(
     Some(finding.fact(format!("{leg} {phase}: {fault}")))
 }
 
-pub(super) fn alert_hint(alert: u8, host: &str) -> String {
+pub(super) fn alert_hint(alert: u8, host: &str, source: &str) -> String {
     match alert {
-        112 => format!("Check the host in the image's name: the server does not serve '{host}'."),
+        112 => format!("Check the host in {source}: the server does not serve '{host}'."),
         116 => "Add `client` to hosts.toml: the server requires a client certificate.".to_owned(),
         _ => format!(
             "Check the log of the TLS server at '{host}' for this alert; update the server if it is old."

@@ -4,7 +4,7 @@
 use std::fmt::Write as _;
 use std::time::Duration;
 
-use super::finding::{Judge, new};
+use super::finding::{Judge, new, settings_file};
 use crate::diagnose::catalogue::Cause;
 use crate::diagnose::level::Severity;
 use crate::diagnose::{Failover, Finding, Pull};
@@ -117,15 +117,6 @@ pub(super) fn order(evidence: &Evidence, findings: &mut Vec<Finding>, judge: Jud
     }
     if !decided && !evidence.others.is_empty() {
         hidden(evidence, findings);
-    }
-}
-
-/// The file that names the hosts.
-pub(super) fn settings_file(evidence: &Evidence) -> String {
-    match &evidence.hosts {
-        HostsConfig::Read { folder, .. } => format!("{folder}/hosts.toml"),
-        HostsConfig::ConfigToml { file, .. } => file.clone(),
-        _ => "hosts.toml".to_owned(),
     }
 }
 

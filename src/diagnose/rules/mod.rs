@@ -148,6 +148,11 @@ pub fn judge(evidence: &Evidence) -> Verdict {
     for finding in &mut all {
         temper(evidence, finding);
         proxy::name(evidence, finding);
+        // After the fact of the fault itself.
+        if let Some(place) = connection::place(evidence, finding) {
+            let index = finding.evidence.len().min(1);
+            finding.evidence.insert(index, place);
+        }
         if is_got_round(evidence, finding) {
             finding.severity = finding.severity.min(Severity::Warning);
         }

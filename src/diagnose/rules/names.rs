@@ -4,14 +4,14 @@ use std::collections::BTreeSet;
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
-use super::finding::at;
+use super::finding::{at, written_in};
 use super::lookups::prospect;
 use super::name_servers;
 use crate::diagnose::Finding;
 use crate::diagnose::catalogue::Cause;
 use crate::diagnose::level::{Confidence, Severity};
 use crate::diagnose::path::is_private;
-use crate::model::endpoint::Host;
+use crate::model::endpoint::{Host, Role};
 use crate::model::evidence::{Evidence, Leg};
 use crate::model::fault::{DnsFault, Phase, TlsFault, show_server};
 use crate::model::resolve::{Family, NameAnswer, Query, ResolutionSource};
@@ -52,9 +52,15 @@ pub(super) fn resolution(evidence: &Evidence, leg: &Leg) -> Option<Finding> {
         joined(servers)
     };
     let hint = match cause {
-        Cause::DnsNxdomain => format!(
-            "Compare '{host}' with the registry's documentation; if it is a private name, associate its zone with this VPC or forward it on {servers_text}."
-        ),
+        Cause::DnsNxdomain => {
+            let compare = match leg.role {
+                Role::Registry => format!("Compare '{host}' with the registry's documentation"),
+                role => format!("Check '{host}' in {}", written_in(evidence, role)),
+            };
+            format!(
+                "{compare}; if it is a private name, associate its zone with this VPC or forward it on {servers_text}."
+            )
+        }
         Cause::DnsTimeout => match leg.resolve.queries.first() {
             Some(query) => format!(
                 "{}Run `dig +tcp @{} -p {} {host}` here: an answer means that UDP to that port is dropped on the path; no answer means that the server is down, or that the route or a security group blocks it.",

@@ -11,6 +11,7 @@ use crate::model::fault::Phase;
 use crate::model::network::{EgressTrial, ObservedEgress};
 use crate::model::path::{PathClass, Signal};
 use crate::model::resolve::Family;
+use crate::model::text::joined;
 use crate::model::vantage::NetworkView;
 
 /// No public host can be reached: the fault is not with this registry.
@@ -110,12 +111,13 @@ pub(super) fn unmapped(evidence: &Evidence, findings: &mut Vec<Finding>) {
         if let Some(first) = hint.get_mut(..1) {
             first.make_ascii_uppercase();
         }
-        let line = suggestion.setting.as_deref().unwrap_or_default();
+        let lines = suggestion.choices.iter();
+        let lines = lines.map(|choice| format!("`{}` {}", choice.setting, choice.when));
         findings.push(
             at(Cause::PrivateUnmapped, path.role, Phase::Connect)
                 .confidence(Confidence::High)
                 .facts(path.evidence.iter().map(|fact| fact.message.clone()))
-                .hint(format!("{hint}: {line}")),
+                .hint(format!("{hint}: {}.", joined(lines))),
         );
     }
 }

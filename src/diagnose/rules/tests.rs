@@ -582,14 +582,54 @@ fn another_leg_that_cannot_be_got_at_is_told_by_what_it_means() {
         );
         assert_eq!(codes(&judge(&evidence).consequences), ["tcp_timeout"]);
 
+        // What is wrong with its name, this machine or its TLS has a cause of its own; where that is, is a fact.
         let evidence = healthy().unresolved(role, asked(&DnsFault::ServFail), DnsFault::ServFail);
-        says(&only(&evidence, code, Critical), &[host, "SERVFAIL"]);
-        assert_eq!(codes(&judge(&evidence).consequences), ["dns_servfail"]);
-
-        // What is wrong with its TLS has a cure of its own.
+        let finding = only(&evidence, "dns_servfail", Critical);
+        says(&finding, &[host, "SERVFAIL", "itself", REGISTRY, "answers"]);
         let evidence = healthy().unsecured(role, TlsFault::PlainHttp);
-        only(&evidence, "tls_plain_http", Critical);
+        let finding = only(&evidence, "tls_plain_http", Critical);
+        says(&finding, &["itself", REGISTRY, "answers"]);
     }
+}
+
+#[test]
+fn a_fault_of_another_leg_keeps_its_cause_and_names_its_place() {
+    let policy = TcpFault::LocalPolicy { errno: 22 };
+    for (role, what) in [
+        (Role::Token, "token service in the registry's challenge"),
+        (Role::Blob, "layer storage in the registry's redirect"),
+    ] {
+        for (fault, code, texts) in [
+            (
+                policy.clone(),
+                "local_policy",
+                &["ip route get 203.0.113.9"][..],
+            ),
+            (
+                TcpFault::NetUnreachable { icmp: None },
+                "net_unreachable",
+                &["ip route get 203.0.113.9"],
+            ),
+            (
+                TcpFault::Refused { icmp: None },
+                "tcp_refused",
+                &["203.0.113.9 port 443", "the port is right in"],
+            ),
+        ] {
+            let evidence = healthy().unconnected(role, vec![dial("203.0.113.9", Some(fault))]);
+            let finding = only(&evidence, code, Critical);
+            says(&finding, texts);
+            says(&finding, &[what, REGISTRY]);
+            assert_eq!(judge(&evidence).consequences, []);
+        }
+    }
+    // The registry's own leg has no other place.
+    let evidence = healthy().unconnected(Role::Registry, vec![dial("203.0.113.9", Some(policy))]);
+    let finding = only(&evidence, "local_policy", Critical);
+    assert!(
+        !finding.evidence.iter().any(|fact| fact.contains("itself")),
+        "{finding:?}"
+    );
 }
 
 #[test]

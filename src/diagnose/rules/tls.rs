@@ -1,10 +1,9 @@
 //! Rules for TLS handshakes and clocks.
 
-use super::finding::alert_hint;
 use jiff::{SignedDuration, Timestamp};
 
 use super::certificates;
-use super::finding::{at, new};
+use super::finding::{alert_hint, at, new, written_in};
 use crate::diagnose::Finding;
 use crate::diagnose::catalogue::Cause;
 use crate::diagnose::level::{Confidence, Severity};
@@ -21,7 +20,7 @@ const SKEW: SignedDuration = SignedDuration::from_secs(60);
 pub(super) fn handshake(evidence: &Evidence, leg: &Leg) -> Option<Finding> {
     let fault = leg.tls.outcome.fault()?;
     let word = certificates::word(evidence, leg, fault, clock_first(evidence));
-    let word = word.unwrap_or_else(|| of_connection(leg, fault));
+    let word = word.unwrap_or_else(|| of_connection(evidence, leg, fault));
     let cause = word.cause;
     let mut finding = Finding {
         leg: Some(leg.role),
@@ -57,21 +56,27 @@ fn changed_bundle(evidence: &Evidence, leg: &Leg) -> impl Iterator<Item = String
 }
 
 /// Cause and hint for a fault that is not about a certificate.
-fn of_connection(leg: &Leg, fault: &TlsFault) -> Finding {
+fn of_connection(evidence: &Evidence, leg: &Leg, fault: &TlsFault) -> Finding {
     let host = &leg.endpoint.host;
     let authority = leg.endpoint.authority();
+    let source = written_in(evidence, leg.role);
     match fault {
+        TlsFault::PlainHttp if leg.role != Role::Registry => new(Cause::TlsPlainHttp).hint(format!(
+            "Enable TLS at {authority}, or correct {source}: the server there speaks plain http."
+        )),
         TlsFault::PlainHttp => new(Cause::TlsPlainHttp).hint(format!(
             "Enable TLS at {authority}; if it must stay without, set `server = \"http://{authority}\"` in certs.d/{authority}/hosts.toml on the nodes, and probe with --plain-http."
         )),
-        TlsFault::NotTls { .. } => new(Cause::TlsNotTls),
+        TlsFault::NotTls { .. } => {
+            new(Cause::TlsNotTls).hint(format!("Correct the port of {authority} in {source}."))
+        }
         // Go offers cipher suites that rustls lacks, and the server reports no more.
         fault if fault.is_undecided() => new(Cause::TlsUndecided).hint(format!(
             "{} In any case, configure '{host}' to offer TLS 1.2 with ECDHE and AES-GCM, or TLS 1.3.",
             certificates::PULL_ON_THE_NODE
         )),
         TlsFault::Alert { alert, .. } => {
-            new(Cause::TlsAlert).hint(alert_hint(*alert, &host.to_string()))
+            new(Cause::TlsAlert).hint(alert_hint(*alert, &host.to_string(), &source))
         }
         TlsFault::Incompatible { .. } => new(Cause::TlsIncompatible),
         TlsFault::Reset { .. } | TlsFault::Closed { .. } => new(Cause::TlsReset),

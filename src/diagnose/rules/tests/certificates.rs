@@ -214,3 +214,27 @@ fn what_can_t_be_told_of_tls_leaves_the_pull_undecided() {
         assert_eq!(judge(&evidence).pull, Pull::Unknown);
     }
 }
+
+#[test]
+fn a_name_of_the_certificate_goes_where_the_host_of_the_leg_is_written() {
+    for (role, place) in [
+        (Role::Registry, "the image reference"),
+        (Role::Token, "the realm that the registry names"),
+        (
+            Role::Blob,
+            "the storage's address in the registry's configuration",
+        ),
+    ] {
+        let evidence = healthy().unsecured(
+            role,
+            TlsFault::NameMismatch {
+                expected: "x".to_owned(),
+                presented: vec!["other.example.com".to_owned()],
+            },
+        );
+        let finding = only(&evidence, "tls_name", Critical);
+        says(&finding, &[place]);
+        let is_of_image = finding.hint.contains("image");
+        assert_eq!(is_of_image, role == Role::Registry, "{}", finding.hint);
+    }
+}

@@ -174,3 +174,97 @@ fn an_annotation_that_others_do_not_see_is_stale() {
     evidence.vantage.network = NetworkView::Node;
     assert!(judge(&evidence).findings.is_empty());
 }
+
+#[test]
+fn the_storage_of_a_registry_inside_is_looked_for_inside_before_egress() {
+    let storage = || vec![dial("52.216.1.1", Some(TcpFault::Timeout))];
+    for (provider, first) in [
+        (Provider::Huawei, "Check the VPC endpoint for OBS"),
+        (Provider::Aws, "Check whether this network has an endpoint"),
+    ] {
+        let mut evidence = healthy().unconnected(Role::Blob, storage());
+        evidence.vantage.provider = Some(ProviderSign {
+            provider,
+            by: ProviderBy::Declared,
+        });
+        let finding = only(&evidence, "redirect_blob", Critical);
+        let hint = &finding.hint;
+        let (endpoint, egress) = (hint.find(first), hint.find(" Or: "));
+        assert!(endpoint.is_some() && endpoint < egress, "{hint}");
+        assert!(hint.contains(BLOBS), "{hint}");
+    }
+    // The token service of such a registry: egress, or another realm.
+    let evidence = healthy().unconnected(Role::Token, storage());
+    let finding = only(&evidence, "auth_realm_unreachable", Critical);
+    let hint = &finding.hint;
+    assert!(
+        hint.find("NAT gateway") < hint.find("external_url"),
+        "{hint}"
+    );
+    // The registry is outside as well.
+    let mut evidence = healthy().unconnected(Role::Blob, storage());
+    evidence.leg_mut(Role::Registry).connect = dialed(vec![dial("52.216.1.9", None)]);
+    let finding = only(&evidence, "redirect_blob", Critical);
+    assert!(!finding.hint.contains("endpoint"), "{}", finding.hint);
+}
+
+#[test]
+fn ipv6_alone_needs_no_rule_for_ipv4() {
+    let v6_only = |mut evidence: Evidence| {
+        evidence.vantage.links = vec![Link {
+            name: "eth0".to_owned(),
+            kind: None,
+            mtu: Some(1500),
+            is_up: true,
+            addresses: vec!["2a0a:20:1::10/64".parse().unwrap()],
+        }];
+        evidence
+    };
+    let no_route = |address| vec![dial(address, Some(TcpFault::NetUnreachable { icmp: None }))];
+    for role in [Role::Registry, Role::Blob] {
+        let evidence = healthy().unconnected(role, no_route("45.60.70.20"));
+        let finding = only(&v6_only(evidence.clone()), "net_unreachable", Critical);
+        for wrong in [
+            "SNAT",
+            "EIP",
+            "missing route",
+            "ip route get",
+            "NAT gateway",
+        ] {
+            assert!(!finding.hint.contains(wrong), "{}", finding.hint);
+        }
+        says(&finding, &["NAT64 with DNS64", "AAAA"]);
+        // The devices were not read, or have IPv4.
+        let finding = only(&evidence, "net_unreachable", Critical);
+        assert!(!finding.hint.contains("NAT64"), "{}", finding.hint);
+        says(&finding, &["ip route get 45.60.70.20"]);
+    }
+    let at_router = TcpFault::NetUnreachable {
+        icmp: Some(icmp(0)),
+    };
+    let evidence = healthy().unconnected(
+        Role::Registry,
+        vec![dial("64:ff9b::2d3c:4614", Some(at_router))],
+    );
+    let finding = only(&v6_only(evidence), "net_unreachable", Critical);
+    says(&finding, &["Route 64:ff9b::/96 to a NAT64 gateway"]);
+}
+
+#[test]
+fn the_hint_on_a_private_address_has_a_line_for_each_class_and_no_default() {
+    let evidence =
+        healthy().unconnected(Role::Blob, vec![dial("10.9.3.9", Some(TcpFault::Timeout))]);
+    let finding = judge(&evidence)
+        .findings
+        .into_iter()
+        .find(|finding| finding.cause.code() == "private_unmapped")
+        .unwrap();
+    says(
+        &finding,
+        &[
+            "class: intranet}` if the route is local",
+            "class: vpc_peering}` if the next hop is a peering connection",
+            "class: direct_connect_vpn}` if the next hop is",
+        ],
+    );
+}

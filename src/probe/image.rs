@@ -269,7 +269,7 @@ impl<'a> HostsWalk<'a> {
                 let rest = image.layers.iter().filter(|one| !others.contains(one));
                 let rest: Vec<Descriptor> = rest.cloned().collect();
                 if is_malformed && let Ok(host) = self.layers(visits, &rest, &[]).await {
-                    self.transfer(visits, host, found).await;
+                    Box::pin(self.transfer(visits, host, found)).await;
                 }
                 return Err(refused);
             }

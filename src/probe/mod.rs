@@ -258,7 +258,7 @@ impl<'a> HostsWalk<'a> {
                 }
                 continue;
             }
-            let tried = round.pull(&mut visits).await;
+            let tried = Box::pin(round.pull(&mut visits)).await;
             pulled = tried.is_ok();
             used = credential;
             let continues = tried.as_ref().is_err_and(|tried| tried.continues);

@@ -384,22 +384,27 @@ fn a_proxy_that_refuses_a_host_is_reported_with_its_own_words() {
     }
 }
 
-#[test]
-fn a_proxy_that_requires_a_password_gets_it_and_no_other_server_does() {
-    let stack = Stack::start("abc");
+/// squid, which requires this password of `PROXY_USER`.
+fn squid_with_login(stack: &Stack, password: &str) -> Proxy {
     let users = stack.folder.path().join("proxy.users");
-    let line = run(Command::new("htpasswd").args(["-bnm", PROXY_USER, PROXY_PASSWORD]));
+    let line = run(Command::new("htpasswd").args(["-bnm", PROXY_USER, password]));
     fs::write(&users, line).unwrap();
     // squid's helper is not root.
     fs::set_permissions(stack.folder.path(), fs::Permissions::from_mode(0o755)).unwrap();
-    let squid = Proxy::squid(
+    Proxy::squid(
         &NAMES,
         &format!(
             "auth_param basic program /usr/lib/squid/basic_ncsa_auth {}\nauth_param basic children 1\n\
              acl known proxy_auth REQUIRED\nhttp_access deny !known",
             users.display()
         ),
-    );
+    )
+}
+
+#[test]
+fn a_proxy_that_requires_a_password_gets_it_and_no_other_server_does() {
+    let stack = Stack::start("abc");
+    let squid = squid_with_login(&stack, PROXY_PASSWORD);
     let tinyproxy = Proxy::tinyproxy(&NAMES, &format!("BasicAuth {PROXY_USER} {PROXY_PASSWORD}"));
     for (proxy, refusal) in [(&squid, "407"), (&tinyproxy, "40")] {
         let hint = if refusal == "407" {
@@ -420,23 +425,12 @@ fn a_proxy_that_requires_a_password_gets_it_and_no_other_server_does() {
     }
 }
 
-/// Go takes no `^` there, and systemd no lone `%`: each is told, and the advice makes the real proxy accept the login.
+/// Go takes no `^` there, and systemd no lone `%`: each is reported, and the advice makes the real proxy accept the login.
 #[test]
-fn a_password_with_special_characters_is_told_until_it_is_encoded() {
+fn a_password_with_special_characters_is_reported_until_it_is_encoded() {
     let stack = Stack::start("abc");
     let password = format!("{PROXY_PASSWORD}^/#1");
-    let users = stack.folder.path().join("proxy.users");
-    let line = run(Command::new("htpasswd").args(["-bnm", PROXY_USER, &password]));
-    fs::write(&users, line).unwrap();
-    fs::set_permissions(stack.folder.path(), fs::Permissions::from_mode(0o755)).unwrap();
-    let squid = Proxy::squid(
-        &NAMES,
-        &format!(
-            "auth_param basic program /usr/lib/squid/basic_ncsa_auth {}\nauth_param basic children 1\n\
-             acl known proxy_auth REQUIRED\nhttp_access deny !known",
-            users.display()
-        ),
-    );
+    let squid = squid_with_login(&stack, &password);
     let unit = stack.folder.path().join("proxy.conf");
     let probe = |value: &str| {
         let text = format!("[Service]\nEnvironment=\"HTTPS_PROXY={value}\"\n");

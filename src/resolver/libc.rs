@@ -168,6 +168,21 @@ impl<'a> Sends<'a, '_> {
         }
     }
 
+    /// Queries that are sent at the same time.
+    fn add_parallel(
+        &mut self,
+        name: &str,
+        server: SocketAddr,
+        families: &[Family],
+        replies: &[Reply<'a>],
+    ) {
+        let begins = self.took;
+        for (family, reply) in families.iter().zip(replies) {
+            self.push(name, server, *family, begins, *reply);
+            self.took = self.took.max(begins + reply.took);
+        }
+    }
+
     /// Both families at one server.
     fn ask(&mut self, name: &str, index: usize, attempt: usize) -> Vec<Reply<'a>> {
         let settings = self.lookup.settings;
@@ -182,16 +197,8 @@ impl<'a> Sends<'a, '_> {
             .map(|family| self.within(limit, self.lookup.reply(name, *family, server, attempt)))
             .collect();
         let is_silent = |reply: &Reply<'_>| matches!(reply.word, Word::Silence);
-        let begins = self.took;
         if replies.len() < 2 || replies.iter().all(is_silent) || settings.use_tcp {
-            for (family, reply) in families.iter().zip(&replies) {
-                self.push(name, server, *family, begins, *reply);
-            }
-            self.took += replies
-                .iter()
-                .map(|reply| reply.took)
-                .max()
-                .unwrap_or_default();
+            self.add_parallel(name, server, &families, &replies);
             return replies;
         }
         // Both at once, first; if one gets no answer, again one after the other, then from another port.
@@ -199,14 +206,7 @@ impl<'a> Sends<'a, '_> {
         loop {
             let begins = self.took;
             if !self.is_single {
-                for (family, reply) in families.iter().zip(&replies) {
-                    self.push(name, server, *family, begins, *reply);
-                }
-                self.took += replies
-                    .iter()
-                    .map(|reply| reply.took)
-                    .max()
-                    .unwrap_or_default();
+                self.add_parallel(name, server, &families, &replies);
                 if !replies.iter().any(is_silent) {
                     return replies;
                 }

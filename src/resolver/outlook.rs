@@ -1,4 +1,4 @@
-//! What a lookup may come to: every outcome of every resolver that the runtime may use.
+//! The possible results of a lookup: every outcome of every resolver that the runtime may use.
 
 use std::time::Duration;
 

@@ -49,7 +49,7 @@ fn units_are_read_as_systemd_reads_them() {
         let mut environment = Environment::default();
         environment.read_unit(&case.text, "proxy.conf");
         assert_eq!(set(&environment), case.set, "{:?}", case.text);
-        // What systemd complains about is told if it is about proxies, and nothing else is.
+        // Of the lines that systemd complains about, only those about proxies are reported.
         let is_of_others = [
             "export ",
             "3128 # by hand",

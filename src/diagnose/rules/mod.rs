@@ -37,6 +37,7 @@ use super::{Finding, Pull, Verdict};
 use crate::model::evidence::{ByRelease, Evidence, Leg};
 use crate::model::fault::Phase;
 use crate::model::hosts::{HostsConfig, HostsEffect};
+use crate::model::resolve::Resolution;
 use crate::model::vantage::{NetworkView, NotObserved};
 use Rule::{Beside, OfLeg, OfPath, Once, Whole};
 
@@ -285,6 +286,15 @@ fn temper(evidence: &Evidence, finding: &mut Finding) {
     {
         finding.confidence = finding.confidence.min(Confidence::Medium);
     }
+    if finding.phase == Some(Phase::Connect)
+        && let Some((host, found)) = completed_name(evidence, finding)
+    {
+        finding.confidence = finding.confidence.min(Confidence::Medium);
+        let full = found.name.trim_end_matches('.');
+        finding.evidence.push(format!(
+            "the address is that of '{full}'; '{host}' as written was not queried, and may have another"
+        ));
+    }
     if let Some(unseen) = depends_on(evidence, finding) {
         finding.confidence = finding.confidence.min(Confidence::Medium);
         finding.evidence.push(format!(
@@ -292,6 +302,17 @@ fn temper(evidence: &Evidence, finding: &mut Finding) {
             unseen.describe()
         ));
     }
+}
+
+/// The name of the finding's leg, if the search list made another of it.
+fn completed_name<'a>(
+    evidence: &'a Evidence,
+    finding: &Finding,
+) -> Option<(String, &'a Resolution)> {
+    let mut legs = evidence.walk.legs.iter();
+    let leg =
+        legs.find(|leg| Some(leg.role) == finding.leg && leg.connect.outcome.fault().is_some())?;
+    names::completed(leg)
 }
 
 /// A setting of the node that was not observed and that could avoid this failure there.

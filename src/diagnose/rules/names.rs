@@ -14,7 +14,7 @@ use crate::diagnose::path::is_private;
 use crate::model::endpoint::{Host, Role};
 use crate::model::evidence::{Evidence, Leg};
 use crate::model::fault::{DnsFault, Phase, TlsFault, show_server};
-use crate::model::resolve::{Family, NameAnswer, Query, ResolutionSource};
+use crate::model::resolve::{Family, NameAnswer, Query, Resolution, ResolutionSource};
 use crate::model::resolver::ResolverSettings;
 use crate::model::step::Step;
 use crate::model::text::joined;
@@ -370,20 +370,9 @@ fn split(evidence: &Evidence, leg: &Leg) -> Option<Finding> {
 
 /// A name in a search domain was answered in place of the name as written.
 pub(super) fn search_list(evidence: &Evidence, leg: &Leg) -> Option<Finding> {
-    let (Some(found), Host::Name(host)) = (leg.resolve.outcome.done(), leg.dialed()) else {
-        return None;
-    };
-    let is_server = matches!(found.source, ResolutionSource::Server { .. });
-    let (host, full) = (host.trim_end_matches('.'), found.name.trim_end_matches('.'));
-    if !is_server || full.eq_ignore_ascii_case(host) {
-        return None;
-    }
-    // A short name is meant to be completed, and so is that of a Service; other names with dots are meant as
-    // written.
-    if !host.contains('.') || host.rsplit('.').next() == Some("svc") {
-        return None;
-    }
-    let domain = full.strip_prefix(host).unwrap_or(full);
+    let (host, found) = completed(leg)?;
+    let full = found.name.trim_end_matches('.');
+    let domain = full.strip_prefix(&*host).unwrap_or(full);
     let domain = domain.trim_start_matches('.');
     let source = &evidence.vantage.resolver_source;
     let mut finding = at(Cause::DnsSearchLeak, leg.role, Phase::Resolve)
@@ -405,6 +394,19 @@ pub(super) fn search_list(evidence: &Evidence, leg: &Leg) -> Option<Finding> {
         ));
     }
     Some(finding)
+}
+
+/// The name as written, and what the search list made of it, if it seems to be meant as written.
+pub(super) fn completed(leg: &Leg) -> Option<(String, &Resolution)> {
+    let (Some(found), Host::Name(host)) = (leg.resolve.outcome.done(), leg.dialed()) else {
+        return None;
+    };
+    let is_server = matches!(found.source, ResolutionSource::Server { .. });
+    let host = host.trim_end_matches('.').to_owned();
+    let is_other = !found.name.trim_end_matches('.').eq_ignore_ascii_case(&host);
+    // A short name is meant to be completed, and so is that of a Service; other names with dots are meant as written.
+    let is_meant = host.contains('.') && host.rsplit('.').next() != Some("svc");
+    (is_server && is_other && is_meant).then_some((host, found))
 }
 
 /// RFC 9525, 6.3: `*` stands for one whole label, the first.

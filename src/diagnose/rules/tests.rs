@@ -414,6 +414,18 @@ fn a_search_domain_that_answers_is_the_cause_only_of_a_certificate_for_neither_n
     only(&evidence, "dns_search_leak", Critical);
     assert_eq!(codes(&judge(&evidence).consequences), ["tls_name"]);
 
+    let closed = vec![dial("10.9.9.9", Some(TcpFault::Timeout))];
+    let verdict = judge(&leaked().unconnected(Role::Registry, closed.clone()));
+    assert_eq!(
+        codes(&verdict.findings)[..2],
+        ["tcp_timeout", "dns_search_leak"]
+    );
+    assert_eq!(verdict.findings[0].confidence, Confidence::Medium);
+    says(&verdict.findings[0], &["as written was not queried"]);
+    let verdict = judge(&healthy().unconnected(Role::Registry, closed));
+    assert_eq!(codes(&verdict.findings)[0], "tcp_timeout");
+    assert!(!format!("{:?}", verdict.findings[0]).contains("as written"));
+
     let evidence = leaked().unsecured(Role::Registry, mismatch("*.example.com.corp.example"));
     let verdict = judge(&evidence);
     assert_eq!(codes(&verdict.findings), ["tls_name", "dns_search_leak"]);

@@ -84,7 +84,7 @@ fn another_server_that_answers_saves_the_pull_from_one_without_tcp() {
         &["each lookup of 'registry.example.com' takes 5.0 s"],
     );
 
-    // Two servers, each with its own fault: both are told.
+    // Two servers, each with its own fault: both are reported.
     let queries = vec![
         truncated(2, Family::V4, DnsFault::PortClosed),
         query(3, REGISTRY, Family::V4, Err(DnsFault::Timeout)),

@@ -34,8 +34,9 @@ use super::level::{Confidence, Severity};
 use super::path;
 use super::path::leg_path::LegPath;
 use super::{Finding, Pull, Verdict};
+use crate::model::endpoint::Role;
 use crate::model::evidence::{ByRelease, Evidence, Leg};
-use crate::model::fault::Phase;
+use crate::model::fault::{ManifestFault, Phase};
 use crate::model::hosts::{HostsConfig, HostsEffect};
 use crate::model::resolve::Resolution;
 use crate::model::vantage::{NetworkView, NotObserved};
@@ -294,6 +295,14 @@ fn temper(evidence: &Evidence, finding: &mut Finding) {
         finding.evidence.push(format!(
             "the address is that of '{full}'; '{host}' as written was not queried, and may have another"
         ));
+    }
+    let is_of_layers = finding.phase == Some(Phase::Blob) || finding.leg == Some(Role::Blob);
+    if is_of_layers && let Some(ManifestFault::Malformed { .. }) = evidence.walk.manifest.fault() {
+        finding.evidence.push(
+            "no pull of this image gets as far as its layers, because the image is malformed; a pull of the repaired \
+             image, or of another one stored there, meets this"
+                .to_owned(),
+        );
     }
     if let Some(unseen) = depends_on(evidence, finding) {
         finding.confidence = finding.confidence.min(Confidence::Medium);

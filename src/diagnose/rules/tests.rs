@@ -1664,6 +1664,39 @@ fn each_way_not_to_have_a_manifest_has_its_cause() {
 }
 
 #[test]
+fn a_fault_of_the_storage_behind_a_malformed_image_says_that_no_pull_meets_it() {
+    let closed = || {
+        healthy().unconnected(
+            Role::Blob,
+            vec![dial("10.0.3.9", Some(TcpFault::Refused { icmp: None }))],
+        )
+    };
+    let blob = |evidence: &Evidence| {
+        let findings = judge(evidence).findings;
+        findings
+            .into_iter()
+            .find(|finding| finding.leg == Some(Role::Blob))
+            .expect("a finding of the storage")
+    };
+    let mut evidence = closed();
+    evidence.walk.manifest = closed()
+        .no_manifest(ManifestFault::Malformed {
+            reason: "0 diff_ids for 4 layers".to_owned(),
+        })
+        .walk
+        .manifest;
+    says(
+        &blob(&evidence),
+        &["no pull of this image gets as far as its layers"],
+    );
+    assert_eq!(
+        judge(&evidence).findings[0].cause.code(),
+        "manifest_invalid"
+    );
+    assert!(!format!("{:?}", blob(&closed())).contains("gets as far as"));
+}
+
+#[test]
 fn each_way_not_to_have_a_layer_has_its_cause() {
     for (fault, code) in [
         (status(404, Some("BLOB_UNKNOWN"), false), "blob_unknown"),

@@ -8,7 +8,7 @@ use crate::diagnose::Finding;
 use crate::diagnose::level::Severity;
 use crate::model::connect::{Connected, Tls};
 use crate::model::evidence::{Evidence, Leg};
-use crate::model::fault::Phase;
+use crate::model::fault::{Phase, TlsFault};
 use crate::model::resolve::{Family, ResolutionSource};
 use crate::model::step::Step;
 use crate::model::text::joined;
@@ -178,8 +178,23 @@ impl<'a> Addresses<'a> {
         } else {
             "DNS"
         };
+        // Certificates for other names.
+        let foreign = self
+            .bad
+            .iter()
+            .filter(|(_, tls)| matches!(tls.outcome.fault(), Some(TlsFault::NameMismatch { .. })));
+        let foreign: Vec<IpAddr> = foreign.map(|(to, _)| to.ip()).collect();
+        let owner = if foreign.is_empty() {
+            String::new()
+        } else {
+            format!(
+                " If the registry does not use {} any more, another owner may have {} by now.",
+                joined(&foreign),
+                if foreign.len() == 1 { "it" } else { "them" }
+            )
+        };
         format!(
-            "Fix TLS at {bad}, or remove {them} from the addresses of '{host}' in {place}; the other addresses are fine. If the registry does not use {bad} any more, another owner may have {them} by now."
+            "Fix TLS at {bad}, or remove {them} from the addresses of '{host}' in {place}; the other addresses are fine.{owner}"
         )
     }
 }

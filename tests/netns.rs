@@ -731,7 +731,7 @@ fn a_server_that_hangs_is_no_black_hole() {
 }
 
 #[test]
-fn a_syn_that_was_lost_is_told_and_a_quiet_path_is_not() {
+fn a_syn_that_was_lost_is_reported_and_a_quiet_path_is_not() {
     let tunnel = Tunnel::new(1);
     let patient = ["--timeout", "5s"];
     let quiet = tunnel.probe(&patient);

@@ -659,7 +659,7 @@ async fn a_socks_proxy_is_spoken_to_and_gets_names_and_the_login() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_login_that_go_does_not_read_is_told_with_its_character() {
+async fn a_login_that_go_does_not_read_is_reported_with_its_character() {
     let world = World::healthy().await;
     let proxy = Proxy::start(&world.dns).await;
     for (character, encoded) in [("^", "%5E"), ("#", "%23"), ("/", "%2F"), ("|", "%7C")] {
@@ -691,7 +691,7 @@ async fn a_login_that_go_does_not_read_is_told_with_its_character() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn entries_of_no_proxy_that_do_not_match_are_told_where_they_seem_to_mean_the_host() {
+async fn entries_of_no_proxy_that_do_not_match_are_reported_where_they_seem_to_mean_the_host() {
     let world = World::healthy().await;
     let proxy = Proxy::start(&world.dns).await;
     let excepting =
@@ -736,7 +736,7 @@ async fn entries_of_no_proxy_that_do_not_match_are_told_where_they_seem_to_mean_
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_proxy_that_is_set_in_vain_is_told_where_the_server_is_out_of_reach() {
+async fn a_proxy_that_is_set_in_vain_is_reported_where_the_server_is_out_of_reach() {
     let world = World::healthy().await;
     let proxy = Proxy::start(&world.dns).await;
     let address = proxy.addr.to_string();

@@ -56,7 +56,7 @@ fn the_example_in_the_documentation_is_taken() {
 }
 
 #[test]
-fn what_is_wrong_is_told_with_its_line_and_the_fix() {
+fn what_is_wrong_is_reported_with_its_line_and_the_fix() {
     for (text, line, says) in [
         ("network:\n  cidr: []\n", 2, "cidr"),
         ("nettwork: {}\n", 1, "network"),

@@ -997,7 +997,7 @@ mod tests {
     }
 
     #[test]
-    fn what_says_nothing_is_told() {
+    fn what_says_nothing_is_reported() {
         for (text, effect, want) in [
             (
                 "[host.\"https://m\"]\nserver = \"https://u\"\n",

@@ -402,7 +402,7 @@ causes! {
         "The server does not answer the TLS ClientHello"
         symptom "`net/http: TLS handshake timeout`"
         cause "The path loses large packets (the server's certificates are larger than one packet), a filter drops the ClientHello, or the server hangs."
-        detection "The connection is open, and no byte, or only part of the answer, arrives. The handshake is repeated with small and with usual segments: if the size decides, the cause is mtu_blackhole; if connections pass and hang in turn whatever their size, a part of the servers behind the address (a load balancer) is dead."
+        detection "The connection is open, and no byte, or only part of the answer, arrives. The handshake is repeated with small and with usual segments: if the size decides, the cause is mtu_blackhole; if connections pass and hang in turn whatever their size, a part of the servers behind the address (a load balancer) is dead; whether a pull meets it is chance, and the verdict is unknown."
         fix "Check the MTU of the path first: clamp the MSS on the VPN or tunnel gateway. Then check firewalls that inspect TLS."
         TlsLargeHello = "tls_large_hello", Warning, Now, [MtuBlackhole];
         "A TLS ClientHello of two packets gets no answer"

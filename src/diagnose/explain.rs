@@ -144,7 +144,7 @@ mod tests {
     }
 
     #[test]
-    fn nobody_is_told_to_switch_verification_off() {
+    fn no_hint_switches_verification_off() {
         let text = markdown().to_lowercase();
         for bad in [
             "insecure-skip",

@@ -268,7 +268,7 @@ mod tests {
     }
 
     #[test]
-    fn a_refusal_is_told_from_no_answer() {
+    fn a_refusal_is_distinguished_from_no_answer() {
         let blocked = || Step::Skipped {
             reason: Skip::Blocked {
                 role: Role::Token,

@@ -220,7 +220,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_refusal_is_told_by_its_status_in_the_server_s_words() {
+    fn a_refusal_is_reported_by_its_status_in_the_server_s_words() {
         let body = br#"{"kind":"Status","message":"pods is forbidden: User \"x\" cannot list","code":403}"#;
         let forbidden = refusal(StatusCode::FORBIDDEN, body);
         assert!(forbidden.is_forbidden());

@@ -315,7 +315,7 @@ fn a_secret_of_another_namespace_does_not_count() {
 }
 
 #[test]
-fn what_a_service_account_names_is_told_once_for_all_who_use_it() {
+fn what_a_service_account_names_is_reported_once_for_all_who_use_it() {
     let image = "reg.example.com/team/app:1";
     let mut many = world()
         .account("shop", "default", &["pull"])
@@ -491,7 +491,7 @@ fn a_key_for_one_of_the_images_is_enough_and_leftovers_are_a_remark() {
 }
 
 #[test]
-fn a_secret_that_would_fit_and_that_nobody_names_is_told() {
+fn a_secret_that_would_fit_and_that_no_pod_names_is_reported() {
     let image = "reg.example.com/team/app:1";
     let base = || world().secret("shop", "pull", "reg.example.com");
     let found = base().workload(deployment(&[image], &[])).only();
@@ -522,7 +522,7 @@ fn a_secret_that_would_fit_and_that_nobody_names_is_told() {
 }
 
 #[test]
-fn what_is_odd_in_a_secret_is_told_at_the_secret() {
+fn what_is_odd_in_a_secret_is_reported_at_the_secret() {
     let image = "reg.example.com/team/app:1";
     let of = |kind: &str, content: &str, annotations: Value| {
         json!({"kind": "Secret", "metadata": {"name": "pull", "namespace": "shop", "annotations": annotations},
@@ -654,7 +654,7 @@ fn only_secrets_that_somebody_needs_are_read() {
 }
 
 #[test]
-fn pods_of_a_workload_that_is_not_read_are_told_once() {
+fn pods_of_a_workload_that_is_not_read_are_reported_once() {
     let mut cluster = world().absent("shop", "pull");
     for number in 0..20 {
         let mut pod = workload(

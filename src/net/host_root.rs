@@ -240,7 +240,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_there_is_told_with_the_link_that_leads_nowhere() {
+    fn what_is_not_there_is_reported_with_the_link_that_leads_nowhere() {
         let host = host();
         for (path, part) in [
             (

@@ -362,7 +362,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_route_denies_is_told_by_errno() {
+    fn what_a_route_denies_is_reported_by_errno() {
         for (errno, want) in [
             (libc::ENETUNREACH, "no_route"),
             (libc::EHOSTUNREACH, "unreachable"),

@@ -589,7 +589,7 @@ mod tests {
     }
 
     #[test]
-    fn roots_of_the_node_that_can_t_be_had_are_told_and_replace_nothing() {
+    fn roots_of_the_node_that_can_t_be_had_are_reported_and_replace_nothing() {
         let (root, places) = node();
         fs::write(root.path().join("empty.pem"), "no certificate\n").unwrap();
         for (path, host_root, part) in [
@@ -706,7 +706,7 @@ mod tests {
     }
 
     #[test]
-    fn an_expired_root_is_told_with_its_date() {
+    fn an_expired_root_is_reported_with_its_date() {
         let dir = tempfile::tempdir().unwrap();
         let bundle = dir.path().join("bundle.pem");
         let pem = format!(

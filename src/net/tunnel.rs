@@ -303,7 +303,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_proxys_own_answer_is_told_from_the_servers() {
+    fn a_proxys_own_answer_is_distinguished_from_the_servers() {
         for (status, header, own) in [
             (403, ("x-squid-error", "ERR_ACCESS_DENIED 0"), true),
             (503, ("x-squid-error", "ERR_DNS_FAIL 0"), true),

@@ -238,7 +238,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_probably_not_meant_is_told_without_showing_it() {
+    fn what_is_probably_not_meant_is_reported_without_showing_it() {
         for (key, user, password, want) in [
             ("reg.example.com", "u", "hunter2:with:colons", ""),
             ("reg.example.com", "u", "hunter2\n", "ends in a newline"),

@@ -530,7 +530,7 @@ mod tests {
     }
 
     #[test]
-    fn a_time_is_told_as_people_do() {
+    fn a_time_is_reported_as_people_do() {
         let now = at("2026-11-23T09:00:00Z");
         for (then, want) in [
             ("2026-11-23T08:59:48Z", "12 s"),

@@ -137,7 +137,7 @@ mod tests {
     }
 
     #[test]
-    fn domain_names_are_told_from_other_texts() {
+    fn domain_names_are_distinguished_from_other_texts() {
         for name in [
             "registry.example.com",
             "registry.example.com.",

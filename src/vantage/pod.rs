@@ -105,7 +105,7 @@ mod tests {
     }
 
     #[test]
-    fn a_pod_that_waits_is_told_from_one_that_wants_none() {
+    fn a_pod_that_waits_is_distinguished_from_one_that_wants_none() {
         let late = read("yangtse.io/pod-with-eip=\"true\"\n", "annotations");
         assert_eq!((late.wanted, late.allocated), (Some(true), None));
         let empty = "yangtse.io/pod-with-eip=\"true\"\nyangtse.io/allocated-ipv4-eip=\"\"\n";

@@ -312,7 +312,7 @@ mod tests {
     }
 
     #[test]
-    fn mistyped_keys_are_told_and_others_left_alone() {
+    fn mistyped_keys_are_reported_and_others_left_alone() {
         for (key, nearest) in [
             ("yangtse.io/eip-bandwith-size", Some("eip-bandwidth-size")),
             ("yangtse.io/pod_with_eip", Some("pod-with-eip")),

@@ -552,7 +552,7 @@ mod tests {
     }
 
     #[test]
-    fn annotations_on_the_workload_itself_are_told() {
+    fn annotations_on_the_workload_itself_are_reported() {
         let text = "kind: Deployment\nmetadata: {annotations: {yangtse.io/pod-with-eip: 'true'}}\n\
                     spec: {template: {spec: {containers: [{image: a}]}}}\n";
         let problems = &uses(text)[0].1.eip;

@@ -174,7 +174,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn tries_are_told_apart_by_what_went_wrong_and_not_by_their_ports() {
+    fn tries_are_distinguished_by_what_went_wrong_and_not_by_their_ports() {
         let said = |reason: &str, message: &str| ReasonMessage::new(reason, message).of_try();
         let timeout = |port: u16| {
             said(

@@ -196,7 +196,7 @@ mod tests {
     }
 
     #[test]
-    fn annotations_are_told_where_they_do_nothing_and_not_what_the_controller_wrote() {
+    fn annotations_are_reported_where_they_do_nothing_and_not_what_the_controller_wrote() {
         let with = map(&json!({"yangtse.io/pod-with-eip": "true"}));
         let none = Map::new();
         assert_eq!(*eip_problems(WorkloadKind::Deployment, &with, &none), []);

@@ -285,8 +285,8 @@ fn a_colon_of_a_password_is_not_the_end_of_a_scheme_and_a_missing_slash_not_a_pa
 }
 
 #[test]
-fn what_is_no_url_is_told_and_what_is_one_is_not() {
-    for (value, is_told) in [
+fn what_is_no_url_is_reported_and_what_is_one_is_not() {
+    for (value, is_reported) in [
         ("http://10.0.0.8:3128", false),
         ("10.0.0.8:3128", false),
         ("proxy.corp", false),
@@ -303,7 +303,7 @@ fn what_is_no_url_is_told_and_what_is_one_is_not() {
         let settings = proxies(value, "").settings().clone();
         assert_eq!(
             settings.problems.len(),
-            usize::from(is_told),
+            usize::from(is_reported),
             "{value} {settings:?}"
         );
         assert_eq!(settings.ignored, [], "{value}");
@@ -313,7 +313,7 @@ fn what_is_no_url_is_told_and_what_is_one_is_not() {
 // ---- other variables ----------------------------------------------------------------------------
 
 #[test]
-fn variables_that_go_does_not_read_are_told() {
+fn variables_that_go_does_not_read_are_reported() {
     let ignored = |set: &[(&str, &str)]| -> Vec<String> {
         let find = |name: &str| {
             set.iter()
@@ -440,7 +440,7 @@ fn an_entry_of_the_variable_that_is_not_read_is_named() {
 }
 
 #[test]
-fn networks_are_compared_with_a_names_addresses_only_to_be_told() {
+fn networks_are_compared_with_a_names_addresses_only_to_be_reported() {
     let endpoint = endpoint("https://registry.corp.test");
     let addresses: [IpAddr; 2] = ["10.30.1.20".parse().unwrap(), "fd00::20".parse().unwrap()];
     let named = |no_proxy: &str| -> Vec<String> {

@@ -57,12 +57,13 @@ fn units_are_read_as_systemd_reads_them() {
             "\"\" ",
             "1_PROXY",
         ];
-        let is_told = case.messages > 0 && !is_of_others.iter().any(|one| case.text.contains(one));
+        let is_reported =
+            case.messages > 0 && !is_of_others.iter().any(|one| case.text.contains(one));
         // A specifier is replaced without a message.
         let is_replaced = case.text.contains("%n");
         assert_eq!(
             environment.dropped.is_empty(),
-            !is_told && !is_replaced,
+            !is_reported && !is_replaced,
             "{:?} {:?}",
             case.text,
             environment.dropped

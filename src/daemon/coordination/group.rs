@@ -283,7 +283,7 @@ mod tests {
     }
 
     #[test]
-    fn the_subnet_counts_and_where_it_is_not_told_the_zone() {
+    fn the_subnet_counts_and_where_it_is_not_reported_the_zone() {
         let paths = [path(
             Role::Registry,
             Some(PathClass::Intranet),

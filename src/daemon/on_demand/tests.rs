@@ -42,7 +42,7 @@ fn planned(body: &str, config: &str, pods: &[Pod]) -> Result<Target, Refused> {
 }
 
 #[test]
-fn what_is_no_wish_is_told_with_the_reason() {
+fn what_is_no_setting_is_reported_with_the_reason() {
     for (body, says) in [
         ("", "the body can't be read"),
         ("[]", "\"image\""),

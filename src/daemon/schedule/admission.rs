@@ -287,7 +287,7 @@ mod tests {
     }
 
     #[test]
-    fn a_test_that_told_nothing_may_have_read_all() {
+    fn a_test_that_showed_nothing_may_have_read_all() {
         let mut ledger = Ledger::default();
         let reserved = may(
             &mut ledger,

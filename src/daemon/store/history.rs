@@ -391,7 +391,7 @@ mod tests {
     }
 
     #[test]
-    fn what_could_not_be_told_is_no_success_and_no_zero() {
+    fn what_is_not_known_is_no_success_and_no_zero() {
         let mut record = TargetHistory::default();
         assert_eq!(record.is_ready(), None);
         for (id, outcome) in [
@@ -488,7 +488,7 @@ mod tests {
     }
 
     #[test]
-    fn classes_are_published_with_hysteresis_and_what_is_new_is_told() {
+    fn classes_are_published_with_hysteresis_and_what_is_new_is_reported() {
         use PathClass::{Intranet, PublicEip};
         let mut record = TargetHistory::default();
         let see = |record: &mut TargetHistory, class, address| {

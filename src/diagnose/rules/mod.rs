@@ -145,8 +145,8 @@ pub fn judge(evidence: &Evidence) -> Verdict {
             Beside(rule) => rule(evidence, &mut all, judge),
         }
     }
-    let is_told = |finding: &Finding| finding.cause.entry().detected != Detected::Later;
-    debug_assert!(all.iter().all(is_told));
+    let is_reported = |finding: &Finding| finding.cause.entry().detected != Detected::Later;
+    debug_assert!(all.iter().all(is_reported));
     for finding in &mut all {
         temper(evidence, finding);
         proxy::name(evidence, finding);

@@ -100,19 +100,19 @@ fn servers(leg: &Leg) -> Vec<SocketAddr> {
 }
 
 /// Whether [`transport`] reports this server.
-pub(super) fn is_told(leg: &Leg, server: SocketAddr) -> bool {
+pub(super) fn is_reported(leg: &Leg, server: SocketAddr) -> bool {
     tcp_closed(leg, server).is_some() || no_edns(leg, server).is_some()
 }
 
 /// Whether [`transport`] reports every query that failed for the last name. That the other family has no address, if it
 /// was answered, is not the cause.
-pub(super) fn are_all_told(leg: &Leg) -> bool {
+pub(super) fn are_all_reported(leg: &Leg) -> bool {
     let Some(last) = leg.resolve.queries.last() else {
         return false;
     };
     let of_name = leg.resolve.queries.iter().filter(|q| q.name == last.name);
     let mut failed = of_name.filter(|query| !query.is_answered()).peekable();
-    failed.peek().is_some() && failed.all(|query| is_told(leg, query.server))
+    failed.peek().is_some() && failed.all(|query| is_reported(leg, query.server))
 }
 
 /// A truncated answer over UDP, and nothing over TCP.

@@ -29,7 +29,7 @@ pub(super) fn resolution(evidence: &Evidence, leg: &Leg) -> Option<Finding> {
         .fault()
         .filter(|_| leg.proxy_route.proxy().is_none())?;
     let prospect = prospect(evidence, leg);
-    if name_servers::are_all_told(leg)
+    if name_servers::are_all_reported(leg)
         || prospect
             .as_ref()
             .is_some_and(|prospect| prospect.is_open() || prospect.is_too_late())
@@ -230,7 +230,7 @@ fn trouble(
     queries: &[&Query],
     is_before: bool,
 ) -> Option<Finding> {
-    if name_servers::is_told(leg, server) {
+    if name_servers::is_reported(leg, server) {
         return None;
     }
     let (source, shown) = (&evidence.vantage.resolver_source, show_server(server));

@@ -3,6 +3,7 @@
 use super::finding::new;
 use super::lookups;
 use super::name_servers;
+use super::repeats;
 use crate::diagnose::catalogue::Cause;
 use crate::diagnose::level::{Confidence, Severity};
 use crate::diagnose::{Finding, Pull, Verdict};
@@ -85,6 +86,7 @@ pub(super) fn leaves_undecided(evidence: &Evidence, finding: &Finding) -> bool {
         || (finding.cause == Cause::DnsNoEdns && name_servers::depends_on_build(evidence))
         || (finding.cause == Cause::DnsTcpClosed && name_servers::is_resolved(evidence, finding.leg))
         || lookups::is_by_chance(evidence, finding)
+        || repeats::passes_at_times(evidence, finding)
         // Files alone don't show which Secrets the cluster has; the API server does.
         || (finding.cause == Cause::SecretMissing && finding.confidence < Confidence::High)
         // A check that ended early without a recorded reason.

@@ -82,23 +82,11 @@ pub(super) fn in_turn(evidence: &Evidence, findings: &mut [Finding]) {
     let Some(tried) = &evidence.walk.segments else {
         return;
     };
-    let is_theirs = |finding: &&mut Finding| {
-        finding.leg == Some(tried.role)
-            && matches!(
-                finding.cause,
-                Cause::TlsHang
-                    | Cause::TlsReset
-                    | Cause::TcpReset
-                    | Cause::TcpTimeout
-                    | Cause::HttpTimeout
-            )
-    };
-    let Some(finding) = findings.iter_mut().find(is_theirs) else {
+    let mut findings = findings.iter_mut();
+    let Some(finding) = findings.find(|finding| is_of_trials(tried, finding)) else {
         return;
     };
-    // SYNs are sent at the same time: they have no order.
-    let is_part = tried.failed() > 1 && tried.failed() < tried.trials.len();
-    if tried.is_in_turn() || (tried.phase == Phase::Connect && is_part) {
+    if is_mixed(tried) {
         let is_of_connection = matches!(tried.phase, Phase::Connect | Phase::Tls);
         let is_silent = tried.trials[0].is_silent;
         finding.cause = match (tried.phase, is_silent) {
@@ -145,6 +133,31 @@ pub(super) fn in_turn(evidence: &Evidence, findings: &mut [Finding]) {
             );
         }
     }
+}
+
+/// Whether the finding is about an exchange that passes at times: whether a pull meets it is chance.
+pub(super) fn passes_at_times(evidence: &Evidence, finding: &Finding) -> bool {
+    let tried = evidence.walk.segments.as_ref();
+    tried.is_some_and(|tried| is_of_trials(tried, finding) && (is_mixed(tried) || is_over(tried)))
+}
+
+fn is_of_trials(tried: &SegmentTrials, finding: &Finding) -> bool {
+    finding.leg == Some(tried.role)
+        && matches!(
+            finding.cause,
+            Cause::TlsHang
+                | Cause::TlsReset
+                | Cause::TcpReset
+                | Cause::TcpTimeout
+                | Cause::HttpTimeout
+        )
+}
+
+/// Whether the exchange passes and fails by turns.
+fn is_mixed(tried: &SegmentTrials) -> bool {
+    // SYNs are sent at the same time: they have no order.
+    let is_part = tried.failed() > 1 && tried.failed() < tried.trials.len();
+    tried.is_in_turn() || (tried.phase == Phase::Connect && is_part)
 }
 
 /// Whether connections failed until a moment, and passed from then on.

@@ -363,7 +363,7 @@ fn a_dead_server_costs_time_only_before_the_one_that_answers() {
 }
 
 #[test]
-fn a_family_that_is_swallowed_is_told_at_the_server_that_a_pull_asks() {
+fn a_family_that_is_swallowed_is_reported_at_the_server_that_a_pull_asks() {
     let mut evidence = healthy();
     let resolve = &mut evidence.leg_mut(Role::Registry).resolve;
     resolve.queries[1] = query(2, REGISTRY, Family::V6, Err(DnsFault::Timeout));
@@ -529,7 +529,7 @@ fn each_way_not_to_connect_has_its_cause() {
 }
 
 #[test]
-fn a_timeout_over_ipv4_is_not_told_as_a_missing_ipv6_route() {
+fn a_timeout_over_ipv4_is_not_reported_as_a_missing_ipv6_route() {
     for v6 in [
         TcpFault::NetUnreachable { icmp: None },
         TcpFault::NoLocalAddress { errno: 99 },
@@ -580,7 +580,7 @@ fn the_advice_on_a_timeout_fits_the_address() {
 }
 
 #[test]
-fn another_leg_that_cannot_be_got_at_is_told_by_what_it_means() {
+fn another_leg_that_cannot_be_got_at_is_reported_by_what_it_means() {
     for (role, code, host) in [
         (Role::Token, "auth_realm_unreachable", AUTH),
         (Role::Blob, "redirect_blob", BLOBS),
@@ -645,7 +645,7 @@ fn a_fault_of_another_leg_keeps_its_cause_and_names_its_place() {
 }
 
 #[test]
-fn dead_addresses_are_told_where_a_client_may_meet_them() {
+fn dead_addresses_are_reported_where_a_client_may_meet_them() {
     let with = |attempts| {
         let mut evidence = healthy();
         evidence.leg_mut(Role::Registry).connect = dialed(attempts);
@@ -843,7 +843,7 @@ fn with_large_hello(
 
 #[test]
 #[expect(clippy::large_stack_arrays, reason = "a table of cases")]
-fn a_hello_of_two_packets_that_is_dropped_is_told_only_beside_a_short_one_that_passes() {
+fn a_hello_of_two_packets_that_is_dropped_is_reported_only_beside_a_short_one_that_passes() {
     let silence = || failed(TlsFault::Timeout { received: Bytes(0) });
     let nothing = || Bytes(0);
     for lost in [
@@ -966,7 +966,7 @@ fn a_certificate_fault_is_the_clocks_only_when_every_server_says_so() {
 }
 
 #[test]
-fn a_wrong_clock_is_told_with_whose_it_is() {
+fn a_wrong_clock_is_reported_with_whose_it_is() {
     let with = |registry, token, blob| {
         let mut evidence = healthy();
         evidence.leg_mut(Role::Registry).clock = registry;
@@ -995,7 +995,7 @@ fn a_wrong_clock_is_told_with_whose_it_is() {
 }
 
 #[test]
-fn a_certificate_near_its_end_is_told() {
+fn a_certificate_near_its_end_is_reported() {
     let mut evidence = healthy();
     evidence.leg_mut(Role::Token).tls.chain =
         vec![certificate(AUTH, days_from_now(-80), days_from_now(10))];
@@ -1475,7 +1475,7 @@ fn a_token_service_that_does_not_do_its_part_has_its_cause() {
 }
 
 #[test]
-fn a_credential_that_is_refused_before_a_good_one_is_told() {
+fn a_credential_that_is_refused_before_a_good_one_is_reported() {
     let mut first = accepted(Some(credential("other")));
     first.token = rejected(status(401, None, true));
     first.head = no_head();
@@ -1500,7 +1500,7 @@ fn a_credential_that_is_refused_before_a_good_one_is_told() {
 }
 
 #[test]
-fn a_secret_that_plays_no_part_in_an_anonymous_pull_is_told_when_it_was_meant_to() {
+fn a_secret_that_plays_no_part_in_an_anonymous_pull_is_reported_when_it_was_meant_to() {
     let mut evidence = healthy();
     evidence.walk.attempts = vec![accepted(None)];
     evidence.keyring.candidates.clear();
@@ -1563,7 +1563,7 @@ fn what_the_registry_says_of_the_manifest_has_its_cause() {
 }
 
 #[test]
-fn a_host_that_is_no_registry_is_told_from_one_that_lacks_the_image() {
+fn a_host_that_is_no_registry_is_distinguished_from_one_that_lacks_the_image() {
     let nothing = || Step::Skipped {
         reason: Skip::NotNeeded,
     };
@@ -1753,7 +1753,7 @@ fn each_way_not_to_have_a_layer_has_its_cause() {
 }
 
 #[test]
-fn what_a_download_will_lack_is_told() {
+fn what_a_download_will_lack_is_reported() {
     let mut evidence = healthy();
     let Step::Done { value, .. } = &mut evidence.walk.blob else {
         unreachable!()
@@ -1832,7 +1832,7 @@ fn rate_limit(remaining: u64) -> RateLimit {
 }
 
 #[test]
-fn a_limit_is_told_before_it_is_used_up_and_not_twice() {
+fn a_limit_is_reported_before_it_is_used_up_and_not_twice() {
     let mut evidence = healthy();
     evidence.walk.rate_limit = Some(rate_limit(10));
     says(

@@ -861,7 +861,7 @@ mod tests {
     }
 
     #[test]
-    fn what_two_causes_would_look_like_is_told_as_neither() {
+    fn what_two_causes_would_look_like_is_reported_as_neither() {
         let half = made(&[(ONE, 1, 1, MB, 1.5), (ALL, 3, 3, 1.5 * MB, 1.5)]);
         says(
             &with_queue(half),

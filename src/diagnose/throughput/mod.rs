@@ -341,7 +341,7 @@ mod tests {
     }
 
     #[test]
-    fn one_stream_and_all_of_them_are_told_apart() {
+    fn one_stream_and_all_of_them_are_distinguished() {
         // A cap on each connection: three get three times as much.
         let found = judged(transfer(&[(1e6, 2.0), (3e6, 2.0)], Some(2.0), 3));
         let (one, all) = (found.one.unwrap(), found.all.unwrap());
@@ -362,7 +362,7 @@ mod tests {
     }
 
     #[test]
-    fn a_pull_that_takes_too_long_is_told_by_a_rate_that_lasts() {
+    fn a_pull_that_takes_too_long_is_reported_by_a_rate_that_lasts() {
         let codes = |transfer: Transfer| -> Vec<&'static str> {
             let mut evidence = fixture::healthy();
             evidence.walk.transfer = Some(transfer);

@@ -263,7 +263,7 @@ async fn a_chain_of_aliases_leads_to_the_addresses() {
 }
 
 #[tokio::test]
-async fn a_servers_word_is_told_by_its_code() {
+async fn a_servers_word_is_reported_by_its_code() {
     let other = |name: &str| DnsFault::OtherCode {
         code: name.to_owned(),
     };
@@ -527,7 +527,7 @@ async fn a_truncated_answer_is_fetched_over_tcp() {
 }
 
 #[tokio::test]
-async fn the_trouble_of_tcp_is_told_when_udp_was_truncated() {
+async fn the_trouble_of_tcp_is_reported_when_udp_was_truncated() {
     let truncated = |request: &Message| {
         let mut message = reply(request, ResponseCode::NoError, &[]);
         message.metadata.truncation = true;
@@ -971,7 +971,7 @@ async fn what_is_known_is_not_asked_for() {
 // ---- pure parts -------------------------------------------------------------------------------
 
 #[test]
-fn errors_of_sockets_are_told_by_their_number() {
+fn errors_of_sockets_are_reported_by_their_number() {
     for (errno, fault) in [
         (Errno::ECONNREFUSED, DnsFault::PortClosed),
         (Errno::ETIMEDOUT, DnsFault::Timeout),

@@ -52,7 +52,7 @@ fn a_bare_401_to_a_token_is_a_refusal() {
 }
 
 #[test]
-fn a_header_of_hosts_toml_that_is_refused_is_told_as_that() {
+fn a_header_of_hosts_toml_that_is_refused_is_reported_as_that() {
     let mut evidence = healthy().no_manifest(ManifestFault::Http {
         fault: status(401, None, false),
     });
@@ -166,7 +166,7 @@ fn a_realm_without_a_token_service_is_the_challenge_s_fault() {
 }
 
 #[test]
-fn an_alert_after_the_handshake_is_told_as_one_within() {
+fn an_alert_after_the_handshake_is_reported_as_one_within() {
     let alert = HttpFault::TlsAlert {
         alert: 116,
         name: "certificate_required".to_owned(),
@@ -179,7 +179,7 @@ fn an_alert_after_the_handshake_is_told_as_one_within() {
 }
 
 #[test]
-fn a_media_type_that_a_release_gave_up_is_told_as_that() {
+fn a_media_type_that_a_release_gave_up_is_reported_as_that() {
     let fault = HttpFault::Unsupported {
         media_type: "application/vnd.docker.distribution.manifest.v1+prettyjws".to_owned(),
     };

@@ -193,7 +193,7 @@ fn a_server_that_is_trusted_itself_breaks_at_its_renewal() {
 }
 
 #[test]
-fn what_can_t_be_told_of_tls_leaves_the_pull_undecided() {
+fn what_is_not_known_of_tls_leaves_the_pull_undecided() {
     let undecided = TlsFault::Undecided {
         reason: "builds differ".to_owned(),
     };

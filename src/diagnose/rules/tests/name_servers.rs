@@ -12,7 +12,7 @@ fn truncated(last: u8, family: Family, fault: DnsFault) -> Query {
 }
 
 #[test]
-fn a_truncated_answer_with_tcp_closed_is_told_as_that() {
+fn a_truncated_answer_with_tcp_closed_is_reported_as_that() {
     for (fault, words) in [
         (DnsFault::PortClosed, "port 53 of 10.0.0.2: refused after"),
         (DnsFault::Timeout, "port 53 of 10.0.0.2: no answer within"),

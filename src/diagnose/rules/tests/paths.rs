@@ -28,7 +28,7 @@ fn a_private_address_that_is_not_reached_asks_for_a_line_of_configuration() {
 }
 
 #[test]
-fn no_egress_is_told_only_where_everybody_out_there_is_silent() {
+fn no_egress_is_reported_only_where_everybody_out_there_is_silent() {
     let control = |host: &str, fault: Option<TcpFault>| Control {
         host: host.to_owned(),
         unresolved: None,
@@ -64,7 +64,7 @@ fn no_egress_is_told_only_where_everybody_out_there_is_silent() {
 }
 
 #[test]
-fn an_address_of_two_networks_is_told_with_which_route_counts() {
+fn an_address_of_two_networks_is_reported_with_which_route_counts() {
     let mut evidence = healthy().unconnected(
         Role::Registry,
         vec![dial("10.0.3.9", Some(TcpFault::Timeout))],
@@ -113,7 +113,7 @@ fn an_address_of_two_networks_is_told_with_which_route_counts() {
 }
 
 #[test]
-fn addresses_that_go_different_ways_are_told() {
+fn addresses_that_go_different_ways_are_reported() {
     let mut evidence = healthy();
     let both = vec![dial("10.0.3.9", None), dial("203.0.113.8", None)];
     evidence.leg_mut(Role::Registry).connect = dialed(both);
@@ -125,7 +125,7 @@ fn addresses_that_go_different_ways_are_told() {
 }
 
 #[test]
-fn a_path_that_was_declared_otherwise_is_told() {
+fn a_path_that_was_declared_otherwise_is_reported() {
     let mut evidence = healthy();
     let expect = |host: &str, classes: &[PathClass]| ExpectedPath {
         host: host.to_owned(),

@@ -41,7 +41,7 @@ fn dead_mirror(fault: TcpFault) -> Evidence {
 }
 
 #[test]
-fn a_dead_mirror_is_told_with_its_cause_and_its_cost() {
+fn a_dead_mirror_is_reported_with_its_cause_and_its_cost() {
     let refused = dead_mirror(TcpFault::Refused { icmp: None });
     says(
         &only(&refused, "mirror_order", Warning),
@@ -215,7 +215,7 @@ fn done_nothing<T, F>() -> Step<T, F> {
 }
 
 #[test]
-fn settings_are_told_by_what_they_do() {
+fn settings_are_reported_by_what_they_do() {
     for (effect, severity) in [
         (HostsEffect::PullFails, Critical),
         (HostsEffect::Ignored, Warning),
@@ -356,7 +356,7 @@ fn what_a_proxy_says_decides_the_hint() {
 }
 
 #[test]
-fn tls_with_the_proxy_is_told_as_that_of_a_server() {
+fn tls_with_the_proxy_is_reported_as_that_of_a_server() {
     let unknown = TlsFault::UnknownIssuer {
         issuer: "CN=Proxy CA".to_owned(),
     };
@@ -462,7 +462,7 @@ fn a_proxy_that_cannot_be_reached_is_not_the_registry() {
 }
 
 #[test]
-fn what_was_dialled_for_a_proxy_is_told_by_the_proxys_name() {
+fn what_was_dialled_for_a_proxy_is_reported_by_the_proxys_name() {
     let mut evidence = healthy();
     for leg in &mut evidence.walk.legs {
         let ProxyRoute::Proxied { mut proxy, missed } = proxied() else {
@@ -645,7 +645,7 @@ fn an_entry_that_does_not_match_is_a_remark_and_helps_where_the_proxy_fails() {
 }
 
 #[test]
-fn a_login_that_systemd_alters_is_told_where_the_proxy_refuses_it() {
+fn a_login_that_systemd_alters_is_reported_where_the_proxy_refuses_it() {
     let mut evidence = closed(ProxyFault::Status {
         status: 407,
         reason: None,
@@ -1225,7 +1225,7 @@ fn only_like(evidence: &Evidence, code: &str, severity: Severity) {
 }
 
 #[test]
-fn no_pull_is_told_only_where_no_container_pulls() {
+fn no_pull_is_reported_only_where_no_container_pulls() {
     let mut evidence = healthy();
     let mut never = pod(Found::Here);
     never.policy = PullPolicy::Never;
@@ -1319,7 +1319,7 @@ fn a_present_image_is_no_help_where_its_verification_fails() {
 }
 
 #[test]
-fn annotations_are_told_once_for_a_pod() {
+fn annotations_are_reported_once_for_a_pod() {
     let mut evidence = healthy();
     let mut one = pod(Found::Here);
     one.eip = vec![EipProblem {
@@ -1517,7 +1517,7 @@ fn an_address_of_a_hosts_file_keeps_its_place_and_answers_that_rotate_give_a_sha
 }
 
 #[test]
-fn a_connection_that_came_about_after_lost_packets_is_told_and_a_long_way_is_not() {
+fn a_connection_that_came_about_after_lost_packets_is_reported_and_a_long_way_is_not() {
     let with = |syns: u32, in_tls: u32, rtt: u64, took: u64| {
         let mut evidence = healthy();
         let leg = evidence.leg_mut(Role::Registry);

@@ -10,6 +10,7 @@
 use std::path::{Path, PathBuf};
 
 use pullpath::diagnose::{Finding, Verdict};
+use pullpath::model::settings_source::{KEYS, SettingsSource};
 use pullpath::report::text::{self, Style};
 use pullpath::report::{Document, Report, SCHEMA_VERSION};
 use serde_json::{Value, json};
@@ -53,6 +54,36 @@ fn shape(verdict: &Verdict) -> Value {
         "findings": list(&verdict.findings),
         "consequences": list(&verdict.consequences),
     })
+}
+
+#[test]
+fn the_daemons_report_names_keys_where_the_command_lines_names_flags() {
+    let mut named = 0;
+    for case in cases() {
+        for report in reports(&case).reports {
+            let mut evidence = report.evidence;
+            let by_flags = serde_json::to_string(&Report::conclude(evidence.clone())).unwrap();
+            evidence.vantage = evidence
+                .vantage
+                .with_settings(SettingsSource::Configuration);
+            let by_keys = serde_json::to_string(&Report::conclude(evidence).verdict).unwrap();
+            for (flag, key) in KEYS {
+                let is_command = |at: usize| {
+                    let before = &by_keys[..at];
+                    before.matches('`').count() % 2 == 1
+                };
+                let word = format!("{flag} ");
+                let mut left = by_keys.match_indices(&word);
+                assert!(
+                    left.all(|(at, _)| is_command(at)),
+                    "{}: {flag}",
+                    case.display()
+                );
+                named += usize::from(by_flags.contains(flag) && by_keys.contains(key));
+            }
+        }
+    }
+    assert!(named > 0, "no case names a setting");
 }
 
 #[test]

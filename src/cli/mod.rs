@@ -230,11 +230,60 @@ fn no_such_cause(given: &str) -> Error {
 
 #[cfg(test)]
 mod tests {
+    use std::path::PathBuf;
+
     use super::*;
+    use crate::model::settings_source::KEYS;
 
     #[test]
     fn the_arguments_are_consistent() {
         Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn a_flag_in_a_text_has_a_key_or_stands_in_a_command() {
+        let mut flags: Vec<String> = Cli::command()
+            .get_subcommands()
+            .flat_map(clap::Command::get_arguments)
+            .filter_map(|flag| flag.get_long().map(|long| format!("--{long}")))
+            .collect();
+        let keys = || KEYS.iter().map(|(flag, _)| (*flag).to_owned());
+        for flag in keys() {
+            assert!(flags.contains(&flag), "{flag} is no flag");
+        }
+        flags.retain(|flag| !keys().any(|key| key == *flag));
+        let mut files = vec![PathBuf::from(concat!(
+            env!("CARGO_MANIFEST_DIR"),
+            "/src/diagnose"
+        ))];
+        let mut found = Vec::new();
+        while let Some(path) = files.pop() {
+            if path.ends_with("tests") || path.ends_with("tests.rs") {
+                continue;
+            }
+            if path.is_dir() {
+                files.extend(std::fs::read_dir(path).unwrap().map(|e| e.unwrap().path()));
+                continue;
+            }
+            let source = std::fs::read_to_string(&path).unwrap();
+            let (rules, _tests) = source.split_once("#[cfg(test)]").unwrap_or((&source, ""));
+            for line in rules.lines().filter(|line| !line.trim().starts_with("//")) {
+                // Every second part is in backticks.
+                let parts = line.split('`').enumerate();
+                let mut texts = parts
+                    .filter(|(index, part)| index % 2 == 0 || part.starts_with("--"))
+                    .flat_map(|(_, part)| {
+                        part.split(|c: char| c != '-' && !c.is_ascii_alphanumeric())
+                    });
+                if let Some(flag) = texts.find(|word| flags.iter().any(|flag| flag == word)) {
+                    found.push(format!("{}: {flag}", path.display()));
+                }
+            }
+        }
+        assert!(
+            found.is_empty(),
+            "add to KEYS, or write the command: {found:#?}"
+        );
     }
 
     #[test]

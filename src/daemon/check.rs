@@ -30,6 +30,7 @@ use crate::model::hops::Trace;
 use crate::model::network::ExpectedPath;
 use crate::model::proxy::ProxySettings;
 use crate::model::runtime::Runtime;
+use crate::model::settings_source::SettingsSource;
 use crate::model::text::printable;
 use crate::model::units::Bytes;
 use crate::model::vantage::{NetworkView, NodeFacts, Vantage};
@@ -132,9 +133,11 @@ impl CheckContext {
             std::env::var(name).ok()
         })?;
         let node_settings = NodeSettings::load(&config.network, wait, &settings)?;
-        let base = node_settings.vantage(&settings);
+        let base = node_settings
+            .vantage(&settings)
+            .with_settings(SettingsSource::Configuration);
         for because in &base.not_observed_because {
-            let what = because.what.describe();
+            let what = base.describe(because.what);
             tracing::warn!(reason = because.reason, "not observed: {what}");
         }
         Ok(Self {

@@ -337,7 +337,7 @@ causes! {
         symptom "Nothing in the cluster; the machine or container that runs Pullpath lacks a CA bundle"
         cause "The image or host that Pullpath runs in has no CA bundle, so Pullpath can't judge the server's certificate."
         detection "The trust store is empty. The report records the certificates as presented."
-        fix "Install the CA bundle (Debian: package ca-certificates), set SSL_CERT_FILE, or give the authority with --ca-file (network.ca_files)."
+        fix "Install the CA bundle (Debian: package ca-certificates), set SSL_CERT_FILE, or give the authority with --ca-file."
         TlsName = "tls_name", Critical, Now, [DnsSearchLeak, DnsHijack];
         "The certificate is for another host name"
         symptom "`x509: certificate is valid for *.example.com, not registry.example.net`"
@@ -408,7 +408,7 @@ causes! {
         "A TLS ClientHello of two packets gets no answer"
         symptom "`net/http: TLS handshake timeout` or `connection reset by peer` after an upgrade of containerd, and in browsers; the older containerd still pulls"
         cause "A filter, firewall or load balancer on the path expects the whole ClientHello in one packet, and drops or resets a longer one. Clients that offer a post-quantum key share (X25519MLKEM768) send two packets: upstream builds of containerd with Go 1.24 and later, and browsers. Debian's containerd does not, and is not affected."
-        detection "After a handshake that succeeded, Pullpath makes one more with a ClientHello of two packets, and closes it without a request. It timed out or was cut before a byte arrived, and the short one was answered again right after it. Then both are tried again, the short one once and the long one twice, with the same result, so that a dead server behind a balancer is not taken for a filter. The daemon tries this at most once an hour for each endpoint, never through a proxy; `pullpath probe` tries it with --large-hello. Two trials in a row make the confidence high."
+        detection "After a handshake that succeeded, Pullpath makes one more with a ClientHello of two packets, and closes it without a request. It timed out or was cut before a byte arrived, and the short one was answered again right after it. Then both are tried again, the short one once and the long one twice, with the same result, so that a dead server behind a balancer is not taken for a filter. The daemon tries this at most once an hour for each endpoint, never through a proxy; `pullpath probe --large-hello` tries it at once. Two trials in a row make the confidence high."
         fix "Update or reconfigure the device that drops it; if the path has a tunnel, check its MTU first. Until then set GODEBUG=tlsmlkem=0 in the environment of an affected containerd."
         TlsIncompatible = "tls_incompatible", Critical, Now, [];
         "Client and server have no TLS version or cipher in common"
@@ -741,7 +741,7 @@ causes! {
         symptom "Pulls work but are slow, or are billed as traffic of the public network"
         cause "The host was declared to be reached privately (network.expect), and its name leads over the public network, or the reverse."
         detection "The path class of the leg is not among those declared for its host."
-        fix "Check the addresses first: a name server of the wrong network returns the wrong ones. Then check the route and the endpoint; `--why` shows the evidence for the class."
+        fix "Check the addresses first: a name server of the wrong network returns the wrong ones. Then check the route and the endpoint; `pullpath probe --why` shows the evidence for the class."
         PathMixed = "path_mixed", Warning, Now, [];
         "The addresses of a host name are reached over different paths"
         symptom "Pulls differ from one to the next: fast and slow, or successful and timed out"
@@ -875,7 +875,7 @@ causes! {
         symptom "A retry works"
         cause "The servers answer the same request differently: several behind one name differ, a cache is being filled, or the number of requests at a time or in a period is limited."
         detection "If the runtime's release is not known, the check is made more than once. One check failed where another, under rules that do the same there, did not. Whether a pull would succeed is unknown. The daemon reports it as a warning if a cause, or a failure, comes and goes in the last ten `reach` checks of a target: the evidence has the causes, and in how many checks each was found."
-        fix "Probe several times, with `--runtime`, and compare the answers of each address of the name; then look for a limit on connections or requests at the load balancer."
+        fix "Probe several times, with --runtime, and compare the answers of each address of the name; then look for a limit on connections or requests at the load balancer."
     }
     "Everything else" {
         ReleaseDecides = "release_decides", Undecided, Now, [];
@@ -883,7 +883,7 @@ causes! {
         symptom "The same image is pulled on some nodes only"
         cause "Releases treat the registry's answers differently, and which one pulls is not known here."
         detection "The check is made under the rules of each line of releases, and the results differ; the evidence states each result."
-        fix "Run again with `--runtime containerd://VERSION`, for instance containerd://1.7.24; `kubectl get node -o wide` shows the version."
+        fix "Name the runtime with --runtime (for instance `containerd://1.7.24`; `kubectl get node -o wide` shows it)."
         ProbeLimit = "probe_limit", Undecided, Now, [];
         "containerd can handle this answer, and Pullpath can't"
         symptom "No message of its own"

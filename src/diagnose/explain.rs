@@ -3,6 +3,7 @@
 use std::fmt::Write as _;
 
 use super::catalogue::{Cause, Detected, Entry};
+use crate::model::settings_source::KEYS;
 use crate::model::text::{joined, wrapped};
 
 /// The width of an entry on a terminal, in columns.
@@ -56,8 +57,12 @@ pub fn list() -> String {
 pub fn markdown() -> String {
     let mut text = "# Causes\n\nEvery finding of Pullpath has one of these codes. `pullpath explain CODE` prints the \
                     same text.\nCodes are stable: a renamed code stays valid for `pullpath explain`, and no code is \
-                    used again for something else.\n"
+                    used again for something else.\n\nTexts name the flags of the command line; the daemon's report \
+                    and pages name instead:\n\n| flag | in the daemon |\n|---|---|\n"
         .to_owned();
+    for (flag, key) in KEYS {
+        let _ = writeln!(text, "| `{flag}` | `{key}` |");
+    }
     for (area, causes) in areas() {
         let _ = writeln!(text, "\n## {area}");
         for entry in causes.iter().map(|cause| cause.entry()) {

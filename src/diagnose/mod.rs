@@ -16,6 +16,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::model::endpoint::{Endpoint, Role};
 use crate::model::fault::Phase;
+use crate::model::settings_source::SettingsSource;
 use catalogue::Cause;
 use level::{Confidence, Severity};
 use path::leg_path::LegPath;
@@ -52,6 +53,24 @@ pub struct Verdict {
     /// The download rate of layers; absent if it was not measured.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub throughput: Option<Throughput>,
+}
+
+impl Verdict {
+    /// Names settings as they are written in `source`. Rules name the flags of the command line.
+    fn name_settings(&mut self, source: SettingsSource) {
+        for finding in self.findings.iter_mut().chain(&mut self.consequences) {
+            source.name_in(&mut finding.hint);
+            for fact in &mut finding.evidence {
+                source.name_in(fact);
+            }
+        }
+        for path in &mut self.paths {
+            path.name_settings(source);
+        }
+        if let Some(throughput) = &mut self.throughput {
+            throughput.name_settings(source);
+        }
+    }
 }
 
 /// The upstream of a mirror, which a pull contacts only if the mirror fails.

@@ -22,6 +22,7 @@ pub mod reference;
 pub mod resolve;
 pub mod resolver;
 pub mod runtime;
+pub mod settings_source;
 pub mod step;
 pub mod text;
 pub mod transfer;

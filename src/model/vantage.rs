@@ -1,5 +1,6 @@
 //! The vantage point: where a check runs, and what can't be observed there.
 
+use std::borrow::Cow;
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
@@ -14,6 +15,7 @@ use super::network::{
 };
 use super::path::Signal;
 use super::resolver::ResolverSettings;
+use super::settings_source::SettingsSource;
 use super::units::OptionalSeconds;
 
 /// The vantage point of a check. A pull is made by the node's containerd, with the node's network, resolver,
@@ -22,6 +24,9 @@ use super::units::OptionalSeconds;
 pub struct Vantage {
     /// Whose network the check used.
     pub network: NetworkView,
+    /// Where the settings of the check are from; texts name settings as they are written there.
+    #[serde(default, skip_serializing_if = "SettingsSource::is_default")]
+    pub settings: SettingsSource,
     /// The resolver's name servers, in order.
     pub nameservers: Vec<SocketAddr>,
     /// Where they are from: a file's path, or `--nameserver`.
@@ -101,6 +106,22 @@ pub struct Vantage {
 }
 
 impl Vantage {
+    /// The same with settings from `source`; its texts name settings as they are written there.
+    #[must_use]
+    pub fn with_settings(mut self, source: SettingsSource) -> Self {
+        self.settings = source;
+        source.name_in(&mut self.resolver_source);
+        for because in &mut self.not_observed_because {
+            source.name_in(&mut because.reason);
+        }
+        self
+    }
+
+    /// What was not observed, as one line for people.
+    pub fn describe(&self, what: NotObserved) -> Cow<'static, str> {
+        self.settings.named(what.describe())
+    }
+
     /// Whether it is in Huawei Cloud or a cloud that runs its software.
     pub fn is_huawei(&self) -> bool {
         let sign = self.provider.as_ref();
@@ -255,8 +276,8 @@ pub struct NotObservedReason {
 }
 
 impl NotObserved {
-    /// One line for people.
-    pub fn describe(self) -> &'static str {
+    /// One line for people, with the flags of the command line.
+    fn describe(self) -> &'static str {
         match self {
             Self::NodeCredentials => {
                 "the node's own credentials (kubelet credential providers, its docker config)"

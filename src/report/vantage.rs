@@ -103,7 +103,7 @@ impl Page {
         }
         self.heading("not observed from this vantage point");
         for what in &vantage.not_observed {
-            self.item(what.describe());
+            self.item(&vantage.describe(*what));
             for reason in vantage.reasons(*what) {
                 self.prose("    ", reason);
             }

@@ -9,6 +9,7 @@ use axum::response::Response;
 use super::http::{html, plain};
 use crate::diagnose::catalogue::{Cause, Entry};
 use crate::diagnose::explain;
+use crate::model::settings_source::SettingsSource;
 
 #[derive(Template)]
 #[template(path = "cause.html", config = "src/serving/askama.toml")]
@@ -46,6 +47,8 @@ fn render(cause: Cause) -> askama::Result<String> {
 
 /// Splits at backticks: every second piece is code.
 fn entry_part((heading, body): (&'static str, String)) -> EntryPart {
+    // Pages are the daemon's and the cluster role's.
+    let body = SettingsSource::Configuration.named(&body);
     let pieces = body.split('`').map(str::to_owned);
     EntryPart {
         heading,

@@ -11,6 +11,7 @@ use crate::model::endpoint::{Endpoint, Role};
 use crate::model::evidence::Leg;
 use crate::model::fault::TcpFault;
 use crate::model::path::{PathAttributes, PathClass, Signal};
+use crate::model::settings_source::SettingsSource;
 use crate::model::step::Step;
 
 /// How a leg is reached, how sure that is, and what to change if it is not.
@@ -96,6 +97,16 @@ impl LegPath {
 
     pub(super) fn fix(&mut self, class: PathClass, action: String) {
         self.fixes.push(Fix { class, action });
+    }
+
+    /// Names settings as they are written in `source`.
+    pub(in crate::diagnose) fn name_settings(&mut self, source: SettingsSource) {
+        let facts = self.evidence.iter_mut().chain(&mut self.contradictions);
+        let texts = facts
+            .map(|fact| &mut fact.message)
+            .chain(self.fixes.iter_mut().map(|fix| &mut fix.action))
+            .chain(self.suggestions.iter_mut().map(|one| &mut one.message));
+        texts.for_each(|text| source.name_in(text));
     }
 }
 

@@ -75,7 +75,7 @@ pub(super) fn word(
     })
 }
 
-pub(super) const PULL_ON_THE_NODE: &str = "Run `crictl pull IMAGE` on the node: that decides it. Name the runtime (`--runtime containerd://VERSION`, as `kubectl get node -o wide` shows it); `go version -m /usr/bin/containerd` shows the build's Go version and its GODEBUG defaults.";
+pub(super) const PULL_ON_THE_NODE: &str = "Run `crictl pull IMAGE` on the node: that decides it. Name the runtime with --runtime (`containerd://VERSION`, as `kubectl get node -o wide` shows it); `go version -m /usr/bin/containerd` shows the build's Go version and its GODEBUG defaults.";
 
 /// Subjects of the default certificates of ingress controllers.
 fn is_default(leaf: &Certificate) -> bool {

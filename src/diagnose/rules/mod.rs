@@ -198,7 +198,7 @@ pub fn judge(evidence: &Evidence) -> Verdict {
                 .map_or((1, false), |is_open| (0, is_open))
         });
     }
-    Verdict {
+    let mut verdict = Verdict {
         pull,
         findings,
         consequences,
@@ -207,7 +207,9 @@ pub fn judge(evidence: &Evidence) -> Verdict {
         secrets: super::secrets::verdicts(evidence),
         unread: super::unread_layers::layers(evidence),
         throughput: super::throughput::judge(evidence),
-    }
+    };
+    verdict.name_settings(evidence.vantage.settings);
+    verdict
 }
 
 /// The runtime's release is unknown, and the check under another release's rules had another result.
@@ -244,14 +246,13 @@ fn by_release(evidence: &Evidence, pull: Pull) -> Option<Finding> {
         new(Cause::Intermittent)
             .fact("the releases treat equal responses alike here: the servers responded differently")
             .confidence(Confidence::Medium)
-            .hint("Probe several times with `--runtime containerd://VERSION`: different servers behind one name, or a limit on simultaneous requests, respond like this.")
+            .hint("Probe several times with --runtime (`containerd://VERSION`): different servers behind one name, or a limit on simultaneous requests, respond like this.")
     } else if !by_settings {
         new(Cause::ReleaseDecides)
-            .hint("Run again with `--runtime containerd://VERSION`; `kubectl get node -o wide` shows the version.")
+            .hint("Name the runtime with --runtime (`containerd://VERSION`; `kubectl get node -o wide` shows it).")
     } else if matches!(evidence.hosts, HostsConfig::Unread) {
-        new(Cause::RuntimeSettingsUnknown).hint(
-            "Give containerd's own configuration file with --containerd-config or network.containerd_config.",
-        )
+        new(Cause::RuntimeSettingsUnknown)
+            .hint("Give containerd's own configuration file with --containerd-config.")
     } else {
         new(Cause::RuntimeSettingsUnknown)
             .facts(changed(evidence))
@@ -308,7 +309,7 @@ fn temper(evidence: &Evidence, finding: &mut Finding) {
         finding.confidence = finding.confidence.min(Confidence::Medium);
         finding.evidence.push(format!(
             "the node may differ, because this was not observed: {}",
-            unseen.describe()
+            evidence.vantage.describe(unseen)
         ));
     }
 }

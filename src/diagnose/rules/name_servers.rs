@@ -204,7 +204,7 @@ fn no_edns(leg: &Leg, server: SocketAddr) -> Option<Finding> {
     } else {
         finding
             .fact(BY_BUILD)
-            .hint(format!("{fix} To see whether this node's pulls are hit, name the runtime (`--runtime containerd://VERSION`); `go version -m /usr/bin/containerd` shows the build's Go version and its GODEBUG defaults."))
+            .hint(format!("{fix} To see whether this node's pulls are hit, name the runtime with --runtime (`containerd://VERSION`); `go version -m /usr/bin/containerd` shows the build's Go version and its GODEBUG defaults."))
     })
 }
 

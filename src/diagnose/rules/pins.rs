@@ -223,7 +223,7 @@ fn trial(leg: &Leg) -> String {
     let address = same.next().or_else(|| addresses.first());
     address.map_or_else(String::new, |address| {
         format!(
-            " To see first whether that helps, probe with `--resolve {}:{}:{address}`. If the pin is meant, the finding below applies.",
+            " To see first whether that helps, run `pullpath probe --resolve {}:{}:{address}`. If the pin is meant, the finding below applies.",
             leg.endpoint.host, leg.endpoint.port
         )
     })

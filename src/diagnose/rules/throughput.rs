@@ -153,7 +153,7 @@ pub(super) fn stalled(evidence: &Evidence) -> Option<Finding> {
             ))
             .fact(NO_PROGRESS)
             .hint(format!(
-                "Check {} and the load balancer, proxy or firewall in front of it for connections that stall; `--transfer full --timeout 6m` shows whether the stall lasts 5 minutes.",
+                "Check {} and the load balancer, proxy or firewall in front of it for connections that stall; `pullpath probe --transfer full --timeout 6m` shows whether the stall lasts 5 minutes.",
                 first.endpoint
             )),
     )

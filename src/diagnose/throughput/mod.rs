@@ -18,6 +18,7 @@ use super::path::leg_path::LegPath;
 use crate::model::endpoint::{Endpoint, Role};
 use crate::model::evidence::Evidence;
 use crate::model::path::{EipOf, PathClass};
+use crate::model::settings_source::SettingsSource;
 use crate::model::transfer::{StageKind, Transfer, TransferEnd};
 use crate::model::units::OptionalSeconds;
 use crate::model::vantage::NetworkView;
@@ -72,6 +73,12 @@ impl Throughput {
     /// The rate of all streams, or else of one; `None` if something disturbed the test.
     pub fn undisturbed(&self) -> Option<Rate> {
         self.rate().filter(|_| self.disturbed.is_none())
+    }
+
+    /// Names settings as they are written in `source`.
+    pub(super) fn name_settings(&mut self, source: SettingsSource) {
+        let texts = self.disturbed.iter_mut().chain(&mut self.unknown_because);
+        texts.for_each(|text| source.name_in(text));
     }
 }
 

@@ -1,6 +1,7 @@
 //! The status page: HTML without scripts, in a light and a dark style. Pure; askama escapes all text from
 //! the network.
 
+use std::borrow::Cow;
 use std::time::Duration;
 
 use askama::Template;
@@ -46,7 +47,7 @@ struct TargetPage<'a> {
     checks: Option<Plot>,
     runs: Vec<RunLine<'a>>,
     /// What this vantage point can't observe, and why.
-    not_observed: Vec<(&'static str, String)>,
+    not_observed: Vec<(Cow<'static, str>, String)>,
 }
 
 #[derive(Template)]
@@ -308,7 +309,7 @@ pub(super) fn target(
     let not_observed = store.vantage.iter().flat_map(|vantage| {
         vantage.not_observed.iter().map(|what| {
             let reasons: Vec<&str> = vantage.reasons(*what).collect();
-            (what.describe(), reasons.join("; "))
+            (vantage.describe(*what), reasons.join("; "))
         })
     });
     TargetPage {

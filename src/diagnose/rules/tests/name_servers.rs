@@ -152,7 +152,7 @@ fn a_server_without_edns_fails_the_builds_that_send_it() {
         let finding = only(&evidence, "dns_no_edns", Critical);
         says(
             &finding,
-            &["depends on its build", "--runtime containerd://VERSION"],
+            &["depends on its build", "--runtime (`containerd://VERSION`)"],
         );
         assert_eq!(judge(&evidence).pull, Pull::Unknown);
     }

@@ -210,7 +210,8 @@ fn options() -> Options {
             max_recorded_anchor_events: MAX_REPLAYED,
             max_recorded_anchor_bytes: MAX_ANCHORED,
             max_depth: MAX_DEPTH,
-            flow_nesting_limit: MAX_DEPTH + 1,
+            // The scanner is ahead of the depth that is counted.
+            flow_nesting_limit: 8 * MAX_DEPTH,
             enforce_alias_anchor_ratio: false,
         },
         alias_limits: serde_saphyr::alias_limits! {

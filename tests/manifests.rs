@@ -5,9 +5,14 @@
 mod harness;
 mod support;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use harness::{Outcome, Probe};
 use pullpath::diagnose::Pull;
 use pullpath::diagnose::level::Severity;
+use pullpath::model::reference::Reference;
+use pullpath::workload;
+use serde_json::Value;
 use support::registry::{Auth, Redirect};
 use support::{PUBLIC_REPOSITORY, World};
 
@@ -190,5 +195,71 @@ async fn all_images_are_probed_and_the_same_one_once() {
     assert_eq!(
         reports[1].verdict.findings[0].cause.code(),
         "secret_not_named"
+    );
+}
+
+/// The images that are found in a file, and those that its notes name or that nothing was found.
+fn found(bytes: &[u8]) -> (Vec<String>, String) {
+    match workload::read(bytes, "f") {
+        Ok(found) => {
+            let uses = found.uses.iter();
+            let mut images: Vec<String> = uses.map(|(image, _)| image.to_string()).collect();
+            images.sort();
+            let notes: Vec<String> = found.notes.iter().map(ToString::to_string).collect();
+            (images, notes.join("\n"))
+        }
+        Err(error) => (Vec::new(), error),
+    }
+}
+
+/// Images as they were written, sorted as references, without those that are none.
+fn references(images: &Value) -> Vec<String> {
+    let images = images.as_array().unwrap().iter();
+    let parsed = images.filter_map(|image| image.as_str()?.parse::<Reference>().ok());
+    let mut all: Vec<String> = parsed.map(|image| image.to_string()).collect();
+    all.sort();
+    all
+}
+
+/// `tests/manifests/ask-kubectl` asked kubectl.
+#[test]
+fn every_file_that_kubectl_takes_is_read_with_all_its_images() {
+    let cases: Vec<Value> = serde_json::from_str(include_str!("data/kubectl.json")).unwrap();
+    let (mut taken, mut wrong) = (0, Vec::new());
+    for case in &cases {
+        let bytes = match (case["text"].as_str(), case["base64"].as_str()) {
+            (Some(text), _) => text.as_bytes().to_vec(),
+            (None, text) => STANDARD.decode(text.unwrap()).unwrap(),
+        };
+        let (images, notes) = found(&bytes);
+        if case["takes"] == false {
+            continue;
+        }
+        taken += 1;
+        let name = case["name"].as_str().unwrap();
+        let want = references(&case["images"]);
+        if images != want || notes.contains("can't be read") {
+            wrong.push(format!("{name}: {images:?}, not {want:?}: {notes}"));
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+    assert!(cases.len() >= 200 && taken >= 200, "{taken}");
+}
+
+/// `tests/manifests/generate` made them from the schemas of their kinds.
+#[test]
+fn the_images_of_generated_manifests_are_those_of_an_independent_walk() {
+    let (mut kinds, mut count) = (std::collections::BTreeSet::new(), 0);
+    for line in include_str!("data/generated.jsonl").lines() {
+        let case: Value = serde_json::from_str(line).unwrap();
+        let (images, notes) = found(case["manifest"].to_string().as_bytes());
+        assert_eq!(images, references(&case["images"]), "{line}: {notes}");
+        kinds.insert(case["manifest"]["kind"].to_string());
+        count += 1;
+    }
+    assert!(
+        count >= 500 && kinds.len() >= 30,
+        "{count}, {}",
+        kinds.len()
     );
 }

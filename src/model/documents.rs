@@ -119,8 +119,11 @@ fn decode(bytes: &[u8]) -> Result<Cow<'_, str>, String> {
         [0, 1..=0x7f, _, ..] => wide(bytes, u16::from_be_bytes),
         _ => {
             let bytes = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes);
-            let text = std::str::from_utf8(bytes).map_err(|_| "it is not UTF-8".to_owned())?;
-            Ok(Cow::Borrowed(text))
+            match String::from_utf8_lossy(bytes) {
+                // kubectl takes the bytes of another encoding in a comment, for instance.
+                Cow::Owned(_) if bytes.contains(&0) => Err("it is not text in UTF-8".to_owned()),
+                text => Ok(text),
+            }
         }
     }
 }
@@ -230,7 +233,7 @@ const MAX_REPLAYED: usize = 1_000_000;
 const MAX_ANCHORED: usize = 64 << 20;
 
 /// Upper bound for levels of maps and lists.
-const MAX_DEPTH: usize = 128;
+const MAX_DEPTH: usize = 64;
 
 /// Why a document can't be read. The parser's message and its snippet may repeat the content; its line number does
 /// not. `first` is the document's first line.
@@ -535,7 +538,7 @@ mod tests {
             (&b"\xff\xfea"[..], "is not UTF-16 throughout"),
             (b"\xff\xfe\x00\xd8", "is not UTF-16 throughout"),
             (b"\xff\xfe\0\0a\0\0\0", "UTF-32"),
-            (b"kind: \xff", "not UTF-8"),
+            (b"\x7fELF\xff\0", "not text in UTF-8"),
         ] {
             let error = read(bytes).unwrap_err();
             assert!(error.contains(part), "{error}");

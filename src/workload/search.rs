@@ -19,7 +19,7 @@ pub(super) struct PodSpec<'a> {
     pub secrets: Vec<&'a Value>,
     /// The same for `serviceAccountName`.
     pub service_account: Option<&'a Value>,
-    /// Whether it is no list of containers, but an `image` of its own.
+    /// Whether it has an `image` of its own, beside lists of containers or without any.
     pub is_lone: bool,
 }
 
@@ -76,7 +76,7 @@ fn is_of_patterns(group: &str) -> bool {
 }
 
 /// Groups whose controllers make containers of an `image` that is beside no list of containers: Spark, Flink, Strimzi,
-/// the Prometheus operator, OpenKruise. In other groups an `image` may be one of a virtual machine, or a picture.
+/// the Prometheus operator, OpenKruise, Kubeflow's Trainer. In other groups an `image` may be one of a virtual machine, or a picture.
 const LONE_IMAGES: &[&str] = &[
     "sparkoperator.k8s.io",
     "spark.apache.org",
@@ -85,6 +85,7 @@ const LONE_IMAGES: &[&str] = &[
     "core.strimzi.io",
     "monitoring.coreos.com",
     "apps.kruise.io",
+    "trainer.kubeflow.org",
 ];
 
 /// Lists of a pod's `spec` that have containers, in the order in which they start.
@@ -140,7 +141,7 @@ impl<'a> Walk<'a> {
 
     fn map(&mut self, map: &'a Map<String, Value>, key: &str, at: &str) {
         let has_lists = has_images(map);
-        let is_lone = self.has_lone && !has_lists && is_image(map.get("image"));
+        let is_lone = self.has_lone && is_image(map.get("image"));
         // The map around the outermost is the object, whose metadata is not that of its pods.
         let template = self.around.last().filter(|_| self.around.len() > 1);
         let metadata = template

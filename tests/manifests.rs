@@ -11,6 +11,7 @@ use harness::{Outcome, Probe};
 use pullpath::diagnose::Pull;
 use pullpath::diagnose::level::Severity;
 use pullpath::model::reference::Reference;
+use pullpath::report::text::{Style, render_all};
 use pullpath::workload;
 use serde_json::Value;
 use support::registry::{Auth, Redirect};
@@ -196,6 +197,71 @@ async fn all_images_are_probed_and_the_same_one_once() {
         reports[1].verdict.findings[0].cause.code(),
         "secret_not_named"
     );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_not_read_is_unknown_beside_the_worst_of_the_rest() {
+    let world = World::healthy().await;
+    let public = world.public_reference();
+    let pod =
+        |image: &str| format!("kind: Pod\nspec: {{containers: [{{name: c, image: '{image}'}}]}}\n");
+    let (good, bad) = (pod(&public), pod(&format!("{public}-absent")));
+    let (template, patch) = (pod("$(image)"), pod(""));
+    for (documents, code, notes) in [
+        (vec![&good], 0, 0),
+        (vec![&good, &patch], 0, 1),
+        (vec![&template, &good], 2, 1),
+        (vec![&bad, &template], 1, 1),
+    ] {
+        let documents: Vec<&str> = documents.iter().map(|one| one.as_str()).collect();
+        let manifest = documents.join("---\n");
+        let outcome = Probe::of(&world)
+            .anonymous()
+            .manifest(&manifest)
+            .run()
+            .await;
+        let found = &outcome.document.notes;
+        assert_eq!(
+            (outcome.code, found.len()),
+            (code, notes),
+            "{manifest}{found:?}"
+        );
+        let text = render_all(&outcome.document, Style { color: false }, false);
+        let is_named = text.contains("not read: ") && text.contains("$(image)");
+        assert_eq!(is_named, code > 0, "{text}");
+    }
+}
+
+/// The facts on the Secret's form in the report of `probe`, and of `secret check`.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_same_is_said_of_a_secret_by_both_commands() {
+    let world = World::healthy().await;
+    for (user, password) in [
+        ("robot", support::PASSWORD),
+        (support::USER, "\"canary-7f3a9c-wrong\""),
+        (support::USER, "{{ .password }}"),
+        ("oauth2accesstoken", "canary-7f3a9c-wrong"),
+    ] {
+        let secret = World::secret(&world.registry_host(), user, password);
+        let file = world.write("slip.yaml", &secret);
+        let outcome = Probe::of(&world)
+            .anonymous()
+            .args(["--secret-file", file.to_str().unwrap()])
+            .run()
+            .await;
+        let checked = std::process::Command::new(env!("CARGO_BIN_EXE_pullpath"))
+            .args(["secret", "check", "-o", "json"])
+            .arg(&file)
+            .output()
+            .unwrap();
+        let checked: Value = serde_json::from_slice(&checked.stdout).unwrap();
+        let findings = checked["secrets"][0]["findings"].as_array().unwrap();
+        assert_eq!(findings.len(), 1, "{checked}");
+        let fact = findings[0]["evidence"][0].as_str().unwrap();
+        let said = outcome.report().verdict.findings.iter();
+        let said: Vec<&String> = said.flat_map(|finding| &finding.evidence).collect();
+        assert!(said.iter().any(|one| *one == fact), "{fact}\n{said:#?}");
+    }
 }
 
 /// The images that are found in a file, and those that its notes name or that nothing was found.

@@ -601,7 +601,8 @@ mod tests {
         let mut bomb = "a0: &a0 [x, x, x, x, x, x, x, x, x, x]\n".to_owned();
         for level in 1..9 {
             let of = format!("*a{}", level - 1);
-            bomb += &format!("a{level}: &a{level} [{}]\n", [of.as_str(); 10].join(", "));
+            let of = [of.as_str(); 10].join(", ");
+            writeln!(bomb, "a{level}: &a{level} [{of}]").unwrap();
         }
         let deep = format!("{}{}", "[".repeat(200), "]".repeat(200));
         for (text, part) in [

@@ -152,10 +152,8 @@ impl<'a> Walk<'a> {
             // The `spec` of a pod has all that counts for it.
             let is_whole = key == "spec" && map.get("containers").is_some_and(Value::is_array);
             let is_complete = is_whole || map.contains_key("imagePullSecrets");
-            let accounts = self.around.iter().rev().filter(|_| !is_whole);
-            let service_account = accounts
-                .filter_map(|map| map.get("serviceAccountName"))
-                .next();
+            let mut accounts = self.around.iter().rev().filter(|_| !is_whole);
+            let service_account = accounts.find_map(|map| map.get("serviceAccountName"));
             let secrets = if is_complete {
                 Vec::new()
             } else {

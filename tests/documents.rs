@@ -19,6 +19,11 @@ fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
 }
 
+/// The folder of helm and kustomize.
+fn renderers() -> PathBuf {
+    PathBuf::from(run(&mut Command::new(root().join("tests/manifests/tools"))).trim())
+}
+
 fn tools() -> PathBuf {
     PathBuf::from(run(&mut Command::new(root().join("tests/shipped/tools"))).trim())
 }
@@ -80,6 +85,7 @@ const PROGRAMS: &[&str] = &[
     "deploy/monitoring/generate",
     "helm",
     "kubectl",
+    "kustomize",
     "ln",
     "podman",
     "pullpath",
@@ -611,6 +617,10 @@ impl Place {
         let bin = at.join("bin");
         fs::create_dir(&bin).unwrap();
         std::os::unix::fs::symlink(env!("CARGO_BIN_EXE_pullpath"), bin.join("pullpath")).unwrap();
+        for name in ["helm", "kustomize"] {
+            std::os::unix::fs::symlink(renderers().join(name), bin.join(name)).unwrap();
+        }
+        a_chart_and_an_overlay(at);
         // The cluster's answers.
         let kubectl = format!(
             "#!/bin/sh\ncase \"$2\" in secret) cat {0}/cce-secret.yaml;; deployment) cat {0}/cce-deployment.yaml;; *) exit 9;; esac\n",
@@ -636,6 +646,79 @@ impl Place {
         command.env_remove("KUBECONFIG");
         command.output().unwrap()
     }
+}
+
+/// `chart` and `overlays/prod`, each with a Deployment, a Secret for it, and an object without pods.
+fn a_chart_and_an_overlay(at: &Path) {
+    let data = root().join("tests/data");
+    let deployment = fs::read_to_string(data.join("cce-deployment.yaml")).unwrap();
+    let secret = fs::read_to_string(data.join("cce-secret.yaml")).unwrap();
+    let image = "www.example.com/janedoe/awesomeapp:v1";
+    assert!(deployment.contains(image));
+    let file = |path: &str, text: &str| {
+        let path = at.join(path);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, text).unwrap();
+    };
+    file(
+        "chart/Chart.yaml",
+        "apiVersion: v2\nname: web\nversion: 1.0.0\n",
+    );
+    file("chart/values.yaml", "image: www.example.com/of/helm:1\n");
+    file(
+        "chart/templates/web.yaml",
+        &deployment.replace(image, "{{ .Values.image }}"),
+    );
+    file("chart/templates/secret.yaml", &secret);
+    file(
+        "chart/templates/service.yaml",
+        "apiVersion: v1\nkind: Service\nmetadata: {name: {{ .Release.Name }}}\n",
+    );
+    file(
+        "overlays/prod/kustomization.yaml",
+        "resources: [web.yaml, secret.yaml]\nimages:\n\
+         - {name: www.example.com/janedoe/awesomeapp, newName: www.example.com/of/kustomize, newTag: '1'}\n",
+    );
+    file("overlays/prod/web.yaml", &deployment);
+    file("overlays/prod/secret.yaml", &secret);
+}
+
+#[test]
+fn what_helm_and_kustomize_print_is_checked() {
+    let place = Place::new();
+    let readme = fs::read_to_string(root().join("README.md")).unwrap();
+    for (command, image) in [
+        (
+            "helm template web ./chart | pullpath probe -f -",
+            "www.example.com/of/helm:1",
+        ),
+        (
+            "kustomize build overlays/prod | pullpath probe -f -",
+            "www.example.com/of/kustomize:1",
+        ),
+    ] {
+        assert!(readme.contains(&format!("$ {command}\n")), "{command}");
+        let output = place.run(&format!("{command} -o json"));
+        let document: Value = serde_json::from_slice(&output.stdout).unwrap();
+        let reports = document["reports"].as_array().unwrap();
+        assert_eq!(reports.len(), 1, "{document}");
+        let evidence = &reports[0]["evidence"];
+        assert_eq!(evidence["reference"], image);
+        // The Secret of the same output is the one that the pod names.
+        assert_eq!(
+            evidence["pods"][0]["secrets"][0]["found"], "here",
+            "{document}"
+        );
+        assert_eq!(document.get("notes"), None, "{document}");
+    }
+    // Not rendered, the chart's template is named as what it is.
+    let output = place.run("pullpath probe -f chart/templates/web.yaml");
+    let error = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(2), "{error}");
+    assert!(
+        error.contains("pass what `helm template` prints"),
+        "{error}"
+    );
 }
 
 /// Those that want a cluster, or wait for ever.

@@ -5,9 +5,15 @@
 mod harness;
 mod support;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use harness::{Outcome, Probe};
 use pullpath::diagnose::Pull;
 use pullpath::diagnose::level::Severity;
+use pullpath::model::reference::Reference;
+use pullpath::report::text::{Style, render_all};
+use pullpath::workload;
+use serde_json::Value;
 use support::registry::{Auth, Redirect};
 use support::{PUBLIC_REPOSITORY, World};
 
@@ -190,5 +196,136 @@ async fn all_images_are_probed_and_the_same_one_once() {
     assert_eq!(
         reports[1].verdict.findings[0].cause.code(),
         "secret_not_named"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_not_read_is_unknown_beside_the_worst_of_the_rest() {
+    let world = World::healthy().await;
+    let public = world.public_reference();
+    let pod =
+        |image: &str| format!("kind: Pod\nspec: {{containers: [{{name: c, image: '{image}'}}]}}\n");
+    let (good, bad) = (pod(&public), pod(&format!("{public}-absent")));
+    let (template, patch) = (pod("$(image)"), pod(""));
+    for (documents, code, notes) in [
+        (vec![&good], 0, 0),
+        (vec![&good, &patch], 0, 1),
+        (vec![&template, &good], 2, 1),
+        (vec![&bad, &template], 1, 1),
+    ] {
+        let documents: Vec<&str> = documents.iter().map(|one| one.as_str()).collect();
+        let manifest = documents.join("---\n");
+        let outcome = Probe::of(&world)
+            .anonymous()
+            .manifest(&manifest)
+            .run()
+            .await;
+        let found = &outcome.document.notes;
+        assert_eq!(
+            (outcome.code, found.len()),
+            (code, notes),
+            "{manifest}{found:?}"
+        );
+        let text = render_all(&outcome.document, Style { color: false }, false);
+        let is_named = text.contains("not read: ") && text.contains("$(image)");
+        assert_eq!(is_named, code > 0, "{text}");
+    }
+}
+
+/// The facts on the Secret's form in the report of `probe`, and of `secret check`.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_same_is_said_of_a_secret_by_both_commands() {
+    let world = World::healthy().await;
+    for (user, password) in [
+        ("robot", support::PASSWORD),
+        (support::USER, "\"canary-7f3a9c-wrong\""),
+        (support::USER, "{{ .password }}"),
+        ("oauth2accesstoken", "canary-7f3a9c-wrong"),
+    ] {
+        let secret = World::secret(&world.registry_host(), user, password);
+        let file = world.write("slip.yaml", &secret);
+        let outcome = Probe::of(&world)
+            .anonymous()
+            .args(["--secret-file", file.to_str().unwrap()])
+            .run()
+            .await;
+        let checked = std::process::Command::new(env!("CARGO_BIN_EXE_pullpath"))
+            .args(["secret", "check", "-o", "json"])
+            .arg(&file)
+            .output()
+            .unwrap();
+        let checked: Value = serde_json::from_slice(&checked.stdout).unwrap();
+        let findings = checked["secrets"][0]["findings"].as_array().unwrap();
+        assert_eq!(findings.len(), 1, "{checked}");
+        let fact = findings[0]["evidence"][0].as_str().unwrap();
+        let said = outcome.report().verdict.findings.iter();
+        let said: Vec<&String> = said.flat_map(|finding| &finding.evidence).collect();
+        assert!(said.iter().any(|one| *one == fact), "{fact}\n{said:#?}");
+    }
+}
+
+/// The images that are found in a file, and those that its notes name or that nothing was found.
+fn found(bytes: &[u8]) -> (Vec<String>, String) {
+    match workload::read(bytes, "f") {
+        Ok(found) => {
+            let uses = found.uses.iter();
+            let mut images: Vec<String> = uses.map(|(image, _)| image.to_string()).collect();
+            images.sort();
+            let notes: Vec<String> = found.notes.iter().map(ToString::to_string).collect();
+            (images, notes.join("\n"))
+        }
+        Err(error) => (Vec::new(), error),
+    }
+}
+
+/// Images as they were written, sorted as references, without those that are none.
+fn references(images: &Value) -> Vec<String> {
+    let images = images.as_array().unwrap().iter();
+    let parsed = images.filter_map(|image| image.as_str()?.parse::<Reference>().ok());
+    let mut all: Vec<String> = parsed.map(|image| image.to_string()).collect();
+    all.sort();
+    all
+}
+
+/// `tests/manifests/ask-kubectl` asked kubectl.
+#[test]
+fn every_file_that_kubectl_takes_is_read_with_all_its_images() {
+    let cases: Vec<Value> = serde_json::from_str(include_str!("data/kubectl.json")).unwrap();
+    let (mut taken, mut wrong) = (0, Vec::new());
+    for case in &cases {
+        let bytes = match (case["text"].as_str(), case["base64"].as_str()) {
+            (Some(text), _) => text.as_bytes().to_vec(),
+            (None, text) => STANDARD.decode(text.unwrap()).unwrap(),
+        };
+        let (images, notes) = found(&bytes);
+        if case["takes"] == false {
+            continue;
+        }
+        taken += 1;
+        let name = case["name"].as_str().unwrap();
+        let want = references(&case["images"]);
+        if images != want || notes.contains("can't be read") {
+            wrong.push(format!("{name}: {images:?}, not {want:?}: {notes}"));
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+    assert!(cases.len() >= 200 && taken >= 200, "{taken}");
+}
+
+/// `tests/manifests/generate` made them from the schemas of their kinds.
+#[test]
+fn the_images_of_generated_manifests_are_those_of_an_independent_walk() {
+    let (mut kinds, mut count) = (std::collections::BTreeSet::new(), 0);
+    for line in include_str!("data/generated.jsonl").lines() {
+        let case: Value = serde_json::from_str(line).unwrap();
+        let (images, notes) = found(case["manifest"].to_string().as_bytes());
+        assert_eq!(images, references(&case["images"]), "{line}: {notes}");
+        kinds.insert(case["manifest"]["kind"].to_string());
+        count += 1;
+    }
+    assert!(
+        count >= 500 && kinds.len() >= 30,
+        "{count}, {}",
+        kinds.len()
     );
 }

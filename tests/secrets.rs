@@ -221,6 +221,69 @@ fn every_slip_is_named_with_its_severity() {
             "can't match any image",
         ),
         (
+            "auth twice",
+            one(
+                key,
+                &json!({"auth": encoded(&encoded(&format!("u:{PASSWORD}")))}),
+            ),
+            1,
+            "base64 of base64",
+        ),
+        (
+            "data of a template",
+            raw("data: {.dockerconfigjson: '{{ .Values.config }}'}"),
+            1,
+            "data '.dockerconfigjson' is a placeholder that nothing has filled in",
+        ),
+        (
+            "stringData of a template",
+            raw("stringData: {.dockerconfigjson: '$DOCKER_CONFIG'}"),
+            1,
+            "is a placeholder that nothing has filled in",
+        ),
+        (
+            "no template",
+            raw("data:\n  .dockerconfigjson: {{ .Values.config }}"),
+            2,
+            "pass what `helm template` prints",
+        ),
+        (
+            "ECR",
+            one(
+                key,
+                &json!({"username": "AWS", "password": encoded(&json!({"payload": PASSWORD, "expiration": 1_700_000_000}).to_string())}),
+            ),
+            1,
+            "credential_expired",
+        ),
+        (
+            "ACR",
+            one(
+                key,
+                &json!({"username": "00000000-0000-0000-0000-000000000000", "password": jwt(Some(-20_000), -9000)}),
+            ),
+            1,
+            "credential_expired",
+        ),
+        (
+            "Google's access token",
+            one(
+                key,
+                &json!({"username": "oauth2accesstoken", "password": PASSWORD}),
+            ),
+            0,
+            "Google access token",
+        ),
+        (
+            "a job's token",
+            one(
+                key,
+                &json!({"username": "gitlab-ci-token", "password": PASSWORD}),
+            ),
+            0,
+            "until the CI job",
+        ),
+        (
             "expired",
             one(key, &login(&jwt(Some(-7200), -3600))),
             1,
@@ -258,6 +321,11 @@ fn what_is_well_is_left_alone() {
         ("Docker Hub", one("https://index.docker.io/v1/", &login(PASSWORD))),
         ("wildcard", one("*.example.com/team", &login(PASSWORD))),
         (
+            "Google's key file",
+            one("gcr.io", &json!({"username": "_json_key", "password": format!("{{\n \"private_key\": \"{PASSWORD}\\n\"\n}}\n")})),
+        ),
+        ("a robot at Quay", one("quay.io", &json!({"username": "robot+ci", "password": PASSWORD}))),
+        (
             "CCE's own",
             one(key, &login(PASSWORD)).replace("name: regcred", "name: default-secret").replace(
                 "  namespace: shop",
@@ -268,6 +336,83 @@ fn what_is_well_is_left_alone() {
         let outcome = check(&manifest, &[]);
         assert_eq!(outcome.code, 0, "{what}");
         assert!(outcome.text.contains("no problem found"), "{what}: {}", outcome.text);
+    }
+}
+
+#[test]
+fn secrets_for_other_purposes_are_passed_over_beside_a_pull_secret() {
+    let item = |manifest: &str| format!("- {}", manifest.trim_end().replace('\n', "\n  "));
+    let good = one("reg.example.com", &login(PASSWORD));
+    let tls = "apiVersion: v1\nkind: Secret\nmetadata: {name: tls}\ntype: kubernetes.io/tls\ndata: {tls.crt: eA==}\n";
+    let opaque = "apiVersion: v1\nkind: Secret\nmetadata: {name: other}\ndata: {token: eA==}\n";
+    let list = |items: &[&str]| {
+        let items: Vec<String> = items.iter().map(|one| item(one)).collect();
+        format!("apiVersion: v1\nkind: List\nitems:\n{}\n", items.join("\n"))
+    };
+    let typed = list(&[&good, tls]).replace("kind: List", "kind: SecretList");
+    let typed = typed.replace("- apiVersion: v1\n  kind: Secret\n", "- immutable: false\n");
+    for (what, manifest, code, wanted) in [
+        (
+            "a list",
+            list(&[&good, tls, opaque]),
+            0,
+            "passed over: standard input: secret tls: type 'kubernetes.io/tls'",
+        ),
+        (
+            "documents",
+            [good.as_str(), opaque].join("---\n"),
+            0,
+            "secret other: type 'Opaque'",
+        ),
+        ("a typed list", typed, 0, "secret tls: type"),
+        (
+            "beside a workload",
+            format!("kind: Pod\n---\n{tls}"),
+            2,
+            "contains no pull secret",
+        ),
+        (
+            "nothing else",
+            list(&[tls, opaque]),
+            2,
+            "contains no pull secret",
+        ),
+        ("alone", tls.to_owned(), 1, "secret_format"),
+        // It has a docker config, so its type is a mistake.
+        (
+            "of a wrong type",
+            list(&[
+                &good,
+                &good.replace("kubernetes.io/dockerconfigjson", "Opaque"),
+            ]),
+            1,
+            "type 'Opaque'",
+        ),
+        // Of another group.
+        (
+            "other group",
+            format!("{good}---\n{}", tls.replace("v1", "vault.example/v1")),
+            0,
+            "no problem found",
+        ),
+        // The rest is checked.
+        (
+            "a bad document",
+            format!("{good}---\na: [\n"),
+            2,
+            "secret shop/regcred  no problem found",
+        ),
+        (
+            "twice",
+            good.replace("kind: Secret\n", "kind: Secret\nkind: Secret\n"),
+            0,
+            "warning: standard input: kind is given more than once",
+        ),
+    ] {
+        let outcome = check(&manifest, &[]);
+        let text = outcome.text.replace("\n  ", " ");
+        assert!(text.contains(wanted), "{what}: {text}");
+        assert_eq!(outcome.code, code, "{what}: {text}");
     }
 }
 

@@ -79,7 +79,7 @@ impl Printing {
         why: bool,
         out: &mut dyn Write,
     ) -> Result<u8, Error> {
-        let all = |document: &Document, style| text::render_all(&document.reports, style, why);
+        let all = |document: &Document, style| text::render_all(document, style, why);
         self.print(document, all, out)?;
         Ok(status(document.pull()))
     }

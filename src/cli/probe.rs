@@ -1,5 +1,6 @@
 //! `pullpath probe`: checks images, those named and those of manifests, and prints a report for each.
 
+use std::collections::HashMap;
 use std::fs::File;
 use std::io::{self, IsTerminal as _, Write};
 use std::path::{Path, PathBuf};
@@ -24,6 +25,7 @@ use super::tasks::in_order;
 use crate::config::{LogFormat, LogLevel};
 use crate::credentials;
 use crate::model::credential::CredentialSource;
+use crate::model::documents::{self, ManifestNote, NoteKind};
 use crate::model::evidence::Evidence;
 use crate::model::reference::Reference;
 use crate::model::units::Bytes;
@@ -222,15 +224,15 @@ pub(super) fn run(args: Probe, out: &mut dyn Write) -> Result<u8, Error> {
     let stderr_is_terminal = io::stderr().is_terminal();
     let progress = Arc::new(ProgressLine::new(stderr_is_terminal && args.verbose == 0));
     let (why, save_in) = (args.why, args.save.clone());
-    let reports = runtime.block_on(check_all(args, Arc::clone(&progress)))?;
+    let document = runtime.block_on(check_all(args, Arc::clone(&progress)))?;
     progress.clear();
 
     if let Some(folder) = &save_in {
-        for report in &reports {
+        for report in &document.reports {
             save(report, folder)?;
         }
     }
-    printing.print_reports(&Document::new(reports), why, out)
+    printing.print_reports(&document, why, out)
 }
 
 /// Writes a report to a new file, named after its time and image; it never overwrites a file.
@@ -268,10 +270,10 @@ fn save(report: &Report, folder: &Path) -> Result<(), Error> {
 /// The maximum number of reports of one image that start in the same second.
 const MAX_SAME_NAME: u32 = 100;
 
-async fn check_all(args: Probe, progress: Arc<ProgressLine>) -> Result<Vec<Report>, Error> {
+async fn check_all(args: Probe, progress: Arc<ProgressLine>) -> Result<Document, Error> {
     let credentials = args.check.credentials.prepare(&args.check.cluster).await?;
     let of_cluster = credentials.fetch().await;
-    let mut requests = requests(&args, &credentials, &of_cluster).await?;
+    let (mut requests, notes) = requests(&args, &credentials, &of_cluster).await?;
     let context = args.check.context(args.timeout, args.trace).await?;
     for request in &mut requests {
         let of_node = context.of_node(&request.reference).await;
@@ -311,7 +313,10 @@ async fn check_all(args: Probe, progress: Arc<ProgressLine>) -> Result<Vec<Repor
         evidence.vantage = vantage.clone();
         Report::conclude(evidence)
     };
-    Ok(all.into_iter().map(conclude).collect())
+    Ok(Document {
+        notes,
+        ..Document::new(all.into_iter().map(conclude).collect())
+    })
 }
 
 /// One image to check.
@@ -322,13 +327,13 @@ struct ImageRequest {
     sources: Vec<LoadedSource>,
 }
 
-/// The images given as arguments, then those of the manifests. Containers of the same namespace and file with
+/// The images given as arguments, then those of the manifests, and what was not read of these. Containers of the same namespace and file with
 /// the same image and Secrets share a check.
 async fn requests(
     args: &Probe,
     credentials: &Credentials,
     of_cluster: &OfCluster,
-) -> Result<Vec<ImageRequest>, Error> {
+) -> Result<(Vec<ImageRequest>, Vec<ManifestNote>), Error> {
     let mut requests: Vec<ImageRequest> = Vec::new();
     for reference in &args.references {
         let sources = credentials.load(of_cluster, reference, false).await?;
@@ -346,6 +351,8 @@ async fn requests(
                 .to_owned(),
         ));
     }
+    let (mut notes, mut failed) = (Vec::new(), Vec::new());
+    let mut known: HashMap<SamePull, usize> = HashMap::new();
     for path in &args.filename {
         let shown = input::shown(path);
         let bytes = input::read(path, MAX_MANIFEST).map_err(|error| {
@@ -353,25 +360,36 @@ async fn requests(
                 "can't read {shown}, given with --filename: {error}"
             ))
         })?;
+        let documents = documents::read_each(&bytes)
+            .map_err(|reason| Error::Message(format!("{shown}: {reason}")))?;
+        drop(bytes);
         // Secrets in the same file, as kustomize and Helm print them.
-        let in_file: Vec<LoadedSource> = secret::read(&bytes, &shown)
+        let in_file: Vec<LoadedSource> = secret::of_documents(&documents, &shown)
             .into_iter()
             .filter(|s| matches!(&s.source, CredentialSource::SecretFile { name, .. } if !name.is_empty()))
             .collect();
-        for (reference, mut pod) in workload::read(&bytes, &shown).map_err(Error::Message)? {
-            let same = requests.iter_mut().find(|request| {
-                request.reference == reference
-                    && request.pods.first().is_some_and(|first| {
-                        first.path == pod.path
-                            && first.namespace == pod.namespace
-                            && first.pull_secrets == pod.pull_secrets
-                    })
-            });
-            if let Some(request) = same {
+        let workloads = match workload::of_documents(&documents, &shown) {
+            Ok(workloads) => workloads,
+            Err(reason) => {
+                failed.push(reason);
+                continue;
+            }
+        };
+        drop(documents);
+        notes.extend(workloads.notes);
+        for (reference, mut pod) in workloads.uses {
+            let same = SamePull {
+                reference: reference.clone(),
+                path: pod.path.clone(),
+                namespace: pod.namespace.clone(),
+                pull_secrets: pod.pull_secrets.clone(),
+            };
+            if let Some(request) = known.get(&same).and_then(|at| requests.get_mut(*at)) {
                 pod.secrets.clone_from(&request.pods[0].secrets);
                 request.pods.push(pod);
                 continue;
             }
+            known.insert(same, requests.len());
             let mut given = credentials.load(of_cluster, &reference, true).await?;
             given.extend(in_file.iter().cloned());
             let (sources, lookups) = credentials::for_pod(&given, &pod);
@@ -383,11 +401,28 @@ async fn requests(
             });
         }
     }
-    Ok(requests)
+    if requests.is_empty() {
+        return Err(Error::Message(failed.join("\n")));
+    }
+    notes.extend(failed.into_iter().map(|text| ManifestNote {
+        kind: NoteKind::Unread,
+        place: "nothing to check".to_owned(),
+        text,
+    }));
+    Ok((requests, notes))
+}
+
+/// What containers have in common that share a check.
+#[derive(Eq, Hash, PartialEq)]
+struct SamePull {
+    reference: Reference,
+    path: String,
+    namespace: Option<String>,
+    pull_secrets: Vec<String>,
 }
 
 /// In bytes. etcd accepts objects of up to 1.5 MiB; a file may have many.
-const MAX_MANIFEST: u64 = 32 << 20;
+const MAX_MANIFEST: u64 = 96 << 20;
 
 /// Logs to standard error if `--verbose` is given.
 fn start_logging(verbose: u8) {

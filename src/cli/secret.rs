@@ -10,6 +10,7 @@ use super::error::Error;
 use super::input;
 use super::output::{FAILURE, Printing, SUCCESS, UNKNOWN};
 use crate::model::credential::{CredentialSource, SourceProblem};
+use crate::model::documents;
 use crate::model::reference::Reference;
 use crate::pull_secret::keyring::{self, Keyring};
 use crate::pull_secret::secret;
@@ -49,14 +50,24 @@ struct Check {
 pub(super) fn run(args: SecretArgs, out: &mut dyn Write) -> Result<u8, Error> {
     let SecretCommand::Check(args) = args.command;
     let now = Timestamp::now();
-    let mut reports = Vec::new();
+    let (mut reports, mut notes) = (Vec::new(), Vec::new());
     let mut unread = false;
     for path in &args.files {
         let shown = input::shown(path);
         let bytes = input::read(path, MAX_FILE)
             .map_err(|error| Error::Message(format!("can't read {shown}: {error}")))?;
-        for source in secret::read(&bytes, &shown) {
-            // A file without any Secret is reported as a Secret without a name, with a problem.
+        let documents = documents::read_each(&bytes);
+        let sources = match &documents {
+            Ok(documents) => secret::of_documents(documents, &shown),
+            Err(_) => secret::read(&bytes, &shown),
+        };
+        notes.extend(secret::notes(
+            documents.as_deref().unwrap_or_default(),
+            &sources,
+            &shown,
+        ));
+        for source in sources.into_iter().filter(|one| !one.is_for_others) {
+            // What can't be read is reported as a Secret without a name, with a problem.
             unread |= matches!(
                 (&source.source, &source.problem),
                 (CredentialSource::SecretFile { name, .. }, Some(SourceProblem::Malformed { .. })) if name.is_empty()
@@ -74,7 +85,7 @@ pub(super) fn run(args: SecretArgs, out: &mut dyn Write) -> Result<u8, Error> {
             reports.push(SecretReport::conclude(evidence, images, now));
         }
     }
-    let document = SecretDocument::new(now, reports);
+    let document = SecretDocument::new(now, reports, notes);
     args.printing.print(&document, render_secrets, out)?;
     Ok(if unread {
         UNKNOWN

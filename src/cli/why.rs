@@ -690,6 +690,7 @@ impl WaitingPods<'_> {
             kind: "Pod".to_owned(),
             namespace: Some(printable(&one.pod.namespace)),
             name: printable(&one.pod.name),
+            found_at: None,
             container: printable(&wait.container),
             container_kind: wait.kind,
             policy: wait

@@ -119,7 +119,9 @@ pub fn for_pod(sources: &[LoadedSource], pod: &PodUse) -> (Vec<LoadedSource>, Ve
             ) => theirs != ours,
             _ => false,
         };
-        let near = sources.iter().filter(|source| !is_elsewhere(source));
+        let near = sources
+            .iter()
+            .filter(|source| !is_elsewhere(source) && !source.is_for_others);
         return (near.cloned().collect(), Vec::new());
     }
     let secret_of = |source: &LoadedSource| match &source.source {
@@ -128,7 +130,10 @@ pub fn for_pod(sources: &[LoadedSource], pod: &PodUse) -> (Vec<LoadedSource>, Ve
         } if !name.is_empty() => Some((namespace.clone(), name.clone())),
         _ => None,
     };
-    let given = sources.iter().filter(|s| secret_of(s).is_some()).count();
+    let given = sources
+        .iter()
+        .filter(|source| secret_of(source).is_some() && !source.is_for_others)
+        .count();
     let mut chosen = Vec::new();
     let mut lookups = Vec::new();
     for name in &pod.pull_secrets {
@@ -143,7 +148,10 @@ pub fn for_pod(sources: &[LoadedSource], pod: &PodUse) -> (Vec<LoadedSource>, Ve
             }
             match (namespace, &pod.namespace) {
                 (Some(theirs), Some(ours)) if theirs != *ours => elsewhere.push(theirs),
-                _ => chosen.push(source.clone()),
+                _ => chosen.push(LoadedSource {
+                    is_for_others: false,
+                    ..source.clone()
+                }),
             }
         }
         let found = if chosen.len() > before {
@@ -432,10 +440,11 @@ mod tests {
             problem: None,
             lint: Vec::new(),
             expiries: Vec::new(),
+            is_for_others: false,
         };
         let text = "kind: Pod\nmetadata: {name: p, namespace: shop}\nspec: {containers: [{name: c, image: a}]}\n";
-        let mut uses = crate::workload::read(text.as_bytes(), "w.yaml").unwrap();
-        let (_, pod) = uses.remove(0);
+        let mut found = crate::workload::read(text.as_bytes(), "w.yaml").unwrap();
+        let (_, pod) = found.uses.remove(0);
         let sources = [of(Some("shop")), of(Some("till")), of(None)];
         let (chosen, sought) = for_pod(&sources, &pod);
         let chosen: Vec<_> = chosen.into_iter().map(|s| s.source).collect();

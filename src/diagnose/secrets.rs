@@ -188,6 +188,7 @@ mod tests {
             kind: "Pod".to_owned(),
             namespace: Some("shop".to_owned()),
             name: "a".to_owned(),
+            found_at: None,
             container: "app".to_owned(),
             container_kind: ContainerKind::Container,
             policy: PullPolicy::Always,

@@ -168,9 +168,11 @@ pub enum LintRule {
     NoLogin,
     /// The password is itself user and password in base64.
     EncodedTwice,
+    /// The user is the base64 of another text.
+    EncodedUser,
     /// A template that was never filled in: `{{ .password }}`, `${PASSWORD}`, `<no value>`.
     Placeholder {
-        /// `user` or `password`.
+        /// `user`, `password` or `key`.
         part: String,
     },
     /// `$PASSWORD`: most likely a variable that was not expanded, though a password may look like that.
@@ -219,6 +221,7 @@ impl LintRule {
                 | Self::ControlCharacter { .. }
                 | Self::OuterBlanks { .. }
                 | Self::EncodedTwice
+                | Self::EncodedUser
                 | Self::AuthContradicts
                 | Self::Placeholder { .. }
                 | Self::LikeVariable { .. }
@@ -231,7 +234,7 @@ impl LintRule {
     pub fn is_likely_only(&self) -> bool {
         matches!(
             self,
-            Self::LikeVariable { .. } | Self::Quoted { .. } | Self::RobotCut
+            Self::LikeVariable { .. } | Self::Quoted { .. } | Self::RobotCut | Self::EncodedUser
         )
     }
 
@@ -276,6 +279,10 @@ impl std::fmt::Display for Lint {
             LintRule::EncodedTwice => write!(
                 f,
                 "the password{of} is itself user and password in base64, which belongs in 'auth'"
+            ),
+            LintRule::EncodedUser => write!(
+                f,
+                "the user{of} looks like the base64 of a name; only 'auth' is base64, 'username' and 'password' are plain"
             ),
             LintRule::Placeholder { part } => write!(
                 f,

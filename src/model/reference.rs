@@ -30,6 +30,11 @@ pub enum ReferenceError {
     /// There is no character other than white space.
     #[error("the reference is empty")]
     Empty,
+    /// The mark of a tool that was to write the image there; with the text.
+    #[error(
+        "'{0}' is a placeholder that nothing has filled in; render the manifest with its tool first"
+    )]
+    Placeholder(String),
     /// White space or control characters; with the text without them.
     #[error("the reference contains white space or control characters; write '{0}'")]
     Whitespace(String),
@@ -301,6 +306,9 @@ fn refuse_pasted(text: &str) -> Result<(), ReferenceError> {
     if text.chars().all(unwanted) {
         return Err(ReferenceError::Empty);
     }
+    if is_placeholder(text) {
+        return Err(ReferenceError::Placeholder(without_user(text).to_owned()));
+    }
     if text.contains(unwanted) {
         return Err(ReferenceError::Whitespace(
             without_user(&text.replace(unwanted, "")).to_owned(),
@@ -329,6 +337,23 @@ fn refuse_pasted(text: &str) -> Result<(), ReferenceError> {
         return Err(ReferenceError::BareId(text.to_owned()));
     }
     Ok(())
+}
+
+/// Whether a tool was to replace the text or a part of it: Helm's `{{ … }}` and `<no value>`, `$(image)` of kustomize
+/// and Tekton, `${IMAGE}` and `$IMAGE` of a shell, `ko://…`. No reference can have these characters.
+fn is_placeholder(text: &str) -> bool {
+    let has = |start: &str, end: &str| {
+        let inner = text.split_once(start);
+        inner.is_some_and(|(_, rest)| rest.contains(end))
+    };
+    let is_name = |c: char| c.is_ascii_alphabetic() || c == '_';
+    let mut dollars = text.split('$').skip(1);
+    text.starts_with("ko://")
+        || has("{{", "}}")
+        || has("$(", ")")
+        || has("${", "}")
+        || has("<", ">")
+        || dollars.any(|rest| rest.starts_with(is_name))
 }
 
 /// Cuts off `user:password@` before a host: it must not be repeated in a message. An `@` before a digest has no

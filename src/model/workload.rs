@@ -31,6 +31,9 @@ pub struct PodUse {
     pub namespace: Option<String>,
     /// Name of the workload; empty for a pod that does not exist.
     pub name: String,
+    /// Where the pod is in the object, if that is not one of Kubernetes' own kinds: `spec.tasks[0].template.spec`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub found_at: Option<String>,
     /// Name of the container or image volume.
     pub container: String,
     /// Whether it is a container, an init container, …
@@ -82,7 +85,14 @@ impl PodUse {
         } else {
             format!(", {} {}", self.container_kind.as_str(), self.container)
         };
-        format!("{} {namespace}{}{container}", self.kind, self.name)
+        let found_at = self
+            .found_at
+            .as_ref()
+            .map_or_else(String::new, |at| format!(", at {at}"));
+        format!(
+            "{} {namespace}{}{container}{found_at}",
+            self.kind, self.name
+        )
     }
 }
 

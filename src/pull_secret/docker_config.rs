@@ -11,6 +11,7 @@ use serde_json::{Map, Value};
 use crate::model::credential::{Lint, LintRule};
 use crate::pull_secret::entry::Entry;
 use crate::pull_secret::key::mask_key;
+use crate::pull_secret::placeholder::{is_placeholder, is_variable};
 use crate::redact::Secret;
 
 /// The form of a config; they differ in the fields that count.
@@ -47,6 +48,8 @@ pub fn parse(bytes: &[u8], flavour: ConfigFormat) -> Result<DockerConfig, String
             "its content is base64 again: it was encoded twice".to_owned()
         } else if bytes.trim_ascii().is_empty() {
             "it is empty".to_owned()
+        } else if std::str::from_utf8(bytes).is_ok_and(is_unfilled) {
+            UNFILLED.to_owned()
         } else {
             format!(
                 "it is not JSON, at line {} column {}",
@@ -204,6 +207,17 @@ fn read_entry(
     Ok(Entry::new(key, username, password, identity_token))
 }
 
+/// Whether the whole text is one that a tool or a shell was to replace.
+pub(crate) fn is_unfilled(text: &str) -> bool {
+    let text = text.trim();
+    let is_one = text.starts_with(['{', '<', '$']) && !text.contains('\n');
+    let variable = text.strip_prefix('$').is_some_and(is_variable);
+    is_one && (variable || is_placeholder(text))
+}
+
+/// What such a text is.
+pub(crate) const UNFILLED: &str = "it is a placeholder that nothing has filled in";
+
 /// Reads `base64(user:password)`, padded or not; the password may contain colons.
 fn read_auth(auth: &str) -> Result<(String, Secret), &'static str> {
     let padding = if auth.trim().ends_with('=') {
@@ -211,12 +225,24 @@ fn read_auth(auth: &str) -> Result<(String, Secret), &'static str> {
     } else {
         DecodePaddingMode::RequireNone
     };
-    let decoded = decode(auth, padding).ok_or("is not base64")?;
+    let decoded = decode(auth, padding).ok_or_else(|| {
+        if is_unfilled(auth) {
+            "is a placeholder that nothing has filled in"
+        } else {
+            "is not base64"
+        }
+    })?;
     let decoded = zeroize::Zeroizing::new(decoded);
     let pair = std::str::from_utf8(&decoded).map_err(|_| "is not UTF-8 after base64 decoding")?;
-    let (username, password) = pair
-        .split_once(':')
-        .ok_or("has no ':' between user and password after base64 decoding")?;
+    let (username, password) = pair.split_once(':').ok_or_else(|| {
+        let inner = decode(pair.trim(), DecodePaddingMode::Indifferent);
+        let inner = inner.map(zeroize::Zeroizing::new);
+        if inner.is_some_and(|inner| inner.contains(&b':') && inner.is_ascii()) {
+            "is base64 of base64: user and password were encoded twice"
+        } else {
+            "has no ':' between user and password after base64 decoding"
+        }
+    })?;
     Ok((username.to_owned(), Secret::new(password)))
 }
 

@@ -30,6 +30,12 @@ pub fn mask_key(key: &str) -> String {
     printable(&format!("{scheme}{user}{rest}{query}"))
 }
 
+/// The host in a key, without scheme, port and path.
+pub(super) fn host(key: &str) -> &str {
+    let rest = key.split_once("://").map_or(key, |(_, rest)| rest);
+    rest.split(['/', ':']).next().unwrap_or(rest)
+}
+
 /// The first rule by which a key does not match an image (`URLsMatchStr`). `None`: it matches.
 pub(super) fn failing_rule(key: &str, image: &str) -> Option<MatchRule> {
     // Keys are parsed a second time, as in the kubelet.

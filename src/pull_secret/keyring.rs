@@ -30,6 +30,8 @@ pub struct LoadedSource {
     pub lint: Vec<Lint>,
     /// Expiry times of the source as a whole; those of tokens are found by [`lint`].
     pub expiries: Vec<Expiry>,
+    /// A Secret that is no pull secret, in a file with other objects: it counts only if a pod names it.
+    pub is_for_others: bool,
 }
 
 impl LoadedSource {
@@ -41,6 +43,7 @@ impl LoadedSource {
             problem: None,
             lint: Vec::new(),
             expiries: Vec::new(),
+            is_for_others: false,
         }
     }
 
@@ -96,7 +99,8 @@ pub struct Keyring {
 
 impl Keyring {
     /// `sources` are in the order in which they were given.
-    pub fn new(sources: Vec<LoadedSource>) -> Self {
+    pub fn new(mut sources: Vec<LoadedSource>) -> Self {
+        sources.retain(|source| !source.is_for_others);
         Self { sources }
     }
 
@@ -251,6 +255,7 @@ mod tests {
             lint: Vec::new(),
             expiries: Vec::new(),
             problem: None,
+            is_for_others: false,
         }
     }
 

@@ -10,6 +10,7 @@ use crate::model::credential::{Expiry, ExpirySign, Lint, LintRule};
 use crate::pull_secret::docker_config;
 use crate::pull_secret::entry::Entry;
 use crate::pull_secret::key;
+use crate::pull_secret::placeholder::{is_placeholder, is_variable};
 
 /// The annotation with the expiry time of `default-secret`, which CCE (Cloud Container Engine) creates (Huawei Cloud,
 /// CCE: usermanual-cce-autopilot/cce_11_0388).
@@ -24,7 +25,11 @@ pub fn entry(entry: &Entry) -> Vec<Lint> {
             rule,
         });
     };
-    if let Some(reason) = key::never_matches(&entry.key) {
+    if is_placeholder(&entry.key) || entry.key.strip_prefix('$').is_some_and(is_variable) {
+        note(LintRule::Placeholder {
+            part: "key".to_owned(),
+        });
+    } else if let Some(reason) = key::never_matches(&entry.key) {
         note(LintRule::NeverMatches {
             reason: reason.to_owned(),
         });
@@ -40,19 +45,24 @@ pub fn entry(entry: &Entry) -> Vec<Lint> {
             (false, false) => {}
         }
     }
-    let texts = [
-        (entry.username.as_str(), "user"),
-        (entry.password.expose(), "password"),
-    ];
-    for (text, part) in texts {
+    let (user, password) = (entry.username.as_str(), entry.password.expose());
+    // The quotes are around both in base64: `"user:password"`.
+    let is_quoted_pair = ['"', '\'']
+        .iter()
+        .any(|quote| user.starts_with(*quote) && password.ends_with(*quote));
+    for (text, part) in [(user, "user"), (password, "password")] {
         let part = part.to_owned();
+        // Google's key file is sent as it is, in several lines.
+        if part == "password" && is_key_file(user, text) {
+            continue;
+        }
         if text.ends_with('\n') {
             note(LintRule::EndsInNewline { part });
         } else if is_placeholder(text) {
             note(LintRule::Placeholder { part });
         } else if text.strip_prefix('$').is_some_and(is_variable) {
             note(LintRule::LikeVariable { part });
-        } else if is_quoted(text) {
+        } else if is_quoted_pair || is_quoted(text) {
             note(LintRule::Quoted { part });
         } else if text.chars().any(char::is_control) {
             note(LintRule::ControlCharacter { part });
@@ -60,12 +70,15 @@ pub fn entry(entry: &Entry) -> Vec<Lint> {
             note(LintRule::OuterBlanks { part });
         }
     }
-    let user = &entry.username;
-    if user == "robot" || user.starts_with("robot+") {
+    // At Quay, `robot+name` is a robot account of an organization of that name.
+    if user == "robot" || user.starts_with("robot+") && !key::host(&entry.key).ends_with("quay.io")
+    {
         note(LintRule::RobotCut);
     }
-    if looks_like_auth(user, entry.password.expose()) {
+    if looks_like_auth(user, password) {
         note(LintRule::EncodedTwice);
+    } else if is_encoded(user) {
+        note(LintRule::EncodedUser);
     }
     lint
 }
@@ -73,8 +86,6 @@ pub fn entry(entry: &Entry) -> Vec<Lint> {
 /// Whether the key is a host of Docker Hub other than the one that matches its images. An image reference could name
 /// such a host, but that is very unlikely.
 fn is_hub_alias(key: &str) -> bool {
-    let rest = key.split_once("://").map_or(key, |(_, rest)| rest);
-    let host = rest.split(['/', ':']).next().unwrap_or(rest);
     [
         "registry-1.docker.io",
         "registry.docker.io",
@@ -83,20 +94,7 @@ fn is_hub_alias(key: &str) -> bool {
         "docker.com",
         "auth.docker.io",
     ]
-    .contains(&host)
-}
-
-/// Whether a template or a shell variable was left unexpanded.
-fn is_placeholder(text: &str) -> bool {
-    let text = text.trim();
-    let between = |start, end| text.strip_prefix(start)?.strip_suffix(end);
-    let variable = between("${", "}").or_else(|| between("$(", ")"));
-    text == "<no value>" || between("{{", "}}").is_some() || variable.is_some_and(is_variable)
-}
-
-fn is_variable(name: &str) -> bool {
-    let is_part = |c: char| c.is_ascii_uppercase() || c.is_ascii_digit() || c == '_';
-    name.starts_with(|c: char| c.is_ascii_uppercase() || c == '_') && name.chars().all(is_part)
+    .contains(&key::host(key))
 }
 
 fn is_quoted(text: &str) -> bool {
@@ -104,7 +102,21 @@ fn is_quoted(text: &str) -> bool {
         text.strip_prefix(quote)
             .and_then(|rest| rest.strip_suffix(quote))
     };
-    ['"', '\''].into_iter().any(|quote| inner(quote).is_some())
+    let is_typographic = text.starts_with(['“', '”', '‘', '’']) && text.ends_with(['“', '”', '’']);
+    ['"', '\''].into_iter().any(|quote| inner(quote).is_some()) || is_typographic
+}
+
+/// Whether the password is the JSON key of a service account, with the user that Google's registries have for it.
+fn is_key_file(user: &str, password: &str) -> bool {
+    let is_its = |key: serde_json::Map<String, serde_json::Value>| key.contains_key("private_key");
+    user == "_json_key" && serde_json::from_str(password).is_ok_and(is_its)
+}
+
+/// Whether a user is the base64 of another text. Names end in no '='; without it, a name may look like base64.
+fn is_encoded(user: &str) -> bool {
+    let decoded = docker_config::decode(user, DecodePaddingMode::RequireCanonical);
+    let is_text = |bytes: &[u8]| !bytes.is_empty() && bytes.iter().all(u8::is_ascii_graphic);
+    user.ends_with('=') && decoded.is_some_and(|bytes| is_text(&bytes))
 }
 
 /// Whether the password is a whole `user:password` in base64.
@@ -256,6 +268,35 @@ mod tests {
             ("reg.example.com", "u", "\"", ""),
             ("reg.example.com", "robot", "hunter2", "'robot$NAME'"),
             ("reg.example.com", "robot$hunter", "pw", ""),
+            ("quay.io", "robot+hunter", "pw", ""),
+            ("quay.io/team", "team+hunter", "pw", ""),
+            ("nvcr.io", "$oauthtoken", "pw", ""),
+            (
+                "reg.example.com",
+                "\"u",
+                "hunter2\"",
+                "user of the entry 'reg.example.com' is in quotes",
+            ),
+            ("reg.example.com", "u", "“hunter2”", "in quotes"),
+            ("reg.example.com", "u", "a-{{ .hunter }}", "placeholder"),
+            ("reg.example.com", "u", "<your-hunter>", "placeholder"),
+            ("reg.example.com", "u", "<%hunter2>", ""),
+            ("{{ .Values.registry }}", "u", "p", "the key of the entry"),
+            ("$REGISTRY", "u", "p", "the key of the entry"),
+            ("reg.example.com", "aHVudGVyMg==", "p", "base64 of a name"),
+            ("reg.example.com", "hunter==", "p", ""),
+            (
+                "gcr.io",
+                "_json_key",
+                "{\n \"private_key\": \"hunter2\"\n}\n",
+                "",
+            ),
+            (
+                "gcr.io",
+                "u",
+                "{\n \"private_key\": \"hunter2\"\n}",
+                "control character",
+            ),
             ("reg.example.com", "u", "", "no password"),
             ("reg.example.com", "", "hunter2", "no user"),
             ("reg.example.com", "", "", "neither user nor password"),
@@ -288,7 +329,8 @@ mod tests {
             if want.is_empty() {
                 assert_eq!(found, [""; 0], "{key}");
             } else {
-                assert_eq!(found.len(), 1, "{key} {found:?}");
+                let parts = if user.starts_with('"') { 2 } else { 1 };
+                assert_eq!(found.len(), parts, "{key} {found:?}");
                 assert!(found[0].contains(want), "{found:?}");
                 assert!(!found[0].contains("hunt"), "{found:?}");
             }

@@ -6,4 +6,5 @@ pub mod jwt;
 pub mod key;
 pub mod keyring;
 pub mod lint;
+mod placeholder;
 pub mod secret;

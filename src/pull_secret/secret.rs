@@ -5,46 +5,123 @@ use base64::engine::DecodePaddingMode;
 use serde_json::Value;
 
 use crate::model::credential::{CredentialSource, Lint, LintRule, SourceProblem};
-use crate::model::documents;
+use crate::model::documents::{self, Document, ManifestNote, NoteKind};
 use crate::model::text::printable;
 use crate::pull_secret::docker_config::{self, ConfigFormat, DockerConfig};
 use crate::pull_secret::keyring::LoadedSource;
 use crate::pull_secret::lint;
 
-/// Reads all Secrets of a file, in order; other objects are skipped. A file without a Secret yields one source with a
-/// problem.
+/// Reads all Secrets of a file, in order; other objects are skipped. A file without a pull secret yields one source
+/// with a problem, and so does a document that can't be read.
 pub fn read(bytes: &[u8], path: &str) -> Vec<LoadedSource> {
-    let documents = match documents::read(bytes) {
-        Ok(documents) => documents,
-        Err(reason) => return vec![nameless(path, malformed(reason))],
-    };
-    let mut secrets = Vec::new();
-    for document in &documents {
-        collect(document, path, &mut secrets, MAX_DEPTH);
+    match documents::read_each(bytes) {
+        Ok(documents) => of_documents(&documents, path),
+        Err(reason) => vec![nameless(path, malformed(reason))],
     }
-    if secrets.is_empty() {
-        let is_docker_config = documents.iter().any(|d| d.get("auths").is_some());
-        let reason = if is_docker_config {
-            "it is a docker config, not a Secret: pass it with --docker-config, or with docker_config in the configuration"
-        } else {
-            "it contains no manifest of kind Secret"
+}
+
+/// The same of documents that were read.
+pub fn of_documents(documents: &[Result<Document, String>], path: &str) -> Vec<LoadedSource> {
+    let (mut secrets, mut unread) = (Vec::new(), Vec::new());
+    for (index, document) in documents.iter().enumerate() {
+        match document {
+            Ok(document) => collect(&document.value, path, "", &mut secrets, MAX_DEPTH),
+            Err(reason) if documents.len() == 1 => unread.push(reason.clone()),
+            Err(reason) => unread.push(format!("document {}: {reason}", index + 1)),
+        }
+    }
+    // Somebody who names a single Secret means a pull secret.
+    if let ([secret], [_]) = (secrets.as_mut_slice(), documents)
+        && matches!(documents, [Ok(one)] if text(&one.value, "kind") == Some("Secret"))
+    {
+        secret.is_for_others = false;
+    }
+    if secrets.iter().all(|secret| secret.is_for_others) && unread.is_empty() {
+        let is_docker_config = |document: &Result<Document, String>| {
+            let value = document.as_ref().map(|one| &one.value);
+            value.is_ok_and(|value| value.get("auths").is_some())
         };
-        return vec![nameless(path, malformed(reason.to_owned()))];
+        let reason = if documents.iter().any(is_docker_config) {
+            "it is a docker config, not a Secret: pass it with --docker-config, or with docker_config in the configuration"
+        } else if secrets.is_empty() {
+            "it contains no manifest of kind Secret"
+        } else {
+            "it contains no pull secret, only Secrets for other purposes"
+        };
+        unread.push(reason.to_owned());
     }
+    secrets.extend(
+        unread
+            .into_iter()
+            .map(|reason| nameless(path, malformed(reason))),
+    );
     secrets
 }
 
-fn collect(document: &Value, path: &str, secrets: &mut Vec<LoadedSource>, depth: usize) {
-    match text(document, "kind") {
-        Some("Secret") => secrets.push(of_manifest(document, path)),
-        Some("List" | "SecretList") if depth > 0 => {
+/// What is worth knowing of a file beside its pull secrets: Secrets that were passed over, and keys that are given
+/// twice.
+pub fn notes(
+    documents: &[Result<Document, String>],
+    secrets: &[LoadedSource],
+    path: &str,
+) -> Vec<ManifestNote> {
+    let note = |kind, text| ManifestNote {
+        kind,
+        place: printable(path),
+        text,
+    };
+    let read = documents.iter().flatten();
+    let twice = read.flat_map(|document| &document.duplicates).map(|key| {
+        let text = format!("{key} is given more than once; the last value counts");
+        note(NoteKind::Warning, text)
+    });
+    let others = secrets.iter().filter(|secret| secret.is_for_others);
+    let passed = others.filter_map(|secret| {
+        let problem = secret.problem.as_ref()?;
+        let text = format!("{}: {problem}", secret.source);
+        Some(note(NoteKind::PassedOver, text))
+    });
+    twice.chain(passed).collect()
+}
+
+/// `of_items`: the kind of the items of a typed list, which have none themselves.
+fn collect(
+    document: &Value,
+    path: &str,
+    of_items: &str,
+    secrets: &mut Vec<LoadedSource>,
+    depth: usize,
+) {
+    let version = text(document, "apiVersion").unwrap_or("v1");
+    match text(document, "kind").unwrap_or(of_items) {
+        // Other groups have kinds of this name, too.
+        "Secret" if !version.contains('/') => {
+            let mut secret = of_manifest(document, path);
+            secret.is_for_others = is_for_others(document, &secret);
+            secrets.push(secret);
+        }
+        list @ ("List" | "SecretList") if depth > 0 => {
             let items = document.get("items").and_then(Value::as_array);
             for item in items.into_iter().flatten() {
-                collect(item, path, secrets, depth - 1);
+                let of_items = list.strip_suffix("List").unwrap_or_default();
+                collect(item, path, of_items, secrets, depth - 1);
             }
         }
         _ => {}
     }
+}
+
+/// Whether it is neither of a pull secret's type nor has a docker config, as a pull secret of a wrong type has.
+fn is_for_others(secret: &Value, loaded: &LoadedSource) -> bool {
+    let is_config = |key: &String| {
+        let key = key.trim_start_matches('.');
+        ["dockerconfigjson", "dockercfg", "config.json"].contains(&key)
+    };
+    let has_config = ["data", "stringData"].iter().any(|data| {
+        let data = secret.get(data).and_then(Value::as_object);
+        data.is_some_and(|data| data.keys().any(is_config))
+    });
+    matches!(loaded.problem, Some(SourceProblem::WrongType { .. })) && !has_config
 }
 
 /// Reads one Secret, as the kubelet's `secretsToTrackedDockerConfigs` does. `path` names the file in reports.
@@ -109,7 +186,12 @@ fn config(
         (Some(Value::String(text)), _) => text.clone().into_bytes(),
         (None | Some(Value::Null), Some(Value::String(text))) => {
             docker_config::decode(text, DecodePaddingMode::RequireCanonical).ok_or_else(|| {
-                format!("data '{key}' is not base64; the API server rejects such a Secret")
+                let what = if docker_config::is_unfilled(text) {
+                    docker_config::UNFILLED.trim_start_matches("it ")
+                } else {
+                    "is not base64"
+                };
+                format!("data '{key}' {what}; the API server rejects such a Secret")
             })?
         }
         (None | Some(Value::Null), None | Some(Value::Null)) => return Ok(None),

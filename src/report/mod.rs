@@ -12,6 +12,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::diagnose::{self, Pull, Verdict};
+use crate::model::documents::{ManifestNote, NoteKind};
 use crate::model::evidence::Evidence;
 use crate::model::text::joined;
 
@@ -32,6 +33,9 @@ pub struct Document {
     pub pullpath: Tool,
     /// One for each image; saved reports have one, a replay those of all files.
     pub reports: Vec<Report>,
+    /// What could not be read in the manifests, was passed over, or is probably a mistake.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub notes: Vec<ManifestNote>,
 }
 
 /// The program that wrote a document.
@@ -77,12 +81,18 @@ impl Document {
             schema_version: SCHEMA_VERSION,
             pullpath: Tool::this(),
             reports,
+            notes: Vec::new(),
         }
     }
 
-    /// The worst of all verdicts: fail before unknown before success.
+    /// The worst of all verdicts: fail before unknown before success. What could not be read is unknown.
     pub fn pull(&self) -> Pull {
-        worst(self.reports.iter().map(|report| report.verdict.pull))
+        let reports = self.reports.iter().map(|report| report.verdict.pull);
+        let unread = self
+            .notes
+            .iter()
+            .filter(|note| note.kind == NoteKind::Unread);
+        worst(reports.chain(unread.map(|_| Pull::Unknown)))
     }
 
     /// The JSON Schema of a document (draft 2020-12).

@@ -8,6 +8,7 @@ use super::{SCHEMA_VERSION, Tool};
 use crate::diagnose::level::Severity;
 use crate::diagnose::{self, Finding};
 use crate::model::credential::{KeyringEvidence, SourceEvidence};
+use crate::model::documents::ManifestNote;
 use crate::model::reference::Reference;
 
 /// What `secret check -o json` prints.
@@ -23,6 +24,9 @@ pub struct SecretDocument {
     pub checked: Timestamp,
     /// One for each Secret of each file, in their order. A file without a Secret has one without a name.
     pub secrets: Vec<SecretReport>,
+    /// Secrets of the files that are no pull secrets and were passed over, and what is probably a mistake in a file.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub notes: Vec<ManifestNote>,
 }
 
 /// One Secret.
@@ -65,12 +69,13 @@ impl SecretReport {
 
 impl SecretDocument {
     /// A document of this program and the current version.
-    pub fn new(checked: Timestamp, secrets: Vec<SecretReport>) -> Self {
+    pub fn new(checked: Timestamp, secrets: Vec<SecretReport>, notes: Vec<ManifestNote>) -> Self {
         Self {
             schema_version: SCHEMA_VERSION,
             pullpath: Tool::this(),
             checked,
             secrets,
+            notes,
         }
     }
 

@@ -4,13 +4,14 @@ use std::fmt::Write as _;
 use std::time::Duration;
 
 use super::secret::{SecretDocument, SecretReport};
-use super::{Report, few, optional};
+use super::{Document, Report, few, optional};
 use crate::diagnose::level::Severity;
 use crate::diagnose::path::leg_path::{LegPath, Reachability, Suggestion};
 use crate::diagnose::throughput::Throughput;
 use crate::diagnose::throughput::rate::Rate;
 use crate::diagnose::{Finding, Pull};
 use crate::model::connect::{Connected, Connection, Dial, Session, Tls};
+use crate::model::documents::{ManifestNote, NoteKind};
 use crate::model::endpoint::{Endpoint, Role};
 use crate::model::evidence::{Attempt, Challenge, Evidence, Leg, Walk};
 use crate::model::fault::{Phase, TokenFault, instant, show_server};
@@ -82,7 +83,8 @@ pub fn render(report: &Report, style: Style, why: bool) -> String {
 
 /// The reports of one run, then a summary if there are several. What could not be observed is printed once, at
 /// the end, if it is the same for all.
-pub fn render_all(reports: &[Report], style: Style, why: bool) -> String {
+pub fn render_all(document: &Document, style: Style, why: bool) -> String {
+    let reports = &document.reports;
     let mut page = Page::new(style);
     let blocks: Vec<String> = reports
         .iter()
@@ -103,6 +105,7 @@ pub fn render_all(reports: &[Report], style: Style, why: bool) -> String {
         page.line("");
         page.summary(reports);
     }
+    page.notes(&document.notes);
     page.out
 }
 
@@ -113,6 +116,12 @@ fn not_observed(report: &Report, style: Style) -> String {
     page.out
 }
 
+/// Containers with the same image that are printed.
+const MAX_PODS: usize = 10;
+
+/// Notes of one kind that are printed.
+const MAX_NOTES: usize = 20;
+
 /// The result of `secret check`.
 pub fn render_secrets(document: &SecretDocument, style: Style) -> String {
     let mut page = Page::new(style);
@@ -122,6 +131,7 @@ pub fn render_secrets(document: &SecretDocument, style: Style) -> String {
         }
         page.secret(report);
     }
+    page.notes(&document.notes);
     page.out
 }
 
@@ -208,6 +218,29 @@ impl Page {
     }
 
     /// How many images would fail or are unknown, each with its first cause.
+    /// What was not read of the files, below an empty line; the worst first.
+    fn notes(&mut self, notes: &[ManifestNote]) {
+        if !notes.is_empty() {
+            self.line("");
+        }
+        for kind in [NoteKind::Unread, NoteKind::Warning, NoteKind::PassedOver] {
+            let ink = match kind {
+                NoteKind::Unread | NoteKind::Warning => Ink::Warn,
+                NoteKind::PassedOver => Ink::Dim,
+            };
+            let of_kind = notes.iter().filter(|note| note.kind == kind);
+            for note in of_kind.clone().take(MAX_NOTES) {
+                let first = format!("{}: ", self.style.paint(ink, kind.as_str()));
+                let text = wrapped(&first, 2, WIDTH, &note.to_string());
+                self.out.push_str(&text);
+            }
+            let more = of_kind.count().saturating_sub(MAX_NOTES);
+            if more > 0 {
+                self.line(&format!("{}: {more} more, in -o json", kind.as_str()));
+            }
+        }
+    }
+
     fn summary(&mut self, reports: &[Report]) {
         let all = reports.len();
         let mut is_good = true;
@@ -310,7 +343,7 @@ impl Page {
             "{verdict}, checked from {network} at {}",
             instant(evidence.started)
         ));
-        for pod in &evidence.pods {
+        for pod in evidence.pods.iter().take(MAX_PODS) {
             let default = if pod.policy_is_default {
                 ", by default"
             } else {
@@ -331,6 +364,10 @@ impl Page {
             let (container, policy) = (pod.place(), pod.policy.as_str());
             let text = format!("{container} (imagePullPolicy {policy}{default}{when})");
             self.prose("for ", &text);
+        }
+        let more = evidence.pods.len().saturating_sub(MAX_PODS);
+        if more > 0 {
+            self.line(&format!("for {more} more containers, which -o json lists"));
         }
     }
 
@@ -1190,20 +1227,28 @@ mod tests {
         unknown.verdict.pull = Pull::Unknown;
         let image = bad.evidence.reference.to_string();
 
-        let text = render_all(&[good.clone(), bad.clone()], style, false);
+        let text = render_all(
+            &Document::new(vec![good.clone(), bad.clone()]),
+            style,
+            false,
+        );
         let last = format!("\n\n1 of 2 would fail: {image} tls_unknown_ca\n");
         assert!(text.ends_with(&last), "{text}");
 
         let all = vec![bad.clone(), good.clone(), bad, unknown];
-        let text = render_all(&all, style, false);
+        let text = render_all(&Document::new(all), style, false);
         let last = format!(
             "\n2 of 4 would fail:\n  {image} tls_unknown_ca\n  {image} tls_unknown_ca\n1 of 4 unknown: {image} tls_unknown_ca\n"
         );
         assert!(text.ends_with(&last), "{text}");
 
-        let text = render_all(&[good.clone(), good.clone()], style, false);
+        let text = render_all(
+            &Document::new(vec![good.clone(), good.clone()]),
+            style,
+            false,
+        );
         assert!(text.ends_with("\nall 2 would succeed\n"), "{text}");
-        let one = render_all(std::slice::from_ref(&good), style, false);
+        let one = render_all(&Document::new(vec![good.clone()]), style, false);
         assert_eq!(one, render(&good, style, false));
     }
 
@@ -1219,7 +1264,7 @@ mod tests {
             (vec![report.clone(), report.clone()], 1),
             (vec![report, other], 2),
         ] {
-            let text = render_all(&reports, style, false);
+            let text = render_all(&Document::new(reports), style, false);
             assert_eq!(text.matches(heading).count(), count, "{text}");
         }
     }

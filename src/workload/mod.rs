@@ -8,6 +8,7 @@ pub mod pending_pods;
 pub mod pod;
 mod reasons;
 pub mod resources;
+mod search;
 pub mod spec;
 pub mod volumes;
 
@@ -16,142 +17,293 @@ use std::time::Duration;
 
 use serde_json::{Map, Value};
 
-use crate::model::documents;
+use crate::model::documents::{self, Document, ManifestNote, NoteKind};
 use crate::model::reference::Reference;
 use crate::model::text::{joined, printable};
 use crate::model::workload::{ContainerKind, PodUse, PullPolicy};
+use search::{Place, PodSpec};
 
-/// Reads the workloads of a file (YAML or JSON): each container and image volume with its image, in order. Secrets and
-/// other objects are skipped. `path` is used in messages only.
+/// What the workloads of a file pull.
+#[derive(Debug, Default)]
+pub struct Workloads {
+    /// Each container and image volume with its image, in order.
+    pub uses: Vec<(Reference, PodUse)>,
+    /// What can't be read, is probably a mistake, or has no image.
+    pub notes: Vec<ManifestNote>,
+}
+
+/// Reads the workloads of a file (YAML or JSON). Secrets and other objects are skipped. `path` is used in messages
+/// only.
 ///
 /// # Errors
-/// If the file can't be parsed, has no workload, or has an invalid value. The message names the document and the key,
-/// and what to write there.
-pub fn read(bytes: &[u8], path: &str) -> Result<Vec<(Reference, PodUse)>, String> {
+/// If the file is not text, or [has no image](of_documents).
+pub fn read(bytes: &[u8], path: &str) -> Result<Workloads, String> {
+    let documents =
+        documents::read_each(bytes).map_err(|reason| format!("{}: {reason}", printable(path)))?;
+    of_documents(&documents, path)
+}
+
+/// The same of documents that were read.
+///
+/// # Errors
+/// If none of them has an image that can be read. The message names each document and the key, and what to write there.
+pub fn of_documents(
+    documents: &[Result<Document, String>],
+    path: &str,
+) -> Result<Workloads, String> {
     let path = printable(path);
-    let documents = documents::read(bytes).map_err(|reason| format!("{path}: {reason}"))?;
-    let mut found = Found::default();
+    let mut reader = Reader {
+        path: &path,
+        found: Workloads::default(),
+        others: BTreeSet::new(),
+    };
     for (index, document) in documents.iter().enumerate() {
         let place = if documents.len() > 1 {
             format!("{path}, document {}", index + 1)
         } else {
             path.clone()
         };
-        found.collect(document, &path, &place, MAX_DEPTH)?;
+        match document {
+            Ok(document) => {
+                for key in &document.duplicates {
+                    let text = format!("{key} is given more than once; the last value counts");
+                    reader.note(NoteKind::Warning, &place, text);
+                }
+                reader.collect(&document.value, &place, None, MAX_DEPTH);
+            }
+            Err(reason) => reader.note(NoteKind::Unread, &place, reason.clone()),
+        }
     }
-    let Found { uses, others } = found;
-    if uses.is_empty() {
-        let found = if others.is_empty() {
-            "no Kubernetes object".to_owned()
-        } else {
-            joined(others)
+    let Reader { found, others, .. } = reader;
+    if !found.uses.is_empty() {
+        return Ok(found);
+    }
+    let reasons: Vec<_> = found
+        .notes
+        .iter()
+        .filter(|note| note.kind != NoteKind::Warning)
+        .collect();
+    if !reasons.is_empty() {
+        let shown: Vec<String> = reasons
+            .iter()
+            .take(MAX_REASONS)
+            .map(ToString::to_string)
+            .collect();
+        let more = match reasons.len().saturating_sub(MAX_REASONS) {
+            0 => String::new(),
+            more => format!("; and {more} more"),
         };
-        return Err(format!(
-            "{path} has no workload (it holds {found}); use a file with a Pod, Deployment, StatefulSet, \
-             DaemonSet, Job, CronJob or another manifest with spec.template.spec.containers"
-        ));
+        return Err(shown.join("; ") + &more);
     }
-    Ok(uses)
+    let holds = if others.is_empty() {
+        "no Kubernetes object".to_owned()
+    } else {
+        joined(others)
+    };
+    Err(format!(
+        "{path} has no workload (it holds {holds}); use a file with a Pod, Deployment, StatefulSet, \
+         DaemonSet, Job, CronJob or another manifest with a pod template"
+    ))
 }
 
-/// The content of all documents.
-#[derive(Default)]
-struct Found {
-    uses: Vec<(Reference, PodUse)>,
+/// Reasons that one message shows.
+const MAX_REASONS: usize = 8;
+
+struct Reader<'a> {
+    path: &'a str,
+    found: Workloads,
     /// Kinds of objects that are not workloads.
     others: BTreeSet<String>,
 }
 
-impl Found {
+impl Reader<'_> {
+    fn note(&mut self, kind: NoteKind, place: &str, text: String) {
+        self.found.notes.push(ManifestNote {
+            kind,
+            place: place.to_owned(),
+            text,
+        });
+    }
+
+    /// `of_list`: version and kind of the items of a typed list, which have none themselves.
     fn collect(
         &mut self,
         document: &Value,
-        path: &str,
         place: &str,
+        of_list: Option<(Option<&str>, &str)>,
         depth: usize,
-    ) -> Result<(), String> {
+    ) {
         let Some(object) = document.as_object() else {
-            return Ok(());
+            return;
         };
-        let kind = object.get("kind").and_then(Value::as_str);
-        let kind = kind.unwrap_or("no kind");
+        let own = |name: &str| object.get(name).and_then(Value::as_str);
+        let (api_version, kind) = match (own("kind"), of_list) {
+            (Some(kind), _) => (own("apiVersion"), kind),
+            (None, Some(of_list)) => of_list,
+            (None, None) => (own("apiVersion"), "no kind"),
+        };
         if let Some(items) = object.get("items").and_then(Value::as_array)
-            && kind.ends_with("List")
-            && depth > 0
+            && let Some(of_items) = kind.strip_suffix("List")
         {
+            if depth == 0 {
+                let text = format!("is a list within more than {MAX_DEPTH} lists");
+                self.note(NoteKind::Unread, place, text);
+                return;
+            }
+            let typed = (!of_items.is_empty()).then_some((api_version, of_items));
             for (index, item) in items.iter().enumerate() {
                 let place = format!("{place}, items[{index}]");
-                self.collect(item, path, &place, depth - 1)?;
+                self.collect(item, &place, typed, depth - 1);
             }
-            return Ok(());
+            return;
         }
-        match pod_of(object, kind) {
-            Some((pod, at)) => {
-                let manifest = Manifest {
-                    object,
-                    kind,
-                    pod,
-                    at,
-                    place,
-                };
-                self.uses.extend(manifest.read(path)?);
-            }
-            None if WORKLOADS.contains(&kind) => {
-                let key = if kind == "Pod" {
-                    "spec"
-                } else {
-                    "spec.template"
-                };
-                return Err(format!(
-                    "{place}: {key} of the {kind} is missing; it holds the pod's containers"
-                ));
-            }
-            None => {
-                self.others.insert(printable(kind));
+        let mut pods = Vec::new();
+        let where_ = Place::of(api_version, kind);
+        match where_ {
+            Place::Pod | Place::Template(_) => match known(object, where_) {
+                Ok(pod) => pods.push(pod),
+                Err(key) => {
+                    let text = format!(
+                        "{key} of the {} is missing; it holds the pod's containers. A patch may be written so",
+                        printable(kind)
+                    );
+                    self.note(NoteKind::PassedOver, place, text);
+                    return;
+                }
+            },
+            Place::Anywhere => pods = search::anywhere(object, api_version),
+            Place::Nowhere => {}
+        }
+        if pods.is_empty() {
+            self.others.insert(printable(kind));
+        }
+        for pod in pods {
+            let manifest = Manifest {
+                object,
+                kind,
+                is_known: where_ != Place::Anywhere,
+                pod,
+                place,
+                path: self.path,
+            };
+            if let Err(text) = manifest.read(&mut self.found) {
+                let kind = NoteKind::Unread;
+                let place = place.to_owned();
+                self.found.notes.push(ManifestNote { kind, place, text });
             }
         }
-        Ok(())
     }
 }
 
-/// The pod template in an object, with the key path to it.
-fn pod_of<'a>(object: &'a Map<String, Value>, kind: &str) -> Option<(&'a Value, &'static str)> {
-    let has_containers = |pod: &Value| pod.pointer("/spec/containers").is_some();
-    let spec = object.get("spec");
-    match kind {
-        "Pod" => return Some((spec?, "")),
-        "CronJob" => {
-            let template = spec?.pointer("/jobTemplate/spec/template")?;
-            return Some((template, "spec.jobTemplate.spec.template."));
+/// The pod of a kind of Kubernetes' own.
+///
+/// # Errors
+/// The key that is missing.
+fn known(object: &Map<String, Value>, place: Place) -> Result<PodSpec<'_>, String> {
+    let (template, at) = match place {
+        Place::Template(path) => {
+            let pointer = format!("/{}", path.replace('.', "/"));
+            let mut steps = pointer[1..].split('/');
+            let first = steps.next().and_then(|step| object.get(step));
+            let template = steps.try_fold(first, |value, step| Some(value?.get(step)));
+            let template = template.flatten().filter(|template| !template.is_null());
+            (
+                template.ok_or_else(|| path.to_owned())?.as_object(),
+                format!("{path}.spec"),
+            )
         }
-        "PodTemplate" => return Some((object.get("template")?, "template.")),
-        _ => {}
-    }
-    let template = spec?.get("template")?;
-    let is_pods = WORKLOADS.contains(&kind) || has_containers(template);
-    is_pods.then_some((template, "spec.template."))
+        _ => (Some(object), "spec".to_owned()),
+    };
+    let spec = template.and_then(|template| template.get("spec")?.as_object());
+    Ok(PodSpec {
+        spec: spec.ok_or_else(|| at.clone())?,
+        at,
+        metadata: template.and_then(|template| template.get("metadata")),
+        secrets: Vec::new(),
+        service_account: None,
+        is_lone: false,
+    })
 }
 
 /// A workload, or an item of a list.
 struct Manifest<'a> {
     object: &'a Map<String, Value>,
     kind: &'a str,
-    pod: &'a Value,
-    at: &'static str,
+    /// One of Kubernetes' own kinds, whose form is known.
+    is_known: bool,
+    pod: PodSpec<'a>,
     place: &'a str,
+    path: &'a str,
 }
 
 impl Manifest<'_> {
-    fn read(&self, path: &str) -> Result<Vec<(Reference, PodUse)>, String> {
-        let is_pod = self.at.is_empty();
-        let (metadata, spec) = if is_pod {
-            (self.object.get("metadata"), Some(self.pod))
-        } else {
-            (self.pod.get("metadata"), self.pod.get("spec"))
-        };
-        let spec = spec.and_then(Value::as_object).ok_or_else(|| {
-            self.wrong("spec", "is missing; it holds the pod's list of containers")
-        })?;
+    /// # Errors
+    /// If a field that all containers share can't be read. What is wrong with one container is a note.
+    fn read(&self, found: &mut Workloads) -> Result<(), String> {
+        let spec = self.pod.spec;
+        let secrets = self.pull_secrets(found)?;
+        let shared = self.shared(secrets);
+        let images = found.uses.len();
+        let before = found.notes.len();
+        let mut missing = None;
+        for (list, kind) in [
+            ("initContainers", ContainerKind::InitContainer),
+            ("containers", ContainerKind::Container),
+            ("ephemeralContainers", ContainerKind::EphemeralContainer),
+        ] {
+            for (index, item) in self.containers(list)?.iter().enumerate() {
+                let at = format!("{list}[{index}]");
+                if item.get("image").is_none_or(is_blank) && missing.is_none() {
+                    missing = Some((format!("{at}.image"), "is missing"));
+                }
+                self.image(
+                    item,
+                    &at,
+                    ["image", "imagePullPolicy"],
+                    kind,
+                    &shared,
+                    found,
+                );
+            }
+        }
+        if !self.is_known {
+            self.others(&shared, found)?;
+        } else if spec.get("containers").is_none_or(is_blank) && missing.is_none() {
+            missing = Some(("containers".to_owned(), "is empty"));
+        }
+        for (index, item) in self.list("volumes", "- name: …")?.iter().enumerate() {
+            let at = format!("volumes[{index}]");
+            let image = match item.get("image") {
+                None | Some(Value::Null) => continue,
+                Some(image @ Value::Object(_)) => image,
+                Some(_) if !self.is_known => continue,
+                Some(_) => {
+                    let what = "is not an object; write `image: {reference: …}`";
+                    self.unread(&format!("{at}.image"), what, found);
+                    continue;
+                }
+            };
+            let shared = PodUse {
+                container: name_of(item),
+                ..shared.clone()
+            };
+            let (at, keys) = (format!("{at}.image"), ["reference", "pullPolicy"]);
+            self.image(image, &at, keys, ContainerKind::ImageVolume, &shared, found);
+        }
+        // Without any image, it is a patch of a workload rather than a workload.
+        if let Some((key, what)) = missing
+            && found.uses.len() == images
+        {
+            found.notes.truncate(before);
+            let text = format!("{} {what}. A patch may be written so", self.key(&key));
+            self.note(NoteKind::PassedOver, text, found);
+        }
+        Ok(())
+    }
+
+    /// The fields that all containers share; image and policy are set later.
+    fn shared(&self, pull_secrets: Vec<String>) -> PodUse {
+        let spec = self.pod.spec;
         let own = |name: &str| {
             let metadata = self.object.get("metadata")?;
             metadata.get(name)?.as_str().map(printable)
@@ -160,52 +312,35 @@ impl Manifest<'_> {
             let all = metadata.and_then(|metadata| metadata.get("annotations"));
             all.and_then(Value::as_object).cloned().unwrap_or_default()
         };
-        let mut eip = eip::check(&annotations(metadata));
-        if !is_pod {
+        let mut eip = eip::check(&annotations(self.pod.metadata));
+        if self.kind != "Pod" {
             let own = annotations(self.object.get("metadata"));
             eip.extend(eip::misplaced(self.kind, &own));
         }
         let service_account = ["serviceAccountName", "serviceAccount"]
             .iter()
-            .find_map(|name| spec.get(*name)?.as_str().filter(|n| !n.is_empty()));
-        // The fields that all containers share; image and policy are set later.
-        let pod = PodUse {
-            path: path.to_owned(),
+            .filter_map(|name| spec.get(*name))
+            .chain(self.pod.service_account)
+            .find_map(|name| name.as_str().filter(|n| !n.is_empty()));
+        PodUse {
+            path: self.path.to_owned(),
             kind: printable(self.kind),
             namespace: own("namespace").filter(|n| !n.is_empty()),
             name: own("name")
                 .or_else(|| own("generateName"))
                 .unwrap_or_default(),
+            found_at: (!self.is_known).then(|| self.pod.at.clone()),
             container: String::new(),
             container_kind: ContainerKind::Container,
             policy: PullPolicy::Always,
             policy_is_default: true,
             image_present: false,
-            pull_secrets: self.pull_secrets(spec)?,
+            pull_secrets,
             service_account: service_account.map(printable),
             eip,
             progress_deadline: self.progress_deadline(),
             secrets: Vec::new(),
-        };
-        let mut uses = Vec::new();
-        for (list, kind) in [
-            ("initContainers", ContainerKind::InitContainer),
-            ("containers", ContainerKind::Container),
-            ("ephemeralContainers", ContainerKind::EphemeralContainer),
-        ] {
-            let items = self.list(spec, list, "- name: …")?;
-            for (index, item) in items.iter().enumerate() {
-                let at = format!("spec.{list}[{index}]");
-                let name = self.text(item, &at, "name")?;
-                let keys = ["image", "imagePullPolicy"];
-                uses.push(self.image(item, &at, keys, kind, name, &pod)?);
-            }
         }
-        if uses.is_empty() {
-            return Err(self.wrong("spec.containers", "is empty; add at least one container"));
-        }
-        uses.extend(self.image_volumes(spec, &pod)?);
-        Ok(uses)
     }
 
     /// How long a rollout may take; only a Deployment has this limit.
@@ -213,51 +348,53 @@ impl Manifest<'_> {
         let spec = self
             .object
             .get("spec")
-            .filter(|_| self.kind == "Deployment");
+            .filter(|_| self.kind == "Deployment" && self.is_known);
         let given = spec?.get("progressDeadlineSeconds").and_then(Value::as_u64);
         Some(Duration::from_secs(given.unwrap_or(PROGRESS_DEADLINE)))
     }
 
+    /// What only objects of other kinds have: containers that are in no list of a pod.
+    fn others(&self, shared: &PodUse, found: &mut Workloads) -> Result<(), String> {
+        let (keys, kind) = (["image", "imagePullPolicy"], ContainerKind::Container);
+        let spec = self.pod.spec;
+        if self.pod.is_lone {
+            self.image_of(spec, "", keys, kind, shared, found);
+        }
+        for list in search::OTHER_LISTS {
+            let is_list = spec.get(*list).is_some_and(Value::is_array);
+            let items = if is_list {
+                self.list(list, "- name: …")?
+            } else {
+                &[]
+            };
+            for (index, item) in items.iter().enumerate() {
+                self.image(item, &format!("{list}[{index}]"), keys, kind, shared, found);
+            }
+        }
+        for single in search::SINGLE {
+            if let Some(item @ Value::Object(_)) = spec.get(*single) {
+                self.image(item, single, keys, kind, shared, found);
+            }
+        }
+        Ok(())
+    }
+
     /// A list of the pod's `spec`; empty if absent. `entry` is an example of an entry for the message.
-    fn list<'a>(
-        &self,
-        spec: &'a Map<String, Value>,
-        list: &str,
-        entry: &str,
-    ) -> Result<&'a [Value], String> {
-        let wrong = |what: &str| Err(self.wrong(&format!("spec.{list}"), what));
-        match spec.get(list) {
+    fn list(&self, list: &str, entry: &str) -> Result<&[Value], String> {
+        let wrong = |what: &str| Err(format!("{} {what}", self.key(list)));
+        match self.pod.spec.get(list) {
             None | Some(Value::Null) => Ok(&[]),
             Some(Value::Array(items)) if items.len() > MAX_ITEMS => {
                 wrong(&format!("has more than {MAX_ITEMS} entries"))
             }
             Some(Value::Array(items)) => Ok(items),
+            Some(_) if !self.is_known => Ok(&[]),
             Some(_) => wrong(&format!("is not a list; write `{entry}` below it")),
         }
     }
 
-    /// The images of `volumes[].image`.
-    fn image_volumes(
-        &self,
-        spec: &Map<String, Value>,
-        pod: &PodUse,
-    ) -> Result<Vec<(Reference, PodUse)>, String> {
-        let mut volumes = Vec::new();
-        for (index, item) in self.list(spec, "volumes", "- name: …")?.iter().enumerate() {
-            let at = format!("spec.volumes[{index}]");
-            let image = match item.get("image") {
-                None | Some(Value::Null) => continue,
-                Some(image @ Value::Object(_)) => image,
-                Some(_) => {
-                    let what = "is not an object; write `image: {reference: …}`";
-                    return Err(self.wrong(&format!("{at}.image"), what));
-                }
-            };
-            let name = self.text(item, &at, "name")?;
-            let (at, keys) = (format!("{at}.image"), ["reference", "pullPolicy"]);
-            volumes.push(self.image(image, &at, keys, ContainerKind::ImageVolume, name, pod)?);
-        }
-        Ok(volumes)
+    fn containers(&self, list: &str) -> Result<&[Value], String> {
+        self.list(list, "- name: …")
     }
 
     /// Reads an image and its pull policy from the given keys of an object.
@@ -265,84 +402,145 @@ impl Manifest<'_> {
         &self,
         item: &Value,
         at: &str,
-        [image_key, policy_key]: [&str; 2],
+        keys: [&str; 2],
         kind: ContainerKind,
-        name: Option<&str>,
-        pod: &PodUse,
-    ) -> Result<(Reference, PodUse), String> {
-        let image = self.text(item, at, image_key)?;
-        let image = image.filter(|image| !image.is_empty()).ok_or_else(|| {
-            let what = "is missing; write, for instance, registry.example.com/team/app:1.0";
-            self.wrong(&format!("{at}.{image_key}"), what)
-        })?;
-        let policy = match self.text(item, at, policy_key)? {
-            None | Some("") => None,
-            Some(word) => Some(PullPolicy::of(word).ok_or_else(|| {
-                let word = printable(word);
-                let what = format!("is '{word}'; write Always, IfNotPresent or Never");
-                self.wrong(&format!("{at}.{policy_key}"), &what)
-            })?),
-        };
-        let reference: Reference = image
-            .parse()
-            .map_err(|error| format!("{}: {error}", self.key(&format!("{at}.{image_key}"))))?;
-        let pod = PodUse {
-            container: name.map(printable).unwrap_or_default(),
-            container_kind: kind,
-            policy: policy.unwrap_or_else(|| PullPolicy::default_for(&reference)),
-            policy_is_default: policy.is_none(),
-            ..pod.clone()
-        };
-        Ok((reference, pod))
+        shared: &PodUse,
+        found: &mut Workloads,
+    ) {
+        match item.as_object() {
+            Some(item) => self.image_of(item, &format!("{at}."), keys, kind, shared, found),
+            None if self.is_known => self.unread(at, "is not a container", found),
+            None => {}
+        }
     }
 
-    fn text<'a>(&self, item: &'a Value, at: &str, name: &str) -> Result<Option<&'a str>, String> {
+    fn image_of(
+        &self,
+        item: &Map<String, Value>,
+        at: &str,
+        [image_key, policy_key]: [&str; 2],
+        kind: ContainerKind,
+        shared: &PodUse,
+        found: &mut Workloads,
+    ) {
+        // In an object of another kind, a container without an image gets it from its controller.
+        if !self.is_known && !search::is_image(item.get(image_key)) {
+            return;
+        }
+        let read = || {
+            let name = self.text(item, at, "name")?;
+            let image = self.text(item, at, image_key)?;
+            let image = image.filter(|image| !image.is_empty()).ok_or_else(|| {
+                let what = "is missing; write, for instance, registry.example.com/team/app:1.0";
+                format!("{} {what}", self.key(&format!("{at}{image_key}")))
+            })?;
+            let policy = match self.text(item, at, policy_key)? {
+                None | Some("") => None,
+                Some(word) => Some(PullPolicy::of(word).ok_or_else(|| {
+                    let word = printable(word);
+                    let what = format!("is '{word}'; write Always, IfNotPresent or Never");
+                    format!("{} {what}", self.key(&format!("{at}{policy_key}")))
+                })?),
+            };
+            let reference: Reference = image
+                .parse()
+                .map_err(|error| format!("{}: {error}", self.key(&format!("{at}{image_key}"))))?;
+            let pod = PodUse {
+                container: name.map_or_else(|| shared.container.clone(), printable),
+                container_kind: kind,
+                policy: policy.unwrap_or_else(|| PullPolicy::default_for(&reference)),
+                policy_is_default: policy.is_none(),
+                ..shared.clone()
+            };
+            Ok((reference, pod))
+        };
+        match read() {
+            Ok(one) => found.uses.push(one),
+            Err(text) => self.note(NoteKind::Unread, text, found),
+        }
+    }
+
+    fn text<'a>(
+        &self,
+        item: &'a Map<String, Value>,
+        at: &str,
+        name: &str,
+    ) -> Result<Option<&'a str>, String> {
         match item.get(name) {
             None | Some(Value::Null) => Ok(None),
             Some(Value::String(text)) => Ok(Some(text.as_str())),
+            Some(_) if !self.is_known => Ok(None),
             Some(_) => {
-                Err(self.wrong(&format!("{at}.{name}"), "is not a string; put it in quotes"))
+                let key = self.key(&format!("{at}{name}"));
+                Err(format!("{key} is not a string; put it in quotes"))
             }
         }
     }
 
-    fn pull_secrets(&self, spec: &Map<String, Value>) -> Result<Vec<String>, String> {
-        let items = self.list(spec, "imagePullSecrets", "- name: SECRET")?;
-        let read = |(index, item): (usize, &Value)| {
-            let name = item.get("name").and_then(Value::as_str);
-            let name = name.filter(|name| !name.is_empty()).ok_or_else(|| {
-                let at = format!("spec.imagePullSecrets[{index}]");
-                self.wrong(&at, "has no name; write `- name: SECRET`")
-            });
-            name.map(printable)
-        };
-        items.iter().enumerate().map(read).collect()
+    /// An entry without a name is ignored by the API server, which only warns of it (kubernetes
+    /// `pkg/api/pod/warnings.go`), and by the kubelet.
+    fn pull_secrets(&self, found: &mut Workloads) -> Result<Vec<String>, String> {
+        let own = self.list("imagePullSecrets", "- name: SECRET")?.iter();
+        let mut names = Vec::new();
+        for (index, item) in own.chain(self.pod.secrets.iter().copied()).enumerate() {
+            let name = match item {
+                Value::Object(entry) => entry.get("name").unwrap_or(&Value::Null),
+                // Spark's objects have names only.
+                Value::String(_) if !self.is_known => item,
+                Value::Null => item,
+                _ => {
+                    let key = self.key(&format!("imagePullSecrets[{index}]"));
+                    return Err(format!("{key} has no name; write `- name: SECRET`"));
+                }
+            };
+            match name.as_str() {
+                Some(name) if !name.is_empty() => names.push(printable(name)),
+                _ if is_blank(name) => {
+                    let key = self.key(&format!("imagePullSecrets[{index}]"));
+                    let text = format!("{key} has no name, so it is ignored");
+                    self.note(NoteKind::Warning, text, found);
+                }
+                _ => {
+                    let key = self.key(&format!("imagePullSecrets[{index}].name"));
+                    return Err(format!("{key} is not a string; put it in quotes"));
+                }
+            }
+        }
+        Ok(names)
+    }
+
+    fn unread(&self, key: &str, what: &str, found: &mut Workloads) {
+        let text = format!("{} {what}", self.key(key));
+        self.note(NoteKind::Unread, text, found);
+    }
+
+    fn note(&self, kind: NoteKind, text: String, found: &mut Workloads) {
+        let place = self.place.to_owned();
+        found.notes.push(ManifestNote { kind, place, text });
     }
 
     fn key(&self, key: &str) -> String {
-        format!("{}: {}{key}", self.place, self.at)
+        format!("{}.{key}", self.pod.at)
     }
+}
 
-    fn wrong(&self, key: &str, what: &str) -> String {
-        format!("{} {what}", self.key(key))
+fn name_of(item: &Value) -> String {
+    let name = item.get("name").and_then(Value::as_str);
+    name.map(printable).unwrap_or_default()
+}
+
+/// Nothing that the API server would take for a value.
+fn is_blank(value: &Value) -> bool {
+    match value {
+        Value::Null => true,
+        Value::String(text) => text.is_empty(),
+        Value::Array(items) => items.is_empty(),
+        _ => false,
     }
 }
 
 /// Default of a Deployment's `progressDeadlineSeconds`.
 const PROGRESS_DEADLINE: u64 = 600;
-
-/// Kinds of workloads. Objects of other kinds count if they have `spec.template.spec.containers`.
-const WORKLOADS: &[&str] = &[
-    "Pod",
-    "PodTemplate",
-    "Deployment",
-    "ReplicaSet",
-    "StatefulSet",
-    "DaemonSet",
-    "Job",
-    "CronJob",
-    "ReplicationController",
-];
 
 /// Upper bound for lists within lists.
 const MAX_DEPTH: usize = 3;
@@ -359,14 +557,17 @@ mod tests {
     const CCE: &str = include_str!("../../tests/data/cce-deployment.yaml");
 
     fn uses(text: &str) -> Vec<(String, PodUse)> {
-        let uses = read(text.as_bytes(), "w.yaml").unwrap();
-        uses.into_iter()
-            .map(|(reference, pod)| (reference.to_string(), pod))
+        let found = read(text.as_bytes(), "w.yaml").unwrap();
+        let uses = found.uses.into_iter();
+        uses.map(|(reference, pod)| (reference.to_string(), pod))
             .collect()
     }
 
     fn error(text: &str) -> String {
-        read(text.as_bytes(), "w.yaml").unwrap_err()
+        match read(text.as_bytes(), "w.yaml") {
+            Ok(found) => joined(found.notes),
+            Err(error) => error,
+        }
     }
 
     #[test]
@@ -494,7 +695,7 @@ mod tests {
             ),
             (
                 "kind: Deployment\nspec: {template: {}}\n",
-                "spec.template.spec is missing",
+                "spec.template.spec of the Deployment is missing",
             ),
             (
                 "kind: Deployment\nspec: {template: {spec: {containers: {}}}}\n",
@@ -552,6 +753,71 @@ mod tests {
     }
 
     #[test]
+    fn what_a_person_got_wrong_in_one_place_leaves_the_rest() {
+        let pod = |image: &str| {
+            format!(
+                "kind: Pod\nspec: {{imagePullSecrets: [{{}}, {{name: ''}}, null, {{name: s}}], containers: [{image}]}}\n"
+            )
+        };
+        let text = [
+            pod("{image: a}, {name: b}, {image: '$(IMAGE)'}, {image: 'ko://x.test/c'}, {image: 5}"),
+            "kind: Deployment\nspec: {template: {spec: {containers: [{name: c, env: []}]}}}\n"
+                .to_owned(),
+            "kind: Pod\nspec: {containers: [{image: x}], volumes: 5}\n".to_owned(),
+            "a: [\n".to_owned(),
+            "kind: Pod\nspec: {containers: [{image: d, image: e}]}\n".to_owned(),
+        ];
+        let found = read(text.join("---\n").as_bytes(), "w.yaml").unwrap();
+        let images: Vec<_> = found
+            .uses
+            .iter()
+            .map(|(image, _)| image.repository())
+            .collect();
+        // (The image beside an unreadable list of volumes is read before that list.)
+        assert_eq!(images, ["library/a", "library/x", "library/e"]);
+        assert_eq!(found.uses[0].1.pull_secrets, ["s"]);
+        let notes: Vec<String> = found
+            .notes
+            .iter()
+            .map(|note| format!("{}: {note}", note.kind.as_str()))
+            .collect();
+        for (note, want) in notes.iter().zip([
+            "warning: w.yaml, document 1: spec.imagePullSecrets[0] has no name, so it is ignored",
+            "warning: w.yaml, document 1: spec.imagePullSecrets[1] has no name",
+            "warning: w.yaml, document 1: spec.imagePullSecrets[2] has no name",
+            "not read: w.yaml, document 1: spec.containers[1].image is missing",
+            "not read: w.yaml, document 1: spec.containers[2].image: '$(IMAGE)' is a placeholder that nothing has filled in",
+            "not read: w.yaml, document 1: spec.containers[3].image: 'ko://x.test/c' is a placeholder",
+            "not read: w.yaml, document 1: spec.containers[4].image is not a string",
+            "passed over: w.yaml, document 2: spec.template.spec.containers[0].image is missing",
+            "not read: w.yaml, document 3: spec.volumes is not a list",
+            "not read: w.yaml, document 4: it can't be read as YAML, at line ",
+            "warning: w.yaml, document 5: spec.containers[0].image is given more than once; the last value counts",
+        ]) {
+            assert!(note.starts_with(want), "{note}");
+        }
+        assert_eq!(notes.len(), 11, "{notes:#?}");
+    }
+
+    #[test]
+    fn items_of_a_typed_list_are_of_its_kind() {
+        let job = "{spec: {template: {spec: {containers: [{image: a}]}}}}";
+        for (list, at) in [
+            ("apiVersion: batch/v1\nkind: JobList", None),
+            (
+                "apiVersion: batch.volcano.sh/v1\nkind: JobList",
+                Some("spec.template.spec"),
+            ),
+        ] {
+            let found = uses(&format!("{list}\nitems: [{job}]\n"));
+            assert_eq!(
+                (found[0].1.kind.as_str(), found[0].1.found_at.as_deref()),
+                ("Job", at)
+            );
+        }
+    }
+
+    #[test]
     fn annotations_on_the_workload_itself_are_reported() {
         let text = "kind: Deployment\nmetadata: {annotations: {yangtse.io/pod-with-eip: 'true'}}\n\
                     spec: {template: {spec: {containers: [{image: a}]}}}\n";
@@ -586,7 +852,7 @@ mod tests {
             let text = format!(
                 "kind: {kind}\nmetadata: {{name: foo}}\nspec: {{{more}template: {{spec: {{containers: [{{name: c, image: a}}]}}}}}}\n"
             );
-            read(text.as_bytes(), "foo.yaml").unwrap()[0]
+            read(text.as_bytes(), "foo.yaml").unwrap().uses[0]
                 .1
                 .progress_deadline
         };

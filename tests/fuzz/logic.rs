@@ -245,6 +245,7 @@ fn read_configs(bytes: &[u8], hide: bool) -> Vec<LoadedSource> {
             problem: None,
             lint: config.lint,
             expiries: Vec::new(),
+            is_for_others: false,
         })
         .collect()
 }

@@ -140,6 +140,7 @@ impl Target {
             kind: "Pod".to_owned(),
             namespace: Some(one.namespace.clone()),
             name: one.pod.clone(),
+            found_at: None,
             container: one.container.clone(),
             container_kind: one.kind,
             policy: one.policy,

@@ -123,7 +123,10 @@ fn fix_hint(whose: &CredentialSource, lint: &Lint) -> String {
         LintRule::AuthsInLegacy => {
             format!("Create {whose} again with the type kubernetes.io/dockerconfigjson.")
         }
-        LintRule::Placeholder { .. } | LintRule::LikeVariable { .. } | LintRule::RobotCut => {
+        LintRule::Placeholder { .. }
+        | LintRule::LikeVariable { .. }
+        | LintRule::RobotCut
+        | LintRule::EncodedUser => {
             format!(
                 "Create {whose} again with the actual value; in single quotes, a shell does not expand a $."
             )

@@ -443,6 +443,7 @@ mod tests {
                 kind: "Deployment".to_owned(),
                 namespace: None,
                 name: "foo".to_owned(),
+                found_at: None,
                 container: "c".to_owned(),
                 container_kind: ContainerKind::Container,
                 policy: PullPolicy::Always,

@@ -1145,6 +1145,7 @@ fn pod(found: Found) -> PodUse {
         kind: "Deployment".to_owned(),
         namespace: Some("shop".to_owned()),
         name: "foo".to_owned(),
+        found_at: None,
         container: "c".to_owned(),
         container_kind: ContainerKind::Container,
         policy: PullPolicy::Always,

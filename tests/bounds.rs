@@ -445,6 +445,7 @@ async fn check(registry: &Server, mirror: Option<&Server>, options: Options) -> 
         problem: None,
         lint: Vec::new(),
         expiries: Vec::new(),
+        at_usual_path: false,
     };
     let sources = if options.has_credential {
         vec![source]

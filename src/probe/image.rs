@@ -100,11 +100,7 @@ impl<'a> HostsWalk<'a> {
                         let reason = format!("indexes are nested more than {MAX_NESTING} deep");
                         return refuse(visits, ManifestFault::Malformed { reason });
                     }
-                    let names: Vec<String> = entries
-                        .iter()
-                        .filter_map(|entry| Some(entry.platform.as_ref()?.to_string()))
-                        .filter(|name| !name.starts_with("unknown"))
-                        .collect();
+                    let names = platforms_of(&entries);
                     let chosen = self.rules.decide(|b| {
                         let exactly = b.unpacks_as() >= Release::V2_1;
                         let chosen = oci::select(&entries, &self.check.platform, exactly);
@@ -112,7 +108,8 @@ impl<'a> HostsWalk<'a> {
                         chosen.collect::<Vec<_>>()
                     });
                     if chosen.is_empty() {
-                        return refuse(visits, ManifestFault::NoPlatform { available: names });
+                        let available = names;
+                        return refuse(visits, ManifestFault::NoPlatform { available });
                     }
                     // containerd then computes the image's size for an entry with a platform, which was not downloaded.
                     let has_platform = entries.iter().any(|entry| entry.platform.is_some());
@@ -727,6 +724,19 @@ fn source_of(descriptor: &Descriptor, got: &ResponseHead) -> BlobFound {
     }
 }
 
+/// The platforms of an index, without those of attestations unless it has nothing else.
+fn platforms_of(entries: &[oci::Entry]) -> Vec<String> {
+    let named = |entry: &oci::Entry| Some(entry.platform.as_ref()?.to_string());
+    let is_unknown = |name: &String| name.starts_with("unknown");
+    let mut all: Vec<String> = entries.iter().filter_map(named).collect();
+    if all.len() == entries.len() && all.iter().all(is_unknown) {
+        all.dedup();
+        return all;
+    }
+    all.retain(|name| !is_unknown(name));
+    all
+}
+
 fn found_of(
     root: &Descriptor,
     manifest: &Descriptor,
@@ -753,5 +763,34 @@ fn of_manifest(fault: HttpFault) -> ManifestFault {
     match fault {
         HttpFault::WrongDigest { expected, got } => ManifestFault::DigestMismatch { expected, got },
         fault => ManifestFault::Http { fault },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn attestations_are_no_platform_unless_there_is_nothing_else() {
+        let entry = |platform: Option<&str>| oci::Entry {
+            descriptor: Descriptor {
+                digest: String::new(),
+                media_type: String::new(),
+                size: 1,
+                urls: Vec::new(),
+            },
+            platform: platform.map(|name| name.parse().unwrap()),
+            wants_features: false,
+        };
+        let attested = || entry(Some("unknown/unknown"));
+        let image = || entry(Some("linux/arm64"));
+        for (entries, expected) in [
+            (vec![image(), attested()], vec!["linux/arm64"]),
+            (vec![attested(), attested()], vec!["unknown/unknown"]),
+            (vec![entry(None), attested()], vec![]),
+            (vec![], vec![]),
+        ] {
+            assert_eq!(platforms_of(&entries), expected);
+        }
     }
 }

@@ -30,6 +30,8 @@ pub struct LoadedSource {
     pub lint: Vec<Lint>,
     /// Expiry times of the source as a whole; those of tokens are found by [`lint`].
     pub expiries: Vec<Expiry>,
+    /// It is at one of the usual paths, and was not given.
+    pub at_usual_path: bool,
 }
 
 impl LoadedSource {
@@ -41,6 +43,7 @@ impl LoadedSource {
             problem: None,
             lint: Vec::new(),
             expiries: Vec::new(),
+            at_usual_path: false,
         }
     }
 
@@ -213,6 +216,7 @@ pub fn source_evidence(source: &LoadedSource) -> SourceEvidence {
             .cloned()
             .chain(source.entries.iter().filter_map(lint::token_expiry))
             .collect(),
+        at_usual_path: source.at_usual_path,
     }
 }
 
@@ -246,6 +250,7 @@ mod tests {
     fn source(source: CredentialSource, keys: &[&str]) -> LoadedSource {
         let entry = |key: &&str| Entry::new(key, "user", Secret::new("hunter2"), None);
         LoadedSource {
+            at_usual_path: false,
             source,
             entries: keys.iter().map(entry).collect(),
             lint: Vec::new(),

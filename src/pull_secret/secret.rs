@@ -23,8 +23,7 @@ pub fn read(bytes: &[u8], path: &str) -> Vec<LoadedSource> {
         collect(document, path, &mut secrets, MAX_DEPTH);
     }
     if secrets.is_empty() {
-        let is_docker_config = documents.iter().any(|d| d.get("auths").is_some());
-        let reason = if is_docker_config {
+        let reason = if has_auths(&documents) {
             "it is a docker config, not a Secret: pass it with --docker-config, or with docker_config in the configuration"
         } else {
             "it contains no manifest of kind Secret"
@@ -32,6 +31,15 @@ pub fn read(bytes: &[u8], path: &str) -> Vec<LoadedSource> {
         return vec![nameless(path, malformed(reason.to_owned()))];
     }
     secrets
+}
+
+/// Whether a file is a docker config, which is the content of a Secret and not a Secret.
+pub fn is_docker_config(bytes: &[u8]) -> bool {
+    documents::read(bytes).is_ok_and(|documents| has_auths(&documents))
+}
+
+fn has_auths(documents: &[Value]) -> bool {
+    documents.iter().any(|d| d.get("auths").is_some())
 }
 
 fn collect(document: &Value, path: &str, secrets: &mut Vec<LoadedSource>, depth: usize) {

@@ -245,6 +245,7 @@ fn read_configs(bytes: &[u8], hide: bool) -> Vec<LoadedSource> {
             problem: None,
             lint: config.lint,
             expiries: Vec::new(),
+            at_usual_path: false,
         })
         .collect()
 }

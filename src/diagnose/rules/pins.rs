@@ -75,13 +75,20 @@ fn unreachable(
         note(findings, leg, &[Phase::Connect], None);
         return None;
     }
-    // A closed port, or a proxy that can't be reached, has a cause of its own.
     let is_proxy = leg.proxy_route.proxy().is_some();
-    if is_proxy || matches!(fault, TcpFault::Refused { .. }) {
+    // A proxy that can't be reached has a cause of its own.
+    if is_proxy {
         note(findings, leg, &[Phase::Connect], Some(&first(leg)));
-        if !is_proxy {
-            return None;
+    } else if matches!(fault, TcpFault::Refused { .. }) && !answers(leg) {
+        // A host answers there, so the address is in use: the port is the first suspect.
+        note(findings, leg, &[Phase::Connect], None);
+        let not_tried = findings.iter_mut().filter(|finding| {
+            finding.leg == Some(leg.role) && finding.phase == Some(Phase::Connect)
+        });
+        for finding in not_tried {
+            finding.confidence = finding.confidence.min(Confidence::Medium);
         }
+        return None;
     }
     let finding = stale_at(leg, Phase::Connect).fact(format!("{}: {fault}", leg.endpoint));
     Some(finding.severity(Severity::critical_if(!is_proxy)))
@@ -233,6 +240,12 @@ fn trial(leg: &Leg) -> String {
 fn is_proved(leg: &Leg) -> bool {
     let trial = leg.pin_trial.as_ref();
     leg.endpoint.scheme == Scheme::Https && trial.is_some_and(|trial| trial.fault.is_none())
+}
+
+/// DNS's address was tried, and the server there accepts connections.
+fn answers(leg: &Leg) -> bool {
+    let trial = leg.pin_trial.as_ref();
+    trial.is_some_and(|trial| trial.fault.is_none())
 }
 
 /// What was tried at DNS's address fails as well.

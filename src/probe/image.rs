@@ -28,6 +28,9 @@ const SMALL_LAYERS: i64 = 4 << 20;
 /// `max_concurrent_downloads` of containerd.
 const STREAMS: usize = 3;
 
+/// How long a server gets to notice that downloads ended, before the layer that it refused beside them is requested again.
+const AFTER_OTHERS: Duration = Duration::from_millis(300);
+
 /// An index may contain indexes; real ones are not nested more deeply.
 const MAX_NESTING: usize = 8;
 /// Manifests of one image; containerd 2.1 pulls all that match.
@@ -303,8 +306,14 @@ impl<'a> HostsWalk<'a> {
                 let diff_id = diff_ids.get(index).map(String::as_str);
                 // The first bytes of a small layer may be all of it, which are then unpacked.
                 let started = self.begin(visits, Content::Layer, descriptor, extent).await;
-                let mut one =
-                    started.map_err(|missed| no_layer(visits, &descriptor.digest, &missed))?;
+                let mut one = match started {
+                    Ok(one) => one,
+                    Err(missed) => {
+                        let refused =
+                            self.refused_beside(visits, (descriptor, extent), &missed, begun);
+                        return Err(Box::pin(refused).await);
+                    }
+                };
                 let line = one.got.pending.line;
                 let visit = host_of(visits, one.host);
                 one.connection = visit.and_then(|visit| visit.lines.take(line));
@@ -315,6 +324,39 @@ impl<'a> HostsWalk<'a> {
             };
             served = served.max(self.layer(visits, one, diff_id).await?);
         }
+    }
+
+    /// A layer that a host refused, perhaps because it was sending others. Those are read as planned, and then the layer
+    /// is requested once more, alone: that shows whether their number is the reason. It changes no result.
+    async fn refused_beside(
+        &self,
+        visits: &mut [Option<HostWalk<'a>>],
+        (descriptor, extent): (&Descriptor, ReadExtent),
+        missed: &FailedContent,
+        begun: VecDeque<(Option<&str>, StartedContent)>,
+    ) -> Refused {
+        let beside = begun.iter().filter(|(_, one)| one.host == missed.host);
+        let beside = beside.count();
+        let mut served_alone = false;
+        if beside > 0 && matches!(missed.fault, HttpFault::Status { .. }) {
+            let mut is_served = true;
+            for (diff_id, one) in begun {
+                is_served &= self.layer(visits, one, diff_id).await.is_ok();
+            }
+            if is_served {
+                // A server needs a moment to notice that a download ended.
+                tokio::time::sleep(AFTER_OTHERS).await;
+                let again = self.begin(visits, Content::Layer, descriptor, extent).await;
+                served_alone = again.is_ok_and(|one| one.host == missed.host);
+            }
+        }
+        let refused = no_layer(visits, &descriptor.digest, missed);
+        if let Some(visit) = host_of(visits, missed.host)
+            && let Some(layer) = visit.walk.layers.last_mut()
+        {
+            (layer.refused_beside, layer.served_alone) = (beside, served_alone);
+        }
+        refused
     }
 
     /// Which layers are requested, and how much of each.
@@ -367,6 +409,8 @@ impl<'a> HostsWalk<'a> {
             visit.walk.layers.push(LayerRead {
                 digest: descriptor.digest,
                 outcome: Step::from_result(Ok(found.read), took),
+                refused_beside: 0,
+                served_alone: false,
             });
             let is_new = visit.walk.blob.done().is_none();
             if is_new || !found.source.redirects.is_empty() {
@@ -677,6 +721,8 @@ fn no_layer(visits: &mut [Option<HostWalk<'_>>], digest: &str, missed: &FailedCo
         visit.walk.layers.push(LayerRead {
             digest: crate::model::text::printable(digest),
             outcome: Step::from_result(Err(missed.fault.clone()), missed.took),
+            refused_beside: 0,
+            served_alone: false,
         });
     }
     refused(visits, Content::Layer, missed)

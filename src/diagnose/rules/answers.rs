@@ -7,8 +7,8 @@ use crate::diagnose::Finding;
 use crate::diagnose::catalogue::Cause;
 use crate::diagnose::level::{Confidence, Severity};
 use crate::diagnose::throughput;
-use crate::model::endpoint::{Role, Scheme};
-use crate::model::evidence::{Evidence, Walk};
+use crate::model::endpoint::{Endpoint, Role, Scheme};
+use crate::model::evidence::{Evidence, LayerRead, Walk};
 use crate::model::fault::{HttpFault, ManifestFault, Phase};
 use crate::model::step::Step;
 use crate::model::transfer::{StreamEnd, Transfer, TransferStream};
@@ -329,12 +329,10 @@ fn beside_others(transfer: &Transfer, refused: usize, fault: &HttpFault) -> bool
 fn second_at_a_time(finding: Finding, stream: &TransferStream) -> Finding {
     let is_part = stream.offset.0 > 0;
     let finding = finding
-        .fact("another download from there succeeded at the same time; containerd runs three at once")
-        .hint(format!(
-            "Raise the limit of simultaneous downloads per client at {}, or set `max_concurrent_downloads = 1` in \
-             containerd's configuration on the nodes.",
-            stream.endpoint
-        ));
+        .fact(
+            "another download from there succeeded at the same time; containerd runs three at once",
+        )
+        .hint(one_at_a_time(&stream.endpoint));
     if is_part {
         finding
             .severity(Severity::Warning)
@@ -344,14 +342,57 @@ fn second_at_a_time(finding: Finding, stream: &TransferStream) -> Finding {
     }
 }
 
+fn one_at_a_time(server: &Endpoint) -> String {
+    format!(
+        "Raise the limit of simultaneous downloads per client at {server}, or set `max_concurrent_downloads = 1` in \
+         containerd's configuration on the nodes."
+    )
+}
+
+/// The layer was refused while others were being sent, and served afterwards.
+fn refused_beside_others(evidence: &Evidence, finding: Finding, layer: &LayerRead) -> Finding {
+    let leg = finding.leg.unwrap_or(Role::Registry);
+    let Some(server) = evidence.walk.legs_of(leg).last() else {
+        return finding;
+    };
+    let server = &server.endpoint;
+    let others = match layer.refused_beside {
+        1 => "another layer".to_owned(),
+        more => format!("{more} other layers"),
+    };
+    let repeats = (layer.outcome.status() == Some(429)).then(|| {
+        "containerd repeats such a request five times at once, without a pause".to_owned()
+    });
+    if layer.served_alone {
+        finding
+            .fact(format!(
+                "{server} was sending {others} at that time; requested again after that, this one was served"
+            ))
+            .fact("it limits simultaneous downloads: a pull requests up to three layers at once")
+            .facts(repeats)
+            .hint(one_at_a_time(server))
+    } else {
+        finding.fact(format!(
+            "{server} was sending {others} at that time: it may limit simultaneous downloads"
+        ))
+    }
+}
+
 /// Faults of the layers.
 pub(super) fn blob(evidence: &Evidence) -> Option<Finding> {
     let fault = evidence.walk.blob.fault()?;
-    let what = match evidence.walk.layers.last() {
+    let layer = evidence.walk.layers.last();
+    let what = match layer {
         Some(layer) => format!("layer {}", layer.digest),
         None => "a layer".to_owned(),
     };
-    content(evidence, fault, &what)
+    let finding = content(evidence, fault, &what)?;
+    Some(match layer {
+        Some(layer) if layer.refused_beside > 0 && layer.outcome.fault() == Some(fault) => {
+            refused_beside_others(evidence, finding, layer)
+        }
+        _ => finding,
+    })
 }
 
 /// Shortcomings of later downloads: no resume, or an unencrypted redirect.

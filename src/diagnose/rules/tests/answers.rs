@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::diagnose::fixture::endpoint;
+use crate::model::evidence::LayerRead;
 
 fn at_blob(role: Role, fault: HttpFault) -> Evidence {
     let mut evidence = healthy().no_blob(fault);
@@ -335,4 +336,51 @@ fn an_index_of_attestations_alone_has_no_image() {
     says(&finding, &["the index has only attestations", "clean-up"]);
     says(&of(&[]), &["the index names no platform"]);
     says(&of(&["linux/arm64"]), &["the index has linux/arm64"]);
+}
+
+#[test]
+fn a_layer_that_is_refused_only_beside_others_meets_a_limit() {
+    let refused = |number, refused_beside, served_alone| {
+        let fault = status(number, None, false);
+        let mut evidence = at_blob(Role::Blob, fault.clone());
+        evidence.walk.layers = vec![LayerRead {
+            digest: "sha256:bb".to_owned(),
+            outcome: failed(fault),
+            refused_beside,
+            served_alone,
+        }];
+        evidence
+    };
+    let lower = "`max_concurrent_downloads = 1`";
+    for (number, code) in [
+        (503, "registry_5xx"),
+        (429, "rate_limited"),
+        (403, "blob_denied"),
+    ] {
+        let finding = only(&refused(number, 2, true), code, Critical);
+        says(
+            &finding,
+            &[
+                "2 other layers",
+                "requested again after that, this one was served",
+                lower,
+                BLOBS,
+            ],
+        );
+        let repeats = finding
+            .evidence
+            .iter()
+            .any(|fact| fact.contains("five times"));
+        assert_eq!(repeats, number == 429);
+        // Refused again, or not tried: the limit is a guess.
+        let finding = only(&refused(number, 1, false), code, Critical);
+        says(&finding, &["another layer at that time: it may limit"]);
+        let finding = only(&refused(number, 0, false), code, Critical);
+        assert!(
+            !finding
+                .evidence
+                .iter()
+                .any(|fact| fact.contains("may limit"))
+        );
+    }
 }

@@ -58,7 +58,8 @@ pub(super) fn run(args: SecretArgs, out: &mut dyn Write) -> Result<u8, Error> {
         for mut source in secret::read(&bytes, &shown) {
             let is_nameless = matches!(&source.source, CredentialSource::SecretFile { name, .. } if name.is_empty());
             if is_nameless && source.problem.is_some() && secret::is_docker_config(&bytes) {
-                let reason = MAKE_A_SECRET.to_owned();
+                // Other commands have an option for it, which the problem names.
+                let reason = "it is a docker config, not a Secret".to_owned();
                 source.problem = Some(SourceProblem::Malformed { reason });
             }
             // A file without any Secret is reported as a Secret without a name, with a problem.
@@ -89,9 +90,6 @@ pub(super) fn run(args: SecretArgs, out: &mut dyn Write) -> Result<u8, Error> {
         SUCCESS
     })
 }
-
-/// Other commands have an option for a docker config; this one reads Secrets only.
-const MAKE_A_SECRET: &str = "it is a docker config, not a Secret: make a Secret of it first, with `kubectl create secret generic NAME --from-file=.dockerconfigjson=FILE --type=kubernetes.io/dockerconfigjson --dry-run=client -o yaml | pullpath secret check -`";
 
 /// In bytes. A Secret has 1 MiB at most; a file may have several.
 const MAX_FILE: u64 = 8 << 20;

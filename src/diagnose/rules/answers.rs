@@ -364,11 +364,18 @@ fn refused_beside_others(evidence: &Evidence, finding: Finding, layer: &LayerRea
         "containerd repeats such a request five times at once, without a pause".to_owned()
     });
     if layer.served_alone {
+        // 429 states that there is a limit; any other status may have been chance.
+        let confidence = if repeats.is_some() {
+            finding.confidence
+        } else {
+            finding.confidence.min(Confidence::Medium)
+        };
         finding
+            .confidence(confidence)
             .fact(format!(
                 "{server} was sending {others} at that time; requested again after that, this one was served"
             ))
-            .fact("it limits simultaneous downloads: a pull requests up to three layers at once")
+            .fact("so it probably limits simultaneous downloads: a pull requests up to three layers at once")
             .facts(repeats)
             .hint(one_at_a_time(server))
     } else {

@@ -495,7 +495,7 @@ pub(super) fn no_credential(evidence: &Evidence, leg: Role, phase: Phase) -> Fin
             .confidence(Confidence::Medium)
             .facts(mismatches(evidence, |_| true))
             .fact(of_node(evidence))
-            .hint(recreate_key(evidence.reference.domain(), nearest));
+            .hint(recreate_with(evidence, nearest));
     }
     if let Some(given) = first_without_match(evidence) {
         return at(Cause::SecretKeyMismatch, leg, phase)
@@ -676,6 +676,21 @@ pub fn recreate_key(domain: &str, nearest: &KeyMismatch) -> String {
     }
 }
 
+/// The same, with the command if the Secret has no other key, which the command would remove.
+fn recreate_with(evidence: &Evidence, nearest: &KeyMismatch) -> String {
+    let domain = evidence.reference.domain();
+    let fix = recreate_key(domain, nearest);
+    let source = &nearest.credential.source;
+    let mut sources = evidence.keyring.sources.iter();
+    let is_only = sources.any(|one| one.source == *source && one.keys == 1);
+    let is_secret = matches!(source, CredentialSource::SecretFile { .. });
+    if !is_only || !is_secret || nearest.rule == MatchRule::Empty {
+        return fix;
+    }
+    let command = create_command(source, docker_server(domain));
+    format!("{}: {command}.", fix.trim_end_matches('.'))
+}
+
 fn first_problem(
     evidence: &Evidence,
     is: fn(&SourceProblem) -> bool,
@@ -845,7 +860,7 @@ pub(super) fn unused_secret(evidence: &Evidence) -> Option<Finding> {
             .fact("the image is pulled anonymously instead, within the registry's anonymous limits")
             .hint(format!(
                 "If it is meant for this image: {}",
-                recreate_key(evidence.reference.domain(), nearest)
+                recreate_with(evidence, nearest)
             )),
     )
 }

@@ -1261,6 +1261,21 @@ fn a_key_for_this_registry_that_does_not_match_is_the_cause() {
             ],
         );
     }
+    // The command is for a Secret with one key: it would remove others.
+    for (keys, has_command) in [(1, true), (2, false)] {
+        let rule = MatchRule::Port {
+            key: None,
+            image: Some("5000".to_owned()),
+        };
+        let mut evidence = anonymous(vec![mismatch(REGISTRY, rule)], None);
+        evidence.keyring.sources[0].keys = keys;
+        let hint = only(&evidence, "secret_key_mismatch", Critical).hint;
+        assert_eq!(
+            hint.contains("`kubectl create secret docker-registry regcred -n shop "),
+            has_command,
+            "{hint}"
+        );
+    }
     let finding = only(
         &anonymous(vec![mismatch(REGISTRY, MatchRule::Empty)], None),
         "secret_key_mismatch",
@@ -1796,6 +1811,11 @@ fn a_host_that_is_no_registry_is_distinguished_from_one_that_lacks_the_image() {
     let mut evidence = healthy().refused(None, nothing(), failed(status(404, None, false)));
     evidence.walk.ping = failed(status(404, None, false));
     only(&evidence, "not_a_registry", Critical);
+    evidence.leg_mut(Role::Registry).endpoint.scheme = Scheme::Http;
+    says(
+        &only(&evidence, "not_a_registry", Critical),
+        &["Open http://registry.example.com:443/v2/"],
+    );
     // It answers about manifests, so it is a registry, whatever its response to /v2/.
     let mut evidence = healthy().refused(
         None,

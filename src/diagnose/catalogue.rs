@@ -164,7 +164,7 @@ causes! {
         "The hosts file has an address that DNS does not have, and it fails"
         symptom "A timeout, a certificate of another site, or an old registry's 404, although the name resolves to another address elsewhere"
         cause "The hosts file is read before any name server, and its entry is outdated."
-        detection "The address is from the hosts file, and the name servers, which a pull does not query for this name, return another one. The server at the entry's address does not answer, has a certificate for other names, or refuses the pull. The confidence is high if a TLS handshake at the address in DNS succeeds; after the handshake it is medium, and the failure itself is listed too. If the entry agrees with DNS, DNS has no address, or the address in DNS fails as well, the failure's own cause is reported: tcp_timeout, tcp_refused, tls_name. A closed port (tcp_refused) is also reported as such unless the server at the address in DNS accepts a connection."
+        detection "The address is from the hosts file, and the name servers, which a pull does not query for this name, return another one. The server at the entry's address does not answer, has a certificate for other names, or refuses the pull. The confidence is high if a TLS handshake at the address in DNS succeeds; after the handshake it is medium, and the failure itself is listed too. If the entry agrees with DNS, DNS has no address, the address in DNS fails as well, or the port is closed, the failure's own cause is reported: tcp_timeout, tcp_refused, tls_name. The hint for a closed port names the entry only if the server at the address in DNS accepts a connection."
         fix "Correct or remove the entry in the node's /etc/hosts, and in the pod's if the check ran in one."
     }
     "Connections and proxies" {
@@ -174,7 +174,7 @@ causes! {
         cause "There is no route to the address (no SNAT rule or EIP for this subnet, no peering route, no return route), or a security group, network ACL or firewall drops the packets."
         detection "At every address tried, the SYN gets no SYN-ACK, no RST and no ICMP error."
         fix "Run `pullpath probe IMAGE` on the node to see the address. Check the egress rules on this side: the security group must let TCP 443 out, also to 100.125.0.0/16 and 198.19.128.0/17 (Huawei Cloud's services and VPC endpoints). Public address: give this subnet egress. Add an SNAT (source NAT) rule on the NAT gateway and a route to it, or bind an EIP (Elastic IP). On CCE Turbo clusters the node subnet counts for pulls. Private address: add the routes on both sides of the peering, Direct Connect or VPN. Then open the security group of the far side."
-        TcpRefused = "tcp_refused", Critical, Now, [DnsStale, DnsHijack];
+        TcpRefused = "tcp_refused", Critical, Now, [DnsHijack];
         "The server refuses the connection"
         symptom "`dial tcp 1.2.3.4:443: connect: connection refused`"
         cause "The host is reached and nothing listens on the port, or a firewall answers in its place."
@@ -585,7 +585,7 @@ causes! {
         NoPlatform = "no_platform", Critical, Now, [];
         "The image is not built for this platform"
         symptom "`no match for platform in manifest ...: not found`"
-        cause "The index has no manifest for the node's processor, for instance amd64 only on an arm64 (Kunpeng) node."
+        cause "The index has no manifest for the node's processor, for instance amd64 only on an arm64 (Kunpeng) node; or only attestations (platform unknown/unknown), because the image itself was removed or not copied."
         detection "The evidence has the platforms of the index and the required one."
         fix "Build and push the image for this platform too, or keep the pod off such nodes with a nodeSelector on kubernetes.io/arch."
         ManifestUnsupported = "manifest_unsupported", Critical, Now, [];
@@ -633,8 +633,8 @@ causes! {
         RateLimited = "rate_limited", Critical, Now, [];
         "The registry's rate limit is exceeded"
         symptom "`429 Too Many Requests`, `toomanyrequests: You have reached your pull rate limit`"
-        cause "There are too many pulls for this account or, without one, from this public address: all nodes behind one NAT gateway count together."
-        detection "The answer is 429, with Retry-After and the rate-limit headers if the registry sends them."
+        cause "There are too many pulls for this account or, without one, from this public address: all nodes behind one NAT gateway count together. A token service limits logins, and a storage simultaneous downloads."
+        detection "The answer is 429, with Retry-After and the rate-limit headers if the registry sends them; the finding names the leg that sent it. A layer that was refused while others were being sent is requested once more, alone."
         fix "It ends by itself when the window resets (Retry-After, if sent). To pull now, use an account (imagePullSecrets), or copy the image to a registry of your own (on Huawei Cloud: SWR, SoftWare Repository for Container)."
         RateLimitLow = "rate_limit_low", Warning, Now, [];
         "The registry's rate limit is nearly used up"
@@ -713,9 +713,9 @@ causes! {
         BlobDenied = "blob_denied", Critical, Now, [];
         "The storage refuses to serve a layer"
         symptom "`failed to copy: httpReadSeeker: failed open: unexpected status code ...: 403 Forbidden`"
-        cause "The signed URL is refused because clocks differ, the policy of a VPC endpoint does not allow the registry's bucket, or an allow-list of addresses does not include this network."
-        detection "The storage answers 401 or 403, with its own error code."
-        fix "Check the storage's error code. AccessDenied: allow the registry's bucket in the VPC endpoint's policy, or this network's address at the storage. RequestTimeTooSkewed or an expired signature: fix the clocks."
+        cause "The signed URL is refused because its time is over, the registry's clock differs, or its access key is not valid; the bucket does not exist; or the policy of a VPC endpoint, a bucket or an allow-list of addresses excludes this client."
+        detection "The storage answers 401 or 403, or with an error code about its bucket, key or signature (S3, OBS, OSS, COS, Google Cloud Storage, Azure). AccessDenied without a reason may be any of its rules, and an answer without a code may be that of a filter: the confidence is medium then."
+        fix "Follow the storage's error code. AccessDenied: allow the registry's bucket in the VPC endpoint's policy, or this network's address at the storage. RequestTimeTooSkewed or an expired signature: fix the registry's clock. NoSuchBucket, ContainerNotFound, InvalidAccessKeyId, SignatureDoesNotMatch: correct the storage settings of the registry."
         LayerInvalid = "layer_invalid", Critical, Now, [];
         "A layer can't be unpacked"
         symptom "`failed to extract layer`, `wrong diff id calculated on extraction`, `archive/tar: invalid tar header`"

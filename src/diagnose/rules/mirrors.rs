@@ -400,7 +400,7 @@ pub(super) fn insecure(evidence: &Evidence, findings: &mut Vec<Finding>) {
                     "containerd accepts its certificate although verification fails: {fault}"
                 ))
                 .fact(if is_withheld {
-                    "it requires a credential, and this check sends none over a connection that is not verified"
+                    "it requires a credential, and none was sent there: whether it serves the image is unknown"
                 } else {
                     "the check continued too, and sent no credential there"
                 })

@@ -203,7 +203,7 @@ fn hint(
             "Give the account that the registry {registry} signs its URLs with the right to read objects in its bucket."
         ),
         Problem::Denied => format!(
-            "Check, in this order: the policy of the VPC endpoint on the way to {at} (it has to allow the registry's bucket), the bucket's own policy and its allow-list of addresses, and the right of the registry's account to read objects."
+            "Check, in this order: the policy of the VPC endpoint for {at} (it has to allow the registry's bucket), the bucket's own policy and its allow-list of addresses, and the right of the registry's account to read objects."
         ),
     }
 }

@@ -178,10 +178,19 @@ fn a_closed_port_is_refused_whoever_named_the_address() {
     assert_eq!(finding.confidence, Confidence::High);
     let mut better = differs();
     try_dns(&mut better, Role::Registry, None);
-    let finding = only(&better, "dns_stale", Critical);
+    let finding = only(&better, "tcp_refused", Critical);
     assert_eq!(finding.confidence, Confidence::High);
+    assert_eq!(finding.evidence[0], BOTH);
     says(&finding, &["10.0.4.1:443 was tried: TLS succeeds there"]);
-    assert_eq!(codes(&judge(&better).consequences), ["tcp_refused"]);
+    assert!(
+        finding.hint.starts_with("Correct the entry"),
+        "{}",
+        finding.hint
+    );
+    says(
+        &finding,
+        &["If it is meant: Check that a server listens at 10.0.3.9"],
+    );
     for said in [Ok(&[PINNED][..]), Err(DnsFault::NxDomain)] {
         let finding = only(&refused(said), "tcp_refused", Critical);
         assert!(!finding.hint.contains("hosts file"), "{}", finding.hint);

@@ -152,10 +152,8 @@ impl<'a> HostsWalk<'a> {
         }
         let mut served = holder;
         for (image, wants_platform) in &images {
-            served = served.max(
-                self.image(visits, holder, (image, &value), *wants_platform)
-                    .await?,
-            );
+            let read = self.image(visits, holder, (image, &value), *wants_platform);
+            served = served.max(Box::pin(read).await?);
         }
         self.transfer(visits, served, &value).await;
         let deciding = served.max(holder);

@@ -445,6 +445,8 @@ async fn check(registry: &Server, mirror: Option<&Server>, options: Options) -> 
         problem: None,
         lint: Vec::new(),
         expiries: Vec::new(),
+        is_for_others: false,
+        at_usual_path: false,
     };
     let sources = if options.has_credential {
         vec![source]
@@ -556,7 +558,14 @@ async fn a_filter_that_refuses_the_end_of_a_layer_fails_no_pull() {
     let report = check(&server, None, PLAIN).await;
     assert_eq!(report.verdict.pull, Pull::WouldSucceed, "{report:#?}");
     assert_eq!(codes(&report), ["range_ignored"]);
-    assert!(report.evidence.walk.transfer.unwrap().pings.is_some());
+    let transfer = report.evidence.walk.transfer.unwrap();
+    assert!(transfer.pings.is_some());
+    // The part was refused at once, so one stream is all that any stage had.
+    assert!(
+        transfer.stages.iter().all(|stage| stage.streams == 1),
+        "{:?}",
+        transfer.stages
+    );
 }
 
 // ---- answers that change -------------------------------------------------------------------------

@@ -7,6 +7,7 @@
 mod harness;
 mod support;
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use harness::{Outcome, Probe, probe};
@@ -598,6 +599,12 @@ causes! {
         world.blobs.knobs().manners.fail("/", Reply::s3_error(404, "NoSuchKey", "The specified key does not exist."));
         probe(&world).await
     }
+    registry_5xx Critical WouldFail storage_that_sends_one_layer_at_a_time(world) {
+        one_layer_at_a_time(&world, 503).await
+    }
+    rate_limited Critical WouldFail storage_that_limits_layers_to_one_at_a_time(world) {
+        one_layer_at_a_time(&world, 429).await
+    }
     blob_denied Critical WouldFail storage_that_says_no(world) {
         world.blobs.knobs().access_denied = true;
         probe(&world).await
@@ -623,6 +630,33 @@ causes! {
         world.blobs.knobs().serving.flow = Flow::TruncateAfter(0);
         probe(&world).await
     }
+}
+
+/// The storage refuses a layer with this status while it sends another one; each takes a while.
+async fn one_layer_at_a_time(world: &World, status: u16) -> Outcome {
+    {
+        let mut knobs = world.blobs.knobs();
+        let serving = &mut knobs.serving;
+        serving.above = 1024;
+        serving.one_at_a_time = Some((status, Arc::default()));
+        serving.flow = Flow::Drip {
+            piece: 16 << 10,
+            every: Duration::from_millis(40),
+        };
+    }
+    let runtime = ["--transfer", "auto", "--runtime", "containerd://1.7.24"];
+    let outcome = Probe::of(world).args(runtime).run().await;
+    let finding = &outcome.report().verdict.findings[0];
+    let facts = finding.evidence.join("\n");
+    assert!(
+        facts.contains("requested again after that, this one was served"),
+        "{}",
+        outcome.text()
+    );
+    assert!(finding.hint.contains("`max_concurrent_downloads = 1`"));
+    let requests = world.blobs.server.seen().len();
+    assert!(requests < 15, "{requests} requests to the storage");
+    outcome
 }
 
 /// The registry behind a filter that has no place for a ClientHello of more than 600 bytes.

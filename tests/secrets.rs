@@ -480,3 +480,21 @@ fn the_json_form_is_a_versioned_document() {
         .unwrap();
     assert_eq!(missing.status.code(), Some(2));
 }
+
+#[test]
+fn a_docker_config_is_refused_with_what_this_command_can_do_with_it() {
+    let config = json!({"auths": {"reg.example.com": login(PASSWORD)}}).to_string();
+    let outcome = check(&config, &[]);
+    assert_eq!(outcome.code, 2, "{}", outcome.text);
+    let text = outcome
+        .text
+        .split_whitespace()
+        .collect::<Vec<_>>()
+        .join(" ");
+    assert!(
+        text.contains("it is a docker config, not a Secret"),
+        "{text}"
+    );
+    assert!(text.contains("| pullpath secret check -`"), "{text}");
+    assert!(!text.contains("--docker-config"), "{text}");
+}

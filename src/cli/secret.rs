@@ -66,7 +66,14 @@ pub(super) fn run(args: SecretArgs, out: &mut dyn Write) -> Result<u8, Error> {
             &sources,
             &shown,
         ));
-        for source in sources.into_iter().filter(|one| !one.is_for_others) {
+        for mut source in sources.into_iter().filter(|one| !one.is_for_others) {
+            let is_nameless = matches!(&source.source, CredentialSource::SecretFile { name, .. } if name.is_empty());
+            let is_docker_config = || documents.as_deref().is_ok_and(secret::has_docker_config);
+            if is_nameless && source.problem.is_some() && is_docker_config() {
+                // Other commands have an option for it, which the problem names.
+                let reason = "it is a docker config, not a Secret".to_owned();
+                source.problem = Some(SourceProblem::Malformed { reason });
+            }
             // What can't be read is reported as a Secret without a name, with a problem.
             unread |= matches!(
                 (&source.source, &source.problem),

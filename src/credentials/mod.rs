@@ -98,6 +98,9 @@ pub async fn load(
                 }
             }
         }
+        for source in &mut sources {
+            source.at_usual_path = true;
+        }
     }
     Ok(sources)
 }
@@ -431,6 +434,7 @@ mod tests {
     #[test]
     fn a_pod_without_names_gets_the_secrets_of_its_namespace_only() {
         let of = |namespace: Option<&str>| LoadedSource {
+            at_usual_path: false,
             source: CredentialSource::SecretFile {
                 path: "s.yaml".to_owned(),
                 namespace: namespace.map(str::to_owned),

@@ -164,7 +164,7 @@ causes! {
         "The hosts file has an address that DNS does not have, and it fails"
         symptom "A timeout, a certificate of another site, or an old registry's 404, although the name resolves to another address elsewhere"
         cause "The hosts file is read before any name server, and its entry is outdated."
-        detection "The address is from the hosts file, and the name servers, which a pull does not query for this name, return another one. The server at the entry's address does not answer, has a certificate for other names, or refuses the pull. The confidence is high if a TLS handshake at the address in DNS succeeds; after the handshake it is medium, and the failure itself is listed too. If the entry agrees with DNS, DNS has no address, the address in DNS fails as well, or the port is closed, the failure's own cause is reported: tcp_timeout, tcp_refused, tls_name."
+        detection "The address is from the hosts file, and the name servers, which a pull does not query for this name, return another one. The server at the entry's address does not answer, has a certificate for other names, or refuses the pull. The confidence is high if a TLS handshake at the address in DNS succeeds; after the handshake it is medium, and the failure itself is listed too. If the entry agrees with DNS, DNS has no address, the address in DNS fails as well, or the port is closed, the failure's own cause is reported: tcp_timeout, tcp_refused, tls_name. The hint for a closed port names the entry only if the server at the address in DNS accepts a connection."
         fix "Correct or remove the entry in the node's /etc/hosts, and in the pod's if the check ran in one."
     }
     "Connections and proxies" {
@@ -494,7 +494,7 @@ causes! {
         "Credentials exist, but their server keys do not match the image"
         symptom "401 or 429 as if there were no Secret: the kubelet pulls anonymously and reports nothing"
         cause "The key is for another host, has another port or none, has a path that is not a prefix of the image's, or was written docker.io where Docker Hub's key is https://index.docker.io/v1/."
-        detection "The evidence has each key with the first of the kubelet's matching rules that it fails. If there are only keys for other registries, the cause is auth_no_cred."
+        detection "The evidence has each key with the first of the kubelet's matching rules that it fails. Keys for other registries count too if someone chose their source for this pull: a Secret that was given or that the pod names, a docker config that was given. If they are only in a docker config at one of the usual paths, the cause is auth_no_cred."
         fix "Recreate the Secret with --docker-server exactly as the image writes its registry, port included; for Docker Hub https://index.docker.io/v1/. To see the keys without the passwords: `kubectl get secret NAME -n NAMESPACE -o jsonpath='{.data.\\.dockerconfigjson}' | base64 -d | jq '.auths | keys'`."
         ServiceAccountMissing = "service_account_missing", Critical, Now, [];
         "The workload's service account does not exist"
@@ -565,11 +565,11 @@ causes! {
         detection "The status is in the 500s; the finding names the leg that sent it."
         fix "Try again in some minutes; then contact the owner of that server, with the time and status in the report."
         ManifestUnknown = "manifest_unknown", Critical, Now, [];
-        "The tag or digest is not found in the repository"
+        "The tag or digest, or the whole repository, is not found"
         symptom "`manifest unknown`; containerd: `...: not found`"
-        cause "The tag is misspelled, was never pushed, or was removed by a retention rule."
-        detection "The answer is 404 with MANIFEST_UNKNOWN. Registries may answer the same for a repository that does not exist or that the user may not see."
-        fix "List the tags in the registry's console (or with `skopeo list-tags`); then correct the image's name, or push the image again."
+        cause "The tag or the repository is misspelled, was never pushed, or was removed by a retention rule."
+        detection "The answer is 404, or MANIFEST_UNKNOWN. Most registries, distribution among them, answer the same for a tag and for a repository that does not exist: the confidence is medium then. It is high if the answer is about the tag alone (Harbor: `artifact ... not found`), or if the registry names a manifest in an index that it doesn't have. Registries may also answer like this if the client may not see the repository."
+        fix "Look for the repository in the registry's console, then for the tag (`skopeo list-tags` shows both); then correct the image's name, or push the image again."
         ImageNameInvalid = "image_name_invalid", Critical, Now, [];
         "The image's name is invalid"
         symptom "`InvalidImageName`; `couldn't parse image name ...: invalid reference format`"
@@ -580,12 +580,12 @@ causes! {
         "The repository is not found in the registry"
         symptom "`name unknown: repository name not known to registry`"
         cause "The path in the image's name is misspelled: project, organization or name."
-        detection "The answer is 404 with NAME_UNKNOWN."
+        detection "The answer is 404 with NAME_UNKNOWN, or names the project or repository (Harbor). If the request was anonymous and the registry has logins, the confidence is medium: it may hide the repository. A registry that answers MANIFEST_UNKNOWN for a missing repository too is reported as manifest_unknown."
         fix "Correct the path between host and tag in the image's name."
         NoPlatform = "no_platform", Critical, Now, [];
         "The image is not built for this platform"
         symptom "`no match for platform in manifest ...: not found`"
-        cause "The index has no manifest for the node's processor, for instance amd64 only on an arm64 (Kunpeng) node."
+        cause "The index has no manifest for the node's processor, for instance amd64 only on an arm64 (Kunpeng) node; or only attestations (platform unknown/unknown), because the image itself was removed or not copied."
         detection "The evidence has the platforms of the index and the required one."
         fix "Build and push the image for this platform too, or keep the pod off such nodes with a nodeSelector on kubernetes.io/arch."
         ManifestUnsupported = "manifest_unsupported", Critical, Now, [];
@@ -633,8 +633,8 @@ causes! {
         RateLimited = "rate_limited", Critical, Now, [];
         "The registry's rate limit is exceeded"
         symptom "`429 Too Many Requests`, `toomanyrequests: You have reached your pull rate limit`"
-        cause "There are too many pulls for this account or, without one, from this public address: all nodes behind one NAT gateway count together."
-        detection "The answer is 429, with Retry-After and the rate-limit headers if the registry sends them."
+        cause "There are too many pulls for this account or, without one, from this public address: all nodes behind one NAT gateway count together. A token service limits logins, and a storage simultaneous downloads."
+        detection "The answer is 429, with Retry-After and the rate-limit headers if the registry sends them; the finding names the leg that sent it. A layer that was refused while others were being sent is requested once more, alone."
         fix "It ends by itself when the window resets (Retry-After, if sent). To pull now, use an account (imagePullSecrets), or copy the image to a registry of your own (on Huawei Cloud: SWR, SoftWare Repository for Container)."
         RateLimitLow = "rate_limit_low", Warning, Now, [];
         "The registry's rate limit is nearly used up"
@@ -713,9 +713,9 @@ causes! {
         BlobDenied = "blob_denied", Critical, Now, [];
         "The storage refuses to serve a layer"
         symptom "`failed to copy: httpReadSeeker: failed open: unexpected status code ...: 403 Forbidden`"
-        cause "The signed URL is refused because clocks differ, the policy of a VPC endpoint does not allow the registry's bucket, or an allow-list of addresses does not include this network."
-        detection "The storage answers 401 or 403, with its own error code."
-        fix "Check the storage's error code. AccessDenied: allow the registry's bucket in the VPC endpoint's policy, or this network's address at the storage. RequestTimeTooSkewed or an expired signature: fix the clocks."
+        cause "The signed URL is refused because its time is over, the registry's clock differs, or its access key is not valid; the bucket does not exist; or the policy of a VPC endpoint, a bucket or an allow-list of addresses excludes this client."
+        detection "The storage answers 401 or 403, or with an error code about its bucket, key or signature (S3, OBS, OSS, COS, Google Cloud Storage, Azure). AccessDenied without a reason may be any of its rules, and an answer without a code may be that of a filter: the confidence is medium then."
+        fix "Follow the storage's error code. AccessDenied: allow the registry's bucket in the VPC endpoint's policy, or this network's address at the storage. RequestTimeTooSkewed or an expired signature: fix the registry's clock. NoSuchBucket, ContainerNotFound, InvalidAccessKeyId, SignatureDoesNotMatch: correct the storage settings of the registry."
         LayerInvalid = "layer_invalid", Critical, Now, [];
         "A layer can't be unpacked"
         symptom "`failed to extract layer`, `wrong diff id calculated on extraction`, `archive/tar: invalid tar header`"

@@ -366,6 +366,7 @@ pub(super) fn healthy() -> Evidence {
         trace: Vec::new(),
         keyring: KeyringEvidence {
             sources: vec![SourceEvidence {
+                at_usual_path: false,
                 source: secret("regcred"),
                 keys: 1,
                 server_keys: Vec::new(),

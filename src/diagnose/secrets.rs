@@ -7,8 +7,9 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::model::credential::{CredentialId, CredentialSource};
-use crate::model::evidence::{Attempt, Evidence};
-use crate::model::fault::TokenFault;
+use crate::model::evidence::{Attempt, Challenge, Evidence, Walk};
+use crate::model::fault::{HttpFault, TokenFault, instant};
+use crate::model::step::Step;
 use crate::model::workload::{Found, PodUse, SecretLookup};
 
 /// One Secret of a pod.
@@ -159,6 +160,78 @@ fn of_content(evidence: &Evidence, pods: Option<&str>, name: &str) -> (SecretOut
     (SecretOutcome::NoKey, message)
 }
 
+/// The result of a credential that matches the image, in a few words: `accepted`, `rejected (401)`, `not tried (…)`.
+pub fn result(evidence: &Evidence, id: &CredentialId) -> String {
+    let walks = || [&evidence.walk].into_iter().chain(&evidence.others);
+    let of = |walk: &Walk| {
+        let mut attempts = walk.attempts.iter().rev();
+        attempts
+            .find(|attempt| attempt.credential.as_ref() == Some(id))
+            .cloned()
+    };
+    let Some(attempt) = walks().find_map(of) else {
+        let accepted = || walks().filter_map(Walk::accepted);
+        let why = if accepted().any(|attempt| attempt.credential.is_some()) {
+            "an earlier one was accepted"
+        } else if accepted().next().is_some() {
+            "the image is served without a login"
+        } else {
+            "the check ended before it"
+        };
+        return format!("not tried ({why})");
+    };
+    let at = attempt.at.map_or_else(String::new, |at| {
+        format!(" at {}; not sent again since then", instant(at))
+    });
+    let code = |status: u16| format!("({status}){at}");
+    let open = |fault: &HttpFault| match fault {
+        HttpFault::Status { status, .. } => format!("no conclusive answer {}", code(*status)),
+        _ => format!("no conclusive answer{at}"),
+    };
+    let token = match &attempt.token {
+        Step::Failed { fault, .. } => Some(match fault {
+            TokenFault::Rejected {
+                fault: HttpFault::Status { status, .. },
+            } => format!("rejected {}", code(*status)),
+            TokenFault::Rejected { .. } => format!("rejected{at}"),
+            TokenFault::Http { fault } => open(fault),
+            TokenFault::RealmUntrusted { .. } | TokenFault::Unverified => {
+                "not sent (the server is not to be trusted with it)".to_owned()
+            }
+            TokenFault::NoCredential
+            | TokenFault::NoToken { .. }
+            | TokenFault::BadChallenge { .. } => format!("no conclusive answer{at}"),
+        }),
+        _ => None,
+    };
+    let has_token = attempt.token.done().is_some();
+    token.unwrap_or_else(|| match (&attempt.head, attempt.head.status()) {
+        (Step::Done { .. }, _) if !is_sent(evidence, &attempt) => {
+            "not sent (the registry requires no login)".to_owned()
+        }
+        (Step::Done { .. }, _) => "accepted".to_owned(),
+        (_, Some(status @ (401 | 403))) if has_token => {
+            format!(
+                "a token was issued, and the registry rejects it {}",
+                code(status)
+            )
+        }
+        (_, Some(status @ (401 | 403))) => format!("rejected {}", code(status)),
+        (_, Some(404)) => format!("sent; the registry does not find the image {}", code(404)),
+        (Step::Failed { fault, .. }, _) => open(fault),
+        (Step::Skipped { .. }, _) => "not tried (the check ended before it)".to_owned(),
+    })
+}
+
+/// Whether a server required the credential. Reports of older versions do not record the challenge of the attempt.
+fn is_sent(evidence: &Evidence, attempt: &Attempt) -> bool {
+    let asks = |challenge: &Challenge| !matches!(challenge, Challenge::Anonymous);
+    let ping = evidence.walk.ping.done();
+    attempt.exchanges.iter().any(|one| one.authenticated)
+        || attempt.challenge.as_ref().is_some_and(asks)
+        || ping.is_some_and(|ping| asks(&ping.challenge))
+}
+
 /// Keys of a Secret that are listed with their reason.
 const MOST_KEYS: usize = 4;
 
@@ -175,10 +248,9 @@ mod tests {
     use crate::diagnose::fixture::{REGISTRY, credential, failed, healthy, secret, status};
     use crate::model::credential::{KeyMismatch, MatchRule, SourceEvidence, SourceProblem};
     use crate::model::endpoint::Role;
-    use crate::model::fault::HttpFault;
+    use crate::model::evidence::Access;
     use crate::model::fault::Phase;
     use crate::model::step::Skip;
-    use crate::model::step::Step;
     use crate::model::workload::{ContainerKind, PodUse, PullPolicy};
 
     /// The verdicts for a pod that names these.
@@ -236,6 +308,7 @@ mod tests {
             },
         });
         evidence.keyring.sources.push(SourceEvidence {
+            at_usual_path: false,
             source: secret("broken"),
             keys: 0,
             server_keys: Vec::new(),
@@ -266,6 +339,75 @@ mod tests {
             .collect();
         assert_eq!(outcomes(evidence, &secrets), wanted);
         assert_eq!(outcomes(healthy(), &[]), []);
+    }
+
+    #[test]
+    fn what_was_tried_with_a_credential_is_stated_beside_it() {
+        let basic = || Step::Skipped {
+            reason: Skip::NotNeeded,
+        };
+        let rejected = || {
+            failed(TokenFault::Rejected {
+                fault: status(401, None, true),
+            })
+        };
+        let unavailable = || {
+            failed(TokenFault::Http {
+                fault: status(503, None, false),
+            })
+        };
+        let none = || Step::Skipped {
+            reason: Skip::Blocked {
+                role: Role::Token,
+                phase: Phase::Token,
+            },
+        };
+        let pull = || crate::diagnose::fixture::grant(Access::Pull);
+        for (token, head, expected) in [
+            (rejected(), none(), "rejected (401)"),
+            (unavailable(), none(), "no conclusive answer (503)"),
+            (basic(), failed(status(401, None, true)), "rejected (401)"),
+            (
+                pull(),
+                failed(status(403, None, false)),
+                "a token was issued, and the registry rejects it (403)",
+            ),
+            (
+                pull(),
+                failed(status(404, None, false)),
+                "sent; the registry does not find the image (404)",
+            ),
+            (basic(), failed(HttpFault::Timeout), "no conclusive answer"),
+        ] {
+            let evidence = healthy().refused(Some(credential(REGISTRY)), token, head);
+            assert_eq!(result(&evidence, &credential(REGISTRY)), expected);
+        }
+        let mut evidence = healthy();
+        let other = credential("other");
+        assert_eq!(result(&evidence, &credential(REGISTRY)), "accepted");
+        assert_eq!(
+            result(&evidence, &other),
+            "not tried (an earlier one was accepted)"
+        );
+        // A registry without logins got none.
+        evidence.walk.attempts[0].exchanges.clear();
+        if let Step::Done { value, .. } = &mut evidence.walk.ping {
+            value.challenge = Challenge::Anonymous;
+        }
+        assert_eq!(
+            result(&evidence, &credential(REGISTRY)),
+            "not sent (the registry requires no login)"
+        );
+        evidence.walk.attempts[0].credential = None;
+        assert_eq!(
+            result(&evidence, &other),
+            "not tried (the image is served without a login)"
+        );
+        evidence.walk.attempts.clear();
+        assert_eq!(
+            result(&evidence, &other),
+            "not tried (the check ended before it)"
+        );
     }
 
     #[test]

@@ -83,6 +83,8 @@ mod tests {
 
     fn read(digest: &str, bytes: u64, verified: bool) -> LayerRead {
         LayerRead {
+            refused_beside: 0,
+            served_alone: false,
             digest: digest.to_owned(),
             outcome: done(ContentRead {
                 bytes: Bytes(bytes),
@@ -127,6 +129,8 @@ mod tests {
         evidence.walk.layers = vec![
             read("b", 30, false),
             LayerRead {
+                refused_beside: 0,
+                served_alone: false,
                 digest: "c".to_owned(),
                 outcome: failed(HttpFault::Truncated {
                     got: Bytes(7),

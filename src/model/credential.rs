@@ -127,6 +127,9 @@ pub struct SourceEvidence {
     /// When its credentials expire, if that is known.
     #[serde(default)]
     pub expiries: Vec<Expiry>,
+    /// It is a docker config at one of the usual paths, read because no credential was given.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub at_usual_path: bool,
 }
 
 /// A probable mistake in a source of credentials.

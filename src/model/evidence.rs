@@ -519,6 +519,12 @@ pub struct LayerRead {
     /// How much was read, or why nothing was.
     #[serde(flatten)]
     pub outcome: Step<ContentRead, HttpFault>,
+    /// Number of other layers that the host was sending when it refused this one.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub refused_beside: usize,
+    /// After such a refusal, the layer was served when it was requested again and no other was being sent.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub served_alone: bool,
 }
 
 /// Headers of a rate limit (Docker Hub: `ratelimit-limit: 100;w=21600`). A value is absent if it was not sent.

@@ -722,7 +722,10 @@ pub enum ManifestFault {
         fault: HttpFault,
     },
     /// The index has no manifest for the requested platform.
-    #[error("no image for this platform; available: {}", available.join(", "))]
+    #[error(
+        "no image for this platform{}",
+        between("; available: ", Some(available.join(", ")).filter(|all| !all.is_empty()).as_ref(), "")
+    )]
     NoPlatform {
         /// The platforms in the index.
         available: Vec<String>,

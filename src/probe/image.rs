@@ -28,6 +28,9 @@ const SMALL_LAYERS: i64 = 4 << 20;
 /// `max_concurrent_downloads` of containerd.
 const STREAMS: usize = 3;
 
+/// How long a server gets to notice that downloads ended, before the layer that it refused beside them is requested again.
+const AFTER_OTHERS: Duration = Duration::from_millis(300);
+
 /// An index may contain indexes; real ones are not nested more deeply.
 const MAX_NESTING: usize = 8;
 /// Manifests of one image; containerd 2.1 pulls all that match.
@@ -100,11 +103,7 @@ impl<'a> HostsWalk<'a> {
                         let reason = format!("indexes are nested more than {MAX_NESTING} deep");
                         return refuse(visits, ManifestFault::Malformed { reason });
                     }
-                    let names: Vec<String> = entries
-                        .iter()
-                        .filter_map(|entry| Some(entry.platform.as_ref()?.to_string()))
-                        .filter(|name| !name.starts_with("unknown"))
-                        .collect();
+                    let names = platforms_of(&entries);
                     let chosen = self.rules.decide(|b| {
                         let exactly = b.unpacks_as() >= Release::V2_1;
                         let chosen = oci::select(&entries, &self.check.platform, exactly);
@@ -112,7 +111,8 @@ impl<'a> HostsWalk<'a> {
                         chosen.collect::<Vec<_>>()
                     });
                     if chosen.is_empty() {
-                        return refuse(visits, ManifestFault::NoPlatform { available: names });
+                        let available = names;
+                        return refuse(visits, ManifestFault::NoPlatform { available });
                     }
                     // containerd then computes the image's size for an entry with a platform, which was not downloaded.
                     let has_platform = entries.iter().any(|entry| entry.platform.is_some());
@@ -152,10 +152,8 @@ impl<'a> HostsWalk<'a> {
         }
         let mut served = holder;
         for (image, wants_platform) in &images {
-            served = served.max(
-                self.image(visits, holder, (image, &value), *wants_platform)
-                    .await?,
-            );
+            let read = self.image(visits, holder, (image, &value), *wants_platform);
+            served = served.max(Box::pin(read).await?);
         }
         self.transfer(visits, served, &value).await;
         let deciding = served.max(holder);
@@ -306,8 +304,14 @@ impl<'a> HostsWalk<'a> {
                 let diff_id = diff_ids.get(index).map(String::as_str);
                 // The first bytes of a small layer may be all of it, which are then unpacked.
                 let started = self.begin(visits, Content::Layer, descriptor, extent).await;
-                let mut one =
-                    started.map_err(|missed| no_layer(visits, &descriptor.digest, &missed))?;
+                let mut one = match started {
+                    Ok(one) => one,
+                    Err(missed) => {
+                        let refused =
+                            self.refused_beside(visits, (descriptor, extent), &missed, begun);
+                        return Err(Box::pin(refused).await);
+                    }
+                };
                 let line = one.got.pending.line;
                 let visit = host_of(visits, one.host);
                 one.connection = visit.and_then(|visit| visit.lines.take(line));
@@ -318,6 +322,39 @@ impl<'a> HostsWalk<'a> {
             };
             served = served.max(self.layer(visits, one, diff_id).await?);
         }
+    }
+
+    /// A layer that a host refused, perhaps because it was sending others. Those are read as planned, and then the layer
+    /// is requested once more, alone: that shows whether their number is the reason. It changes no result.
+    async fn refused_beside(
+        &self,
+        visits: &mut [Option<HostWalk<'a>>],
+        (descriptor, extent): (&Descriptor, ReadExtent),
+        missed: &FailedContent,
+        begun: VecDeque<(Option<&str>, StartedContent)>,
+    ) -> Refused {
+        let beside = begun.iter().filter(|(_, one)| one.host == missed.host);
+        let beside = beside.count();
+        let mut served_alone = false;
+        if beside > 0 && matches!(missed.fault, HttpFault::Status { .. }) {
+            let mut is_served = true;
+            for (diff_id, one) in begun {
+                is_served &= self.layer(visits, one, diff_id).await.is_ok();
+            }
+            if is_served {
+                // A server needs a moment to notice that a download ended.
+                tokio::time::sleep(AFTER_OTHERS).await;
+                let again = self.begin(visits, Content::Layer, descriptor, extent).await;
+                served_alone = again.is_ok_and(|one| one.host == missed.host);
+            }
+        }
+        let refused = no_layer(visits, &descriptor.digest, missed);
+        if let Some(visit) = host_of(visits, missed.host)
+            && let Some(layer) = visit.walk.layers.last_mut()
+        {
+            (layer.refused_beside, layer.served_alone) = (beside, served_alone);
+        }
+        refused
     }
 
     /// Which layers are requested, and how much of each.
@@ -370,6 +407,8 @@ impl<'a> HostsWalk<'a> {
             visit.walk.layers.push(LayerRead {
                 digest: descriptor.digest,
                 outcome: Step::from_result(Ok(found.read), took),
+                refused_beside: 0,
+                served_alone: false,
             });
             let is_new = visit.walk.blob.done().is_none();
             if is_new || !found.source.redirects.is_empty() {
@@ -680,6 +719,8 @@ fn no_layer(visits: &mut [Option<HostWalk<'_>>], digest: &str, missed: &FailedCo
         visit.walk.layers.push(LayerRead {
             digest: crate::model::text::printable(digest),
             outcome: Step::from_result(Err(missed.fault.clone()), missed.took),
+            refused_beside: 0,
+            served_alone: false,
         });
     }
     refused(visits, Content::Layer, missed)
@@ -727,6 +768,19 @@ fn source_of(descriptor: &Descriptor, got: &ResponseHead) -> BlobFound {
     }
 }
 
+/// The platforms of an index, without those of attestations unless it has nothing else.
+fn platforms_of(entries: &[oci::Entry]) -> Vec<String> {
+    let named = |entry: &oci::Entry| Some(entry.platform.as_ref()?.to_string());
+    let is_unknown = |name: &String| name.starts_with("unknown");
+    let mut all: Vec<String> = entries.iter().filter_map(named).collect();
+    if all.len() == entries.len() && all.iter().all(is_unknown) {
+        all.dedup();
+        return all;
+    }
+    all.retain(|name| !is_unknown(name));
+    all
+}
+
 fn found_of(
     root: &Descriptor,
     manifest: &Descriptor,
@@ -753,5 +807,34 @@ fn of_manifest(fault: HttpFault) -> ManifestFault {
     match fault {
         HttpFault::WrongDigest { expected, got } => ManifestFault::DigestMismatch { expected, got },
         fault => ManifestFault::Http { fault },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn attestations_are_no_platform_unless_there_is_nothing_else() {
+        let entry = |platform: Option<&str>| oci::Entry {
+            descriptor: Descriptor {
+                digest: String::new(),
+                media_type: String::new(),
+                size: 1,
+                urls: Vec::new(),
+            },
+            platform: platform.map(|name| name.parse().unwrap()),
+            wants_features: false,
+        };
+        let attested = || entry(Some("unknown/unknown"));
+        let image = || entry(Some("linux/arm64"));
+        for (entries, expected) in [
+            (vec![image(), attested()], vec!["linux/arm64"]),
+            (vec![attested(), attested()], vec!["unknown/unknown"]),
+            (vec![entry(None), attested()], vec![]),
+            (vec![], vec![]),
+        ] {
+            assert_eq!(platforms_of(&entries), expected);
+        }
     }
 }

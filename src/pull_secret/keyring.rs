@@ -32,6 +32,8 @@ pub struct LoadedSource {
     pub expiries: Vec<Expiry>,
     /// A Secret that is no pull secret, in a file with other objects: it counts only if a pod names it.
     pub is_for_others: bool,
+    /// It is at one of the usual paths, and was not given.
+    pub at_usual_path: bool,
 }
 
 impl LoadedSource {
@@ -44,6 +46,7 @@ impl LoadedSource {
             lint: Vec::new(),
             expiries: Vec::new(),
             is_for_others: false,
+            at_usual_path: false,
         }
     }
 
@@ -217,6 +220,7 @@ pub fn source_evidence(source: &LoadedSource) -> SourceEvidence {
             .cloned()
             .chain(source.entries.iter().filter_map(lint::token_expiry))
             .collect(),
+        at_usual_path: source.at_usual_path,
     }
 }
 
@@ -250,6 +254,7 @@ mod tests {
     fn source(source: CredentialSource, keys: &[&str]) -> LoadedSource {
         let entry = |key: &&str| Entry::new(key, "user", Secret::new("hunter2"), None);
         LoadedSource {
+            at_usual_path: false,
             source,
             entries: keys.iter().map(entry).collect(),
             lint: Vec::new(),

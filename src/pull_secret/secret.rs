@@ -37,11 +37,7 @@ pub fn of_documents(documents: &[Result<Document, String>], path: &str) -> Vec<L
         secret.is_for_others = false;
     }
     if secrets.iter().all(|secret| secret.is_for_others) && unread.is_empty() {
-        let is_docker_config = |document: &Result<Document, String>| {
-            let value = document.as_ref().map(|one| &one.value);
-            value.is_ok_and(|value| value.get("auths").is_some())
-        };
-        let reason = if documents.iter().any(is_docker_config) {
+        let reason = if has_docker_config(documents) {
             "it is a docker config, not a Secret: pass it with --docker-config, or with docker_config in the configuration"
         } else if secrets.is_empty() {
             "it contains no manifest of kind Secret"
@@ -56,6 +52,12 @@ pub fn of_documents(documents: &[Result<Document, String>], path: &str) -> Vec<L
             .map(|reason| nameless(path, malformed(reason))),
     );
     secrets
+}
+
+/// Whether a document is a docker config, which is the content of a Secret and not a Secret.
+pub fn has_docker_config(documents: &[Result<Document, String>]) -> bool {
+    let mut read = documents.iter().flatten();
+    read.any(|document| document.value.get("auths").is_some())
 }
 
 /// What is worth knowing of a file beside its pull secrets: Secrets that were passed over, and keys that are given

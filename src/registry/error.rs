@@ -92,10 +92,11 @@ fn read_body(body: &[u8]) -> ErrorEntry {
         };
     }
     if start.starts_with("<?xml") || start.starts_with("<Error") {
-        // Amazon S3 and servers with the same protocol: OBS, OSS, MinIO, Ceph.
+        // Amazon S3 and servers with the same protocol: OBS, OSS, MinIO, Ceph; Azure and Google Cloud Storage, which
+        // have the reason in another element.
         return ErrorEntry {
             code: element(start, "Code"),
-            message: element(start, "Message"),
+            message: with_details(start),
         };
     }
     // A page of a proxy or load balancer is identified by its title.
@@ -103,6 +104,16 @@ fn read_body(body: &[u8]) -> ErrorEntry {
         code: None,
         message: page_title(body).map(|title| titled(&title)),
     }
+}
+
+/// The message of an error document of a storage: its first line (Azure adds a request's number and time), and details.
+fn with_details(document: &str) -> Option<String> {
+    let message = element(document, "Message");
+    let message = message.and_then(|text| Some(text.trim().lines().next()?.to_owned()));
+    let mut details = ["AuthenticationErrorDetail", "Details"].iter();
+    let details = details.find_map(|name| element(document, name));
+    let parts: Vec<String> = message.into_iter().chain(details).collect();
+    (!parts.is_empty()).then(|| parts.join(" "))
 }
 
 /// The error envelope of the OCI distribution-spec (error codes), and the forms that other servers send.
@@ -261,6 +272,16 @@ mod tests {
                 "Request has expired & gone",
             ),
             ("<Error><Code>NoSuchKey</Code></Error>", "NoSuchKey", ""),
+            (
+                "<?xml version=\"1.0\"?><Error><Code>AuthenticationFailed</Code><Message>Not authenticated.\nRequestId:1\nTime:2</Message><AuthenticationErrorDetail>Signature not valid in the specified time frame: Start [a]</AuthenticationErrorDetail></Error>",
+                "AuthenticationFailed",
+                "Not authenticated. Signature not valid in the specified time frame: Start [a]",
+            ),
+            (
+                "<Error><Code>ExpiredToken</Code><Message>Invalid argument.</Message><Details>Request signature expired at: x</Details></Error>",
+                "ExpiredToken",
+                "Invalid argument. Request signature expired at: x",
+            ),
             (
                 "<!doctype html><html><head><title lang=en>Blocked by policy</title>",
                 "",

@@ -7,11 +7,13 @@ use super::secret::{SecretDocument, SecretReport};
 use super::{Document, Report, few, optional};
 use crate::diagnose::level::Severity;
 use crate::diagnose::path::leg_path::{LegPath, Reachability, Suggestion};
+use crate::diagnose::secrets;
 use crate::diagnose::throughput::Throughput;
 use crate::diagnose::throughput::rate::Rate;
 use crate::diagnose::{Finding, Pull};
 use crate::model::connect::{Connected, Connection, Dial, Session, Tls};
 use crate::model::documents::{ManifestNote, NoteKind};
+use crate::model::credential::CredentialSource;
 use crate::model::endpoint::{Endpoint, Role};
 use crate::model::evidence::{Attempt, Challenge, Evidence, Leg, Walk};
 use crate::model::fault::{Phase, TokenFault, instant, show_server};
@@ -963,7 +965,12 @@ impl Page {
             }
         }
         for candidate in &keyring.candidates {
-            self.item(&format!("{candidate}: matches the image"));
+            let what = match candidate.source {
+                CredentialSource::CommandLine | CredentialSource::PasswordFile { .. } => "matches",
+                _ => "key matches",
+            };
+            let result = secrets::result(evidence, candidate);
+            self.item(&format!("{candidate}: {what}; {result}"));
         }
         for mismatch in &keyring.mismatches {
             self.item(&format!("{}: {}", mismatch.credential, mismatch.rule));
@@ -1019,7 +1026,7 @@ impl Page {
         if words.is_empty() {
             self.step(name, step, text);
         } else {
-            self.step_line(name, Ink::Dim, "-", "", &format!("not reached: {words}"));
+            self.step_line(name, Ink::Dim, "-", "", &format!("not tried: {words}"));
         }
     }
 
@@ -1267,5 +1274,36 @@ mod tests {
             let text = render_all(&Document::new(reports), style, false);
             assert_eq!(text.matches(heading).count(), count, "{text}");
         }
+    }
+
+    #[test]
+    fn without_a_matching_credential_what_comes_after_it_is_not_tried() {
+        let mut report = report("healthy");
+        let walk = &mut report.evidence.walk;
+        walk.attempts.truncate(1);
+        walk.attempts[0].token = Step::Failed {
+            fault: TokenFault::NoCredential,
+            took: Duration::ZERO,
+        };
+        walk.attempts[0].head = Step::blocked(Role::Token, Phase::Token);
+        walk.manifest = Step::blocked(Role::Token, Phase::Token);
+        walk.blob = Step::blocked(Role::Token, Phase::Token);
+        let text = render(&report, Style { color: false }, false);
+        for step in ["head", "manifest", "blob"] {
+            let mut lines = text
+                .lines()
+                .filter(|line| line.trim_start().starts_with(step));
+            assert!(
+                lines.any(|line| line.ends_with("not tried: no matching credential")),
+                "{step}:\n{text}"
+            );
+        }
+        assert!(!text.contains("token failed"), "{text}");
+    }
+
+    #[test]
+    fn what_was_tried_with_a_credential_is_beside_it() {
+        let text = render(&report("healthy"), Style { color: false }, false);
+        assert!(text.contains(": key matches; accepted\n"), "{text}");
     }
 }

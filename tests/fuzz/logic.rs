@@ -246,6 +246,7 @@ fn read_configs(bytes: &[u8], hide: bool) -> Vec<LoadedSource> {
             lint: config.lint,
             expiries: Vec::new(),
             is_for_others: false,
+            at_usual_path: false,
         })
         .collect()
 }

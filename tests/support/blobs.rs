@@ -25,6 +25,20 @@ pub struct Serving {
     pub encoding: Option<String>,
     /// All of that for blobs larger than this only: the configuration of an image has below 1 KiB.
     pub above: usize,
+    /// This status while another blob is being sent.
+    pub one_at_a_time: Option<(u16, Arc<()>)>,
+}
+
+/// A body that is known to be on its way as long as a part of it is.
+struct OnItsWay {
+    body: Bytes,
+    _held: Arc<()>,
+}
+
+impl AsRef<[u8]> for OnItsWay {
+    fn as_ref(&self) -> &[u8] {
+        &self.body
+    }
 }
 
 #[derive(Clone, Debug, Default)]
@@ -116,6 +130,14 @@ pub(super) fn serve(bytes: &Bytes, serving: &Serving, seen: &Seen) -> Reply {
         bytes.iter().map(|b| !b).collect()
     } else {
         bytes.clone()
+    };
+    let bytes = match &serving.one_at_a_time {
+        Some((status, held)) if Arc::strong_count(held) > 1 => return Reply::new(*status),
+        Some((_, held)) => Bytes::from_owner(OnItsWay {
+            body: bytes,
+            _held: held.clone(),
+        }),
+        None => bytes,
     };
     let length = bytes.len();
     let reply = |status, body: Bytes| {

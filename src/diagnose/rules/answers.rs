@@ -2,12 +2,13 @@
 
 use super::auth;
 use super::finding::{at, no_registry, transport};
+use super::storage;
 use crate::diagnose::Finding;
 use crate::diagnose::catalogue::Cause;
 use crate::diagnose::level::{Confidence, Severity};
 use crate::diagnose::throughput;
-use crate::model::endpoint::{Role, Scheme};
-use crate::model::evidence::{Evidence, Walk};
+use crate::model::endpoint::{Endpoint, Role, Scheme};
+use crate::model::evidence::{Evidence, LayerRead, Walk};
 use crate::model::fault::{HttpFault, ManifestFault, Phase};
 use crate::model::step::Step;
 use crate::model::transfer::{StreamEnd, Transfer, TransferStream};
@@ -48,8 +49,7 @@ pub(super) fn manifest(evidence: &Evidence) -> Option<Finding> {
             .fact(format!("the manifest is redirected to {to}: {reason}"))
             .fact("no request was sent there; containerd would follow")
             .hint("Correct the address of the upstream in the registry's configuration."),
-        ManifestFault::NoPlatform { available } => registry(Cause::NoPlatform)
-            .fact(format!("the required platform is {}, the index has {}", evidence.platform, available.join(", "))),
+        ManifestFault::NoPlatform { available } => no_platform(evidence, available),
         // A page that is served with status 200 for every path.
         ManifestFault::Unsupported { media_type } if media_type.starts_with("text/") => no_registry(evidence, Role::Registry, Phase::Manifest)
             .fact(format!("the response for the manifest was 200 with media type {media_type}")),
@@ -76,6 +76,34 @@ pub(super) fn manifest(evidence: &Evidence) -> Option<Finding> {
         }
     };
     Some(unless_given(finding, evidence.manifest_elsewhere()))
+}
+
+/// The index has no image for the platform.
+fn no_platform(evidence: &Evidence, available: &[String]) -> Finding {
+    let finding = at(Cause::NoPlatform, Role::Registry, Phase::Manifest);
+    let wanted = &evidence.platform;
+    // Buildx gives this platform to the attestations of an image (provenance, SBOM).
+    if !available.is_empty() && available.iter().all(|one| one.starts_with("unknown")) {
+        return finding
+            .fact(format!(
+                "the required platform is {wanted}; the index has only attestations (platform {}), no image",
+                available.join(", ")
+            ))
+            .hint("Push the image again with all its manifests: those of its platforms were removed (a clean-up of untagged manifests), or a copy left them out.");
+    }
+    if available.is_empty() {
+        return finding
+            .fact(format!(
+                "the required platform is {wanted}, and the index names no platform"
+            ))
+            .hint(format!(
+                "Build and push the image for {wanted} again: its index has no manifest for it."
+            ));
+    }
+    finding.fact(format!(
+        "the required platform is {wanted}, the index has {}",
+        available.join(", ")
+    ))
 }
 
 /// Why the digest was not available below /manifests/.
@@ -165,6 +193,11 @@ fn content(evidence: &Evidence, fault: &HttpFault, what: &str) -> Option<Finding
 
 /// A 3xx or 4xx status for content that the registry itself named.
 fn refused(evidence: &Evidence, fault: &HttpFault, leg: Role, phase: Phase) -> Finding {
+    if leg == Role::Blob
+        && let Some(finding) = storage::refused(evidence, fault)
+    {
+        return finding;
+    }
     let (status, challenged, authorized) = match fault {
         HttpFault::Status {
             status,
@@ -203,9 +236,13 @@ fn refused(evidence: &Evidence, fault: &HttpFault, leg: Role, phase: Phase) -> F
             Cause::BlobDenied,
             "Check the storage's error code. If the storage's host name is the registry's or a subdomain of it, containerd also sends its token, and a signed URL rejects that: give the storage another name, or let the registry serve layers itself (redirects off).",
         ),
+        (_, 401 | 403) if leg == Role::Registry => (
+            Cause::BlobDenied,
+            "Check the registry's log for this request: it serves the manifest to this user and refuses the layer (a policy of the project, a scan, or a proxy in front of it).",
+        ),
         (_, 401 | 403) => (
             Cause::BlobDenied,
-            "Check the storage's error code: AccessDenied means a policy (VPC endpoint, bucket, allow-list); an expired or skewed signature means a wrong clock.",
+            "Check the storage's log for this request, and what is in front of it: a policy (VPC endpoint, bucket, allow-list), a filter, or a wrong clock of the registry that signs the URL.",
         ),
         (_, 404) => (
             Cause::BlobUnknown,
@@ -219,10 +256,18 @@ fn refused(evidence: &Evidence, fault: &HttpFault, leg: Role, phase: Phase) -> F
     };
     // Only a challenge would show that the token was checked.
     let is_bare = status == 401 && leg == Role::Registry && !challenged;
-    at(cause, leg, phase)
+    let finding = at(cause, leg, phase)
         .confidence(Confidence::high_if(!is_bare))
         .fact(fault.to_string())
-        .hint(hint)
+        .hint(hint);
+    let has_code = matches!(fault, HttpFault::Status { code: Some(_), .. });
+    if cause == Cause::BlobDenied && leg == Role::Blob && !has_code {
+        finding.unknown(
+            "the answer has no storage's error code: a filter or a proxy in front of the storage may have sent it",
+        )
+    } else {
+        finding
+    }
 }
 
 /// Faults while more than the first bytes of layers were read.
@@ -284,12 +329,10 @@ fn beside_others(transfer: &Transfer, refused: usize, fault: &HttpFault) -> bool
 fn second_at_a_time(finding: Finding, stream: &TransferStream) -> Finding {
     let is_part = stream.offset.0 > 0;
     let finding = finding
-        .fact("another download from there succeeded at the same time; containerd runs three at once")
-        .hint(format!(
-            "Raise the limit of simultaneous downloads per client at {}, or set `max_concurrent_downloads = 1` in \
-             containerd's configuration on the nodes.",
-            stream.endpoint
-        ));
+        .fact(
+            "another download from there succeeded at the same time; containerd runs three at once",
+        )
+        .hint(one_at_a_time(&stream.endpoint));
     if is_part {
         finding
             .severity(Severity::Warning)
@@ -299,14 +342,64 @@ fn second_at_a_time(finding: Finding, stream: &TransferStream) -> Finding {
     }
 }
 
+fn one_at_a_time(server: &Endpoint) -> String {
+    format!(
+        "Raise the limit of simultaneous downloads per client at {server}, or set `max_concurrent_downloads = 1` in \
+         containerd's configuration on the nodes."
+    )
+}
+
+/// The layer was refused while others were being sent, and served afterwards.
+fn refused_beside_others(evidence: &Evidence, finding: Finding, layer: &LayerRead) -> Finding {
+    let leg = finding.leg.unwrap_or(Role::Registry);
+    let Some(server) = evidence.walk.legs_of(leg).last() else {
+        return finding;
+    };
+    let server = &server.endpoint;
+    let others = match layer.refused_beside {
+        1 => "another layer".to_owned(),
+        more => format!("{more} other layers"),
+    };
+    let repeats = (layer.outcome.status() == Some(429)).then(|| {
+        "containerd repeats such a request five times at once, without a pause".to_owned()
+    });
+    if layer.served_alone {
+        // 429 states that there is a limit; any other status may have been chance.
+        let confidence = if repeats.is_some() {
+            finding.confidence
+        } else {
+            finding.confidence.min(Confidence::Medium)
+        };
+        finding
+            .confidence(confidence)
+            .fact(format!(
+                "{server} was sending {others} at that time; requested again after that, this one was served"
+            ))
+            .fact("so it probably limits simultaneous downloads: a pull requests up to three layers at once")
+            .facts(repeats)
+            .hint(one_at_a_time(server))
+    } else {
+        finding.fact(format!(
+            "{server} was sending {others} at that time: it may limit simultaneous downloads"
+        ))
+    }
+}
+
 /// Faults of the layers.
 pub(super) fn blob(evidence: &Evidence) -> Option<Finding> {
     let fault = evidence.walk.blob.fault()?;
-    let what = match evidence.walk.layers.last() {
+    let layer = evidence.walk.layers.last();
+    let what = match layer {
         Some(layer) => format!("layer {}", layer.digest),
         None => "a layer".to_owned(),
     };
-    content(evidence, fault, &what)
+    let finding = content(evidence, fault, &what)?;
+    Some(match layer {
+        Some(layer) if layer.refused_beside > 0 && layer.outcome.fault() == Some(fault) => {
+            refused_beside_others(evidence, finding, layer)
+        }
+        _ => finding,
+    })
 }
 
 /// Shortcomings of later downloads: no resume, or an unencrypted redirect.

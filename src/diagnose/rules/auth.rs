@@ -9,11 +9,12 @@ use crate::diagnose::Finding;
 use crate::diagnose::catalogue::Cause;
 use crate::diagnose::level::{Confidence, Severity};
 use crate::model::credential::{
-    CredentialId, CredentialSource, KeyMismatch, MatchRule, SourceProblem,
+    CredentialId, CredentialSource, KeyMismatch, MatchRule, SourceEvidence, SourceProblem,
 };
 use crate::model::endpoint::{Role, Scheme};
 use crate::model::evidence::{Access, Attempt, Challenge, Evidence};
 use crate::model::fault::{HttpFault, Phase, TokenFault};
+use crate::model::hosts::HostKind;
 use crate::model::step::Step;
 use crate::model::vantage::NotObserved;
 
@@ -178,7 +179,15 @@ fn token_service(evidence: &Evidence) -> String {
 pub(super) fn no_head(evidence: &Evidence, attempt: &Attempt, fault: &HttpFault) -> Finding {
     let registry = |cause| at(cause, Role::Registry, Phase::Manifest);
     if let Some(finding) = transport(evidence, fault, Role::Registry, Phase::Manifest) {
-        return finding;
+        let is_limit = finding.cause == Cause::RateLimited && attempt.credential.is_none();
+        return match first_without_match(evidence).filter(|_| is_limit) {
+            Some(unused) => {
+                let fix = add_key(evidence.reference.domain(), unused);
+                let hint = format!("{fix} Otherwise: {}", finding.hint);
+                finding.facts(mismatches_of_given(evidence)).hint(hint)
+            }
+            None => finding,
+        };
     }
     if let HttpFault::RedirectUntrusted { to, reason } = fault {
         return registry(Cause::RedirectUntrusted)
@@ -202,26 +211,18 @@ pub(super) fn no_head(evidence: &Evidence, attempt: &Attempt, fault: &HttpFault)
         return finding;
     }
     let code = code.as_deref().map(str::to_ascii_uppercase);
-    let image = &evidence.reference;
     let anonymous = attempt.credential.is_none();
     let had_token = attempt.token.done().is_some();
     let is_asked = !matches!(attempt.challenge, None | Some(Challenge::Anonymous));
     match (status, code.as_deref()) {
-        (_, Some("MANIFEST_UNKNOWN" | "MANIFEST_BLOB_UNKNOWN")) => login_first(anonymous, registry(Cause::ManifestUnknown)
-            .fact(format!("'{}' of {}: {fault}", image.version(), image.name()))
-            .facts(hidden_by_rights(anonymous))),
-        (_, Some("NAME_UNKNOWN" | "NAME_INVALID")) => login_first(anonymous, registry(Cause::NameUnknown)
-            .fact(format!("{}: {fault}", image.name()))
-            .facts(hidden_by_rights(anonymous))),
+        (_, Some("MANIFEST_UNKNOWN" | "MANIFEST_BLOB_UNKNOWN" | "NAME_UNKNOWN" | "NAME_INVALID")) => {
+            not_found(evidence, attempt, fault)
+        }
         (404, _) if evidence.walk.ping.fault().is_some() => no_registry(evidence, Role::Registry, Phase::Manifest)
             .confidence(Confidence::Medium)
             .fact(format!("/v2/: {}", evidence.walk.ping.fault().map_or_else(String::new, ToString::to_string)))
             .fact(format!("the manifest: {fault}")),
-        (404, _) => login_first(anonymous, registry(Cause::ManifestUnknown)
-            .confidence(Confidence::Medium)
-            .fact(format!("{image}: {fault}, without a registry's code"))
-            .facts(hidden_by_rights(anonymous))
-            .hint("Check the repository's path and the tag in the registry's console.")),
+        (404, _) => not_found(evidence, attempt, fault),
         (403, None) if !challenged && !had_token && (anonymous || evidence.walk.ping.fault().is_some()) => registry(Cause::Fw403)
             .confidence(Confidence::Medium)
             .fact(format!("{fault}, without a challenge and without a registry's error body"))
@@ -355,23 +356,113 @@ fn challenge_only_at_ping(
     )
 }
 
-/// Registries hide repositories from clients without rights.
-fn hidden_by_rights(anonymous: bool) -> Option<String> {
-    anonymous.then(|| {
-        "requested anonymously: registries may respond like this for images that require a login".to_owned()
-    })
+/// What a registry's answer to a request for a manifest shows to be missing.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Missing {
+    /// The repository, or the project that it is in.
+    Repository,
+    /// The tag; the repository exists.
+    Tag,
+    /// One of them.
+    Either,
 }
 
-/// The same in the hint: without a login, the registry's answer does not show what exists.
-fn login_first(anonymous: bool, finding: Finding) -> Finding {
-    if !anonymous {
+/// Harbor answers NOT_FOUND for all of them, and names what it did not find (`controller/artifact`): the repository is
+/// looked for before the tag. distribution answers MANIFEST_UNKNOWN for a tag and for a repository.
+fn missing(code: Option<&str>, message: Option<&str>, is_by_tag: bool) -> Missing {
+    let message = message.unwrap_or_default().trim().to_ascii_lowercase();
+    let is_of =
+        |what: &str| message.starts_with(&format!("{what} ")) && message.ends_with(" not found");
+    match code.unwrap_or_default() {
+        "NAME_UNKNOWN" | "NAME_INVALID" => Missing::Repository,
+        "NOT_FOUND" if is_of("project") || is_of("repository") => Missing::Repository,
+        "NOT_FOUND" if is_of("artifact") && is_by_tag => Missing::Tag,
+        _ => Missing::Either,
+    }
+}
+
+/// 404 for the manifest, or a code that says the same.
+fn not_found(evidence: &Evidence, attempt: &Attempt, fault: &HttpFault) -> Finding {
+    let image = &evidence.reference;
+    let (code, message) = match fault {
+        HttpFault::Status { code, message, .. } => (code.as_deref(), message.as_deref()),
+        _ => (None, None),
+    };
+    let code = code.map(str::to_ascii_uppercase);
+    let is_by_tag = image.digest().is_none();
+    let missing = match missing(code.as_deref(), message, is_by_tag) {
+        Missing::Either if is_by_tag && is_granted_by_hub(evidence, attempt) => Missing::Tag,
+        other => other,
+    };
+    let version = if is_by_tag { "tag" } else { "digest" };
+    let at = |cause| at(cause, Role::Registry, Phase::Manifest);
+    let what = format!(
+        "'{}' of {}: {fault}{}",
+        image.version(),
+        image.name(),
+        if code.is_none() {
+            ", without a registry's code"
+        } else {
+            ""
+        }
+    );
+    let finding = match missing {
+        Missing::Repository => at(Cause::NameUnknown).fact(format!("{}: {fault}", image.name())),
+        Missing::Tag => at(Cause::ManifestUnknown)
+            .fact(what)
+            .fact("the repository exists: the registry's answer is about the tag alone")
+            .hint(format!(
+                "List the tags in the registry's console (or with `skopeo list-tags docker://{}`); then correct the tag, or push it again.",
+                image.name()
+            )),
+        Missing::Either => at(Cause::ManifestUnknown)
+            .fact(what)
+            .unknown(format!(
+                "registries answer the same for a missing {version} and for a missing repository; which one is missing here is unknown"
+            ))
+            .hint(format!(
+                "Look for the repository '{0}' in the registry's console, and then for the {version} (or list both with `skopeo list-tags docker://{1}`). Correct the one that is misspelled, or push the image again.",
+                image.repository(),
+                image.name()
+            )),
+    };
+    if !may_be_hidden(evidence, attempt) {
         return finding;
     }
+    // Without a login, the registry's answer does not show what exists.
+    let unused = mismatches_of_given(evidence);
+    let login = if unused.is_empty() {
+        "give its pull secret to the pod first"
+    } else {
+        "correct the pull secret first: none of its keys matches"
+    };
     let hint = format!(
-        "If the image requires a login, give its pull secret to the pod first. Otherwise: {}",
+        "If the image requires a login, {login}. Otherwise: {}",
         finding.hint
     );
-    finding.hint(hint)
+    finding
+        .unknown("requested anonymously: registries may respond like this for images that require a login")
+        .facts(unused)
+        .hint(hint)
+}
+
+/// Docker Hub issues a token with the right to pull only for a repository that exists.
+fn is_granted_by_hub(evidence: &Evidence, attempt: &Attempt) -> bool {
+    let may_pull = attempt.token.done().map(|grant| grant.access) == Some(Access::Pull);
+    let is_hub =
+        evidence.reference.domain() == "docker.io" && evidence.walk.host.kind == HostKind::Registry;
+    may_pull && is_hub
+}
+
+/// Whether the registry may hide the image from this client, which sent no credential. Not if it requires no login at
+/// all, or issued a token with the right to pull the repository.
+fn may_be_hidden(evidence: &Evidence, attempt: &Attempt) -> bool {
+    let may_pull = attempt.token.done().map(|grant| grant.access) == Some(Access::Pull);
+    let is_asked = |challenge: &Challenge| !matches!(challenge, Challenge::Anonymous);
+    let ping = evidence.walk.ping.done();
+    let is_open = attempt.challenge.as_ref().is_none_or(|one| !is_asked(one))
+        && ping.is_some_and(|ping| ping.status == 200 && !is_asked(&ping.challenge));
+    attempt.credential.is_none() && !may_pull && !is_open
 }
 
 /// The registry requires a credential and none matches: none was found, or their keys are for other hosts.
@@ -404,7 +495,18 @@ pub(super) fn no_credential(evidence: &Evidence, leg: Role, phase: Phase) -> Fin
             .confidence(Confidence::Medium)
             .facts(mismatches(evidence, |_| true))
             .fact(of_node(evidence))
-            .hint(recreate_key(evidence.reference.domain(), nearest));
+            .hint(recreate_with(evidence, nearest));
+    }
+    if let Some(given) = first_without_match(evidence) {
+        return at(Cause::SecretKeyMismatch, leg, phase)
+            .confidence(Confidence::Medium)
+            .facts(mismatches_of_given(evidence))
+            .fact(of_node(evidence))
+            .hint(format!(
+                "{} Otherwise: {}",
+                add_key(evidence.reference.domain(), given),
+                name_a_secret(evidence)
+            ));
     }
     let mut finding = at(Cause::AuthNoCred, leg, phase);
     if is_node_unseen(evidence) {
@@ -417,9 +519,20 @@ pub(super) fn no_credential(evidence: &Evidence, leg: Role, phase: Phase) -> Fin
             .fact("no source has a key for this image's registry")
             .facts(mismatches(evidence, |_| true));
     }
+    finding
+        .fact(format!(
+            "registries respond the same for a repository that does not exist: '{}'",
+            evidence.reference.repository()
+        ))
+        .fact(of_node(evidence))
+        .hint(name_a_secret(evidence))
+}
+
+/// The fix if no credential is meant for the image's registry.
+fn name_a_secret(evidence: &Evidence) -> String {
     let domain = evidence.reference.domain();
     let is_swr = domain.starts_with("swr.") && domain.ends_with(".myhuaweicloud.com");
-    let hint = if is_swr {
+    if is_swr {
         format!(
             "Name CCE's own `default-secret` in the pod's imagePullSecrets if {domain} belongs to the same account and region; otherwise a Secret with a login for it."
         )
@@ -427,14 +540,88 @@ pub(super) fn no_credential(evidence: &Evidence, leg: Role, phase: Phase) -> Fin
         format!(
             "Name a pull secret for {domain} in the pod's imagePullSecrets, in the pod's own namespace; give it to this check with --secret-file."
         )
+    }
+}
+
+/// Whether someone chose this source for the pull: a pod's Secret, or a docker config that was given.
+fn is_given(source: &SourceEvidence) -> bool {
+    match source.source {
+        CredentialSource::SecretFile { .. } => true,
+        CredentialSource::DockerConfig { .. } => !source.at_usual_path,
+        _ => false,
+    }
+}
+
+/// The sources that were chosen for the pull and of which no key matches the image, if no other credential matches.
+fn without_match(evidence: &Evidence) -> impl Iterator<Item = &SourceEvidence> {
+    let keyring = &evidence.keyring;
+    let has_mismatch = |source: &&SourceEvidence| {
+        let mut all = keyring.mismatches.iter();
+        all.any(|mismatch| mismatch.credential.source == source.source)
     };
-    finding
-        .fact(format!(
-            "registries respond the same for a repository that does not exist: '{}'",
-            evidence.reference.repository()
-        ))
-        .fact(of_node(evidence))
-        .hint(hint)
+    let sources = keyring.sources.iter();
+    sources
+        .filter(|_| keyring.candidates.is_empty())
+        .filter(|source| is_given(source))
+        .filter(has_mismatch)
+}
+
+fn first_without_match(evidence: &Evidence) -> Option<&SourceEvidence> {
+    without_match(evidence).next()
+}
+
+/// The keys of these sources, each with the rule by which it does not match.
+fn mismatches_of_given(evidence: &Evidence) -> Vec<String> {
+    let given: Vec<&CredentialSource> = without_match(evidence).map(|one| &one.source).collect();
+    let all = evidence.keyring.mismatches.iter();
+    all.filter(|mismatch| given.contains(&&mismatch.credential.source))
+        .take(MOST_KEYS)
+        .map(mismatch_words)
+        .collect()
+}
+
+/// The fix for a source without a key for the registry, if it is meant for the image.
+fn add_key(domain: &str, source: &SourceEvidence) -> String {
+    let server = docker_server(domain);
+    let whose = &source.source;
+    let has = match source.server_keys.as_slice() {
+        [] => format!("No key of {whose} matches."),
+        [key] => format!("The only key of {whose} is '{key}'."),
+        keys => format!(
+            "The keys of {whose} are for other registries: {}.",
+            keys.join(", ")
+        ),
+    };
+    let fix = match whose {
+        CredentialSource::SecretFile { .. } if source.keys < 2 => {
+            format!("create it again: {}", create_command(whose, server))
+        }
+        CredentialSource::SecretFile { .. } => {
+            format!("add an entry '{server}' to its docker config, and create it again")
+        }
+        _ => format!("add a login for {server} to it (`docker login {server}` does that)"),
+    };
+    format!("{has} If it is meant for this image, {fix}.")
+}
+
+/// The command that writes a pull secret anew.
+fn create_command(source: &CredentialSource, server: &str) -> String {
+    let (name, namespace) = match source {
+        CredentialSource::SecretFile {
+            name, namespace, ..
+        } => (Some(name.as_str()), namespace.as_deref()),
+        _ => (None, None),
+    };
+    // A file may have any text as its name; a command is copied to a shell.
+    let is_plain = |name: &&str| {
+        let fits = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '.');
+        !name.is_empty() && name.chars().all(fits)
+    };
+    format!(
+        "`kubectl create secret docker-registry {} -n {} --docker-server={server} --docker-username=USER --docker-password=PASSWORD --dry-run=client -o yaml | kubectl apply -f -`",
+        name.filter(is_plain).unwrap_or("NAME"),
+        namespace.filter(is_plain).unwrap_or("NAMESPACE")
+    )
 }
 
 fn is_node_unseen(evidence: &Evidence) -> bool {
@@ -465,7 +652,8 @@ fn recreate(evidence: &Evidence, source: &CredentialSource) -> String {
     let server = docker_server(evidence.reference.domain());
     match source {
         CredentialSource::SecretFile { .. } => format!(
-            "Create it again in the pod's namespace: `kubectl create secret docker-registry NAME -n NAMESPACE --docker-server={server} --docker-username=USER --docker-password=PASSWORD --dry-run=client -o yaml | kubectl apply -f -`. If its type is wrong, delete it first."
+            "Create it again in the pod's namespace: {}. If its type is wrong, delete it first.",
+            create_command(source, server)
         ),
         _ => format!(
             "Fix {source} (`docker login {server}` writes it), or give the pod's Secret with --secret-file."
@@ -486,6 +674,21 @@ pub fn recreate_key(domain: &str, nearest: &KeyMismatch) -> String {
         }
         _ => format!("Write the key '{key}' in {source} as '{server}'."),
     }
+}
+
+/// The same, with the command if the Secret has no other key, which the command would remove.
+fn recreate_with(evidence: &Evidence, nearest: &KeyMismatch) -> String {
+    let domain = evidence.reference.domain();
+    let fix = recreate_key(domain, nearest);
+    let source = &nearest.credential.source;
+    let mut sources = evidence.keyring.sources.iter();
+    let is_only = sources.any(|one| one.source == *source && one.keys == 1);
+    let is_secret = matches!(source, CredentialSource::SecretFile { .. });
+    if !is_only || !is_secret || nearest.rule == MatchRule::Empty {
+        return fix;
+    }
+    let command = create_command(source, docker_server(domain));
+    format!("{}: {command}.", fix.trim_end_matches('.'))
 }
 
 fn first_problem(
@@ -517,9 +720,14 @@ fn stops_every_pull(source: &CredentialSource, problem: &SourceProblem) -> bool 
 
 fn mismatches(evidence: &Evidence, is: fn(&KeyMismatch) -> bool) -> Vec<String> {
     let all = evidence.keyring.mismatches.iter().filter(|m| is(m));
-    all.take(6)
-        .map(|m| format!("{}: {}", m.credential, m.rule))
-        .collect()
+    all.take(MOST_KEYS).map(mismatch_words).collect()
+}
+
+/// The most keys that are listed.
+const MOST_KEYS: usize = 6;
+
+fn mismatch_words(mismatch: &KeyMismatch) -> String {
+    format!("{}: {}", mismatch.credential, mismatch.rule)
 }
 
 /// The key that is probably meant for this image. A key for another registry is not: it does not match for
@@ -652,7 +860,7 @@ pub(super) fn unused_secret(evidence: &Evidence) -> Option<Finding> {
             .fact("the image is pulled anonymously instead, within the registry's anonymous limits")
             .hint(format!(
                 "If it is meant for this image: {}",
-                recreate_key(evidence.reference.domain(), nearest)
+                recreate_with(evidence, nearest)
             )),
     )
 }

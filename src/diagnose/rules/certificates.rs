@@ -130,17 +130,32 @@ fn unknown_issuer(evidence: &Evidence, leg: &Leg, link: Option<&BadLink>) -> Fin
                 Confidence::Medium,
             )
         }
-        _ => match link.map(|link| &link.certificate).or(leg.tls.chain.last()) {
-            Some(top) if is_self_issued(top) => get(format!(
-                "compare it with the presented one (SHA-256 {})",
-                top.sha256
-            )),
-            Some(top) => get(format!(
-                "verify that it is '{}' (the server did not send it, so there is nothing to compare it with)",
-                top.issuer
-            )),
-            None => get("verify that it is the right one".to_owned()),
-        },
+        _ => {
+            let top = link.map(|link| &link.certificate).or(leg.tls.chain.last());
+            let compare = match top {
+                Some(top) if is_self_issued(top) => {
+                    format!("compare it with the presented one (SHA-256 {})", top.sha256)
+                }
+                Some(top) => format!(
+                    "verify that it is '{}' (the server did not send it, so there is nothing to compare it with)",
+                    top.issuer
+                ),
+                None => "verify that it is the right one".to_owned(),
+            };
+            match signer(leg) {
+                Some(Signer::Itself) => new(Cause::TlsUnknownCa).hint(format!(
+                    "Have the owner of '{authority}' replace its certificate with one that your CA signs. Or get this certificate from the owner, {compare}, and add it to the nodes' trust store or as `ca` to certs.d/{registry}/hosts.toml; it has to be replaced there at each renewal."
+                )),
+                Some(Signer::Inspection { .. }) => new(Cause::TlsUnknownCa).hint(format!(
+                    "Exempt '{}' (and the other hosts of this pull) from TLS inspection in the proxy that signs. Or get the certificate of its CA from the proxy's operator, {compare}, and add it to the nodes' trust store.",
+                    leg.endpoint.host
+                )),
+                Some(Signer::Public { issuer }) => new(Cause::TlsUnknownCa).hint(format!(
+                    "Update the bundle of roots on the node (Debian: package ca-certificates) and restart containerd. If '{issuer}' is no root but an intermediate, have the owner of '{authority}' configure the server to send its certificate."
+                )),
+                Some(Signer::Private) | None => get(compare),
+            }
+        }
     }
 }
 
@@ -281,26 +296,89 @@ const PUBLIC_AUTHORITIES: &[&str] = &[
     "Sectigo",
 ];
 
-/// What the presented chain shows about its signer, if that changes the fix.
-pub(super) fn signed_by(leg: &Leg) -> Option<String> {
+/// Names in the issuers of proxies and firewalls that inspect TLS.
+const INSPECTORS: &[&str] = &[
+    "Barracuda",
+    "Blue Coat",
+    "Check Point",
+    "Cisco Umbrella",
+    "Cloudflare Managed",
+    "Forcepoint",
+    "FortiGate",
+    "Fortinet",
+    "Kaspersky",
+    "mitmproxy",
+    "Netskope",
+    "Palo Alto Networks",
+    "Sangfor",
+    "Skyhigh",
+    "SonicWall",
+    "Sophos",
+    "Squid",
+    "WatchGuard",
+    "Websense",
+    "Zscaler",
+];
+
+/// Who signed a chain that does not lead to a trusted root.
+enum Signer {
+    /// The server itself.
+    Itself,
+    /// A CA with the name of one that public servers use.
+    Public {
+        /// That name.
+        issuer: String,
+    },
+    /// Most likely a proxy on the path.
+    Inspection {
+        /// What shows it.
+        sign: String,
+    },
+    /// Another CA.
+    Private,
+}
+
+/// The signer, as far as the presented chain shows it; `None` without a chain.
+fn signer(leg: &Leg) -> Option<Signer> {
     let leaf = leg.tls.chain.first()?;
     let issuer = &leg.tls.chain.last()?.issuer;
-    if is_self_issued(leaf) {
-        return Some("the certificate is self-signed".to_owned());
+    let has = |names: &[&str]| names.iter().any(|name| issuer.contains(name));
+    let host = &leg.endpoint.host;
+    let is_itself = is_self_issued(leaf);
+    if !is_itself && has(PUBLIC_AUTHORITIES) {
+        let issuer = issuer.clone();
+        return Some(Signer::Public { issuer });
     }
-    if PUBLIC_AUTHORITIES.iter().any(|name| issuer.contains(name)) {
-        return Some(format!(
+    if is_public_registry(&host.to_string()) {
+        let sign = format!(
+            "{host} is a public registry, but '{issuer}' is not a known public CA: a proxy on the path probably intercepts TLS"
+        );
+        return Some(Signer::Inspection { sign });
+    }
+    if has(INSPECTORS) {
+        let sign = format!(
+            "'{issuer}' has the name of a product that inspects TLS: a proxy or firewall on the path probably intercepts it"
+        );
+        return Some(Signer::Inspection { sign });
+    }
+    Some(if is_itself {
+        Signer::Itself
+    } else {
+        Signer::Private
+    })
+}
+
+/// What the presented chain shows about its signer, if that changes the fix.
+pub(super) fn signed_by(leg: &Leg) -> Option<String> {
+    match signer(leg)? {
+        Signer::Itself => Some("the certificate is self-signed".to_owned()),
+        Signer::Public { issuer } => Some(format!(
             "'{issuer}' has the name of a public CA: either the bundle of roots here is old, or the server does not send an intermediate, or another CA uses the name"
-        ));
+        )),
+        Signer::Inspection { sign } => Some(sign),
+        Signer::Private => (leg.tls.chain.len() == 1)
+            .then(|| "the server sent only its own certificate; if its issuer is an intermediate, the server must send that too".to_owned()),
     }
-    if is_public_registry(&leg.endpoint.host.to_string()) {
-        return Some(format!(
-            "{} is a public registry, but '{issuer}' is not a known public CA: a proxy on the path probably intercepts TLS",
-            leg.endpoint.host
-        ));
-    }
-    (leg.tls.chain.len() == 1)
-        .then(|| "the server sent only its own certificate; if its issuer is an intermediate, the server must send that too".to_owned())
 }
 
 /// Causes that the node's own roots would change.

@@ -40,6 +40,12 @@ impl Finding {
         self
     }
 
+    /// Something that was not observed and could change the finding: its confidence is not high then.
+    pub(crate) fn unknown(mut self, fact: impl Into<String>) -> Self {
+        self.confidence = self.confidence.min(Confidence::Medium);
+        self.fact(fact)
+    }
+
     pub(crate) fn facts(mut self, facts: impl IntoIterator<Item = String>) -> Self {
         self.evidence.extend(facts);
         self
@@ -116,13 +122,13 @@ pub(super) fn transport(
         instant(evidence.started)
     );
     let finding = match fault {
-        HttpFault::Status { status, code, retry_after, .. } if is_rate_limit(*status, code.as_deref()) => {
-            let wait = retry_after.as_ref().map_or_else(String::new, |after| format!(" The server requests a retry after {after}."));
-            let limit = evidence.walk.rate_limit.as_ref();
-            at(Cause::RateLimited, leg, phase)
-                .facts(limit.and_then(|limit| Some(format!("limit {}, {} remaining", limit.limit?, limit.remaining?))))
-                .facts(limit.and_then(|limit| Some(format!("counted for {}", limit.source.as_ref()?))))
-                .hint(format!("Pull with an account that has a higher limit, or copy the image to your own registry.{wait}"))
+        HttpFault::Status { status, code, .. } if is_rate_limit(*status, code.as_deref()) => {
+            rate_limited(evidence, fault, leg, phase)
+        }
+        HttpFault::Status { code: Some(code), .. } if matches!(code.as_str(), "SlowDown" | "ServerBusy") => {
+            at(Cause::Registry5xx, leg, phase).hint(format!(
+                "Try again in a few minutes: {server} limits the requests for this bucket or account ({code}). If it repeats, spread the pulls over time, or ask its operator for a higher limit."
+            ))
         }
         HttpFault::Status { status: 500.., .. } => at(Cause::Registry5xx, leg, phase).hint(format!(
             "Try again in a few minutes; if it still fails, report time and status to the operator of {server}."
@@ -178,6 +184,53 @@ pub(super) fn transport(
         }
     };
     Some(finding.fact(format!("{leg} {phase}: {fault}")))
+}
+
+/// Whose limit it is depends on the request: a token service counts logins, a registry pulls, a storage downloads.
+fn rate_limited(evidence: &Evidence, fault: &HttpFault, leg: Role, phase: Phase) -> Finding {
+    let (message, retry_after) = match fault {
+        HttpFault::Status {
+            message,
+            retry_after,
+            ..
+        } => (message.as_deref(), retry_after.as_deref()),
+        _ => (None, None),
+    };
+    let wait = retry_after.map_or_else(String::new, |after| {
+        format!(" The server requests a retry after {after}.")
+    });
+    let message = message.unwrap_or_default().to_ascii_lowercase();
+    let is_of_logins = message.contains("login attempt") || message.contains("failed login");
+    let last = evidence.walk.attempts.last();
+    let is_anonymous = last.is_none_or(|attempt| attempt.credential.is_none());
+    let server = server(evidence, leg);
+    let hint = match (leg, phase) {
+        (Role::Token, _) if is_of_logins => format!(
+            "Find the client that logs in with a wrong password, for this user or from this address, and correct it; the limit ends some time after that. Whether the password of this pull is right is not known until then.{wait}"
+        ),
+        (Role::Token, _) => format!(
+            "Wait, then find out which clients request so many tokens from {server} (each pull requests two or more): it limits logins and tokens, not pulls, so an account with a higher pull limit does not help.{wait}"
+        ),
+        (Role::Blob, _) | (_, Phase::Blob) => format!(
+            "Ask the operator of {server} to raise its limit for downloads, or set `max_concurrent_downloads = 1` in containerd's configuration on the nodes: a pull requests three layers at once.{wait}"
+        ),
+        _ if is_anonymous => format!(
+            "Pull with an account (a Secret in the pod's imagePullSecrets): without one, all clients behind one public address are counted together. Or copy the image to your own registry.{wait}"
+        ),
+        _ => format!(
+            "Pull with an account that has a higher limit, or copy the image to your own registry.{wait}"
+        ),
+    };
+    let limit = evidence.walk.rate_limit.as_ref();
+    at(Cause::RateLimited, leg, phase)
+        .facts(limit.and_then(|limit| {
+            Some(format!(
+                "limit {}, {} remaining",
+                limit.limit?, limit.remaining?
+            ))
+        }))
+        .facts(limit.and_then(|limit| Some(format!("counted for {}", limit.source.as_ref()?))))
+        .hint(hint)
 }
 
 pub(super) fn alert_hint(alert: u8, host: &str, source: &str) -> String {

@@ -89,17 +89,11 @@ pub(super) fn order(evidence: &Evidence, findings: &mut Vec<Finding>, judge: Jud
             ),
             None => format!("{} fails: {failed}", called(walk)),
         });
-        finding = finding
-            .facts(root.iter().flat_map(|root| &root.evidence).take(3).cloned())
-            .fact(cost(evidence, walk));
+        if let Some(root) = root {
+            finding = carried(finding, root, 3);
+        }
+        finding = finding.fact(cost(evidence, walk));
         let file = settings_file(evidence);
-        // A cache or a partial mirror need not have everything.
-        let lacks = |finding: &Finding| {
-            matches!(
-                finding.cause,
-                Cause::ManifestUnknown | Cause::NameUnknown | Cause::BlobUnknown
-            )
-        };
         if decided && root.is_some_and(lacks) {
             findings.push(finding.severity(Severity::Info).hint(format!(
                 "Do nothing if {host} is a cache or a partial mirror: missing content is pulled from {}.",
@@ -342,14 +336,32 @@ fn unserved(evidence: &Evidence, judge: Judge) -> Option<Finding> {
         failover.answer
     ));
     if let Some(root) = root {
-        finding = finding
-            .fact(format!("on its own, that would be {}", root.cause.code()))
-            .facts(root.evidence.iter().take(2).cloned());
+        finding = finding.fact(format!("on its own, that would be {}", root.cause.code()));
+        finding = carried(finding, root, 2);
     }
     Some(finding.fact("this does not affect the verdict").hint(format!(
         "Do nothing if nodes are not meant to reach {}; otherwise fix that, or list a second mirror.",
         failover.host
     )))
+}
+
+/// A cache or a partial mirror need not have everything.
+fn lacks(finding: &Finding) -> bool {
+    matches!(
+        finding.cause,
+        Cause::ManifestUnknown | Cause::NameUnknown | Cause::BlobUnknown
+    )
+}
+
+/// The finding about a host, with facts of the cause found there. It is no more certain than that cause; but that a
+/// host lacks the image is certain whatever it lacks.
+fn carried(finding: Finding, root: &Finding, most: usize) -> Finding {
+    if lacks(root) {
+        return finding.facts(root.evidence.iter().take(1).cloned());
+    }
+    let confidence = finding.confidence.min(root.confidence);
+    let facts = root.evidence.iter().take(most).cloned();
+    finding.confidence(confidence).facts(facts)
 }
 
 fn head_time(walk: &Walk) -> Duration {

@@ -18,6 +18,7 @@ mod proxy;
 mod repeats;
 mod secrets;
 mod several;
+mod storage;
 use finding::Judge;
 pub(crate) use finding::new;
 use outcome::{is_complete, is_got_round, is_spared, leaves_undecided, pull, unnamed};
@@ -189,6 +190,12 @@ pub fn judge(evidence: &Evidence) -> Verdict {
     }
     if pull == Pull::WouldSucceed && is_spared(evidence) {
         pull = Pull::Unknown;
+    }
+    for finding in findings.iter_mut().chain(&mut consequences) {
+        let is_open = pull == Pull::Unknown || leaves_undecided(evidence, finding);
+        if is_open && finding.severity == Severity::Critical {
+            finding.confidence = finding.confidence.min(Confidence::Medium);
+        }
     }
     if pull == Pull::WouldFail {
         // Findings that fail the pull come before those that would leave it undecided.

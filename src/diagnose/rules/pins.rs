@@ -77,11 +77,23 @@ fn unreachable(
     }
     // A closed port, or a proxy that can't be reached, has a cause of its own.
     let is_proxy = leg.proxy_route.proxy().is_some();
-    if is_proxy || matches!(fault, TcpFault::Refused { .. }) {
+    if is_proxy {
         note(findings, leg, &[Phase::Connect], Some(&first(leg)));
-        if !is_proxy {
-            return None;
+    } else if matches!(fault, TcpFault::Refused { .. }) {
+        // A host answers there, so the entry is to blame only if the server at DNS's address answers better.
+        let before =
+            success(leg).map(|_| format!("{}, or remove it. If it is meant: ", correct(leg)));
+        note(findings, leg, &[Phase::Connect], before.as_deref());
+        let of_leg = findings.iter_mut().filter(|finding| {
+            finding.leg == Some(leg.role) && finding.phase == Some(Phase::Connect)
+        });
+        for finding in of_leg {
+            match success(leg) {
+                Some(success) => finding.evidence.insert(1, success),
+                None => finding.confidence = finding.confidence.min(Confidence::Medium),
+            }
         }
+        return None;
     }
     let finding = stale_at(leg, Phase::Connect).fact(format!("{}: {fault}", leg.endpoint));
     Some(finding.severity(Severity::critical_if(!is_proxy)))
@@ -181,19 +193,7 @@ fn stale_at(leg: &Leg, phase: Phase) -> Finding {
     at(Cause::DnsStale, leg.role, phase)
         .confidence(Confidence::high_if(is_proved(leg)))
         .facts(leg.resolve.pin())
-        .facts(
-            leg.pin_trial
-                .as_ref()
-                .filter(|trial| trial.fault.is_none())
-                .map(|trial| {
-                    let what = if leg.endpoint.scheme == Scheme::Https {
-                        "TLS succeeds there, with a certificate for this name"
-                    } else {
-                        "it accepts connections"
-                    };
-                    format!("{} was tried: {what}", trial.to)
-                }),
-        )
+        .facts(success(leg))
         .hint(format!("{}, or remove it.", correct(leg)))
 }
 
@@ -233,6 +233,18 @@ fn trial(leg: &Leg) -> String {
 fn is_proved(leg: &Leg) -> bool {
     let trial = leg.pin_trial.as_ref();
     leg.endpoint.scheme == Scheme::Https && trial.is_some_and(|trial| trial.fault.is_none())
+}
+
+/// What succeeded at DNS's address, if it was tried.
+fn success(leg: &Leg) -> Option<String> {
+    let trial = leg.pin_trial.as_ref();
+    let trial = trial.filter(|trial| trial.fault.is_none())?;
+    let what = if leg.endpoint.scheme == Scheme::Https {
+        "TLS succeeds there, with a certificate for this name"
+    } else {
+        "it accepts connections"
+    };
+    Some(format!("{} was tried: {what}", trial.to))
 }
 
 /// What was tried at DNS's address fails as well.

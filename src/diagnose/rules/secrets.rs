@@ -9,6 +9,7 @@ use crate::diagnose::catalogue::Cause;
 use crate::diagnose::level::{Confidence, Severity};
 use crate::model::credential::{
     CredentialSource, Expiry, ExpirySign, KeyringEvidence, Lint, LintRule, SourceEvidence,
+    SourceProblem,
 };
 use crate::model::evidence::Evidence;
 use crate::model::fault::{TokenFault, instant};
@@ -298,7 +299,14 @@ fn span(duration: SignedDuration) -> String {
 pub fn secret(source: &SourceEvidence, now: Timestamp) -> Vec<Finding> {
     let mut findings = Vec::new();
     if let Some(problem) = &source.problem {
-        findings.push(new(Cause::SecretFormat).fact(format!("{}: {problem}", source.source)));
+        let finding = new(Cause::SecretFormat).fact(format!("{}: {problem}", source.source));
+        let is_no_secret =
+            matches!(&source.source, CredentialSource::SecretFile { name, .. } if name.is_empty());
+        findings.push(if is_no_secret && matches!(problem, SourceProblem::Malformed { .. }) {
+            finding.hint("Give a file with a Secret, as `kubectl get secret NAME -n NAMESPACE -o yaml` prints it. A docker config becomes a Secret with `kubectl create secret generic NAME --from-file=.dockerconfigjson=FILE --type=kubernetes.io/dockerconfigjson --dry-run=client -o yaml | pullpath secret check -`.")
+        } else {
+            finding
+        });
     }
     // If every key is spoiled, nothing can be pulled with it.
     let spoiled = |key: &String| {

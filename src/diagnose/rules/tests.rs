@@ -5,7 +5,6 @@ use std::time::Duration;
 
 use proptest::prelude::*;
 
-use super::judge;
 use crate::diagnose::fixture::{
     AUTH, BLOBS, REGISTRY, accepted, blocked, certificate, clock, credential, days_from_now, dial,
     dialed, done, endpoint, failed, grant, healthy, leg, now, query, resolved, secret, server,
@@ -41,6 +40,42 @@ mod settings;
 
 const OK: Severity = Severity::Info;
 use Severity::{Critical, Info, Warning};
+
+/// Judges a fixture; whatever it is, no finding is more certain than its own evidence.
+fn judge(evidence: &Evidence) -> Verdict {
+    let verdict = super::judge(evidence);
+    for finding in verdict.findings.iter().chain(&verdict.consequences) {
+        if finding.confidence == Confidence::High {
+            let is_critical = finding.severity == Critical;
+            assert!(
+                !is_critical || verdict.pull != Pull::Unknown,
+                "certain of an unknown pull: {finding:#?}"
+            );
+            let open = finding.evidence.iter().find(|fact| is_open(fact));
+            assert_eq!(open, None, "certain of what was not seen: {finding:#?}");
+        }
+    }
+    verdict
+}
+
+/// Whether a fact says that something was not seen that could change the finding.
+fn is_open(fact: &str) -> bool {
+    // A setting is what it is, whatever the host with it serves.
+    let is_of_skip_verify =
+        fact.ends_with("none was sent there: whether it serves the image is unknown");
+    !is_of_skip_verify
+        && [
+            "is unknown",
+            "are unknown",
+            "is not known",
+            "not observed",
+            "can't be observed",
+            "as far as observed",
+            "does not show whether",
+        ]
+        .iter()
+        .any(|words| fact.contains(words))
+}
 
 fn codes(findings: &[Finding]) -> Vec<&'static str> {
     findings
@@ -1027,6 +1062,7 @@ fn anonymous(mismatches: Vec<KeyMismatch>, problem: Option<SourceProblem>) -> Ev
     let mut evidence = healthy().refused(None, rejected(status(401, None, true)), no_head());
     if !mismatches.is_empty() || problem.is_some() {
         evidence.keyring.sources = vec![SourceEvidence {
+            at_usual_path: false,
             server_keys: Vec::new(),
             lint: Vec::new(),
             expiries: Vec::new(),
@@ -1037,6 +1073,102 @@ fn anonymous(mismatches: Vec<KeyMismatch>, problem: Option<SourceProblem>) -> Ev
     }
     evidence.keyring.mismatches = mismatches;
     evidence
+}
+
+/// Keys for other registries.
+fn others() -> Vec<KeyMismatch> {
+    vec![
+        mismatch("ghcr.io", MatchRule::Labels { key: 2, image: 3 }),
+        mismatch(
+            "https://index.docker.io/v1/",
+            MatchRule::Host {
+                key: "index.docker.io".to_owned(),
+                image: REGISTRY.to_owned(),
+            },
+        ),
+    ]
+}
+
+/// The source is a docker config in place of a Secret.
+fn in_docker_config(evidence: &mut Evidence) {
+    let config = || CredentialSource::DockerConfig {
+        path: "config.json".to_owned(),
+    };
+    evidence.keyring.sources[0].source = config();
+    for mismatch in &mut evidence.keyring.mismatches {
+        mismatch.credential.source = config();
+    }
+}
+
+#[test]
+fn a_source_that_was_given_and_has_no_key_for_the_image_is_the_cause() {
+    let typo = || {
+        let rule = MatchRule::Host {
+            key: "registry.exmaple.com".to_owned(),
+            image: REGISTRY.to_owned(),
+        };
+        let mut evidence = anonymous(vec![mismatch("registry.exmaple.com", rule)], None);
+        evidence.keyring.sources[0].server_keys = vec!["registry.exmaple.com".to_owned()];
+        evidence
+    };
+    let finding = only(&typo(), "secret_key_mismatch", Critical);
+    says(
+        &finding,
+        &[
+            "secret shop/regcred key 'registry.exmaple.com': host",
+            "The only key of secret shop/regcred is 'registry.exmaple.com'",
+            "kubectl create secret docker-registry regcred -n shop --docker-server=registry.example.com ",
+            "Otherwise: Name a pull secret for registry.example.com",
+        ],
+    );
+    assert_eq!(finding.confidence, Confidence::Medium);
+
+    // A Secret with several keys would lose the others by that command.
+    let mut several = anonymous(others(), None);
+    several.keyring.sources[0].server_keys = vec!["ghcr.io".to_owned(), "docker.io".to_owned()];
+    let finding = only(&several, "secret_key_mismatch", Critical);
+    says(
+        &finding,
+        &[
+            "for other registries: ghcr.io, docker.io",
+            "add an entry 'registry.example.com'",
+        ],
+    );
+    assert!(!finding.hint.contains("kubectl create"), "{}", finding.hint);
+
+    let mut config = typo();
+    in_docker_config(&mut config);
+    says(
+        &only(&config, "secret_key_mismatch", Critical),
+        &["config.json", "`docker login registry.example.com`"],
+    );
+    // A name that is no name of Kubernetes never becomes part of a command.
+    let mut odd = typo();
+    odd.keyring.sources[0].source = secret("a; b");
+    odd.keyring.mismatches[0].credential.source = secret("a; b");
+    says(
+        &only(&odd, "secret_key_mismatch", Critical),
+        &["docker-registry NAME -n shop"],
+    );
+
+    // The registry hides the image from clients without a login, or limits them.
+    let token = || grant(Access::Unreadable);
+    let mut hidden = typo();
+    hidden.walk.attempts[0].token = token();
+    hidden.walk.attempts[0].head = failed(status(404, Some("MANIFEST_UNKNOWN"), false));
+    says(
+        &only(&hidden, "manifest_unknown", Critical),
+        &["'registry.exmaple.com'", "correct the pull secret first"],
+    );
+    let mut limited = hidden;
+    limited.walk.attempts[0].head = failed(status(429, None, false));
+    says(
+        &only(&limited, "rate_limited", Critical),
+        &[
+            "'registry.exmaple.com'",
+            "--docker-server=registry.example.com ",
+        ],
+    );
 }
 
 #[test]
@@ -1081,21 +1213,11 @@ fn without_a_credential_the_cause_is_that_there_is_none() {
         says(&finding, &["no credential of its own for it either"]);
         assert_eq!(finding.confidence, Confidence::High);
     }
-    // Keys for other registries are listed, and are no fault.
-    let others = vec![
-        mismatch("ghcr.io", MatchRule::Labels { key: 2, image: 3 }),
-        mismatch(
-            "https://index.docker.io/v1/",
-            MatchRule::Host {
-                key: "index.docker.io".to_owned(),
-                image: REGISTRY.to_owned(),
-            },
-        ),
-    ];
-    says(
-        &only(&anonymous(others, None), "auth_no_cred", Critical),
-        &["'ghcr.io'"],
-    );
+    // Keys for other registries in a docker config that was not given are listed, and are no fault.
+    let mut usual = anonymous(others(), None);
+    usual.keyring.sources[0].at_usual_path = true;
+    in_docker_config(&mut usual);
+    says(&only(&usual, "auth_no_cred", Critical), &["'ghcr.io'"]);
 
     let mut swr = anonymous(Vec::new(), None);
     swr.reference = "swr.cn-north-4.myhuaweicloud.com/team/app:1.0"
@@ -1143,6 +1265,21 @@ fn a_key_for_this_registry_that_does_not_match_is_the_cause() {
             ],
         );
     }
+    // The command is for a Secret with one key: it would remove others.
+    for (keys, has_command) in [(1, true), (2, false)] {
+        let rule = MatchRule::Port {
+            key: None,
+            image: Some("5000".to_owned()),
+        };
+        let mut evidence = anonymous(vec![mismatch(REGISTRY, rule)], None);
+        evidence.keyring.sources[0].keys = keys;
+        let hint = only(&evidence, "secret_key_mismatch", Critical).hint;
+        assert_eq!(
+            hint.contains("`kubectl create secret docker-registry regcred -n shop "),
+            has_command,
+            "{hint}"
+        );
+    }
     let finding = only(
         &anonymous(vec![mismatch(REGISTRY, MatchRule::Empty)], None),
         "secret_key_mismatch",
@@ -1180,12 +1317,9 @@ fn registries_under_one_public_suffix_are_not_near() {
     ] {
         let mut evidence = anonymous(vec![mismatch(key, rule())], None);
         evidence.reference = format!("{image}/team/app:1.0").parse().unwrap();
-        let code = if is_near {
-            "secret_key_mismatch"
-        } else {
-            "auth_no_cred"
-        };
-        only(&evidence, code, Critical);
+        let finding = only(&evidence, "secret_key_mismatch", Critical);
+        let replaces = finding.hint.contains(&format!("in place of '{key}'"));
+        assert_eq!(replaces, is_near, "{}", finding.hint);
     }
 }
 
@@ -1221,6 +1355,7 @@ fn a_secret_that_cannot_be_used_is_the_cause_and_stops_a_pull_that_needs_it_not(
     let beside = |problem, source| {
         let mut evidence = healthy();
         evidence.keyring.sources.push(SourceEvidence {
+            at_usual_path: false,
             server_keys: Vec::new(),
             lint: Vec::new(),
             expiries: Vec::new(),
@@ -1265,6 +1400,7 @@ fn a_secret_that_cannot_be_used_is_the_cause_and_stops_a_pull_that_needs_it_not(
         );
         evidence.keyring = KeyringEvidence::default();
         evidence.keyring.sources.push(SourceEvidence {
+            at_usual_path: false,
             server_keys: Vec::new(),
             lint: Vec::new(),
             expiries: Vec::new(),
@@ -1304,6 +1440,7 @@ fn a_helper_that_failed_leaves_it_open() {
     // It plays no part where another one does.
     let mut evidence = healthy();
     evidence.keyring.sources.push(SourceEvidence {
+        at_usual_path: false,
         server_keys: Vec::new(),
         lint: Vec::new(),
         expiries: Vec::new(),
@@ -1562,6 +1699,114 @@ fn what_the_registry_says_of_the_manifest_has_its_cause() {
     );
 }
 
+/// The registry answers this for the manifest to the accepted credential, or anonymously.
+fn not_found(code: Option<&str>, message: Option<&str>, anonymous: bool) -> Evidence {
+    let mut fault = status(404, code, false);
+    if let HttpFault::Status { message: field, .. } = &mut fault {
+        *field = message.map(str::to_owned);
+    }
+    let credential = (!anonymous).then(|| credential(REGISTRY));
+    healthy().refused(credential, grant(Access::Unreadable), failed(fault))
+}
+
+#[test]
+fn a_404_is_as_certain_as_the_answer_is_of_what_is_missing() {
+    use Confidence::{High, Medium};
+    for (code, message, cause, confidence, text) in [
+        // distribution answers this for a tag and for a repository.
+        (
+            Some("MANIFEST_UNKNOWN"),
+            Some("manifest unknown"),
+            "manifest_unknown",
+            Medium,
+            "for a missing tag and for a missing repository",
+        ),
+        (
+            None,
+            None,
+            "manifest_unknown",
+            Medium,
+            "Look for the repository 'team/app'",
+        ),
+        (
+            Some("NAME_UNKNOWN"),
+            None,
+            "name_unknown",
+            High,
+            "NAME_UNKNOWN",
+        ),
+        // Harbor
+        (
+            Some("NOT_FOUND"),
+            Some("repository team/app not found"),
+            "name_unknown",
+            High,
+            "repository team/app not found",
+        ),
+        (
+            Some("NOT_FOUND"),
+            Some("project team not found"),
+            "name_unknown",
+            High,
+            "project team",
+        ),
+        (
+            Some("NOT_FOUND"),
+            Some("artifact team/app:1.0 not found"),
+            "manifest_unknown",
+            High,
+            "the repository exists",
+        ),
+        (
+            Some("NOT_FOUND"),
+            Some("nothing here"),
+            "manifest_unknown",
+            Medium,
+            "nothing here",
+        ),
+    ] {
+        let finding = only(&not_found(code, message, false), cause, Critical);
+        says(&finding, &[text]);
+        assert_eq!(finding.confidence, confidence, "{finding:#?}");
+        // A registry with logins may hide the image from a client without one.
+        let hidden = only(&not_found(code, message, true), cause, Critical);
+        says(
+            &hidden,
+            &["requested anonymously", "If the image requires a login"],
+        );
+        assert_eq!(hidden.confidence, Medium, "{hidden:#?}");
+        // One without logins hides nothing.
+        let mut open = not_found(code, message, true);
+        if let Step::Done { value, .. } = &mut open.walk.ping {
+            (value.status, value.challenge) = (200, Challenge::Anonymous);
+        }
+        let finding = only(&open, cause, Critical);
+        assert_eq!(finding.confidence, confidence, "{finding:#?}");
+        assert!(!finding.hint.contains("login"), "{finding:#?}");
+    }
+    // By its digest, Harbor looks for the artifact alone.
+    let mut digest = not_found(
+        Some("NOT_FOUND"),
+        Some("artifact team/app@x not found"),
+        false,
+    );
+    digest.reference = format!("{REGISTRY}/team/app@sha256:{}", "ab".repeat(32))
+        .parse()
+        .unwrap();
+    let finding = only(&digest, "manifest_unknown", Critical);
+    assert_eq!(finding.confidence, Medium);
+    says(&finding, &["for a missing digest"]);
+    // Docker Hub's token has the right to pull only if the repository exists.
+    let mut hub = not_found(Some("MANIFEST_UNKNOWN"), None, true);
+    hub.walk.attempts[0].token = grant(Access::Pull);
+    let elsewhere = only(&hub, "manifest_unknown", Critical);
+    assert_eq!(elsewhere.confidence, Medium);
+    hub.reference = "docker.io/team/app:1.0".parse().unwrap();
+    let finding = only(&hub, "manifest_unknown", Critical);
+    assert_eq!(finding.confidence, High);
+    says(&finding, &["the repository exists"]);
+}
+
 #[test]
 fn a_host_that_is_no_registry_is_distinguished_from_one_that_lacks_the_image() {
     let nothing = || Step::Skipped {
@@ -1570,6 +1815,11 @@ fn a_host_that_is_no_registry_is_distinguished_from_one_that_lacks_the_image() {
     let mut evidence = healthy().refused(None, nothing(), failed(status(404, None, false)));
     evidence.walk.ping = failed(status(404, None, false));
     only(&evidence, "not_a_registry", Critical);
+    evidence.leg_mut(Role::Registry).endpoint.scheme = Scheme::Http;
+    says(
+        &only(&evidence, "not_a_registry", Critical),
+        &["Open http://registry.example.com:443/v2/"],
+    );
     // It answers about manifests, so it is a registry, whatever its response to /v2/.
     let mut evidence = healthy().refused(
         None,
@@ -1700,6 +1950,8 @@ fn a_fault_of_the_storage_behind_a_malformed_image_says_that_no_pull_meets_it() 
 fn each_way_not_to_have_a_layer_has_its_cause() {
     for (fault, code) in [
         (status(404, Some("BLOB_UNKNOWN"), false), "blob_unknown"),
+        (status(404, Some("NoSuchKey"), false), "blob_unknown"),
+        (status(404, Some("NoSuchBucket"), false), "blob_denied"),
         (status(403, Some("AccessDenied"), false), "blob_denied"),
         (status(503, None, false), "registry_5xx"),
         (

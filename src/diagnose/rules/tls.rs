@@ -180,7 +180,26 @@ fn details(evidence: &Evidence, leg: &Leg, fault: &TlsFault) -> Vec<String> {
                 }
                 OurClock::Agrees => "the clock agrees with that of a verified server".to_owned(),
             };
-            vec![format!("local time is {}", instant(*local_time)), clock]
+            let mut facts = vec![format!("local time is {}", instant(*local_time)), clock];
+            let mut above = leg.tls.chain.iter().skip(1).peekable();
+            let is_early = above.peek().is_some() && above.all(|ca| ca.not_before > *local_time);
+            if matches!(fault, TlsFault::NotYetValid { .. }) && is_early {
+                facts.push("by the local time, the certificates of its CA are not valid yet either: the clock here is probably behind".to_owned());
+            }
+            facts
+        }
+        TlsFault::NameMismatch {
+            expected,
+            presented,
+        } => {
+            let covers_less = |name: &&String| {
+                let parent = name.strip_prefix("*");
+                parent.is_some_and(|parent| expected.ends_with(parent))
+            };
+            let wildcard = presented.iter().find(covers_less);
+            Vec::from_iter(wildcard.map(|name| {
+                format!("'{name}' covers one label only, and '{expected}' has more in its place")
+            }))
         }
         _ => Vec::new(),
     }

@@ -123,7 +123,7 @@ pub(super) fn unnamed(evidence: &Evidence) -> Option<Finding> {
         new(Cause::SecretNotNamed)
             .fact(format!("{} names no Secret in imagePullSecrets", pod.place()))
             .fact(format!("the registry accepts {} in this check", id.source))
-            .fact(format!("the manifest does not show whether service account {account} has it"))
+            .unknown(format!("the manifest does not show whether service account {account} has it"))
             .hint(format!(
                 "Name it in spec.imagePullSecrets of the pod, or check with `kubectl get serviceaccount {account} -n {namespace} -o yaml` whether its imagePullSecrets have it."
             )),
@@ -166,7 +166,7 @@ pub(super) fn policy(evidence: &Evidence) -> Option<Finding> {
             ),
         };
         let finding = new(Cause::ImageVerification).severity(Severity::Info);
-        return Some(finding.facts(facts).fact(fact).hint(hint));
+        return Some(finding.facts(facts).unknown(fact).hint(hint));
     }
     let hint = match (evidence.pods.iter().any(never), present) {
         (true, PresentImages::Used) => {

@@ -324,10 +324,13 @@ impl Test<'_, '_> {
             ticks.tick().await;
             number = number.wrapping_add(1);
             while self.running.try_join_next().is_some() {
-                self.note_refused_parts();
+                let is_refused = self.note_refused_parts();
                 // containerd starts the next layer when one is complete.
                 if !self.allowance.is_spent() {
                     self.add_in_time().await;
+                }
+                if is_refused {
+                    self.recount();
                 }
             }
             self.count();
@@ -632,8 +635,9 @@ impl Test<'_, '_> {
         self.refusals + failed.count() >= MAX_REFUSALS
     }
 
-    /// Records rejected parts: the server serves whole layers only.
-    fn note_refused_parts(&mut self) {
+    /// Records rejected parts: the server serves whole layers only. `true` if one is new.
+    fn note_refused_parts(&mut self) -> bool {
+        let was_known = self.range.refused_with.is_some();
         for stream in self.streams.iter().filter(|stream| stream.offset > 0) {
             if let Some(StreamEnd::Failed {
                 fault: HttpFault::Status { status, .. },
@@ -641,6 +645,16 @@ impl Test<'_, '_> {
             {
                 self.range.refused(status);
             }
+        }
+        !was_known && self.range.refused_with.is_some()
+    }
+
+    /// Corrects the newest stage, one of whose streams was rejected before its first byte.
+    fn recount(&mut self) {
+        let (streams, connections) = (self.running.len().max(1), self.in_use().max(1));
+        if let Some(stage) = self.stages.last_mut() {
+            stage.streams = stage.streams.min(streams);
+            stage.connections = stage.connections.min(connections);
         }
     }
 

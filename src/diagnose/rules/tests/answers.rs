@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::diagnose::fixture::endpoint;
+use crate::model::evidence::LayerRead;
 
 fn at_blob(role: Role, fault: HttpFault) -> Evidence {
     let mut evidence = healthy().no_blob(fault);
@@ -209,4 +210,177 @@ fn a_mirror_from_which_a_login_was_withheld_is_left_open() {
     let verdict = judge(&evidence);
     assert_eq!(verdict.pull, Pull::Unknown, "{verdict:#?}");
     assert_eq!(codes(&verdict.findings)[0], "realm_untrusted");
+}
+
+/// The storage answers this, with a code and a message.
+fn storage_says(number: u16, code: Option<&str>, message: &str) -> Finding {
+    only(
+        &storage_that_says(number, code, message),
+        "blob_denied",
+        Critical,
+    )
+}
+
+fn storage_that_says(number: u16, code: Option<&str>, message: &str) -> Evidence {
+    let mut fault = status(number, code, false);
+    if let HttpFault::Status { message: field, .. } = &mut fault {
+        *field = Some(message.to_owned());
+    }
+    at_blob(Role::Blob, fault)
+}
+
+#[test]
+fn a_storage_s_error_code_decides_the_fix() {
+    let expired = "Request has expired";
+    for (number, code, message, text) in [
+        (
+            403,
+            "AccessDenied",
+            expired,
+            "let no cache in front of the registry keep its redirects",
+        ),
+        (
+            403,
+            "RequestTimeTooSkewed",
+            "",
+            "Fix the clock (NTP) of the registry",
+        ),
+        (404, "NoSuchBucket", "", "Correct the bucket"),
+        (403, "InvalidAccessKeyId", "", "a valid access key"),
+        (403, "SignatureDoesNotMatch", "", "changes the Host header"),
+        (
+            404,
+            "ContainerNotFound",
+            "",
+            "Correct the bucket (container)",
+        ),
+        (
+            403,
+            "AuthorizationFailure",
+            "",
+            "Allow this client's network",
+        ),
+        (403, "InArrearOrInsufficientBalance", "", "in arrears"),
+    ] {
+        let finding = storage_says(number, Some(code), message);
+        says(&finding, &[code, text]);
+        assert_eq!(finding.confidence, Confidence::High, "{code}");
+    }
+    // Which rule refused is not in the answer.
+    let finding = storage_says(403, Some("AccessDenied"), "Access Denied");
+    assert_eq!(finding.confidence, Confidence::Medium);
+    says(&finding, &["VPC endpoint", "bucket's own policy"]);
+    // Nor who refused.
+    let finding = storage_says(403, None, "Forbidden");
+    assert_eq!(finding.confidence, Confidence::Medium);
+    says(&finding, &["no storage's error code"]);
+    // The registry's clock is wrong, and the storage shows it.
+    let mut skewed = storage_that_says(403, Some("AccessDenied"), expired);
+    skewed.leg_mut(Role::Registry).clock = clock(-7200);
+    let verdict = judge(&skewed);
+    assert_eq!(codes(&verdict.findings), ["blob_denied", "clock_skew"]);
+    says(
+        &verdict.findings[0],
+        &["7200 s apart", "Fix the clock (NTP) of the registry"],
+    );
+}
+
+#[test]
+fn a_limit_is_that_of_the_server_that_says_so() {
+    let mut limited = status(429, Some("TOOMANYREQUESTS"), false);
+    let at_token = |fault: HttpFault| {
+        let token = failed(TokenFault::Http { fault });
+        only(&with_secret(token, no_head()), "rate_limited", Critical)
+    };
+    let finding = at_token(limited.clone());
+    assert_eq!(finding.leg, Some(Role::Token));
+    says(&finding, &["limits logins and tokens, not pulls"]);
+    if let HttpFault::Status { message, .. } = &mut limited {
+        *message = Some("too many failed login attempts for username or IP address".to_owned());
+    }
+    says(&at_token(limited), &["logs in with a wrong password"]);
+
+    let limited = || status(429, None, false);
+    let with = with_secret(grant(Access::Pull), failed(limited()));
+    says(
+        &only(&with, "rate_limited", Critical),
+        &["an account that has a higher limit"],
+    );
+    let without = healthy().refused(None, grant(Access::Pull), failed(limited()));
+    says(
+        &only(&without, "rate_limited", Critical),
+        &["all clients behind one public address"],
+    );
+    says(
+        &only(&at_blob(Role::Blob, limited()), "rate_limited", Critical),
+        &["`max_concurrent_downloads = 1`"],
+    );
+    says(
+        &only(
+            &at_blob(Role::Blob, status(503, Some("SlowDown"), false)),
+            "registry_5xx",
+            Critical,
+        ),
+        &["limits the requests"],
+    );
+}
+
+#[test]
+fn an_index_of_attestations_alone_has_no_image() {
+    let of = |available: &[&str]| {
+        let available = available.iter().map(|name| (*name).to_owned()).collect();
+        let fault = ManifestFault::NoPlatform { available };
+        only(&healthy().no_manifest(fault), "no_platform", Critical)
+    };
+    let finding = of(&["unknown/unknown"]);
+    says(&finding, &["the index has only attestations", "clean-up"]);
+    says(&of(&[]), &["the index names no platform"]);
+    says(&of(&["linux/arm64"]), &["the index has linux/arm64"]);
+}
+
+#[test]
+fn a_layer_that_is_refused_only_beside_others_meets_a_limit() {
+    let refused = |number, refused_beside, served_alone| {
+        let fault = status(number, None, false);
+        let mut evidence = at_blob(Role::Blob, fault.clone());
+        evidence.walk.layers = vec![LayerRead {
+            digest: "sha256:bb".to_owned(),
+            outcome: failed(fault),
+            refused_beside,
+            served_alone,
+        }];
+        evidence
+    };
+    let lower = "`max_concurrent_downloads = 1`";
+    for (number, code) in [
+        (503, "registry_5xx"),
+        (429, "rate_limited"),
+        (403, "blob_denied"),
+    ] {
+        let finding = only(&refused(number, 2, true), code, Critical);
+        says(
+            &finding,
+            &[
+                "2 other layers",
+                "requested again after that, this one was served",
+                lower,
+                BLOBS,
+            ],
+        );
+        let repeats = finding
+            .evidence
+            .iter()
+            .any(|fact| fact.contains("five times"));
+        assert_eq!(repeats, number == 429);
+        // Refused again, or not tried: the limit is a guess.
+        let finding = only(&refused(number, 1, false), code, Critical);
+        says(&finding, &["another layer at that time: it may limit"]);
+        let finding = only(&refused(number, 0, false), code, Critical);
+        assert!(
+            !finding
+                .evidence
+                .iter()
+                .any(|fact| fact.contains("may limit"))
+        );
+    }
 }

@@ -238,3 +238,89 @@ fn a_name_of_the_certificate_goes_where_the_host_of_the_leg_is_written() {
         assert_eq!(is_of_image, role == Role::Registry, "{}", finding.hint);
     }
 }
+
+#[test]
+fn an_unknown_signer_is_described_by_what_it_is() {
+    let with = |host: &str, subject: &str, issuer: &str| {
+        let mut evidence = healthy();
+        *evidence.leg_mut(Role::Registry) = leg(Role::Registry, host, "203.0.113.9");
+        let leaf = &mut evidence.leg_mut(Role::Registry).tls.chain[0];
+        (leaf.subject, leaf.issuer) = (subject.to_owned(), issuer.to_owned());
+        let evidence = evidence.unsecured(Role::Registry, unknown_issuer());
+        only(&evidence, "tls_unknown_ca", Critical)
+    };
+    for (host, subject, issuer, texts) in [
+        (
+            REGISTRY,
+            "CN=a",
+            "CN=a",
+            [
+                "self-signed",
+                "replace its certificate with one that your CA signs",
+            ],
+        ),
+        (
+            REGISTRY,
+            "CN=a",
+            "CN=Corp CA",
+            ["CN=Corp CA", "Get the CA's certificate from its owner"],
+        ),
+        (
+            REGISTRY,
+            "CN=a",
+            "O=Zscaler Inc.",
+            ["inspects TLS", "from TLS inspection in the proxy"],
+        ),
+        (
+            "quay.io",
+            "CN=a",
+            "CN=Corp CA",
+            ["public registry", "Exempt 'quay.io'"],
+        ),
+        (
+            "quay.io",
+            "CN=a",
+            "CN=a",
+            ["public registry", "Exempt 'quay.io'"],
+        ),
+        (
+            REGISTRY,
+            "CN=a",
+            "O=Let's Encrypt, CN=R3",
+            ["public CA", "Update the bundle of roots"],
+        ),
+    ] {
+        says(&with(host, subject, issuer), &texts);
+    }
+}
+
+#[test]
+fn a_certificate_that_is_not_valid_yet_is_first_a_matter_of_the_clock() {
+    let fault = || TlsFault::NotYetValid {
+        not_before: days_from_now(-30),
+        local_time: days_from_now(-900),
+    };
+    let mut evidence = healthy().unsecured(Role::Registry, fault());
+    let of = |evidence: &Evidence| only(evidence, "tls_not_yet_valid", Critical);
+    let finding = of(&evidence);
+    says(&finding, &["First compare the local time"]);
+    let behind = "not valid yet either: the clock here is probably behind";
+    assert!(!finding.evidence.iter().any(|fact| fact.contains(behind)));
+    let ca = certificate("Example CA", days_from_now(-800), days_from_now(900));
+    evidence.leg_mut(Role::Registry).tls.chain.push(ca);
+    says(&of(&evidence), &[behind]);
+}
+
+#[test]
+fn a_wildcard_that_covers_too_little_is_named() {
+    let of = |expected: &str| {
+        let fault = TlsFault::NameMismatch {
+            expected: expected.to_owned(),
+            presented: vec!["*.example.com".to_owned()],
+        };
+        let evidence = healthy().unsecured(Role::Registry, fault);
+        only(&evidence, "tls_name", Critical).evidence.join("\n")
+    };
+    assert!(of("a.b.example.com").contains("covers one label only"));
+    assert!(!of("registry.test").contains("covers one label only"));
+}

@@ -157,17 +157,44 @@ fn a_pin_that_agrees_or_that_dns_does_not_know_is_never_old() {
 #[test]
 fn a_closed_port_is_refused_whoever_named_the_address() {
     let refused = |said| unconnected(TcpFault::Refused { icmp: None }, said);
-    let differs = only(&refused(Ok(&[IN_DNS])), "tcp_refused", Critical);
-    assert_eq!(differs.evidence[0], BOTH);
-    assert!(
-        differs.hint.starts_with("Correct the entry"),
-        "{}",
-        differs.hint
+    // A host answers there. Only a server at DNS's address shows that the entry is the reason.
+    let differs = || {
+        let mut evidence = refused(Ok(&[IN_DNS]));
+        evidence.vantage.not_observed.clear();
+        evidence
+    };
+    let finding = only(&differs(), "tcp_refused", Critical);
+    assert_eq!(finding.evidence[0], BOTH);
+    assert_eq!(finding.confidence, Confidence::Medium);
+    says(&finding, &["Check that a server listens at 10.0.3.9"]);
+    assert!(!finding.hint.contains("hosts file"), "{}", finding.hint);
+    let mut worse = differs();
+    try_dns(&mut worse, Role::Registry, Some("connection refused (RST)"));
+    let finding = only(&worse, "tcp_refused", Critical);
+    says(
+        &finding,
+        &["10.0.4.1:443 was tried as well: connection refused"],
     );
-    says(&differs, &["Check that a server listens at 10.0.3.9"]);
+    assert_eq!(finding.confidence, Confidence::High);
+    let mut better = differs();
+    try_dns(&mut better, Role::Registry, None);
+    let finding = only(&better, "tcp_refused", Critical);
+    assert_eq!(finding.confidence, Confidence::High);
+    assert_eq!(finding.evidence[0], BOTH);
+    says(&finding, &["10.0.4.1:443 was tried: TLS succeeds there"]);
+    assert!(
+        finding.hint.starts_with("Correct the entry"),
+        "{}",
+        finding.hint
+    );
+    says(
+        &finding,
+        &["If it is meant: Check that a server listens at 10.0.3.9"],
+    );
     for said in [Ok(&[PINNED][..]), Err(DnsFault::NxDomain)] {
         let finding = only(&refused(said), "tcp_refused", Critical);
         assert!(!finding.hint.contains("hosts file"), "{}", finding.hint);
+        says(&finding, &["from the hosts file"]);
     }
 }
 
@@ -203,10 +230,12 @@ fn another_certificate_behind_a_pin_is_its_fault_if_dns_has_the_right_one() {
     );
 }
 
+/// Harbor's answer for a tag.
 fn lacks_the_tag() -> Evidence {
-    with_secret(
-        grant(Access::Unreadable),
-        failed(status(404, Some("MANIFEST_UNKNOWN"), false)),
+    not_found(
+        Some("NOT_FOUND"),
+        Some("artifact team/app:1.0 not found"),
+        false,
     )
 }
 

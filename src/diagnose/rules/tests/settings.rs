@@ -989,6 +989,7 @@ fn with_expiry(
 ) -> Evidence {
     let at = |seconds: i64| now() + SignedDuration::from_secs(seconds);
     let mut source = SourceEvidence {
+        at_usual_path: false,
         source: secret("regcred"),
         keys: 1,
         server_keys: vec![REGISTRY.to_owned()],

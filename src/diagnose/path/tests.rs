@@ -247,6 +247,7 @@ impl PlaceFile {
             kind: link.kind.clone(),
             mtu: Some(1500),
             is_up: true,
+            master: None,
             addresses: link.addresses.clone(),
         };
         vantage.links = self.links.iter().map(link).collect();

@@ -75,6 +75,7 @@ fn an_address_of_two_networks_is_reported_with_which_route_counts() {
         kind: None,
         mtu: Some(1500),
         is_up: true,
+        master: None,
         addresses: vec!["10.0.3.4/24".parse().unwrap()],
     }];
     let finding = only(&evidence, "address_overlap", Critical);
@@ -216,6 +217,7 @@ fn ipv6_alone_needs_no_rule_for_ipv4() {
             kind: None,
             mtu: Some(1500),
             is_up: true,
+            master: None,
             addresses: vec!["2a0a:20:1::10/64".parse().unwrap()],
         }];
         evidence

@@ -750,7 +750,7 @@ fn no_egress_is_distinguished_from_one_registry_that_is_closed() {
         world.clear();
     }
     world.block(PUBLIC.v4, 443, Block::Drop);
-    probe().control().run().says("No NAT rule is missing");
+    probe().control().run().says("ask its operator to allow");
     // Without controls, it may be either, and that is said.
     probe()
         .run()
@@ -898,7 +898,7 @@ fn each_leg_by_its_own_way() {
         .is(Role::Blob, PublicUnknown, Unreachable, &[Medium])
         .needs(Role::Blob, &[])
         .finds(&["redirect_blob"])
-        .says("No NAT rule is missing");
+        .says("ask its operator to allow");
     world.clear();
     // This machine's own route closes it: the cause is here, and the storage is its place.
     for (kind, code) in [("blackhole", "local_policy"), ("throw", "net_unreachable")] {

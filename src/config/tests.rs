@@ -263,7 +263,8 @@ fn the_example_has_every_key_with_its_default() {
         let is_key = |line: &&str| {
             let word = line.trim_start_matches(['#', ' ', '-']).split(':').next();
             word.is_some_and(|w| {
-                !w.is_empty() && w.chars().all(|c| c.is_ascii_lowercase() || c == '_')
+                let is_of_key = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_';
+                !w.is_empty() && w.chars().all(is_of_key)
             })
         };
         text.lines()

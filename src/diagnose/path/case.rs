@@ -449,7 +449,13 @@ impl Case<'_> {
             return None;
         }
         let is_host_route = matched.is_some_and(|net| net.prefix_len() == net.max_prefix_len());
-        let (kind, what) = if is_of_plugin(device, kind) {
+        // The kernel makes it for any IPIP tunnel.
+        let has_calico = || {
+            let mut links = self.context.vantage.links.iter();
+            links.any(|link| link.name.starts_with("cali"))
+        };
+        let is_calicos = device == "tunl0" && has_calico();
+        let (kind, what) = if is_of_plugin(device, kind) || is_calicos {
             (
                 IntranetKind::ClusterPods,
                 "the network of this cluster's pods",
@@ -545,12 +551,11 @@ fn is_of_plugin(name: &str, kind: &str) -> bool {
                 "antrea",
                 "vxlan_sys",
                 "weave",
-                "vxlan-",
             ],
         ),
         ("geneve", &["cilium_geneve", "genev_sys", "antrea"]),
-        ("ipip", &["tunl0", "flannel", "cilium_ipip", "tun-"]),
-        ("ip6tnl", &["cilium_ipip", "tun-"]),
+        ("ipip", &["flannel", "cilium_ipip"]),
+        ("ip6tnl", &["cilium_ipip"]),
         ("wireguard", &["flannel-wg", "wireguard.cali", "cilium_wg0"]),
         ("veth", &["cali", "cilium_", "lxc", "eni", "azv", "gke"]),
         ("openvswitch", &["ovn", "antrea", "br-int"]),
@@ -620,13 +625,7 @@ impl PathContext<'_> {
         let cidrs = self.vantage.declared.cidrs.iter();
         cidrs
             .filter(|mapped| mapped.cidr.contains(&address.to_canonical()))
-            // Of equal ranges, that of another network: the rules compare it with this VPC's own.
-            .max_by_key(|mapped| {
-                (
-                    mapped.cidr.prefix_len(),
-                    mapped.class != MappedClass::Intranet,
-                )
-            })
+            .max_by_key(|mapped| mapped.cidr.prefix_len())
     }
 
     /// Whether a default route uses the device.

@@ -31,6 +31,7 @@ fn silent(leg: &Leg) -> Option<IpAddr> {
 }
 
 /// Answers that this machine's reverse path filter drops.
+#[derive(Debug)]
 pub struct DroppedAnswers<'a> {
     /// The server that seems to be silent.
     pub to: IpAddr,
@@ -89,6 +90,7 @@ fn leads_out(vantage: &Vantage, device: &str) -> bool {
 }
 
 /// Packets of a silent leg that leave through one interface with the address of another.
+#[derive(Debug)]
 pub struct ForeignSource<'a> {
     /// The server.
     pub to: IpAddr,

@@ -50,7 +50,7 @@ fn no_egress_is_reported_only_where_everybody_out_there_is_silent() {
     assert_eq!(codes(&judge(&evidence).consequences), ["tcp_timeout"]);
     evidence.vantage.controls[1] = control("b.test:443", None);
     let finding = only(&evidence, "tcp_timeout", Critical);
-    says(&finding, &["No NAT rule is missing"]);
+    says(&finding, &["ask its operator to allow"]);
     // A host without a name, one that refuses, and one in this network show nothing about egress.
     let refused = Some(TcpFault::Refused { icmp: None });
     let mut nameless = control("c.test:443", None);

@@ -465,9 +465,12 @@ impl PathContext<'_> {
         if family == Family::V6 {
             return false;
         }
-        let own = self.claims(family).into_iter().map(|claim| claim.address);
+        let claims = self.claims(family).into_iter().map(|claim| claim.address);
         let on_devices = self.vantage.links.iter().flat_map(|link| &link.addresses);
-        let own: BTreeSet<IpAddr> = own.chain(on_devices.map(IpNet::addr)).collect();
+        let own: BTreeSet<IpAddr> = claims
+            .chain(on_devices.map(IpNet::addr))
+            .filter(IpAddr::is_ipv4)
+            .collect();
         let mut seen = self.seen_of(family).peekable();
         if seen.peek().is_some() {
             return seen.any(|(_, seen)| !own.contains(&seen.address));

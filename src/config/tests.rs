@@ -86,6 +86,11 @@ fn what_is_wrong_is_reported_with_its_line_and_the_fix() {
         ("network:\n  metadata: azure\n", 2, "auto"),
         ("network:\n  baseline: near\n", 2, "10.0.0.1:443"),
         (
+            "network:\n  nat64_prefixes: ['2a0a:64::/88']\n",
+            2,
+            "is no prefix of NAT64",
+        ),
+        (
             "network:\n  snat_addresses: [nat]\n",
             2,
             "not an IP address",

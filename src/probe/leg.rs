@@ -555,7 +555,7 @@ impl<'a> Connections<'a> {
         let (dialed, queries, nat64) = tokio::join!(
             tcp::connect(&addresses, port, self.dial_limit()),
             self.query_despite_hosts_file(index, &name, &resolver),
-            self.query_nat64(index, &addresses, &resolver)
+            Box::pin(self.query_nat64(index, &addresses, &resolver))
         );
         self.legs[index].resolve.queries.extend(queries);
         self.legs[index].nat64 = nat64;

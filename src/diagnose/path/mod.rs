@@ -148,7 +148,7 @@ fn path(context: &PathContext<'_>, leg: &Leg) -> LegPath {
     match reachability {
         Reachability::Unreachable => needs::add(context, leg, *address, judgement, &mut path),
         _ if case::is_answered_by_another(leg) => {
-            needs::of_another_host(context, leg, *address, judgement, &mut path)
+            needs::of_another_host(context, leg, *address, judgement, &mut path);
         }
         _ => {}
     }

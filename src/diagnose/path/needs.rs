@@ -40,72 +40,8 @@ pub(super) fn add(
     let Some(fault) = fault_at(leg, address) else {
         return;
     };
-    let is_no_address = matches!(
-        fault,
-        TcpFault::NetUnreachable { icmp: None } | TcpFault::NoLocalAddress { .. }
-    );
-    if address.is_ipv4() && is_no_address && context.vantage.is_v6_only() {
-        path.fact(Signal::Route, "this machine has no IPv4 address");
-        let class = path.class.unwrap_or(PathClass::PublicUnknown);
-        path.fix(class, advice::no_ipv4(&leg.endpoint.host));
+    if needs_nothing(context, leg, address, judgement, path, fault) {
         return;
-    }
-    if local::dropped_answers(context.vantage, leg).is_some()
-        || local::foreign_source(context.vantage, leg).is_some()
-    {
-        path.fact(
-            Signal::Route,
-            "this machine's own routes or filters are the likely cause, so no other path is needed first",
-        );
-        return;
-    }
-    // A device on the path or this machine rejected it: a route exists, or the network is not the cause.
-    match fault {
-        TcpFault::Prohibited { icmp } => {
-            let by = icmp.from.map_or_else(
-                || "a filter on the path".to_owned(),
-                |from| format!("a filter at {from}"),
-            );
-            path.fact(
-                Signal::Connect,
-                format!("{by} rejects it: a route exists, but traffic is blocked on purpose"),
-            );
-            return;
-        }
-        TcpFault::LocalPolicy { .. } | TcpFault::NoLocalAddress { .. } => return,
-        _ if judgement.overlap && judgement.overlap_fix.is_some() => {
-            overlap(context, leg, address, judgement, path);
-            return;
-        }
-        _ if judgement.attributes.intranet == Some(IntranetKind::HostLocal) => {
-            if !address.is_loopback() {
-                path.fix(PathClass::Intranet, advice::on_this_host(address));
-            }
-            return;
-        }
-        TcpFault::HostUnreachable { .. } | TcpFault::NetUnreachable { icmp: None }
-            if local::is_rejected(leg, address) =>
-        {
-            return;
-        }
-        TcpFault::HostUnreachable { .. } => {
-            path.fact(
-                Signal::Connect,
-                format!("{fault}: a route exists, but it ends before the host"),
-            );
-            return;
-        }
-        TcpFault::NetUnreachable { icmp: None } => {
-            path.fact(
-                Signal::Route,
-                format!("this machine has no route to {address}"),
-            );
-            // This network does not have the family: no rule is missing.
-            if address.is_ipv6() {
-                return;
-            }
-        }
-        _ => {}
     }
     let class = path.class.unwrap_or(PathClass::PublicUnknown);
     if nat64(context, leg, address, class, path) {
@@ -135,10 +71,6 @@ pub(super) fn add(
         return;
     }
     let needs: Vec<PathClass> = match class {
-        _ if judgement.overlap => {
-            overlap(context, leg, address, judgement, path);
-            return;
-        }
         PathClass::PrivateUnmapped => {
             unmapped(context, leg, address, judgement, path);
             return;
@@ -157,6 +89,74 @@ pub(super) fn add(
         let action = advice::fix(class, context.vantage, leg.endpoint.port, judgement);
         path.fix(class, action);
     }
+}
+
+/// Whether no path is missing: this machine or a device on the path rejects the packets, or two networks use the address.
+/// Adds what to do then.
+fn needs_nothing(
+    context: &PathContext<'_>,
+    leg: &Leg,
+    address: IpAddr,
+    judgement: &Judgement,
+    path: &mut LegPath,
+    fault: &TcpFault,
+) -> bool {
+    let is_no_address = matches!(
+        fault,
+        TcpFault::NetUnreachable { icmp: None } | TcpFault::NoLocalAddress { .. }
+    );
+    if address.is_ipv4() && is_no_address && context.vantage.is_v6_only() {
+        path.fact(Signal::Route, "this machine has no IPv4 address");
+        let class = path.class.unwrap_or(PathClass::PublicUnknown);
+        path.fix(class, advice::no_ipv4(&leg.endpoint.host));
+        return true;
+    }
+    if local::dropped_answers(context.vantage, leg).is_some()
+        || local::foreign_source(context.vantage, leg).is_some()
+    {
+        path.fact(
+            Signal::Route,
+            "this machine's own routes or filters are the likely cause, so no other path is needed first",
+        );
+        return true;
+    }
+    // A device on the path or this machine rejected it: a route exists, or the network is not the cause.
+    match fault {
+        TcpFault::Prohibited { icmp } => {
+            let by = icmp.from.map_or_else(
+                || "a filter on the path".to_owned(),
+                |from| format!("a filter at {from}"),
+            );
+            path.fact(
+                Signal::Connect,
+                format!("{by} rejects it: a route exists, but traffic is blocked on purpose"),
+            );
+        }
+        TcpFault::LocalPolicy { .. } | TcpFault::NoLocalAddress { .. } => {}
+        _ if local::is_rejected(leg, address) => {}
+        _ if judgement.overlap => overlap(context, leg, address, judgement, path),
+        _ if judgement.attributes.intranet == Some(IntranetKind::HostLocal) => {
+            if !address.is_loopback() {
+                path.fix(PathClass::Intranet, advice::on_this_host(address));
+            }
+        }
+        TcpFault::HostUnreachable { .. } => {
+            path.fact(
+                Signal::Connect,
+                format!("{fault}: a route exists, but it ends before the host"),
+            );
+        }
+        TcpFault::NetUnreachable { icmp: None } => {
+            path.fact(
+                Signal::Route,
+                format!("this machine has no route to {address}"),
+            );
+            // This network does not have the family: no rule is missing.
+            return address.is_ipv6();
+        }
+        _ => return false,
+    }
+    true
 }
 
 /// Two networks use the address: what the far one needs.

@@ -282,7 +282,7 @@ fn declared_range(case: &Case<'_>) -> Option<Judgement> {
             return Some(within_own_range(
                 case,
                 judgement,
-                shown(mapped),
+                &shown(mapped),
                 &shown(own),
             ));
         }
@@ -295,7 +295,7 @@ fn declared_range(case: &Case<'_>) -> Option<Judgement> {
 
 /// A range of another network inside one that is declared as a part of this VPC. If a subnet here has the address, its
 /// local route takes precedence; if none has it, the packets leave.
-fn within_own_range(case: &Case<'_>, declared: Judgement, far: String, own: &str) -> Judgement {
+fn within_own_range(case: &Case<'_>, declared: Judgement, far: &str, own: &str) -> Judgement {
     let is_silent = case.is_lost();
     if !is_silent && !case.is_other_host() {
         let message = format!(

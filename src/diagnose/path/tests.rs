@@ -436,26 +436,7 @@ impl LegFile {
             path_mtu: None,
             retransmits: None,
         });
-        leg.reverse_path = self.drops.as_ref().map(|drops| ReversePathDrops {
-            dropped: drops.dropped,
-            before: drops.before,
-            uptime: Duration::from_secs(100_000),
-            took: Duration::from_secs(5),
-            strict: drops.strict.clone(),
-        });
-        leg.nat64 = self.nat64.as_ref().map(|prefixes| Nat64Prefixes {
-            prefixes: prefixes.clone(),
-            fault: None,
-        });
-        if self.other_name {
-            leg.tls = Tls {
-                outcome: failed(TlsFault::NameMismatch {
-                    expected: self.host.clone(),
-                    presented: vec!["other.example.org".to_owned()],
-                }),
-                ..leg.tls
-            };
-        }
+        self.observe(&mut leg);
         if self.strange_issuer {
             leg.tls = Tls {
                 outcome: failed(TlsFault::UnknownIssuer {
@@ -502,6 +483,30 @@ impl LegFile {
 }
 
 impl LegFile {
+    /// Adds what this machine, the name servers and the server show.
+    fn observe(&self, leg: &mut Leg) {
+        leg.reverse_path = self.drops.as_ref().map(|drops| ReversePathDrops {
+            dropped: drops.dropped,
+            before: drops.before,
+            uptime: Duration::from_secs(100_000),
+            took: Duration::from_secs(5),
+            strict: drops.strict.clone(),
+        });
+        leg.nat64 = self.nat64.as_ref().map(|prefixes| Nat64Prefixes {
+            prefixes: prefixes.clone(),
+            fault: None,
+        });
+        if self.other_name {
+            leg.tls = Tls {
+                outcome: failed(TlsFault::NameMismatch {
+                    expected: self.host.clone(),
+                    presented: vec!["other.example.org".to_owned()],
+                }),
+                ..leg.tls.clone()
+            };
+        }
+    }
+
     fn retries(&self) -> Option<SegmentTrials> {
         let trial = |passes: &bool| SegmentTrial {
             max_segment: None,

@@ -60,7 +60,7 @@ impl Rejecting<'_> {
             Some(net) => {
                 format!("this machine's route `{by} {net}{table}` rejects packets to {to}")
             }
-            None => format!("a routing rule of this machine rejects packets to {to} ({by})"),
+            None => format!("a rule or route of this machine rejects packets to {to} ({by})"),
         }
     }
 
@@ -78,7 +78,7 @@ impl Rejecting<'_> {
                 )
             }
             None => format!(
-                "Find the rule of type {by} with `ip rule` on this machine and remove it; `ip route get {to}` shows whether it is gone."
+                "Find the rule of type {by} with `ip rule` on this machine, or the route with `ip route show table all type {by}`, and remove it; `ip route get {to}` shows whether it is gone."
             ),
         }
     }

@@ -231,7 +231,7 @@ fn unmapped(
     judgement: &Judgement,
     path: &mut LegPath,
 ) {
-    let net = super::rules::neighbourhood(address);
+    let net = super::ranges::neighbourhood(address);
     let own = leg.routes.iter().find(|route| route.to == address);
     if let Some(RouteOutcome::Unicast {
         device,

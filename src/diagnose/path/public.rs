@@ -59,7 +59,7 @@ fn by_private_line(case: &Case<'_>, mut judgement: Judgement) -> Judgement {
     judgement
         .candidates
         .push(candidate(PathClass::DirectConnectVpn));
-    let net = super::rules::neighbourhood(case.address);
+    let net = super::ranges::neighbourhood(case.address);
     judgement.suggestions.push(Suggestion {
         setting: Some(format!(
             "- {{cidr: \"{net}\", class: {}}}",

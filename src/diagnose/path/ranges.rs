@@ -162,6 +162,12 @@ pub(super) fn is_link_local(address: IpAddr) -> bool {
     special(address).is_some_and(|row| row.purpose == LinkLocal)
 }
 
+/// The range around an address, for the suggested settings.
+pub(super) fn neighbourhood(address: IpAddr) -> IpNet {
+    let length = if address.is_ipv4() { 24 } else { 64 };
+    IpNet::new(address, length).map_or_else(|_| address.into(), |net| net.trunc())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

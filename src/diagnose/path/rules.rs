@@ -483,7 +483,7 @@ const JUMBO: u32 = 1460;
 /// The settings that would decide the class of a private address. What decides between them can't be observed
 /// from here, so none is offered as the default.
 fn declaration(address: IpAddr) -> Suggestion {
-    let net = neighbourhood(address);
+    let net = ranges::neighbourhood(address);
     let choice = |(class, when): (PathClass, &str)| Choice {
         setting: format!("- {{cidr: \"{net}\", class: {class}}}"),
         when: when.to_owned(),
@@ -509,12 +509,6 @@ fn declaration(address: IpAddr) -> Suggestion {
             "declare how {net} is reached under network.cidrs; the route of this range in the VPC's route table decides which line is right"
         ))
     }
-}
-
-/// The range around an address, for the suggested settings.
-pub(super) fn neighbourhood(address: IpAddr) -> IpNet {
-    let length = if address.is_ipv4() { 24 } else { 64 };
-    IpNet::new(address, length).map_or_else(|_| address.into(), |net| net.trunc())
 }
 
 /// An IPv4 address behind NAT64: the translator's source addresses are shared.

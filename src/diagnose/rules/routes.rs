@@ -158,10 +158,10 @@ pub(super) fn nat_ports(evidence: &Evidence) -> Option<Finding> {
     let mut paths = path::classify(evidence).into_iter();
     let is_nat = !declared.is_empty()
         || paths.any(|path: LegPath| path.class == Some(PathClass::PublicSnat));
-    let confidence = if is_nat && others.is_some() {
-        Confidence::Medium
-    } else {
-        Confidence::Low
+    let confidence = match (is_nat, others.is_some()) {
+        (true, true) => Confidence::Medium,
+        (false, false) => return None,
+        _ => Confidence::Low,
     };
     let from = if declared.is_empty() {
         "the NAT gateway".to_owned()

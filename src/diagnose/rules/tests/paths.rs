@@ -280,15 +280,14 @@ fn connections_that_get_no_answer_after_others_may_lack_a_port_of_the_nat_gatewa
     };
     let outside = |fault: HttpFault| {
         let mut evidence = healthy();
-        for leg in &mut evidence.walk.legs {
-            leg.connect = dialed(vec![dial("203.0.113.9", None)]);
-        }
+        evidence.walk.legs.truncate(1);
+        evidence.walk.legs[0].connect = dialed(vec![dial("45.60.70.20", None)]);
         evidence.vantage.declared.cidrs.clear();
         evidence.vantage.declared.snat_addresses = vec!["121.36.9.9".parse().unwrap()];
         evidence.vantage.controls = vec![Control {
             host: "a.test:443".to_owned(),
             unresolved: None,
-            attempts: vec![dial("203.0.113.77", None)],
+            attempts: vec![dial("45.60.70.30", None)],
         }];
         evidence.walk.blob = failed(fault);
         evidence
@@ -305,7 +304,7 @@ fn connections_that_get_no_answer_after_others_may_lack_a_port_of_the_nat_gatewa
         &[
             "121.36.9.9",
             "a.test:443 can be reached",
-            "no port left towards 203.0.113.9",
+            "no port left towards 45.60.70.20",
         ],
     );
     // Without a NAT gateway that is known, or others that answer, it is a guess.
@@ -341,6 +340,7 @@ fn a_route_that_rejects_packets_is_named_with_its_table() {
     let with = |fault: TcpFault, by: &str, matched: Option<&str>, table: Option<u32>| {
         let mut evidence =
             healthy().unconnected(Role::Registry, vec![dial("10.0.3.9", Some(fault))]);
+        evidence.vantage.not_observed.clear();
         evidence.leg_mut(Role::Registry).routes = vec![RouteLookup {
             to: address,
             outcome: RouteOutcome::Denied {

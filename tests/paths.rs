@@ -549,6 +549,449 @@ fn a_range_that_two_networks_use() {
 }
 
 #[test]
+fn the_kernel_sends_it_to_pods_or_containers_of_this_host() {
+    let world = World::new();
+    world.registry(&ONPREM);
+    let node = world.at(Place::Node);
+    let probe = || Probe::of(&world, &ONPREM);
+    let short = || probe().args(&["--timeout", "1200ms"]);
+    // Nothing else has the range.
+    probe()
+        .mapped()
+        .run()
+        .is(REGISTRY, DirectConnectVpn, Reachable, &[High])
+        .is_well();
+    // flannel's route for the pods of another node.
+    node.ip_batch(
+        "link add flannel.1 type vxlan id 1 dstport 8472 local 10.0.1.10 dev eth0 nolearning\n\
+         addr add 192.168.0.0/32 dev flannel.1\n\
+         link set flannel.1 up\n\
+         neigh add 192.168.50.0 lladdr 02:00:00:00:07:00 dev flannel.1\n\
+         route add 192.168.50.0/24 via 192.168.50.0 dev flannel.1 onlink\n",
+    );
+    let outcome = short().mapped().run();
+    outcome
+        .is(REGISTRY, Intranet, Unreachable, &[Medium])
+        .needs(REGISTRY, &[DirectConnectVpn])
+        .finds(&["address_overlap"])
+        .says("sends 192.168.50.10 to flannel.1")
+        .says("(data centre) is declared as direct_connect_vpn: two networks use the address");
+    assert_eq!(outcome.report.verdict.pull, Pull::WouldFail);
+    short()
+        .run()
+        .is(REGISTRY, Intranet, Unreachable, &[High])
+        .needs(REGISTRY, &[])
+        .finds(&["address_overlap"])
+        .says("ip route get 192.168.50.10");
+    // The pods have another range.
+    node.ip("route del 192.168.50.0/24");
+    node.ip_batch(
+        "neigh add 192.168.60.0 lladdr 02:00:00:00:07:00 dev flannel.1\n\
+         route add 192.168.60.0/24 via 192.168.60.0 dev flannel.1 onlink\n",
+    );
+    probe()
+        .mapped()
+        .run()
+        .is(REGISTRY, DirectConnectVpn, Reachable, &[High])
+        .is_well();
+    // A pod of this node has the address, and its port is closed.
+    let pod = Netns::new();
+    node.wire("cali0a1b2c3", &[], &pod, &["192.168.50.10/32"]);
+    node.ip("route add 192.168.50.10/32 dev cali0a1b2c3");
+    pod.ip("route add default dev cali0a1b2c3");
+    let outcome = short().run();
+    outcome
+        .is(REGISTRY, Intranet, Refused, &[High])
+        .finds(&["address_overlap"])
+        .says("cali0a1b2c3");
+    let kind = outcome.leg(REGISTRY).attributes.intranet;
+    assert_eq!(kind, Some(IntranetKind::ClusterPods));
+}
+
+#[test]
+fn a_bridge_of_this_host_has_the_range() {
+    let world = World::new();
+    world.registry(&ONPREM);
+    let node = world.at(Place::Node);
+    // Neighbors are given up after three seconds.
+    let probe = || Probe::of(&world, &ONPREM).args(&["--timeout", "8s"]);
+    // A network of docker, with a container.
+    node.ip_batch(
+        "link add br-4f1c2a9e01d7 type bridge\n\
+         addr add 192.168.48.1/20 dev br-4f1c2a9e01d7\n\
+         link set br-4f1c2a9e01d7 up\n\
+         link add veth0a1b2c3 type veth peer name other\n\
+         link set veth0a1b2c3 master br-4f1c2a9e01d7 up\n\
+         link set other up\n",
+    );
+    probe()
+        .mapped()
+        .run()
+        .is(REGISTRY, Intranet, Unreachable, &[Medium])
+        .needs(REGISTRY, &[DirectConnectVpn])
+        .finds(&["address_overlap"])
+        .says("br-4f1c2a9e01d7, a bridge inside this host")
+        .says("default-address-pools");
+    // A container may be meant where nothing is declared.
+    let outcome = probe().run();
+    outcome
+        .is(REGISTRY, Intranet, Unreachable, &[High])
+        .finds(&["host_unreachable"])
+        .says("If the registry is a container here, check that it runs");
+    let kind = outcome.leg(REGISTRY).attributes.intranet;
+    assert_eq!(kind, Some(IntranetKind::HostLocal));
+    // With a part that leads out of this host, it is a network as any other.
+    node.ip_batch(
+        "link add vx-office type vxlan id 5 dstport 4789 local 10.0.1.10 dev eth0\n\
+         link set vx-office master br-4f1c2a9e01d7 up\n",
+    );
+    let outcome = probe().run();
+    outcome
+        .is(REGISTRY, Intranet, Unreachable, &[High])
+        .finds(&["host_unreachable"])
+        .says("and not to the default gateway")
+        .says("the network on br-4f1c2a9e01d7");
+    assert_eq!(outcome.leg(REGISTRY).attributes.intranet, None);
+}
+
+#[test]
+fn answers_that_this_machine_drops() {
+    let world = World::new();
+    world.registry(&REG);
+    world.second_interface();
+    let node = world.at(Place::Node);
+    let probe = || Probe::of(&world, &REG).mapped().args(&["--timeout", "3s"]);
+    // Strict filters alone drop nothing.
+    node.sysctl("net.ipv4.conf.second.rp_filter=1");
+    probe().run().is_well();
+    // A registry that is silent, where the filter has nothing to drop.
+    world.security_group(&REG, Block::Drop);
+    probe().run().finds(&["tcp_timeout"]);
+    world.no_security_group(&REG);
+    // The answers come in by the second interface, and packets leave by the first.
+    world.answers_by_the_second_interface(REG.v4);
+    let outcome = probe().run();
+    outcome
+        .is(REGISTRY, Intranet, Unreachable, &[High])
+        .needs(REGISTRY, &[])
+        .finds(&["reverse_path_filter"])
+        .says("IPReversePathFilter grew by")
+        .says("the filter of second is strict")
+        .says("net.ipv4.conf.second.rp_filter=2");
+    assert_eq!(outcome.report.verdict.findings[0].confidence, Medium);
+    // A loose filter lets them in.
+    node.sysctl("net.ipv4.conf.second.rp_filter=2");
+    probe().run().is_well();
+}
+
+#[test]
+fn packets_with_the_address_of_another_interface() {
+    let world = World::new();
+    world.registry(&REG);
+    world.second_interface();
+    let (node, vpc) = (world.at(Place::Node), world.at(Place::Vpc));
+    let probe = || Probe::of(&world, &REG).mapped();
+    let route = format!("{}/32 via 10.0.77.1 dev second", REG.v4);
+    node.ip(&format!("route add {route} src 10.0.1.10"));
+    // A network that lets such packets pass.
+    probe().run().is_well();
+    // One that drops forged source addresses.
+    vpc.sysctl("net.ipv4.conf.second.rp_filter=1");
+    probe()
+        .run()
+        .is(REGISTRY, Intranet, Unreachable, &[High])
+        .needs(REGISTRY, &[])
+        .finds(&["source_address"])
+        .says("leave through second (10.0.77.10) with 10.0.1.10, the address of eth0");
+    // With the right address.
+    node.ip(&format!("route replace {route}"));
+    probe().run().is_well();
+    // A rule that selects another table is named where the registry is silent.
+    node.ip(&format!("route del {route}"));
+    node.ip(&format!("rule add to {} lookup 77", REG.v4));
+    node.ip(&format!("route add {route} table 77"));
+    probe().run().is_well();
+    world.security_group(&REG, Block::Drop);
+    probe()
+        .run()
+        .finds(&["tcp_timeout"])
+        .says("a rule of this machine selects table 77 for 10.0.2.20, and the packets leave through second");
+}
+
+#[test]
+fn routes_of_this_machine_that_reject_packets() {
+    let world = World::new();
+    world.registry(&REG);
+    world.registry(&PUBLIC);
+    let node = world.at(Place::Node);
+    for host in [&REG, &PUBLIC] {
+        let probe = || Probe::of(&world, host).mapped();
+        probe().run().is_well();
+        for (kind, code) in [
+            ("blackhole", "local_policy"),
+            ("prohibit", "local_policy"),
+            ("unreachable", "host_unreachable"),
+            ("throw", "net_unreachable"),
+        ] {
+            let route = format!("{kind} {}/32", host.v4);
+            node.ip(&format!("route add {route}"));
+            probe()
+                .run()
+                .needs(REGISTRY, &[])
+                .finds(&[code])
+                .says(&format!("`ip route del {route}`"))
+                .says(&format!("`ip route get {}`", host.v4));
+            node.ip(&format!("route del {route}"));
+        }
+        // Over IPv6, a route in a table of its own, and a rule.
+        let route = format!("prohibit {}/128", host.v6);
+        node.ip(&format!("-6 route add {route}"));
+        let v6 = || {
+            Probe::of(&world, host)
+                .mapped()
+                .named(host, &host.name_v6())
+        };
+        v6().run()
+            .finds(&["local_policy"])
+            .says(&format!("`ip route del {route}`"));
+        node.ip(&format!("-6 route del {route}"));
+        v6().run().is_well();
+        for kind in ["prohibit", "blackhole"] {
+            node.ip(&format!("rule add to {} {kind}", host.v4));
+            probe()
+                .run()
+                .finds(&["local_policy"])
+                .says(&format!("Find the rule of type {kind} with `ip rule`"));
+            node.ip(&format!("rule del to {} {kind}", host.v4));
+        }
+        probe().run().is_well();
+    }
+}
+
+#[test]
+fn a_range_that_is_declared_twice() {
+    let world = World::new();
+    world.registry(&REG);
+    world.registry(&NEAR);
+    let twice = "cidrs: [{cidr: 10.0.0.0/16, class: intranet, name: our VPC}, {cidr: 10.0.2.0/24, class: vpc_peering, name: the partner}]";
+    let probe = || Probe::of(&world, &REG).network(twice);
+    // The registry itself answers.
+    let outcome = probe().run();
+    outcome
+        .is(REGISTRY, VpcPeering, Reachable, &[Medium])
+        .finds(&[]);
+    assert_eq!(outcome.report.verdict.pull, Pull::WouldSucceed);
+    // Another host has the address: its certificate is for another name.
+    let elsewhere = format!("near.test:443:{}", REG.v4);
+    Probe::of(&world, &NEAR)
+        .network(twice)
+        .args(&["--resolve", &elsewhere])
+        .run()
+        .is(REGISTRY, Intranet, Reachable, &[Medium])
+        .finds(&["address_overlap"])
+        .says("another host answers in the place of the expected one");
+    // The same where the range is declared once: it is the certificate.
+    let once =
+        "cidrs: [{cidr: 10.0.0.0/8, class: intranet}, {cidr: 10.0.2.0/24, class: vpc_peering}]";
+    Probe::of(&world, &NEAR)
+        .network(once)
+        .args(&["--resolve", &elsewhere])
+        .run()
+        .is(REGISTRY, VpcPeering, Reachable, &[High])
+        .finds(&["tls_name"]);
+    // Its port is closed.
+    world.security_group(&REG, Block::Reset);
+    probe()
+        .run()
+        .is(REGISTRY, Intranet, Refused, &[Medium])
+        .finds(&["address_overlap"])
+        .says("If a subnet of this VPC has 10.0.2.20");
+    Probe::of(&world, &REG)
+        .network(once)
+        .run()
+        .is(REGISTRY, VpcPeering, Refused, &[High])
+        .finds(&["tcp_refused"]);
+    // Nothing answers.
+    world.no_security_group(&REG);
+    world.security_group(&REG, Block::Drop);
+    probe()
+        .run()
+        .is(REGISTRY, Intranet, Unreachable, &[Medium])
+        .needs(REGISTRY, &[VpcPeering])
+        .finds(&["address_overlap"])
+        .says("If none has it: add routes on both sides of the peering");
+    Probe::of(&world, &REG)
+        .network(once)
+        .run()
+        .is(REGISTRY, VpcPeering, Unreachable, &[High])
+        .finds(&["tcp_timeout"]);
+}
+
+#[test]
+fn a_nat_gateway_without_ports_for_one_address() {
+    let world = World::new();
+    world.registry(&PUBLIC);
+    world.echo(&CONTROL);
+    world.snat_ports(SNAT, 8);
+    let probe = || {
+        Probe::of(&world, &PUBLIC)
+            .control()
+            .network(&format!("snat_addresses: [{SNAT}]"))
+            .args(&["--timeout", "2s"])
+    };
+    probe().run().is_well();
+    // Connections of neighbors, which keep their ports.
+    let to = std::net::SocketAddr::new(PUBLIC.v4.parse().unwrap(), 443);
+    let hold = |count: usize| -> Vec<std::net::TcpStream> {
+        let connect = || std::net::TcpStream::connect_timeout(&to, Duration::from_secs(5)).unwrap();
+        world
+            .at(Place::Node)
+            .inside(|| (0..count).map(|_| connect()).collect())
+    };
+    // The gateway forgets the ports of the probe before.
+    std::thread::sleep(Duration::from_secs(3));
+    let mut held = hold(7);
+    // One is left: the first connection uses it, and the next finds none.
+    let outcome = probe().run();
+    let findings = &outcome.report.verdict.findings;
+    let found = findings
+        .iter()
+        .find(|finding| finding.cause.code() == "snat_exhaust")
+        .unwrap_or_else(|| panic!("{}", outcome.text()));
+    assert_eq!(found.confidence, Medium, "{}", outcome.text());
+    outcome.says("a later one from another source port got no answer");
+    // None is left: nothing distinguishes that from a firewall, and both are named.
+    std::thread::sleep(Duration::from_secs(3));
+    held.extend(hold(1));
+    let outcome = probe().run();
+    outcome
+        .is(REGISTRY, PublicUnknown, Unreachable, &[Medium])
+        .finds(&["tcp_timeout"])
+        .says("may have none left for 52.20.0.20 while others are reached");
+    assert!(!outcome.text().contains("No NAT rule is missing"));
+    drop(held);
+}
+
+#[test]
+fn an_eip_beside_a_nat_gateway() {
+    let world = World::new();
+    world.registry(&PUBLIC);
+    world.echo(&ECHO);
+    let probe = || {
+        Probe::of(&world, &PUBLIC)
+            .network(&format!("snat_addresses: [{SNAT}]"))
+            .network(&format!("node_external_ips: [{NODE_EIP}]"))
+    };
+    probe()
+        .run()
+        .is(REGISTRY, PublicEip, Reachable, &[Medium])
+        .says(&format!("the NAT gateway ({SNAT}) is probably not used"));
+    probe()
+        .echo()
+        .run()
+        .is(REGISTRY, PublicSnat, Reachable, &[High, Medium])
+        .says(&format!(
+            "the NAT gateway is used, and not the EIP {NODE_EIP}"
+        ));
+    world.eip("10.0.1.10", NODE_EIP);
+    probe()
+        .echo()
+        .run()
+        .is(REGISTRY, PublicEip, Reachable, &[High])
+        .says(&format!(
+            "the EIP is used, and not the NAT gateway ({SNAT})"
+        ));
+}
+
+#[test]
+fn a_public_address_over_a_leased_line() {
+    let world = World::new();
+    world.registry(&ONPREM);
+    world.registry(&PUBLIC);
+    // The public interface of Direct Connect: a public range over the line.
+    world
+        .at(Place::Vpc)
+        .ip("route add 45.60.70.0/24 via 10.255.3.2");
+    world
+        .at(Place::Dc)
+        .ip("route add 45.60.70.0/24 via 192.168.50.10");
+    world.at(Place::OnPrem).nft(
+        "table ip line {
+           chain pre { type nat hook prerouting priority -100; ip daddr 45.60.70.20 dnat to 192.168.50.10; }
+         }\n",
+    );
+    let probe = |host, args: &[&str]| {
+        Probe::of(&world, host)
+            .network(&format!("snat_addresses: [{SNAT}]"))
+            .network("metadata: aws")
+            .args(args)
+    };
+    world.metadata(Facts::of(Cloud::Aws));
+    let elsewhere = ["--resolve", "onprem.test:443:45.60.70.20", "--hops"];
+    let outcome = probe(&ONPREM, &elsewhere).run();
+    outcome
+        .says("such a path may be a leased line with a public interface")
+        .says("class: direct_connect_vpn");
+    assert_ne!(outcome.leg(REGISTRY).confidence, High);
+    // Through the public network.
+    let outcome = probe(&PUBLIC, &["--hops"]).run();
+    assert!(
+        outcome.leg(REGISTRY).contradictions.is_empty(),
+        "{}",
+        outcome.text()
+    );
+}
+
+#[test]
+fn prefixes_of_nat64_and_addresses_that_look_alike() {
+    let world = World::new();
+    let name = PUBLIC.name_dual();
+    let both = || Probe::of(&world, &PUBLIC).named(&PUBLIC, &name);
+    // DNS64 with a prefix of this network, which no gateway has.
+    let translated = "2a0a:64::3414:14";
+    let dns64: [(&str, &[&str]); 2] = [
+        (&name, &[PUBLIC.v4, translated]),
+        ("ipv4only.arpa", &["192.0.0.170", "2a0a:64::c000:aa"]),
+    ];
+    world.names(&dns64);
+    world.no_egress();
+    let outcome = both().run();
+    assert!(outcome.leg(REGISTRY).attributes.nat64, "{}", outcome.text());
+    outcome.says("Route 2a0a:64::/96 to a NAT64 gateway");
+    world.clear();
+    // The host's own IPv6 address looks alike, and the name servers refuse the query for their prefix.
+    let own = "2600:1f18::3414:14";
+    world
+        .at(Place::Public)
+        .ip(&format!("addr add {own}/64 dev eth0 nodad"));
+    let alike = Host { v6: own, ..PUBLIC };
+    world.names(&[
+        (&name, &[PUBLIC.v4, own]),
+        ("ipv4only.arpa", &["192.0.0.170"]),
+    ]);
+    world.registry(&alike);
+    let outcome = both().run();
+    outcome
+        .is(REGISTRY, PublicDirect, Reachable, &[Medium])
+        .is_well()
+        .says("network.nat64_prefixes");
+    assert!(!outcome.leg(REGISTRY).attributes.nat64);
+    // With another prefix of theirs, it is the host's own as well.
+    world.names(&[
+        (&name, &[PUBLIC.v4, own]),
+        ("ipv4only.arpa", &["192.0.0.170", "2a0a:64::c000:aa"]),
+    ]);
+    both()
+        .run()
+        .is(REGISTRY, PublicDirect, Reachable, &[High])
+        .is_well();
+    // Declared as the prefix of a gateway, it would be NAT64's.
+    let outcome = both().network("nat64_prefixes: ['2600:1f18::/96']").run();
+    outcome.is(REGISTRY, PublicSnat, Reachable, &[High]);
+    assert!(outcome.leg(REGISTRY).attributes.nat64);
+}
+
+#[test]
 fn the_public_network_by_snat() {
     let world = World::new();
     world.registry(&PUBLIC);
@@ -750,7 +1193,7 @@ fn no_egress_is_distinguished_from_one_registry_that_is_closed() {
         world.clear();
     }
     world.block(PUBLIC.v4, 443, Block::Drop);
-    probe().control().run().says("No NAT rule is missing");
+    probe().control().run().says("ask its operator to allow");
     // Without controls, it may be either, and that is said.
     probe()
         .run()
@@ -898,7 +1341,7 @@ fn each_leg_by_its_own_way() {
         .is(Role::Blob, PublicUnknown, Unreachable, &[Medium])
         .needs(Role::Blob, &[])
         .finds(&["redirect_blob"])
-        .says("No NAT rule is missing");
+        .says("ask its operator to allow");
     world.clear();
     // This machine's own route closes it: the cause is here, and the storage is its place.
     for (kind, code) in [("blackhole", "local_policy"), ("throw", "net_unreachable")] {

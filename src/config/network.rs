@@ -10,7 +10,9 @@ use serde::Deserialize;
 use serde_saphyr::Spanned;
 
 use super::error::ConfigError;
-use super::values::{Address, AddressPort, Cidr, CountWithin, EchoUrl, HostPort, NameServer};
+use super::values::{
+    Address, AddressPort, Cidr, CountWithin, EchoUrl, HostPort, NameServer, Nat64Prefix,
+};
 
 use crate::model::network::{
     ClusterNetwork, Declared, ExpectedPath, MappedCidr, MappedClass, Provider,
@@ -34,6 +36,8 @@ pub struct Network {
     service_cidrs: Vec<Cidr>,
     /// Source addresses of the NAT gateway's SNAT rules.
     snat_addresses: Vec<Address>,
+    /// Prefixes of this network's NAT64 gateways, beside 64:ff9b::/96.
+    nat64_prefixes: Vec<Nat64Prefix>,
     /// The bandwidth bought for the EIP (Elastic IP) in use, the node's or the NAT gateway's, in Mbit/s.
     eip_bandwidth_mbit: Option<std::num::NonZeroU64>,
     /// The node's ExternalIP addresses (`status.addresses`).
@@ -187,6 +191,7 @@ impl Network {
                 .collect(),
             service_cidrs: self.service_cidrs.iter().map(|cidr| cidr.0).collect(),
             snat_addresses: self.snat_addresses.iter().map(|a| a.0).collect(),
+            nat64_prefixes: self.nat64_prefixes.iter().map(|net| net.0).collect(),
             eip_bandwidth_mbit: self.eip_bandwidth_mbit.map(std::num::NonZeroU64::get),
             cluster_network: self.cluster_network,
             expect: self

@@ -86,6 +86,11 @@ fn what_is_wrong_is_reported_with_its_line_and_the_fix() {
         ("network:\n  metadata: azure\n", 2, "auto"),
         ("network:\n  baseline: near\n", 2, "10.0.0.1:443"),
         (
+            "network:\n  nat64_prefixes: ['2a0a:64::/88']\n",
+            2,
+            "is no prefix of NAT64",
+        ),
+        (
             "network:\n  snat_addresses: [nat]\n",
             2,
             "not an IP address",
@@ -263,7 +268,8 @@ fn the_example_has_every_key_with_its_default() {
         let is_key = |line: &&str| {
             let word = line.trim_start_matches(['#', ' ', '-']).split(':').next();
             word.is_some_and(|w| {
-                !w.is_empty() && w.chars().all(|c| c.is_ascii_lowercase() || c == '_')
+                let is_of_key = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_';
+                !w.is_empty() && w.chars().all(is_of_key)
             })
         };
         text.lines()

@@ -11,6 +11,7 @@ use serde::{Deserialize, Deserializer, de};
 use url::Url;
 
 use crate::model::endpoint::split_port;
+use crate::model::nat64;
 use crate::model::platform::Platform;
 use crate::model::reference::Reference;
 use crate::model::text::printable;
@@ -214,6 +215,23 @@ impl<'de> Deserialize<'de> for Cidr {
         let net = parsed.map_err(|_| wrong("is not a CIDR; write for example 10.8.0.0/16"))?;
         if net.trunc() != net {
             return Err(wrong(&format!("has host bits; write {}", net.trunc())));
+        }
+        Ok(Self(net))
+    }
+}
+
+/// A prefix of NAT64.
+#[derive(Clone, Copy, Debug, JsonSchema)]
+#[schemars(transparent)]
+pub(super) struct Nat64Prefix(#[schemars(with = "String")] pub(super) IpNet);
+
+impl<'de> Deserialize<'de> for Nat64Prefix {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        let Cidr(net) = Cidr::deserialize(from)?;
+        if net.addr().is_ipv4() || !nat64::LENGTHS.contains(&net.prefix_len()) {
+            return Err(de::Error::custom(format!(
+                "'{net}' is no prefix of NAT64: it is an IPv6 prefix of 32, 40, 48, 56, 64 or 96 bits (RFC 6052)"
+            )));
         }
         Ok(Self(net))
     }

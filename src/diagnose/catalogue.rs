@@ -168,13 +168,13 @@ causes! {
         fix "Correct or remove the entry in the node's /etc/hosts, and in the pod's if the check ran in one."
     }
     "Connections and proxies" {
-        TcpTimeout = "tcp_timeout", Critical, Now, [AuthRealmUnreachable, RedirectBlob, NoEgress, AddressOverlap, DnsStale, DnsHijack];
+        TcpTimeout = "tcp_timeout", Critical, Now, [AuthRealmUnreachable, RedirectBlob, NoEgress, AddressOverlap, DnsStale, DnsHijack, ReversePathFilter, SourceAddress];
         "The server does not answer connection attempts"
         symptom "`dial tcp 1.2.3.4:443: i/o timeout`; Docker: `request canceled while waiting for connection`"
         cause "There is no route to the address (no SNAT rule or EIP for this subnet, no peering route, no return route), or a security group, network ACL or firewall drops the packets."
         detection "At every address tried, the SYN gets no SYN-ACK, no RST and no ICMP error."
         fix "Run `pullpath probe IMAGE` on the node to see the address. Check the egress rules on this side: the security group must let TCP 443 out, also to 100.125.0.0/16 and 198.19.128.0/17 (Huawei Cloud's services and VPC endpoints). Public address: give this subnet egress. Add an SNAT (source NAT) rule on the NAT gateway and a route to it, or bind an EIP (Elastic IP). On CCE Turbo clusters the node subnet counts for pulls. Private address: add the routes on both sides of the peering, Direct Connect or VPN. Then open the security group of the far side."
-        TcpRefused = "tcp_refused", Critical, Now, [DnsHijack];
+        TcpRefused = "tcp_refused", Critical, Now, [DnsHijack, AddressOverlap];
         "The server refuses the connection"
         symptom "`dial tcp 1.2.3.4:443: connect: connection refused`"
         cause "The host is reached and nothing listens on the port, or a firewall answers in its place."
@@ -196,7 +196,7 @@ causes! {
         "This machine's own policy forbids the connection"
         symptom "`connect: operation not permitted` or `permission denied`"
         cause "netfilter, an eBPF program of the CNI plugin (NetworkPolicy), or a prohibit or blackhole route on this machine rejects the connection before it leaves."
-        detection "connect(2) fails at once with EPERM, EACCES or EINVAL, and no ICMP error arrives."
+        detection "connect(2) fails at once with EPERM, EACCES or EINVAL, and no ICMP error arrives. A route of type blackhole or prohibit, or a rule (`ip rule`), is named."
         fix "Find the rule with `ip route get ADDRESS`, `nft list ruleset` and the NetworkPolicies of this pod, and allow the connection there."
         NoLocalAddress = "no_local_address", Critical, Now, [DnsStale, DnsHijack];
         "This machine has no local address or port to connect from"
@@ -204,13 +204,25 @@ causes! {
         cause "This machine has no address of that family, or all local ports to that server are in use."
         detection "connect(2) fails with EADDRNOTAVAIL or EAFNOSUPPORT."
         fix "IPv4: count the connections to that server (`ss -tan`), and widen net.ipv4.ip_local_port_range. IPv6: give the host an address, or remove the AAAA record."
+        ReversePathFilter = "reverse_path_filter", Critical, Now, [];
+        "This machine drops the server's answers (rp_filter)"
+        symptom "`dial tcp 1.2.3.4:443: i/o timeout` on machines with several interfaces; `tcpdump` shows the answers"
+        cause "Answers come in through another interface than the one that packets to the server leave through, and the strict reverse path filter (rp_filter=1, RFC 3704) of that interface drops them."
+        detection "The kernel's counter TcpExt IPReversePathFilter grows while the SYN is out, by more than this machine usually drops; nothing answers, and another interface that leads out has a strict filter. IPv4 only: the kernel has no such counter for IPv6."
+        fix "Set net.ipv4.conf.INTERFACE.rp_filter=2, or correct the routes so that packets leave where their answers come in (`ip route get ADDRESS`, `ip rule`)."
+        SourceAddress = "source_address", Critical, Now, [ReversePathFilter];
+        "Packets leave with the address of another interface"
+        symptom "`dial tcp 1.2.3.4:443: i/o timeout` on machines with several interfaces, for some networks only"
+        cause "A route or a rule sends packets through one interface with the source address of another. Answers go to the other network, or a filter against forged addresses drops the packets on their path."
+        detection "The server does not answer, and the kernel's route for it has a source address that belongs to another interface than the one it leads through. Addresses of lo and of dummy devices, which routing daemons announce, are not reported."
+        fix "Correct `src` of the route or the rule that selects it: `ip route get ADDRESS` and `ip rule` show both."
         NetUnreachable = "net_unreachable", Critical, Now, [NoEgress, AddressOverlap, DnsStale, DnsHijack];
         "This machine or a router has no route to the server"
         symptom "`connect: network is unreachable`"
         cause "The routing table of this machine, or a router on the path, has no route for the address."
-        detection "connect(2) fails with ENETUNREACH. If the evidence has an ICMP error, a router sent it."
+        detection "connect(2) fails with ENETUNREACH. If the evidence has an ICMP error, a router sent it. A route of type throw, which ends the lookup in its table, is named."
         fix "Run `ip route get ADDRESS` on this machine, and add the route or a default route."
-        HostUnreachable = "host_unreachable", Critical, Now, [DnsStale, DnsHijack];
+        HostUnreachable = "host_unreachable", Critical, Now, [DnsStale, DnsHijack, AddressOverlap];
         "The host at this address can't be reached"
         symptom "`connect: no route to host`"
         cause "The last router gets no answer from the host (it is down, or the address is wrong), or this machine has an unreachable route for it."
@@ -246,12 +258,12 @@ causes! {
         cause "The server is overloaded or waits for another server behind it; or the path loses large packets and passes small ones."
         detection "Connect and TLS succeed, and no answer, or only a part of it, arrives in time. Small segments (see mtu_blackhole) did not help."
         fix "Check the server's own log and load. If small answers arrive and large ones never do, check the MTU of the path."
-        SnatExhaust = "snat_exhaust", Warning, Later, [];
+        SnatExhaust = "snat_exhaust", Warning, Now, [];
         "The NAT gateway has no ports or sessions left"
         symptom "Occasional timeouts under load; a retry works"
-        cause "Many connections to one address and port share few SNAT (source NAT) addresses, or the gateway's session limit is reached."
-        detection "Connection timeouts rise with the load, on all nodes behind one gateway."
-        fix "Add EIPs (Elastic IPs) to the SNAT rule of the NAT gateway. Or use a larger gateway type, or a VPC endpoint for the registry."
+        cause "Many connections to one address and port share few SNAT (source NAT) addresses, or the gateway's session limit is reached. Ports are counted for each destination: others are reached."
+        detection "Connections to a public address are established, and others at the same time or after them, from other source ports, get no answer; this network reaches other public hosts. A dead server behind a balancer looks the same, so the confidence is medium at most. If no connection at all is established, tcp_timeout is reported, and its hint names the NAT gateway."
+        fix "Look at the metrics of the NAT gateway: connections, and dropped packets. Add EIPs (Elastic IPs) to its SNAT rule, use a larger gateway type, or a VPC endpoint for the registry."
         ConntrackFull = "conntrack_full", Warning, Later, [];
         "The node's connection table (conntrack) is full"
         symptom "`nf_conntrack: table full, dropping packet` in the node's kernel log; timeouts on that node only"
@@ -290,7 +302,7 @@ causes! {
         fix "Add this network's public address (that of its Elastic IP or NAT gateway) to the registry's allow-list, or the registry to the filter's."
     }
     "TLS and time" {
-        TlsUnknownCa = "tls_unknown_ca", Critical, Now, [DnsHijack];
+        TlsUnknownCa = "tls_unknown_ca", Critical, Now, [DnsHijack, AddressOverlap];
         "The certificate is signed by an authority that is not trusted here"
         symptom "`x509: certificate signed by unknown authority`"
         cause "The registry has a certificate of a private authority, a proxy on the path substitutes its own, the server does not send its intermediate certificate, or this machine's CA bundle is old (EulerOS 2.9 removed some roots)."
@@ -314,7 +326,7 @@ causes! {
         cause "The authority's certificate is not marked as one (basicConstraints CA:TRUE), its keyUsage lacks keyCertSign, its path length is too short, or its name constraints exclude the name. Some tools create such roots, and OpenSSL accepts some of them where Go does not."
         detection "The evidence names the certificate, whether it was sent or is a root, and what it lacks."
         fix "Have the authority's owner reissue its certificate with basicConstraints CA:TRUE and keyUsage keyCertSign, with room for the intermediates and names below, and replace it where the report names it."
-        TlsDefaultCertificate = "tls_default_certificate", Critical, Now, [];
+        TlsDefaultCertificate = "tls_default_certificate", Critical, Now, [AddressOverlap];
         "The server sends an ingress controller's default certificate"
         symptom "`x509: certificate is valid for ingress.local, not HOST`, or `certificate signed by unknown authority`"
         cause "The ingress controller has no certificate for this name: no Ingress with a TLS Secret names the host, or that Secret is missing or can't be read. Or the name leads to another cluster's ingress."
@@ -338,7 +350,7 @@ causes! {
         cause "The image or host that Pullpath runs in has no CA bundle, so Pullpath can't judge the server's certificate."
         detection "The trust store is empty. The report records the certificates as presented."
         fix "Install the CA bundle (Debian: package ca-certificates), set SSL_CERT_FILE, or give the authority with --ca-file."
-        TlsName = "tls_name", Critical, Now, [DnsSearchLeak, DnsHijack];
+        TlsName = "tls_name", Critical, Now, [DnsSearchLeak, DnsHijack, AddressOverlap];
         "The certificate is for another host name"
         symptom "`x509: certificate is valid for *.example.com, not registry.example.net`"
         cause "The image uses an alias that the certificate does not cover, or the name leads to another server (search list, wrong DNS, a filter)."
@@ -442,7 +454,7 @@ causes! {
         cause "A credential helper failed, a Secret or the node's own credentials can't be read from this vantage point, or Pullpath sent no credential because the connection is not verified (skip_verify in hosts.toml)."
         detection "The registry requires a credential, none that was read matches, and a source could not be read. Whether a pull would succeed is unknown; it is never counted as no credential."
         fix "Give Pullpath the pod's Secret with --secret-file, or run the failed helper by hand and fix it. A kubelet does not run the helpers of a user's docker config."
-        AuthRealmUnreachable = "auth_realm_unreachable", Critical, Now, [NoEgress, AddressOverlap, DnsStale, DnsHijack, ProxyMisconfigured];
+        AuthRealmUnreachable = "auth_realm_unreachable", Critical, Now, [NoEgress, AddressOverlap, DnsStale, DnsHijack, ProxyMisconfigured, ReversePathFilter, SourceAddress];
         "The registry can be reached, but its token service can't"
         symptom "`failed to fetch anonymous token: Get \"https://auth...\": dial tcp ...: i/o timeout`, while `/v2/` answers"
         cause "The firewall or the peering was opened for the registry's host only. A pull also needs the host in the challenge's realm."
@@ -680,7 +692,7 @@ causes! {
         fix "Restart containerd (`systemctl restart containerd`) if a file is newer than it; otherwise give Pullpath the files that are missing."
     }
     "Layers and storage" {
-        RedirectBlob = "redirect_blob", Critical, Now, [NoEgress, AddressOverlap, DnsStale, DnsHijack, ProxyMisconfigured];
+        RedirectBlob = "redirect_blob", Critical, Now, [NoEgress, AddressOverlap, DnsStale, DnsHijack, ProxyMisconfigured, ReversePathFilter, SourceAddress];
         "The registry can be reached, but the storage of its layers can't"
         symptom "`failed to copy: httpReadSeeker: failed open: failed to do request: Get \"https://<storage>...\": dial tcp ...`"
         cause "The registry redirects downloads to another host (object storage, a CDN), and the path to that host is closed."
@@ -748,7 +760,7 @@ causes! {
         cause "The name has addresses of several path classes, for instance a private one beside a public one."
         detection "Each address of one family is classified on its own, and the classes differ."
         fix "Make the name servers of this network return addresses of one kind."
-        PrivateUnmapped = "private_unmapped", Info, Now, [];
+        PrivateUnmapped = "private_unmapped", Info, Now, [ReversePathFilter, SourceAddress];
         "The path to a private address is not known"
         symptom "No message of its own"
         cause "The address is private, and in none of the ranges that the kernel, the cloud or the configuration know."
@@ -757,16 +769,16 @@ causes! {
         AddressOverlap = "address_overlap", Warning, Now, [];
         "Two networks use the address range of this server"
         symptom "Timeouts to an address that works elsewhere, or the wrong host answers"
-        cause "The far network's range overlaps one of this VPC. The local route always wins: packets never leave for the far host."
-        detection "The address is declared as one of another network (network.cidrs), and is inside the VPC's range or the network of one of this machine's interfaces. It is critical if nothing answers."
-        fix "Renumber one of the networks, or reach the far host through a private NAT gateway or a VPC endpoint."
+        cause "The far network's range overlaps one of this VPC, of this cluster's pods or of a bridge on this machine. The local route always wins: packets never leave for the far host."
+        detection "The address is declared as one of another network (network.cidrs), and is inside the VPC's range (by the metadata service, or declared as intranet), the network of one of this machine's interfaces, or a range that the kernel sends to pods or containers. In the range of the pods, it is reported without a declaration too if the server is not reached. It is critical if nothing answers, or another host: a closed port, a certificate for another name."
+        fix "Renumber one of the networks, or reach the far host through a private NAT gateway or a VPC endpoint. `ip route get ADDRESS` shows where this machine sends it."
         EipAnnotationStale = "eip_annotation_stale", Warning, Now, [];
         "The pod's egress address differs from the EIP in its annotation"
         symptom "Allow-lists of registries refuse the pod"
         cause "The EIP (Elastic IP) was unbound or replaced after the annotation was written, or packets leave through SNAT (source NAT)."
         detection "The source address that others see (network.egress) differs from yangtse.io/allocated-ipv4-eip."
         fix "Recreate the pod: the annotation is written only once."
-        NoEgress = "no_egress", Critical, Now, [];
+        NoEgress = "no_egress", Critical, Now, [ReversePathFilter, SourceAddress];
         "This network has no egress to the public network"
         symptom "Every public registry times out: `dial tcp ...:443: i/o timeout`"
         cause "The subnet has neither an SNAT (source NAT) rule, with a route to its NAT gateway, nor an EIP (Elastic IP)."

@@ -237,6 +237,8 @@ pub(super) fn leg(role: Role, host: &str, address: &str) -> Leg {
         clock: clock(0),
         routes: Vec::new(),
         transport: None,
+        reverse_path: None,
+        nat64: None,
         hops: None,
         large_hello: None,
         other_addresses: Vec::new(),

@@ -17,7 +17,8 @@ use super::fault::{HttpFault, ManifestFault, Phase, ProxyFault, TlsFault, TokenF
 use super::hops::Trace;
 use super::hosts::{HostsConfig, RegistryHost};
 use super::kubelet::KubeletVersion;
-use super::network::RouteLookup;
+use super::nat64::Nat64Prefixes;
+use super::network::{ReversePathDrops, RouteLookup};
 use super::platform::Platform;
 use super::proxy::{ProxyRoute, ProxySettings, Tunnel};
 use super::reference::Reference;
@@ -186,6 +187,14 @@ pub struct Leg {
     /// The kernel's route for each of the addresses.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub routes: Vec<RouteLookup>,
+    /// What this machine's reverse path filter dropped while connections were tried; absent if one was established, or
+    /// nothing was dropped.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reverse_path: Option<ReversePathDrops>,
+    /// The prefixes of NAT64 that the name servers reveal; absent if they were not queried, because no address looked
+    /// like one of NAT64.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub nat64: Option<Nat64Prefixes>,
     /// What the kernel had measured on the connection at the end of the check.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub transport: Option<Transport>,

@@ -14,6 +14,7 @@ pub mod histogram;
 pub mod hops;
 pub mod hosts;
 pub mod kubelet;
+pub mod nat64;
 pub mod network;
 pub mod path;
 pub mod platform;

@@ -32,6 +32,10 @@ pub struct Declared {
     /// Source addresses of the NAT gateway's rules.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub snat_addresses: Vec<IpAddr>,
+    /// The prefixes of this network's NAT64 gateways.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(with = "Vec<String>")]
+    pub nat64_prefixes: Vec<IpNet>,
     /// The bandwidth that was bought for the EIP in use (the node's or the NAT gateway's), in Mbit/s; absent if
     /// not declared.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -208,6 +212,9 @@ pub struct Link {
     pub mtu: Option<u32>,
     /// Whether the device is up (`IFF_UP`).
     pub is_up: bool,
+    /// `IFLA_MASTER`: the bridge, bond or VRF that the device is a part of; absent if it is none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub master: Option<String>,
     /// Its addresses, each with the prefix that is on this link.
     #[schemars(with = "Vec<String>")]
     pub addresses: Vec<IpNet>,
@@ -268,14 +275,41 @@ pub enum RouteOutcome {
     },
     /// A route rejects the packet, or there is no route.
     Denied {
-        /// `unreachable`, `prohibit`, `blackhole`, or `no_route`.
+        /// `unreachable`, `prohibit`, `blackhole`, `throw`, or `no_route`.
         by: String,
+        /// The prefix of the route of that type. Absent if there is none: a rule (`ip rule`) rejects the packet; and
+        /// in reports of older versions.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        #[schemars(with = "Option<String>")]
+        matched: Option<IpNet>,
+        /// Number of that route's table; absent as `matched` is.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        table: Option<u32>,
     },
     /// The kernel was not queried, or its answer can't be read.
     Unknown {
         /// Why, in words.
         error: String,
     },
+}
+
+/// What the kernel's reverse path filter dropped while nothing answered (rp_filter, RFC 3704; IPv4 only).
+#[derive(Clone, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+pub struct ReversePathDrops {
+    /// How much the counter `TcpExt IPReversePathFilter` grew while connections were tried.
+    pub dropped: u64,
+    /// The counter before.
+    pub before: u64,
+    /// How long this machine has been running: with `before`, the usual rate.
+    #[serde(rename = "uptime_seconds", with = "Seconds")]
+    pub uptime: Duration,
+    /// How long connections were tried.
+    #[serde(rename = "took_seconds", with = "Seconds")]
+    pub took: Duration,
+    /// The devices with a strict filter (`rp_filter` is 1), which accept a packet only if the route back to its
+    /// sender leaves through them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub strict: Vec<String>,
 }
 
 // ---- reported by the cloud ----------------------------------------------------------------------

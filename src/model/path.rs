@@ -87,6 +87,8 @@ pub enum IntranetKind {
     HostLocal,
     /// A Service of the cluster.
     ClusterService,
+    /// The network of the cluster's pods.
+    ClusterPods,
     /// A range of the provider's own services.
     CloudService,
     /// A VPC endpoint.
@@ -99,6 +101,7 @@ impl IntranetKind {
         match self {
             Self::HostLocal => "this machine itself",
             Self::ClusterService => "a Service of the cluster",
+            Self::ClusterPods => "the network of the cluster's pods",
             Self::CloudService => "the cloud's own service",
             Self::VpcEndpoint => "a VPC endpoint",
         }

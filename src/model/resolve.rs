@@ -1,7 +1,7 @@
 //! Evidence of resolving a name: queries, answers, and where servers return different answers.
 
 use std::collections::BTreeSet;
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
 use schemars::JsonSchema;
@@ -42,6 +42,16 @@ impl Resolve {
         let answers = self.queries.iter().filter_map(|query| query.outcome.done());
         let records = answers.flat_map(|answer| &answer.records);
         records.map(|record| record.address).collect()
+    }
+
+    /// The IPv4 addresses in those answers.
+    pub fn v4_addresses(&self) -> Vec<Ipv4Addr> {
+        let all = self.dns_addresses().into_iter();
+        all.filter_map(|address| match address {
+            IpAddr::V4(v4) => Some(v4),
+            IpAddr::V6(_) => None,
+        })
+        .collect()
     }
 
     /// The addresses of the hosts file that DNS does not have, although it has others: of their family, or of the other

@@ -14,6 +14,7 @@ pub mod nsswitch;
 pub mod order;
 pub mod recorded_stream;
 pub mod resolv;
+pub mod reverse_path;
 pub mod roots;
 pub mod stream;
 pub mod tcp;

@@ -57,9 +57,23 @@ impl Netlink {
 
     async fn read_links(&self) -> Result<BTreeMap<u32, Link>, rtnetlink::Error> {
         let mut links = BTreeMap::new();
+        let mut masters = Vec::new();
         let mut devices = self.handle.link().get().execute();
         while let Some(message) = devices.try_next().await? {
-            links.insert(message.header.index, link(&message));
+            let index = message.header.index;
+            links.insert(index, link(&message));
+            masters.extend(message.attributes.iter().find_map(|attribute| {
+                let LinkAttribute::Controller(master) = attribute else {
+                    return None;
+                };
+                Some((index, *master))
+            }));
+        }
+        for (part, master) in masters {
+            let name = links.get(&master).map(|master: &Link| master.name.clone());
+            if let Some(link) = links.get_mut(&part) {
+                link.master = name;
+            }
         }
         let mut addresses = self.handle.address().get().execute();
         while let Some(message) = addresses.try_next().await? {
@@ -131,9 +145,10 @@ impl Netlink {
     /// are not considered.
     pub async fn route_to(&self, to: IpAddr) -> RouteLookup {
         let to = to.to_canonical();
-        let outcome = match bounded(self.look_up(to, RouteFlags::empty())).await {
+        let outcome = match bounded(self.look_up(to, RouteFlags::LookupTable)).await {
             Ok(Some(message)) => {
-                let matched = bounded(self.look_up(to, RouteFlags::FibMatch)).await;
+                let matched =
+                    bounded(self.look_up(to, RouteFlags::FibMatch | RouteFlags::LookupTable)).await;
                 let matched = matched.ok().flatten().and_then(|m| destination(&m));
                 self.outcome(&message, matched)
             }
@@ -142,7 +157,41 @@ impl Netlink {
             },
             Err(error) => denied(&error),
         };
+        let outcome = match outcome {
+            RouteOutcome::Denied { by, .. } => self.denying(to, by).await,
+            outcome => outcome,
+        };
         RouteLookup { to, outcome }
+    }
+
+    /// Adds the route that rejects the address. The kernel reports a `throw` route as "no route", because it goes on
+    /// with the next rule.
+    async fn denying(&self, to: IpAddr, by: String) -> RouteOutcome {
+        let read = async {
+            let request = match to {
+                IpAddr::V4(_) => RouteMessageBuilder::<std::net::Ipv4Addr>::new().build(),
+                IpAddr::V6(_) => RouteMessageBuilder::<std::net::Ipv6Addr>::new().build(),
+            };
+            let mut found: Option<(IpNet, u32)> = None;
+            let mut answers = self.handle.route().get(request).execute();
+            while let Some(message) = answers.try_next().await? {
+                let Some(net) = destination(&message).filter(|net| {
+                    kind(message.header.kind) == Some(as_type(&by)) && net.contains(&to)
+                }) else {
+                    continue;
+                };
+                if found.is_none_or(|(longest, _)| net.prefix_len() > longest.prefix_len()) {
+                    found = Some((net, table(&message)));
+                }
+            }
+            Ok(found)
+        };
+        let found = bounded(read).await.ok().flatten();
+        RouteOutcome::Denied {
+            by: found.map_or_else(|| by.clone(), |_| as_type(&by).to_owned()),
+            matched: found.map(|(net, _)| net),
+            table: found.map(|(_, table)| table),
+        }
     }
 
     async fn look_up(
@@ -199,12 +248,12 @@ impl Netlink {
                     mtu: of_route.or_else(|| link?.mtu),
                 }
             }
-            RouteType::BlackHole => by("blackhole"),
-            RouteType::Unreachable => by("unreachable"),
-            RouteType::Prohibit => by("prohibit"),
-            other => RouteOutcome::Unknown {
-                error: format!("a route of type {other:?}"),
-            },
+            other => kind(other).map_or_else(
+                || RouteOutcome::Unknown {
+                    error: format!("a route of type {other:?}"),
+                },
+                by,
+            ),
         }
     }
 
@@ -247,6 +296,27 @@ fn denied(error: &io::Error) -> RouteOutcome {
 fn by(what: &str) -> RouteOutcome {
     RouteOutcome::Denied {
         by: what.to_owned(),
+        matched: None,
+        table: None,
+    }
+}
+
+/// The types of routes that reject packets, as `ip route` shows them.
+fn kind(of: RouteType) -> Option<&'static str> {
+    Some(match of {
+        RouteType::BlackHole => "blackhole",
+        RouteType::Unreachable => "unreachable",
+        RouteType::Prohibit => "prohibit",
+        RouteType::Throw => "throw",
+        _ => return None,
+    })
+}
+
+/// The type of the route behind the result of a lookup.
+fn as_type(by: &str) -> &str {
+    match by {
+        "no_route" => "throw",
+        by => by,
     }
 }
 
@@ -256,6 +326,7 @@ fn link(message: &LinkMessage) -> Link {
         kind: layer(message.header.link_layer_type).map(str::to_owned),
         mtu: None,
         is_up: message.header.flags.contains(LinkFlags::Up),
+        master: None,
         addresses: Vec::new(),
     };
     for attribute in &message.attributes {

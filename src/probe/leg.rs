@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes as Body;
 use futures_util::future::join_all;
 use http::{HeaderMap, HeaderValue, Method, Request, StatusCode, header};
+use ipnet::IpNet;
 use jiff::Timestamp;
 use tokio::io::AsyncWriteExt as _;
 use tokio::net::TcpStream;
@@ -25,15 +26,17 @@ use crate::model::endpoint::{Endpoint, Host, Role, Scheme};
 use crate::model::evidence::{
     AddressTrial, ClockCheck, Leg, PinTrial, SegmentTrial, TracedExchange, Transport,
 };
-use crate::model::fault::{Distrust, HttpFault, Phase, ProxyFault, TcpFault, TlsFault};
-use crate::model::network::RouteOutcome;
+use crate::model::fault::{Distrust, DnsFault, HttpFault, Phase, ProxyFault, TcpFault, TlsFault};
+use crate::model::nat64::{self, Nat64Prefixes};
+use crate::model::network::{ReversePathDrops, RouteOutcome};
 use crate::model::proxy::{ProxyRoute, Tunnel};
 use crate::model::resolve::{Family, Query, ResolutionSource, Resolve};
 use crate::model::step::{Skip, Step};
 use crate::model::units::Bytes;
-use crate::net::dns;
+use crate::net::dns::{self, Families};
 use crate::net::http::{ForProxy, HttpConnection, Response};
 use crate::net::resolv::ResolverConfig;
+use crate::net::reverse_path::ReversePathCounter;
 use crate::net::stream::Stream;
 use crate::net::{kernel, tcp, tunnel};
 use crate::redact::Scrubber;
@@ -49,6 +52,8 @@ const MAX_ROUTED: usize = 2 * tcp::MAX_ADDRESSES_PER_FAMILY;
 const PIN_TRIAL: Duration = Duration::from_secs(3);
 /// Bound for resolving a name only to compare it with `NO_PROXY`.
 const MAX_WAIT_FOR_MISSED: Duration = Duration::from_secs(1);
+/// Bound for querying the name servers for their prefix of NAT64.
+const MAX_WAIT_FOR_NAT64: Duration = Duration::from_secs(1);
 
 /// A connection of the check.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -546,11 +551,17 @@ impl<'a> Connections<'a> {
             }
         }
         self.progress.phase(role, Phase::Connect);
-        let (dialed, queries) = tokio::join!(
+        let drops = ReversePathCounter::read();
+        let (dialed, queries, nat64) = tokio::join!(
             tcp::connect(&addresses, port, self.dial_limit()),
-            self.query_despite_hosts_file(index, &name, &resolver)
+            self.query_despite_hosts_file(index, &name, &resolver),
+            Box::pin(self.query_nat64(index, &addresses, &resolver))
         );
         self.legs[index].resolve.queries.extend(queries);
+        self.legs[index].nat64 = nat64;
+        if dialed.stream.is_none() {
+            self.legs[index].reverse_path = drops.and_then(|before| self.dropped_since(before));
+        }
         let to = dialed.connect.outcome.done().map(|c: &Connected| c.to);
         self.legs[index].connect = dialed.connect;
         let (Some(stream), Some(to)) = (dialed.stream, to) else {
@@ -560,6 +571,22 @@ impl<'a> Connections<'a> {
             return Err(OpenError::Failed(Phase::Connect));
         };
         Ok((stream, to))
+    }
+
+    /// What the reverse path filter dropped, with the strict ones of the devices that have an address.
+    fn dropped_since(&self, before: ReversePathCounter) -> Option<ReversePathDrops> {
+        let links = self
+            .probe_network
+            .netlink
+            .as_ref()
+            .map(|netlink| netlink.links());
+        let links = links.unwrap_or_default();
+        let is_outer = |net: &IpNet| matches!(net.addr(), IpAddr::V4(v4) if !v4.is_loopback() && !v4.is_link_local());
+        let with_address = links
+            .iter()
+            .filter(|link| link.is_up && link.addresses.iter().any(is_outer));
+        let devices: Vec<&str> = with_address.map(|link| link.name.as_str()).collect();
+        before.drops(&devices)
     }
 
     /// Records that the address that a pull dials first did not answer.
@@ -597,6 +624,41 @@ impl<'a> Connections<'a> {
         }
         let (families, wait) = (self.probe_network.families, self.probe_network.wait);
         dns::query_despite_hosts_file(name, resolver, families, wait).await
+    }
+
+    /// If an address looks like one of NAT64 and its prefix is not the well-known one: queries the name servers for
+    /// theirs (RFC 7050).
+    async fn query_nat64(
+        &self,
+        index: usize,
+        addresses: &[IpAddr],
+        resolver: &ResolverConfig,
+    ) -> Option<Nat64Prefixes> {
+        let v4 = self.legs[index].resolve.v4_addresses();
+        let is_like = |address: &IpAddr| {
+            matches!(address, IpAddr::V6(v6) if nat64::look_alike(*v6, &v4)
+                .is_some_and(|(_, net)| net != nat64::well_known()))
+        };
+        if !addresses.iter().any(is_like) {
+            return None;
+        }
+        let limit = self.probe_network.wait.min(MAX_WAIT_FOR_NAT64);
+        let name = Host::new(nat64::KNOWN_NAME);
+        let found = dns::resolve(&name, resolver, &[], Families::V6Only, limit).await;
+        Some(match found.outcome {
+            Step::Done { value, .. } => Nat64Prefixes {
+                prefixes: nat64::prefixes(&value.addresses),
+                fault: None,
+            },
+            Step::Failed {
+                fault: DnsFault::NxDomain | DnsFault::NoData,
+                ..
+            } => Nat64Prefixes::default(),
+            outcome => Nat64Prefixes {
+                prefixes: Vec::new(),
+                fault: Some(words(outcome.fault())),
+            },
+        })
     }
 
     /// The same for connections to an address of the hosts file over which something failed.
@@ -1273,6 +1335,8 @@ fn unreached_leg(
         },
         clock: None,
         routes: Vec::new(),
+        reverse_path: None,
+        nat64: None,
         transport: None,
         hops: None,
         large_hello: None,

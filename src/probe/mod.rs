@@ -361,7 +361,7 @@ impl<'a> HostsWalk<'a> {
             visit.resolved();
             visit.begin(self.credential);
         }
-        let fetched = self.fetch(visits, &root, resolved_by).await;
+        let fetched = Box::pin(self.fetch(visits, &root, resolved_by)).await;
         fetched.map_err(|refused| {
             let mut all = visits.iter().flatten();
             let by_access = refused.by_access || all.any(HostWalk::was_refused_above_blobs);

@@ -752,6 +752,38 @@ impl World {
         );
     }
 
+    /// SNAT with so few ports of one address for TCP.
+    pub fn snat_ports(&self, address: &str, count: u16) {
+        let last = 40_000 + count - 1;
+        self.vpc.nft(&format!(
+            "flush chain inet lab gateway\n\
+             add rule inet lab gateway oifname wan ip saddr @private ip protocol tcp snat ip to {address}:40000-{last}\n\
+             add rule inet lab gateway oifname wan ip saddr @private snat ip to {address}\n"
+        ));
+    }
+
+    /// A second cable from the node to the VPC router, with these last numbers of 10.0.77.0/24.
+    pub fn second_interface(&self) {
+        self.node
+            .wire("second", &["10.0.77.10/24"], &self.vpc, &["10.0.77.1/24"]);
+        for netns in [&self.node, &self.vpc] {
+            for device in ["all", "second", "eth0"] {
+                let path = format!("net.ipv4.conf.{device}.rp_filter=0");
+                if netns.inside(|| Path::new(&format!("/proc/sys/net/ipv4/conf/{device}")).exists())
+                {
+                    netns.sysctl(&path);
+                }
+            }
+        }
+    }
+
+    /// Answers of a host to the node come in by its second interface.
+    pub fn answers_by_the_second_interface(&self, from: &str) {
+        self.vpc.ip(&format!("rule add from {from} lookup 100"));
+        self.vpc
+            .ip("route add 10.0.1.10/32 via 10.0.77.10 dev second table 100");
+    }
+
     fn set_snat(&self, of: &str, addresses: &[&str], choice: &str, flags: &str) {
         let to = if let [address] = addresses {
             (*address).to_owned()

@@ -16,11 +16,6 @@ use crate::model::vantage::{NetworkView, Vantage};
 /// Advice for a private address.
 pub(super) fn fix(class: PathClass, vantage: &Vantage, port: u16, judgement: &Judgement) -> String {
     let huawei = vantage.is_huawei();
-    if judgement.overlap {
-        return "Renumber one of the two networks that use this range, or reach the far host through a private NAT gateway \
-                        (transit address) or a VPC endpoint: the local route always wins."
-            .to_owned();
-    }
     match class {
         PathClass::Intranet => match judgement.attributes.intranet {
             Some(IntranetKind::CloudService | IntranetKind::VpcEndpoint) if huawei => format!(
@@ -56,6 +51,50 @@ pub(super) fn fix(class: PathClass, vantage: &Vantage, port: u16, judgement: &Ju
         ),
         _ => egress(class, vantage, port),
     }
+}
+
+/// Advice for an address that two networks use; `class` is that of the far one.
+pub(super) fn overlap(
+    class: PathClass,
+    vantage: &Vantage,
+    port: u16,
+    address: IpAddr,
+    judgement: &Judgement,
+) -> String {
+    const RENUMBER: &str = "Renumber one of the two networks that use this range, or reach the far host through a private NAT gateway \
+                        (transit address) or a VPC endpoint: the local route always wins.";
+    if let Some(fix) = &judgement.overlap_fix {
+        return fix.clone();
+    }
+    if !judgement.overlap_is_declared {
+        return RENUMBER.to_owned();
+    }
+    let here = only_if(&format!("a subnet of this VPC has {address}"), RENUMBER);
+    let far = fix(class, vantage, port, judgement);
+    format!("{here} {}", only_if("none has it", &far))
+}
+
+/// Advice that fits under a condition.
+pub(super) fn only_if(condition: &str, action: &str) -> String {
+    let mut letters = action.chars();
+    let first = letters
+        .next()
+        .map(|letter| letter.to_lowercase().to_string());
+    format!(
+        "If {condition}: {}{}",
+        first.unwrap_or_default(),
+        letters.as_str()
+    )
+}
+
+/// Advice for an address in the range of the cluster's pods.
+pub(super) fn in_pod_range(address: IpAddr, device: &str, route: Option<IpNet>) -> String {
+    let range = route.map_or_else(String::new, |net| format!(" ({net})"));
+    format!(
+        "Give the registry an address outside the range of this cluster's pods, or the cluster another range: this machine's \
+                 kernel sends {address} to {device}{range}, and no packet for it gets to another network (`ip route get {address}`). \
+                 If the registry is a pod, check that it runs."
+    )
 }
 
 /// Advice for the public network.
@@ -190,16 +229,29 @@ pub(super) fn realm_inside(host: &Host) -> String {
     )
 }
 
-/// Advice for a firewall on the registry's side.
-pub(super) fn far_firewall(address: IpAddr, port: u16, from: &BTreeSet<IpAddr>) -> String {
+/// Advice for a public address that is silent while others answer. `may_be_nat`: packets may leave through a NAT gateway.
+pub(super) fn far_firewall(
+    address: IpAddr,
+    port: u16,
+    from: &BTreeSet<IpAddr>,
+    may_be_nat: bool,
+) -> String {
     let from = if from.is_empty() {
         "this network's public address".to_owned()
     } else {
         joined(from)
     };
+    let nat = if may_be_nat {
+        format!(
+            " If packets leave through a NAT gateway, check its metrics as well: it counts ports for each destination, and may \
+                     have none left for {address} while others are reached."
+        )
+    } else {
+        String::new()
+    };
     format!(
         "Check this side's egress rules for {address} TCP {port}, then ask its operator to allow {from}; or use a mirror that \
-                 can be reached. No NAT rule is missing."
+                 can be reached.{nat}"
     )
 }
 

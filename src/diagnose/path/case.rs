@@ -1,6 +1,6 @@
 //! One address of a leg with all evidence about it, and the result of a rule for it.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
 
 use ipnet::IpNet;
@@ -10,12 +10,15 @@ use super::leg_path::{Candidate, Fact, Reachability, Suggestion};
 use super::ranges;
 use crate::model::connect::{Connection, Dial};
 use crate::model::evidence::Leg;
-use crate::model::fault::TlsFault;
+use crate::model::fault::{TcpFault, TlsFault};
+use crate::model::hops::TraceEnd;
+use crate::model::nat64;
 use crate::model::network::{Link, MappedCidr, MappedClass, RouteOutcome};
 use crate::model::path::{IntranetKind, PathAttributes, PathClass, Signal};
 use crate::model::resolve::Family;
 use crate::model::text::joined;
 use crate::model::units::HumanDuration;
+use crate::model::vantage::Vantage;
 
 /// The result of a rule for an address.
 #[derive(Clone, Debug)]
@@ -29,6 +32,10 @@ pub(super) struct Judgement {
     pub(super) suggestions: Vec<Suggestion>,
     /// The address is in a range of two networks.
     pub(super) overlap: bool,
+    /// Only the configuration shows that: whether a subnet of this VPC has the address is unknown.
+    pub(super) overlap_is_declared: bool,
+    /// What to do about the overlap, if that is special.
+    pub(super) overlap_fix: Option<String>,
     /// The class that the configuration declares for the address.
     pub(super) declared: Option<PathClass>,
 }
@@ -44,6 +51,8 @@ impl Judgement {
             candidates: Vec::new(),
             suggestions: Vec::new(),
             overlap: false,
+            overlap_is_declared: false,
+            overlap_fix: None,
             declared: None,
         }
     }
@@ -77,6 +86,9 @@ pub(super) struct Case<'a> {
     pub(super) route: Option<&'a RouteOutcome>,
     pub(super) connection: Option<&'a Connection>,
     pub(super) nat64: Option<String>,
+    /// The IPv4 address of the name that the address has behind this prefix, if it is unknown whether that is a prefix
+    /// of NAT64.
+    pub(super) look_alike: Option<(Ipv4Addr, IpNet)>,
 }
 
 impl<'a> Case<'a> {
@@ -87,7 +99,11 @@ impl<'a> Case<'a> {
         answers: Reachability,
     ) -> Self {
         let canonical = address.to_canonical();
-        let embedded = behind_translator(leg, canonical);
+        let (embedded, look_alike) = match translation(context.vantage, leg, canonical) {
+            Translation::Known { v4, message, .. } => (Some((v4, message)), None),
+            Translation::LookAlike { v4, prefix } => (None, Some((v4, prefix))),
+            Translation::None => (None, None),
+        };
         let dialed = |dial: &&Dial| dial.to.ip() == address;
         let (mut routes, mut dials) = (leg.routes.iter(), leg.connect.attempts.iter());
         Self {
@@ -100,34 +116,63 @@ impl<'a> Case<'a> {
                 .map(|one| &one.outcome),
             connection: dials.find(dialed).and_then(|dial| dial.outcome.done()),
             nat64: embedded.map(|(_, message)| message),
+            look_alike,
         }
     }
 }
 
-/// The IPv4 address that NAT64 translates an IPv6 address to: with the well-known prefix, or with one that a
-/// DNS64 server reveals by embedding the name's own IPv4 address (RFC 6052, RFC 6147).
-pub(super) fn behind_translator(leg: &Leg, address: IpAddr) -> Option<(IpAddr, String)> {
+/// Whether NAT64 translates an address.
+pub(super) enum Translation {
+    /// It does, to this IPv4 address, behind this prefix.
+    Known {
+        v4: IpAddr,
+        prefix: IpNet,
+        message: String,
+    },
+    /// It may: the address has the name's IPv4 address behind this prefix, as a host's own address may have it too.
+    LookAlike { v4: Ipv4Addr, prefix: IpNet },
+    /// It does not.
+    None,
+}
+
+/// Whether NAT64 translates an address: its prefix is the well-known one, that for local use, a declared one, or one that
+/// the name servers reveal (RFC 6052, RFC 8215, RFC 7050).
+pub(super) fn translation(vantage: &Vantage, leg: &Leg, address: IpAddr) -> Translation {
     let IpAddr::V6(v6) = address else {
-        return None;
+        return Translation::None;
+    };
+    let known = |v4: Ipv4Addr, prefix: IpNet, why: &str| Translation::Known {
+        v4: v4.into(),
+        prefix,
+        message: format!("{address} is {v4} behind NAT64 ({why})"),
     };
     if let Some(v4) = ranges::nat64(address) {
-        let message = format!("{address} is {v4} behind NAT64 (RFC 6052)");
-        return Some((v4.into(), message));
+        return known(v4, nat64::well_known(), "RFC 6052");
     }
-    let v4 = ranges::last_four(v6);
-    let queries = leg.resolve.queries.iter();
-    let answers = queries.filter_map(|query| query.outcome.done());
-    let is_of_the_name = answers
-        .flat_map(|answer| &answer.records)
-        .any(|record| record.address == IpAddr::V4(v4));
-    is_of_the_name.then(|| {
-        (
-            v4.into(),
-            format!(
-                "{address} is the name's own {v4} in another prefix: a NAT64 address (RFC 6147)"
-            ),
-        )
-    })
+    let declared = &vantage.declared.nat64_prefixes;
+    if let Some((v4, net)) = nat64::behind(v6, declared) {
+        return known(
+            v4,
+            net,
+            &format!("{net} is declared in network.nat64_prefixes"),
+        );
+    }
+    let revealed = leg.nat64.as_ref();
+    let prefixes = revealed.map_or(&[][..], |found| &found.prefixes);
+    if let Some((v4, net)) = nat64::behind(v6, prefixes) {
+        return known(v4, net, &format!("the name servers reveal {net}, RFC 7050"));
+    }
+    let Some((v4, prefix)) = nat64::look_alike(v6, &leg.resolve.v4_addresses()) else {
+        return Translation::None;
+    };
+    if ranges::is_local_nat64(address) {
+        return known(v4, prefix, "RFC 8215");
+    }
+    // The name servers synthesize no addresses of this prefix: the address is in the zone itself.
+    if revealed.is_some_and(|found| found.fault.is_none()) {
+        return Translation::None;
+    }
+    Translation::LookAlike { v4, prefix }
 }
 
 impl Case<'_> {
@@ -199,6 +244,14 @@ impl Case<'_> {
         self.context.mapped(self.address)
     }
 
+    /// The range of this VPC that the configuration declares and that contains the address. The metadata service knows
+    /// the VPC's ranges better.
+    pub(super) fn own_range_beside_metadata(&self) -> Option<&MappedCidr> {
+        let facts = self.context.vantage.metadata.facts();
+        let is_known = facts.is_some_and(|facts| !facts.vpc_cidrs.is_empty());
+        self.context.own_range(self.address).filter(|_| !is_known)
+    }
+
     /// The own interface and prefix that contain the address, if packets go there without a gateway.
     pub(super) fn link(&self) -> Option<(&Link, IpNet)> {
         let has_gateway = matches!(
@@ -231,6 +284,14 @@ impl Case<'_> {
         find(&facts.vpc_cidrs)
             .map(|net| (net, "the VPC's range"))
             .or_else(|| find(&facts.subnet_cidrs).map(|net| (net, "this subnet's range")))
+    }
+
+    /// The routers on the path, if every one of them and the destination answered.
+    pub(super) fn all_hops(&self) -> Option<Hops> {
+        let trace = self.leg.hops.as_ref()?;
+        let is_whole =
+            trace.ended == TraceEnd::Reached && trace.hops.iter().all(|hop| hop.from.is_some());
+        self.hops().filter(|_| is_whole)
     }
 
     /// The routers on the path, if they were traced and responded.
@@ -361,6 +422,149 @@ impl Case<'_> {
     }
 }
 
+/// A network inside this host, or of the cluster's pods, that the kernel sends the address to.
+pub(super) struct Container<'a> {
+    pub(super) device: &'a str,
+    /// What the device is, for people.
+    pub(super) what: &'static str,
+    pub(super) kind: IntranetKind,
+    /// The prefix of the route that matched.
+    pub(super) matched: Option<IpNet>,
+}
+
+impl Case<'_> {
+    /// Whether the kernel sends the address to containers of this host or to pods of the cluster.
+    pub(super) fn container(&self) -> Option<Container<'_>> {
+        let Some(RouteOutcome::Unicast {
+            device,
+            device_kind: Some(kind),
+            matched,
+            ..
+        }) = self.route
+        else {
+            return None;
+        };
+        let is_default = matched.is_some_and(|net| net.prefix_len() == 0);
+        if is_default || self.context.is_uplink(device) {
+            return None;
+        }
+        let is_host_route = matched.is_some_and(|net| net.prefix_len() == net.max_prefix_len());
+        // The kernel makes it for any IPIP tunnel.
+        let has_calico = || {
+            let mut links = self.context.vantage.links.iter();
+            links.any(|link| link.name.starts_with("cali"))
+        };
+        let is_calicos = device == "tunl0" && has_calico();
+        let (kind, what) = if is_of_plugin(device, kind) || is_calicos {
+            (
+                IntranetKind::ClusterPods,
+                "the network of this cluster's pods",
+            )
+        } else if kind == "bridge" && self.context.is_inside(device) {
+            (IntranetKind::HostLocal, "a bridge inside this host")
+        } else if kind == "veth" && is_host_route && self.context.is_pair_of_pod(device) {
+            (IntranetKind::ClusterPods, "the link to a pod on this host")
+        } else {
+            return None;
+        };
+        Some(Container {
+            device,
+            what,
+            kind,
+            matched: *matched,
+        })
+    }
+
+    /// Whether the packets to the address are lost on the path: neither an answer, nor a rejection by this machine.
+    pub(super) fn is_lost(&self) -> bool {
+        let mut dials = self.leg.connect.attempts.iter();
+        let own = dials.find(|dial| dial.to.ip().to_canonical() == self.address);
+        matches!(
+            own.and_then(|dial| dial.outcome.fault()),
+            Some(
+                TcpFault::Timeout
+                    | TcpFault::HostUnreachable { .. }
+                    | TcpFault::NetUnreachable { icmp: Some(_) }
+            )
+        ) && !matches!(self.route, Some(RouteOutcome::Denied { .. }))
+    }
+
+    /// Whether something other than the server of the leg answers at the address: the port is closed, or the
+    /// certificate is for another name.
+    pub(super) fn is_other_host(&self) -> bool {
+        let connected = self.leg.connect.outcome.done();
+        match self.answers {
+            Reachability::Refused => true,
+            Reachability::Reachable => {
+                connected.is_some_and(|c| c.to.ip().to_canonical() == self.address)
+                    && self.leg.proxy_route.proxy().is_none()
+                    && is_for_another_name(self.leg)
+            }
+            _ => false,
+        }
+    }
+}
+
+/// Whether every address refuses the connection, or a certificate for another name answers.
+pub(super) fn is_answered_by_another(leg: &Leg) -> bool {
+    let is_refused = matches!(leg.connect.outcome.fault(), Some(TcpFault::Refused { .. }));
+    leg.proxy_route.proxy().is_none() && (is_refused || is_for_another_name(leg))
+}
+
+/// Whether TLS failed with a certificate for another name. One for this name from an authority that is not trusted is no
+/// sign of another host.
+pub(super) fn is_for_another_name(leg: &Leg) -> bool {
+    match leg.tls.outcome.fault() {
+        Some(TlsFault::NameMismatch { .. }) => true,
+        Some(TlsFault::UnknownIssuer { .. }) => {
+            let host = leg.endpoint.host.bare();
+            let names = leg.tls.chain.first().map(|leaf| &leaf.names);
+            names.is_some_and(|names| {
+                !names.is_empty() && !names.iter().any(|name| is_name_of(name, &host))
+            })
+        }
+        _ => false,
+    }
+}
+
+/// Whether a name of a certificate is the host's: itself, or with `*` for its first label.
+fn is_name_of(name: &str, host: &str) -> bool {
+    let parent = host.split_once('.').map(|(_, parent)| parent);
+    name.eq_ignore_ascii_case(host)
+        || name
+            .strip_prefix("*.")
+            .is_some_and(|rest| parent.is_some_and(|parent| rest.eq_ignore_ascii_case(parent)))
+}
+
+/// A device that a network plugin makes for the pods of the cluster: flannel, Calico, Cilium, Antrea, OVN, Weave,
+/// kube-router, and the cloud's own.
+fn is_of_plugin(name: &str, kind: &str) -> bool {
+    const DEVICES: &[(&str, &[&str])] = &[
+        ("bridge", &["cni0", "cbr0", "kube-bridge", "weave"]),
+        (
+            "vxlan",
+            &[
+                "flannel",
+                "vxlan.calico",
+                "vxlan-v6.calico",
+                "cilium_vxlan",
+                "antrea",
+                "vxlan_sys",
+                "weave",
+            ],
+        ),
+        ("geneve", &["cilium_geneve", "genev_sys", "antrea"]),
+        ("ipip", &["flannel", "cilium_ipip"]),
+        ("ip6tnl", &["cilium_ipip"]),
+        ("wireguard", &["flannel-wg", "wireguard.cali", "cilium_wg0"]),
+        ("veth", &["cali", "cilium_", "lxc", "eni", "azv", "gke"]),
+        ("openvswitch", &["ovn", "antrea", "br-int"]),
+        ("tun", &["flannel"]),
+    ];
+    let mut of_kind = DEVICES.iter().filter(|(of, _)| *of == kind);
+    of_kind.any(|(_, names)| names.iter().any(|start| name.starts_with(start)))
+}
+
 /// A tunnel device that does not belong to a CNI plugin.
 fn is_tunnel(kind: Option<&str>, name: &str) -> bool {
     const KINDS: &[&str] = &[
@@ -407,6 +611,14 @@ pub(super) fn shown(mapped: &MappedCidr) -> String {
     )
 }
 
+/// Whether a default route uses the device.
+pub(super) fn is_uplink(vantage: &Vantage, device: &str) -> bool {
+    vantage
+        .routes
+        .iter()
+        .any(|route| route.destination.prefix_len() == 0 && route.device.as_deref() == Some(device))
+}
+
 impl PathContext<'_> {
     /// The most specific declared range that contains the address.
     fn mapped(&self, address: IpAddr) -> Option<&MappedCidr> {
@@ -418,9 +630,44 @@ impl PathContext<'_> {
 
     /// Whether a default route uses the device.
     pub(super) fn is_uplink(&self, device: &str) -> bool {
-        self.vantage.routes.iter().any(|route| {
-            route.destination.prefix_len() == 0 && route.device.as_deref() == Some(device)
+        is_uplink(self.vantage, device)
+    }
+
+    /// Whether a bridge has no part that leads out of this host: its parts are ends of virtual cables.
+    pub(super) fn is_inside(&self, bridge: &str) -> bool {
+        const VIRTUAL: [&str; 4] = ["veth", "tun", "dummy", "ifb"];
+        let links = self.vantage.links.iter();
+        let mut parts = links.filter(|link| link.master.as_deref() == Some(bridge));
+        parts.all(|link| {
+            link.kind
+                .as_deref()
+                .is_some_and(|kind| VIRTUAL.contains(&kind))
         })
+    }
+
+    /// Whether a veth without a network of its own leads to one pod.
+    fn is_pair_of_pod(&self, device: &str) -> bool {
+        let mut links = self.vantage.links.iter();
+        let own = links.find(|link| link.name == device);
+        own.is_some_and(|link| {
+            let is_network = |net: &IpNet| {
+                net.prefix_len() < net.max_prefix_len() && !ranges::is_link_local(net.addr())
+            };
+            !link.addresses.iter().any(is_network)
+        })
+    }
+
+    /// The widest range that the configuration declares as a part of this VPC and that contains the address.
+    pub(super) fn own_range(&self, address: IpAddr) -> Option<&MappedCidr> {
+        let cidrs = self.vantage.declared.cidrs.iter();
+        cidrs
+            .filter(|mapped| {
+                let (class, net) = (mapped.class, mapped.cidr);
+                class == MappedClass::Intranet && net.contains(&address.to_canonical())
+            })
+            // 10.0.0.0/8 stands for everything that is not declared otherwise.
+            .filter(|mapped| !mapped.cidr.addr().is_ipv4() || mapped.cidr.prefix_len() > 8)
+            .max_by_key(|mapped| mapped.cidr.prefix_len())
     }
 
     /// Whether the address is public, according to the configuration or else the IANA registries.

@@ -8,6 +8,7 @@ mod case;
 mod context;
 pub mod history;
 pub mod leg_path;
+pub mod local;
 mod needs;
 mod public;
 mod ranges;
@@ -74,6 +75,27 @@ fn of_walk(evidence: &Evidence, walk: &Walk) -> Vec<LegPath> {
     paths
 }
 
+/// Whether every address of a leg refuses the connection, or a certificate for another name answers.
+pub fn is_answered_by_another(leg: &Leg) -> bool {
+    case::is_answered_by_another(leg)
+}
+
+/// Whether a default route uses the device.
+pub fn is_uplink(vantage: &Vantage, device: &str) -> bool {
+    case::is_uplink(vantage, device)
+}
+
+/// Whether packets to an address may leave through a NAT gateway.
+pub fn may_be_nat(evidence: &Evidence, to: IpAddr) -> bool {
+    let context = PathContext::of(evidence, &evidence.walk);
+    context.is_public(to) && context.may_be_nat(Family::of(to))
+}
+
+/// What shows that this network reaches other public hosts; `None` if nothing does.
+pub fn public_egress(evidence: &Evidence, leg: &Leg, to: IpAddr) -> Option<String> {
+    PathContext::of(evidence, &evidence.walk).proven_egress(leg, Family::of(to))
+}
+
 /// The path of one leg.
 fn path(context: &PathContext<'_>, leg: &Leg) -> LegPath {
     let reachability = reachability(leg);
@@ -123,8 +145,12 @@ fn path(context: &PathContext<'_>, leg: &Leg) -> LegPath {
             ),
         );
     }
-    if matches!(reachability, Reachability::Unreachable) {
-        needs::add(context, leg, *address, judgement, &mut path);
+    match reachability {
+        Reachability::Unreachable => needs::add(context, leg, *address, judgement, &mut path),
+        _ if case::is_answered_by_another(leg) => {
+            needs::of_another_host(context, leg, *address, judgement, &mut path);
+        }
+        _ => {}
     }
     path.score = (path.score * 100.0).round().clamp(0.0, 100.0) / 100.0;
     path.confidence = Confidence::of(path.score);

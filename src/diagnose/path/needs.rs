@@ -6,13 +6,15 @@ use std::net::IpAddr;
 use ipnet::IpNet;
 
 use super::advice;
-use super::case::{Judgement, behind_translator};
+use super::case::{Judgement, Translation, translation};
 use super::context::PathContext;
 use super::leg_path::{Fix, LegPath, Reachability, Suggestion, reachability};
-use super::ranges;
+use super::local;
+use crate::diagnose::level::Confidence;
 use crate::model::endpoint::Role;
 use crate::model::evidence::Leg;
 use crate::model::fault::TcpFault;
+use crate::model::network::RouteOutcome;
 use crate::model::path::{IntranetKind, PathClass, Signal};
 use crate::model::resolve::Family;
 use crate::model::step::Step;
@@ -38,65 +40,11 @@ pub(super) fn add(
     let Some(fault) = fault_at(leg, address) else {
         return;
     };
-    let is_no_address = matches!(
-        fault,
-        TcpFault::NetUnreachable { icmp: None } | TcpFault::NoLocalAddress { .. }
-    );
-    if address.is_ipv4() && is_no_address && context.vantage.is_v6_only() {
-        path.fact(Signal::Route, "this machine has no IPv4 address");
-        let class = path.class.unwrap_or(PathClass::PublicUnknown);
-        path.fix(class, advice::no_ipv4(&leg.endpoint.host));
+    if needs_nothing(context, leg, address, judgement, path, fault) {
         return;
     }
-    // A device on the path or this machine rejected it: a route exists, or the network is not the cause.
-    match fault {
-        TcpFault::Prohibited { icmp } => {
-            let by = icmp.from.map_or_else(
-                || "a filter on the path".to_owned(),
-                |from| format!("a filter at {from}"),
-            );
-            path.fact(
-                Signal::Connect,
-                format!("{by} rejects it: a route exists, but traffic is blocked on purpose"),
-            );
-            return;
-        }
-        TcpFault::LocalPolicy { .. } | TcpFault::NoLocalAddress { .. } => return,
-        _ if judgement.attributes.intranet == Some(IntranetKind::HostLocal) => {
-            if !address.is_loopback() {
-                path.fix(PathClass::Intranet, advice::on_this_host(address));
-            }
-            return;
-        }
-        TcpFault::HostUnreachable { .. } => {
-            path.fact(
-                Signal::Connect,
-                format!("{fault}: a route exists, but it ends before the host"),
-            );
-            return;
-        }
-        TcpFault::NetUnreachable { icmp: None } => {
-            path.fact(
-                Signal::Route,
-                format!("this machine has no route to {address}"),
-            );
-            // This network does not have the family: no rule is missing.
-            if address.is_ipv6() {
-                return;
-            }
-        }
-        _ => {}
-    }
     let class = path.class.unwrap_or(PathClass::PublicUnknown);
-    if let Some((v4, _)) = behind_translator(leg, address) {
-        let action = if context.has_nat64() {
-            advice::far_firewall(v4, leg.endpoint.port, &BTreeSet::new())
-        } else {
-            let prefix = IpNet::new(address, 96).map_or(address.into(), |net| net.trunc());
-            advice::no_nat64(prefix, &leg.endpoint.host)
-        };
-        path.score = path.score.min(0.4);
-        path.fix(class, action);
+    if nat64(context, leg, address, class, path) {
         return;
     }
     if class.is_public() {
@@ -123,8 +71,10 @@ pub(super) fn add(
         return;
     }
     let needs: Vec<PathClass> = match class {
-        _ if judgement.overlap => judgement.declared.into_iter().collect(),
-        PathClass::PrivateUnmapped => vec![PathClass::VpcPeering, PathClass::DirectConnectVpn],
+        PathClass::PrivateUnmapped => {
+            unmapped(context, leg, address, judgement, path);
+            return;
+        }
         // kube-proxy is responsible, not a route.
         PathClass::Intranet
             if judgement.attributes.intranet == Some(IntranetKind::ClusterService) =>
@@ -138,6 +88,194 @@ pub(super) fn add(
         path.needs.insert(class);
         let action = advice::fix(class, context.vantage, leg.endpoint.port, judgement);
         path.fix(class, action);
+    }
+}
+
+/// Whether no path is missing: this machine or a device on the path rejects the packets, or two networks use the address.
+/// Adds what to do then.
+fn needs_nothing(
+    context: &PathContext<'_>,
+    leg: &Leg,
+    address: IpAddr,
+    judgement: &Judgement,
+    path: &mut LegPath,
+    fault: &TcpFault,
+) -> bool {
+    let is_no_address = matches!(
+        fault,
+        TcpFault::NetUnreachable { icmp: None } | TcpFault::NoLocalAddress { .. }
+    );
+    if address.is_ipv4() && is_no_address && context.vantage.is_v6_only() {
+        path.fact(Signal::Route, "this machine has no IPv4 address");
+        let class = path.class.unwrap_or(PathClass::PublicUnknown);
+        path.fix(class, advice::no_ipv4(&leg.endpoint.host));
+        return true;
+    }
+    if local::dropped_answers(context.vantage, leg).is_some()
+        || local::foreign_source(context.vantage, leg).is_some()
+    {
+        path.fact(
+            Signal::Route,
+            "this machine's own routes or filters are the likely cause, so no other path is needed first",
+        );
+        return true;
+    }
+    // A device on the path or this machine rejected it: a route exists, or the network is not the cause.
+    match fault {
+        TcpFault::Prohibited { icmp } => {
+            let by = icmp.from.map_or_else(
+                || "a filter on the path".to_owned(),
+                |from| format!("a filter at {from}"),
+            );
+            path.fact(
+                Signal::Connect,
+                format!("{by} rejects it: a route exists, but traffic is blocked on purpose"),
+            );
+        }
+        TcpFault::LocalPolicy { .. } | TcpFault::NoLocalAddress { .. } => {}
+        _ if local::is_rejected(leg, address) => {}
+        _ if judgement.overlap => overlap(context, leg, address, judgement, path),
+        _ if judgement.attributes.intranet == Some(IntranetKind::HostLocal) => {
+            if !address.is_loopback() {
+                path.fix(PathClass::Intranet, advice::on_this_host(address));
+            }
+        }
+        TcpFault::HostUnreachable { .. } => {
+            path.fact(
+                Signal::Connect,
+                format!("{fault}: a route exists, but it ends before the host"),
+            );
+        }
+        TcpFault::NetUnreachable { icmp: None } => {
+            path.fact(
+                Signal::Route,
+                format!("this machine has no route to {address}"),
+            );
+            // This network does not have the family: no rule is missing.
+            return address.is_ipv6();
+        }
+        _ => return false,
+    }
+    true
+}
+
+/// Two networks use the address: what the far one needs.
+fn overlap(
+    context: &PathContext<'_>,
+    leg: &Leg,
+    address: IpAddr,
+    judgement: &Judgement,
+    path: &mut LegPath,
+) {
+    let class = judgement.declared.unwrap_or(PathClass::Intranet);
+    path.needs.extend(judgement.declared);
+    let port = leg.endpoint.port;
+    let action = advice::overlap(class, context.vantage, port, address, judgement);
+    path.fix(class, action);
+}
+
+/// Another host answers in the server's place: what to do if a second network uses the address.
+pub(super) fn of_another_host(
+    context: &PathContext<'_>,
+    leg: &Leg,
+    address: IpAddr,
+    judgement: &Judgement,
+    path: &mut LegPath,
+) {
+    if judgement.overlap {
+        overlap(context, leg, address, judgement, path);
+        path.needs.clear();
+    } else if let Some(fix) = &judgement.overlap_fix {
+        path.fix(PathClass::Intranet, fix.clone());
+    }
+}
+
+/// The fix for an address of NAT64. Returns whether no other one fits.
+fn nat64(
+    context: &PathContext<'_>,
+    leg: &Leg,
+    address: IpAddr,
+    class: PathClass,
+    path: &mut LegPath,
+) -> bool {
+    let host = &leg.endpoint.host;
+    match translation(context.vantage, leg, address) {
+        Translation::Known { v4, prefix, .. } => {
+            let action = if context.has_nat64() {
+                advice::far_firewall(v4, leg.endpoint.port, &BTreeSet::new(), true)
+            } else {
+                advice::no_nat64(prefix, host)
+            };
+            path.score = path.score.min(0.4);
+            path.fix(class, action);
+            true
+        }
+        Translation::LookAlike { prefix, .. } => {
+            let action = advice::no_nat64(prefix, host);
+            let action = advice::only_if(
+                &format!("{prefix} is the prefix of a NAT64 gateway"),
+                &action,
+            );
+            path.fix(class, action);
+            false
+        }
+        Translation::None => false,
+    }
+}
+
+/// The fixes for a private address that no range contains, each with its condition; the likeliest first.
+fn unmapped(
+    context: &PathContext<'_>,
+    leg: &Leg,
+    address: IpAddr,
+    judgement: &Judgement,
+    path: &mut LegPath,
+) {
+    let net = super::ranges::neighbourhood(address);
+    let own = leg.routes.iter().find(|route| route.to == address);
+    if let Some(RouteOutcome::Unicast {
+        device,
+        gateway: Some(gateway),
+        matched: Some(matched),
+        ..
+    }) = own.map(|route| &route.outcome)
+        && matched.prefix_len() > 0
+    {
+        path.fact(
+            Signal::Route,
+            format!("this machine has a route of its own for {matched}, to {gateway} on {device}"),
+        );
+        path.fix(
+            PathClass::PrivateUnmapped,
+            format!(
+                "Check the router {gateway} first: this machine sends {matched} there, and not to its default gateway (`ip route get {address}`)."
+            ),
+        );
+    }
+    path.needs
+        .extend([PathClass::VpcPeering, PathClass::DirectConnectVpn]);
+    let sure = judgement
+        .candidates
+        .iter()
+        .find(|one| one.confidence > Confidence::Low);
+    let fitting = judgement.candidates.iter().map(|one| one.class);
+    let fitting: Vec<PathClass> = match sure {
+        Some(one) => vec![one.class],
+        None => fitting.collect(),
+    };
+    if sure.is_some() {
+        path.needs.retain(|class| fitting.contains(class));
+    }
+    for class in fitting {
+        let condition = match class {
+            PathClass::VpcPeering => format!("{net} is in another VPC, over peering"),
+            PathClass::DirectConnectVpn => {
+                format!("{net} is on premises, over Direct Connect or VPN")
+            }
+            _ => format!("{net} is in this VPC"),
+        };
+        let action = advice::fix(class, context.vantage, leg.endpoint.port, judgement);
+        path.fix(class, advice::only_if(&condition, &action));
     }
 }
 
@@ -166,14 +304,13 @@ fn public(context: &PathContext<'_>, leg: &Leg, address: IpAddr, path: &mut LegP
             path.score = path.score.max(0.6);
             path.fact(
                 Signal::Control,
-                format!(
-                    "{proof}: this network has egress, so only the path to this host is blocked"
-                ),
+                format!("{proof}: this network has egress, and only this host does not answer"),
             );
             let from = context.egress_addresses(family);
+            let may_be_nat = context.may_be_nat(family);
             path.fix(
                 PathClass::PublicUnknown,
-                advice::far_firewall(address, port, &from),
+                advice::far_firewall(address, port, &from, may_be_nat),
             );
         }
         PublicEgress::Refuted(silent) => {
@@ -193,14 +330,19 @@ fn public(context: &PathContext<'_>, leg: &Leg, address: IpAddr, path: &mut LegP
                 path.fact(
                     Signal::Claim,
                     format!(
-                        "there is probably an EIP ({}), so a missing EIP is hardly the cause",
-                        claim.address
+                        "there is probably an EIP ({}), so a missing EIP is hardly the cause{}",
+                        claim.address,
+                        if context.vantage.declared.snat_addresses.is_empty() {
+                            ""
+                        } else {
+                            "; it takes precedence over the NAT gateway"
+                        }
                     ),
                 );
                 let from = BTreeSet::from([claim.address]);
                 path.fix(
                     PathClass::PublicEip,
-                    advice::far_firewall(address, port, &from),
+                    advice::far_firewall(address, port, &from, false),
                 );
             } else {
                 path.score = 0.4;
@@ -233,15 +375,32 @@ impl PathContext<'_> {
         direct
             .and_then(|leg| leg.connect.outcome.done())
             .map(|connected| connected.to.ip())
-            .is_some_and(|address| !self.is_public(address) && ranges::nat64(address).is_none())
+            .is_some_and(|address| {
+                let is_translated = registry.is_some_and(|leg| {
+                    let translation = translation(self.vantage, leg, address);
+                    matches!(translation, Translation::Known { .. })
+                });
+                !self.is_public(address) && !is_translated
+            })
     }
 
     /// Whether a leg was reached through NAT64.
     fn has_nat64(&self) -> bool {
         self.walk.legs.iter().any(|leg| {
             let connected = leg.connect.outcome.done();
-            connected.is_some_and(|connected| behind_translator(leg, connected.to.ip()).is_some())
+            connected.is_some_and(|connected| {
+                let translation = translation(self.vantage, leg, connected.to.ip());
+                matches!(translation, Translation::Known { .. })
+            })
         })
+    }
+
+    /// What shows that this network has egress.
+    pub(super) fn proven_egress(&self, leg: &Leg, family: Family) -> Option<String> {
+        match self.egress(leg, family) {
+            PublicEgress::Proven(proof) => Some(proof),
+            PublicEgress::Refuted(_) | PublicEgress::NotTried => None,
+        }
     }
 
     /// Checks the egress of one family, from other legs, from controls, and from servers that saw this client.
@@ -288,8 +447,34 @@ impl PathContext<'_> {
         let seen: BTreeSet<IpAddr> = self.seen_of(family).map(|(_, seen)| seen.address).collect();
         if seen.is_empty() && self.speaks_for_machine() {
             let claims = self.claims(family).into_iter();
-            return claims.map(|claim| claim.address).collect();
+            let claims: BTreeSet<IpAddr> = claims.map(|claim| claim.address).collect();
+            if !claims.is_empty() {
+                return claims;
+            }
         }
-        seen
+        if seen.is_empty() {
+            self.nat(family)
+        } else {
+            seen
+        }
+    }
+
+    /// Whether packets may leave through a NAT gateway: not over IPv6, and not with an EIP or a public address of this
+    /// machine.
+    pub(super) fn may_be_nat(&self, family: Family) -> bool {
+        if family == Family::V6 {
+            return false;
+        }
+        let claims = self.claims(family).into_iter().map(|claim| claim.address);
+        let on_devices = self.vantage.links.iter().flat_map(|link| &link.addresses);
+        let own: BTreeSet<IpAddr> = claims
+            .chain(on_devices.map(IpNet::addr))
+            .filter(IpAddr::is_ipv4)
+            .collect();
+        let mut seen = self.seen_of(family).peekable();
+        if seen.peek().is_some() {
+            return seen.any(|(_, seen)| !own.contains(&seen.address));
+        }
+        !(self.speaks_for_machine() && own.iter().any(|address| self.is_public(*address)))
     }
 }

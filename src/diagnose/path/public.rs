@@ -27,6 +27,7 @@ pub(super) fn judge(case: &Case<'_>) -> Judgement {
             format!("all traffic leaves through {device}, a tunnel of this host ({kind})"),
         );
     }
+    judgement = by_private_line(case, judgement);
     if let Host::Name(name) = &case.leg.endpoint.host
         && ranges::is_provider_service(name)
         && case.rtt().is_some_and(|rtt| rtt < Duration::from_millis(3))
@@ -37,6 +38,45 @@ pub(super) fn judge(case: &Case<'_>) -> Judgement {
         );
     }
     judgement
+}
+
+/// Adds that only private routers lead to the public address: a leased line's public interface, for instance, where
+/// neither a NAT gateway nor an EIP is used.
+fn by_private_line(case: &Case<'_>, mut judgement: Judgement) -> Judgement {
+    let Some(hops) = case
+        .all_hops()
+        .filter(|hops| hops.is_foreign && !hops.is_public)
+    else {
+        return judgement;
+    };
+    let candidate = |class| Candidate {
+        class,
+        confidence: Confidence::Low,
+    };
+    if judgement.candidates.is_empty() {
+        judgement.candidates.push(candidate(judgement.class));
+    }
+    judgement
+        .candidates
+        .push(candidate(PathClass::DirectConnectVpn));
+    let net = super::ranges::neighbourhood(case.address);
+    judgement.suggestions.push(Suggestion {
+        setting: Some(format!(
+            "- {{cidr: \"{net}\", class: {}}}",
+            PathClass::DirectConnectVpn
+        )),
+        ..Suggestion::new(format!(
+            "declare {net} under network.cidrs if it is reached over a leased line, for instance the public interface of Direct Connect"
+        ))
+    });
+    judgement.but(
+        Signal::Hops,
+        format!(
+            "all routers on the path have private addresses, and some are of other networks: {}; such a path may be a leased line with a public interface (Direct Connect), where the source address that others see does not count",
+            hops.shown
+        ),
+        0.25,
+    )
 }
 
 /// A public address that the pod or node has according to an annotation, the API server, the configuration or
@@ -87,6 +127,12 @@ impl PathContext<'_> {
             claim(EipOf::Node, *address, message);
         }
         claims
+    }
+
+    /// The addresses of the NAT gateway that the configuration declares.
+    pub(super) fn nat(&self, family: Family) -> BTreeSet<IpAddr> {
+        let declared = self.vantage.declared.snat_addresses.iter().copied();
+        declared.filter(|one| Family::of(*one) == family).collect()
     }
 
     /// The pod requested an EIP and has waited for less than a minute.
@@ -213,6 +259,7 @@ impl Case<'_> {
         let context = self.context;
         let claims = context.claims(family);
         let list = joined(addresses);
+        let nat = context.nat(family);
         let methods: BTreeSet<&str> = seen.iter().map(|(method, _)| *method).collect();
         let message = format!("others see {list} ({})", joined(methods));
         let snat = |score, message: String| {
@@ -233,19 +280,42 @@ impl Case<'_> {
                 .fact(Signal::Egress, message)
                 .fact(Signal::Claim, claim.message.clone());
             eip.attributes.eip_of = Some(claim.of);
-            if addresses.len() > 1 {
-                eip = eip.but(
-                    Signal::Egress,
-                    "others see more addresses beside it: a proxy, or SNAT for some destinations",
-                    0.15,
+            let others: BTreeSet<IpAddr> = addresses
+                .iter()
+                .copied()
+                .filter(|one| *one != claim.address)
+                .collect();
+            if !others.is_empty() {
+                let what = if others.is_subset(&nat) {
+                    format!(
+                        "others see {} beside it: the NAT gateway is used for some destinations",
+                        joined(&others)
+                    )
+                } else {
+                    "others see more addresses beside it: a proxy, or SNAT for some destinations"
+                        .to_owned()
+                };
+                eip = eip.but(Signal::Egress, what, 0.15);
+            } else if !nat.is_empty() {
+                eip = eip.fact(
+                    Signal::OperatorMap,
+                    format!(
+                        "the EIP is used, and not the NAT gateway ({}): an EIP takes precedence over SNAT",
+                        joined(&nat)
+                    ),
                 );
             }
             return eip;
         }
-        let known = &context.vantage.declared.snat_addresses;
-        if addresses.iter().all(|address| known.contains(address)) {
+        if addresses.is_subset(&nat) {
             let declared = format!("{list} is declared in network.snat_addresses");
             let mut snat = snat(0.95, message).fact(Signal::OperatorMap, declared);
+            if let Some(claim) = claims.first() {
+                snat = snat.fact(
+                    Signal::Egress,
+                    format!("the NAT gateway is used, and not the EIP {}", claim.address),
+                );
+            }
             snat.attributes.snat_pool = addresses.len() > 1;
             return stale(snat);
         }
@@ -313,6 +383,13 @@ impl Case<'_> {
             let mut eip = Judgement::new(PathClass::PublicEip, 0.75)
                 .fact(Signal::Claim, claim.message.clone())
                 .fact(Signal::AddressRange, "an EIP takes precedence over SNAT");
+            let nat = context.nat(family);
+            if !nat.is_empty() {
+                eip = eip.fact(
+                    Signal::OperatorMap,
+                    format!("so the NAT gateway ({}) is probably not used", joined(&nat)),
+                );
+            }
             eip.attributes.eip_of = Some(claim.of);
             eip.suggestions.push(Suggestion::new(SET_ECHO));
             return eip;

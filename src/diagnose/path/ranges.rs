@@ -1,10 +1,11 @@
 //! Addresses that are not public, from the IANA registries of special-purpose addresses (RFC 6890;
 //! iana-ipv4-special-registry, iana-ipv6-special-registry), and the ranges of cloud providers' own services.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr};
 
 use ipnet::IpNet;
 
+use crate::model::nat64;
 use crate::model::network::Provider;
 use Purpose::{LinkLocal, Loopback, Nat64, NoHost, Private};
 
@@ -147,14 +148,24 @@ pub(super) fn is_provider_service(host: &str) -> bool {
 /// The IPv4 address in an address with NAT64's well-known prefix (RFC 6052, 2.1).
 pub(super) fn nat64(address: IpAddr) -> Option<Ipv4Addr> {
     match address {
-        IpAddr::V6(v6) if contains("64:ff9b::/96", address) => Some(last_four(v6)),
+        IpAddr::V6(v6) if contains("64:ff9b::/96", address) => nat64::embedded(v6, 96),
         _ => None,
     }
 }
 
-pub(super) fn last_four(address: Ipv6Addr) -> Ipv4Addr {
-    let [.., a, b, c, d] = address.octets();
-    Ipv4Addr::new(a, b, c, d)
+/// Whether the address is in the range that only translators of a network use (RFC 8215).
+pub(super) fn is_local_nat64(address: IpAddr) -> bool {
+    contains("64:ff9b:1::/48", address)
+}
+
+pub(super) fn is_link_local(address: IpAddr) -> bool {
+    special(address).is_some_and(|row| row.purpose == LinkLocal)
+}
+
+/// The range around an address, for the suggested settings.
+pub(super) fn neighbourhood(address: IpAddr) -> IpNet {
+    let length = if address.is_ipv4() { 24 } else { 64 };
+    IpNet::new(address, length).map_or_else(|_| address.into(), |net| net.trunc())
 }
 
 #[cfg(test)]

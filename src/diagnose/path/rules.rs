@@ -6,6 +6,7 @@ use std::net::IpAddr;
 
 use ipnet::IpNet;
 
+use super::advice;
 use super::case::{Case, Judgement, NEAR, SOME_WAY_OFF, Smaller, shown};
 use super::context::PathContext;
 use super::leg_path::{Candidate, Choice, Fact, Reachability, Suggestion};
@@ -22,6 +23,7 @@ type Rule = fn(&Case<'_>) -> Option<Judgement>;
 const RULES: &[Rule] = &[
     own_address,
     cluster_service,
+    containers,
     tunnel_of_this_host,
     declared_range,
     range_of_the_vpc,
@@ -50,6 +52,21 @@ pub(super) fn judge(
             .evidence
             .insert(0, Fact::new(Signal::AddressRange, message.clone()));
     }
+    if let Some((v4, prefix)) = case.look_alike {
+        judgement = judgement.fact(
+            Signal::AddressRange,
+            format!(
+                "the address has the name's own {v4} behind {prefix}: it is one of NAT64 if {prefix} is a translator's prefix, which is unknown"
+            ),
+        );
+        judgement.score = judgement.score.min(0.85);
+        judgement.suggestions.push(Suggestion {
+            setting: Some(format!("nat64_prefixes: [\"{prefix}\"]")),
+            ..Suggestion::new(format!(
+                "declare {prefix} in network.nat64_prefixes if it is the prefix of this network's NAT64 gateway"
+            ))
+        });
+    }
     case.compare(judgement)
 }
 
@@ -73,7 +90,9 @@ fn own_address(case: &Case<'_>) -> Option<Judgement> {
         }
         (_, Some(RouteOutcome::Local { device })) => {
             let message = format!("{address} is this machine's own address, on {device}");
-            new(IntranetKind::HostLocal, 0.95, Signal::Route, message)
+            let own = Judgement::intranet(Some(IntranetKind::HostLocal), 0.95)
+                .fact(Signal::Route, message);
+            Some(against_map(case, own))
         }
         (Some(Purpose::LinkLocal), _) => {
             let message = format!("{address} is link-local: routers don't forward it");
@@ -117,6 +136,71 @@ fn cluster_service(case: &Case<'_>) -> Option<Judgement> {
             "{address} is near the API server's Service {api_server}; network.service_cidrs would confirm it"
         ),
     )
+}
+
+/// The kernel sends the address to containers of this host, or to pods of the cluster: no packet gets to another network,
+/// whatever is declared.
+fn containers(case: &Case<'_>) -> Option<Judgement> {
+    let found = case.container()?;
+    let (address, device, what) = (case.address, found.device, found.what);
+    let link = case.link().filter(|(link, _)| link.name == device);
+    let message = match (link, found.matched) {
+        (Some((_, net)), _) => {
+            format!(
+                "{address} is in {}, the network of {device}, {what}",
+                net.trunc()
+            )
+        }
+        (None, Some(net)) => {
+            format!("the kernel sends {address} to {device} by its route for {net}, {what}")
+        }
+        (None, None) => format!("the kernel sends {address} to {device}, {what}"),
+    };
+    let mut judgement = Judgement::intranet(Some(found.kind), 0.9).fact(Signal::Route, message);
+    let is_public = ranges::special(address).is_none();
+    // No name leads to a pod's own address, as a rule: another network has the registry.
+    let is_missed = case.is_lost() || case.is_other_host();
+    if is_missed && (found.kind == IntranetKind::ClusterPods || is_public) {
+        judgement.overlap = true;
+    }
+    judgement.overlap_fix = Some(match found.kind {
+        IntranetKind::ClusterPods => advice::in_pod_range(address, device, found.matched),
+        _ => advice::on_this_host(address),
+    });
+    Some(against_map(case, judgement))
+}
+
+/// Adds that the configuration declares the address as one of another network.
+fn against_map(case: &Case<'_>, mut judgement: Judgement) -> Judgement {
+    let Some(mapped) = case.mapped() else {
+        return judgement;
+    };
+    let Some(class) = far_class(mapped.class) else {
+        return judgement;
+    };
+    judgement = judgement.but(
+        Signal::OperatorMap,
+        format!(
+            "{}: two networks use the address, and the kernel's route takes precedence",
+            shown(mapped)
+        ),
+        0.15,
+    );
+    judgement.overlap = true;
+    judgement.declared = Some(class);
+    judgement
+}
+
+/// The class of a range that is declared as one of another network.
+fn far_class(class: MappedClass) -> Option<PathClass> {
+    match class {
+        MappedClass::VpcPeering => Some(PathClass::VpcPeering),
+        MappedClass::DirectConnectVpn => Some(PathClass::DirectConnectVpn),
+        MappedClass::Intranet
+        | MappedClass::CloudService
+        | MappedClass::VpcEndpoint
+        | MappedClass::Public => None,
+    }
 }
 
 /// The address is reached through a tunnel device of this host.
@@ -194,11 +278,51 @@ fn declared_range(case: &Case<'_>) -> Option<Judgement> {
             here.declared = Some(class);
             return Some(here);
         }
+        if let Some(own) = case.own_range_beside_metadata() {
+            return Some(within_own_range(
+                case,
+                judgement,
+                &shown(mapped),
+                &shown(own),
+            ));
+        }
     }
     if class == PathClass::DirectConnectVpn {
         judgement = supported(case, judgement);
     }
     Some(judgement)
+}
+
+/// A range of another network inside one that is declared as a part of this VPC. If a subnet here has the address, its
+/// local route takes precedence; if none has it, the packets leave.
+fn within_own_range(case: &Case<'_>, declared: Judgement, far: &str, own: &str) -> Judgement {
+    let is_silent = case.is_lost();
+    if !is_silent && !case.is_other_host() {
+        let message = format!(
+            "{own} as well: if a subnet of this VPC has the address, its local route takes precedence"
+        );
+        return declared.but(Signal::OperatorMap, message, 0.1);
+    }
+    let mut here = Judgement::new(PathClass::Intranet, 0.75)
+        .fact(
+            Signal::OperatorMap,
+            format!("{own}, and the route of a subnet of this VPC takes precedence"),
+        )
+        .but(
+            Signal::OperatorMap,
+            format!("{far}: two networks use the address"),
+            0.0,
+        );
+    if !is_silent {
+        here = here.fact(
+            Signal::Connect,
+            "another host answers in the place of the expected one",
+        );
+    }
+    here.overlap = true;
+    here.overlap_is_declared = true;
+    here.declared = declared.declared;
+    here
 }
 
 /// Adds measurements that fit a leased line or a tunnel.
@@ -228,8 +352,9 @@ fn range_of_the_vpc(case: &Case<'_>) -> Option<Judgement> {
 fn on_link(case: &Case<'_>) -> Option<Judgement> {
     let (link, net) = case.link()?;
     // docker0, cni0, virbr0: these lead to no other host.
-    let is_own_bridge =
-        link.kind.as_deref() == Some("bridge") && !case.context.is_uplink(&link.name);
+    let is_own_bridge = link.kind.as_deref() == Some("bridge")
+        && !case.context.is_uplink(&link.name)
+        && case.context.is_inside(&link.name);
     let (address, net, name) = (case.address, net.trunc(), &link.name);
     let (kind, message) = if is_own_bridge {
         let message =
@@ -358,7 +483,7 @@ const JUMBO: u32 = 1460;
 /// The settings that would decide the class of a private address. What decides between them can't be observed
 /// from here, so none is offered as the default.
 fn declaration(address: IpAddr) -> Suggestion {
-    let net = neighbourhood(address);
+    let net = ranges::neighbourhood(address);
     let choice = |(class, when): (PathClass, &str)| Choice {
         setting: format!("- {{cidr: \"{net}\", class: {class}}}"),
         when: when.to_owned(),
@@ -384,12 +509,6 @@ fn declaration(address: IpAddr) -> Suggestion {
             "declare how {net} is reached under network.cidrs; the route of this range in the VPC's route table decides which line is right"
         ))
     }
-}
-
-/// The range around an address, for the suggested settings.
-fn neighbourhood(address: IpAddr) -> IpNet {
-    let length = if address.is_ipv4() { 24 } else { 64 };
-    IpNet::new(address, length).map_or_else(|_| address.into(), |net| net.trunc())
 }
 
 /// An IPv4 address behind NAT64: the translator's source addresses are shared.

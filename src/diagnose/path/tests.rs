@@ -15,12 +15,14 @@ use crate::diagnose::fixture::{self, done, failed, ms};
 use crate::diagnose::level::Confidence;
 use crate::model::connect::{Connect, Connected, Connection, Dial, Tls};
 use crate::model::endpoint::Role;
-use crate::model::evidence::{Evidence, Leg, RateLimit, Transport};
-use crate::model::fault::{DnsFault, IcmpError, TcpFault, TlsFault};
+use crate::model::evidence::{Evidence, Leg, RateLimit, SegmentTrial, SegmentTrials, Transport};
+use crate::model::fault::{DnsFault, IcmpError, Phase, TcpFault, TlsFault};
 use crate::model::hops::{Hop, Trace, TraceEnd};
+use crate::model::nat64::Nat64Prefixes;
 use crate::model::network::{
     Baseline, BaselineKind, Control, EgressMethod, EgressTrial, Link, Metadata, MetadataFacts,
-    ObservedEgress, PodEip, Provider, ProviderBy, ProviderSign, RouteLookup, RouteOutcome,
+    ObservedEgress, PodEip, Provider, ProviderBy, ProviderSign, ReversePathDrops, Route,
+    RouteLookup, RouteOutcome,
 };
 use crate::model::path::{PathAttributes, PathClass};
 use crate::model::proxy::{Proxy, ProxyRoute};
@@ -53,6 +55,8 @@ struct PlaceFile {
     provider_is_a_guess: bool,
     service_host: Option<IpAddr>,
     links: Vec<LinkFile>,
+    /// The devices with a default route.
+    uplinks: Vec<String>,
     metadata: Option<MetadataFile>,
     pod_eip: Option<PodEipFile>,
     egress: Vec<EgressFile>,
@@ -68,6 +72,9 @@ struct PlaceFile {
 struct LinkFile {
     name: String,
     kind: Option<String>,
+    /// The bridge that it is a part of.
+    master: Option<String>,
+    #[serde(default)]
     addresses: Vec<ipnet::IpNet>,
 }
 
@@ -118,9 +125,22 @@ struct LegFile {
     addresses: Vec<AddressFile>,
     #[serde(default)]
     hops: Vec<IpAddr>,
+    /// The trace got to the server.
+    #[serde(default)]
+    hops_reach_it: bool,
     /// The certificate is by an authority that is not trusted.
     #[serde(default)]
     strange_issuer: bool,
+    /// The certificate is for another name.
+    #[serde(default)]
+    other_name: bool,
+    /// What the reverse path filter dropped.
+    drops: Option<DropsFile>,
+    /// The prefixes of NAT64 that the name servers reveal; absent if they were not queried.
+    nat64: Option<Vec<ipnet::IpNet>>,
+    /// Further connections at the same time, of which the first is the leg's own: whether each is established.
+    #[serde(default)]
+    retries: Vec<bool>,
     /// The segments received with data.
     receive_mss: Option<u32>,
     class: Option<PathClass>,
@@ -143,6 +163,19 @@ struct LegFile {
     fixes: Vec<String>,
     #[serde(default)]
     decides: Vec<String>,
+    /// Words that no fix may have.
+    #[serde(default)]
+    never: Vec<String>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct DropsFile {
+    dropped: u64,
+    #[serde(default)]
+    before: u64,
+    #[serde(default)]
+    strict: Vec<String>,
 }
 
 fn registry() -> Role {
@@ -206,6 +239,13 @@ struct RouteFile {
     /// An address of this machine.
     #[serde(default)]
     local: bool,
+    #[serde(default)]
+    source: Option<IpAddr>,
+    #[serde(default)]
+    table: Option<u32>,
+    /// The type of a route that rejects the packets.
+    #[serde(default)]
+    denied: Option<String>,
 }
 
 impl CaseFile {
@@ -219,6 +259,7 @@ impl CaseFile {
             source: Some(address.to_string()),
         });
         evidence.walk.legs = self.legs.iter().map(LegFile::leg).collect();
+        evidence.walk.segments = self.legs.iter().find_map(LegFile::retries);
         evidence
     }
 }
@@ -247,9 +288,17 @@ impl PlaceFile {
             kind: link.kind.clone(),
             mtu: Some(1500),
             is_up: true,
+            master: link.master.clone(),
             addresses: link.addresses.clone(),
         };
         vantage.links = self.links.iter().map(link).collect();
+        let default = |device: &String| Route {
+            destination: "0.0.0.0/0".parse().unwrap(),
+            gateway: Some("10.0.1.1".parse().unwrap()),
+            device: Some(device.clone()),
+            table: 254,
+        };
+        vantage.routes = self.uplinks.iter().map(default).collect();
         if let Some(metadata) = &self.metadata {
             let provider = self.provider.unwrap_or(Provider::Huawei);
             vantage.metadata = if metadata.silent {
@@ -352,7 +401,7 @@ impl LegFile {
             leg.resolve.outcome = failed(fault);
             let reason = Skip::Blocked {
                 role: self.role,
-                phase: crate::model::fault::Phase::Resolve,
+                phase: Phase::Resolve,
             };
             leg.connect = Connect {
                 attempts: Vec::new(),
@@ -387,6 +436,7 @@ impl LegFile {
             path_mtu: None,
             retransmits: None,
         });
+        self.observe(&mut leg);
         if self.strange_issuer {
             leg.tls = Tls {
                 outcome: failed(TlsFault::UnknownIssuer {
@@ -408,7 +458,11 @@ impl LegFile {
                     })
                     .collect(),
                 reached: None,
-                ended: TraceEnd::Silent,
+                ended: if self.hops_reach_it {
+                    TraceEnd::Reached
+                } else {
+                    TraceEnd::Silent
+                },
                 took: ms(100),
             });
         }
@@ -425,6 +479,48 @@ impl LegFile {
             };
         }
         leg
+    }
+}
+
+impl LegFile {
+    /// Adds what this machine, the name servers and the server show.
+    fn observe(&self, leg: &mut Leg) {
+        leg.reverse_path = self.drops.as_ref().map(|drops| ReversePathDrops {
+            dropped: drops.dropped,
+            before: drops.before,
+            uptime: Duration::from_secs(100_000),
+            took: Duration::from_secs(5),
+            strict: drops.strict.clone(),
+        });
+        leg.nat64 = self.nat64.as_ref().map(|prefixes| Nat64Prefixes {
+            prefixes: prefixes.clone(),
+            fault: None,
+        });
+        if self.other_name {
+            leg.tls = Tls {
+                outcome: failed(TlsFault::NameMismatch {
+                    expected: self.host.clone(),
+                    presented: vec!["other.example.org".to_owned()],
+                }),
+                ..leg.tls.clone()
+            };
+        }
+    }
+
+    fn retries(&self) -> Option<SegmentTrials> {
+        let trial = |passes: &bool| SegmentTrial {
+            max_segment: None,
+            fault: (!passes).then(|| TcpFault::Timeout.to_string()),
+            is_silent: !passes,
+            took: ms(2500),
+        };
+        (!self.retries.is_empty()).then(|| SegmentTrials {
+            role: self.role,
+            phase: Phase::Connect,
+            endpoint: fixture::endpoint(&self.host),
+            to: SocketAddr::new(self.addresses[0].address, 443),
+            trials: self.retries.iter().map(trial).collect(),
+        })
     }
 }
 
@@ -476,13 +572,19 @@ impl AddressFile {
         let device = route.device.clone().unwrap_or_else(|| "eth0".to_owned());
         let outcome = if route.local {
             RouteOutcome::Local { device }
+        } else if let Some(by) = &route.denied {
+            RouteOutcome::Denied {
+                by: by.clone(),
+                matched: route.matched,
+                table: route.matched.map(|_| 254),
+            }
         } else {
             RouteOutcome::Unicast {
                 device,
                 device_kind: route.kind.clone(),
                 gateway: route.gateway,
-                source: None,
-                table: 254,
+                source: route.source,
+                table: route.table.unwrap_or(254),
                 matched: route.matched,
                 mtu: route.mtu,
             }
@@ -554,6 +656,10 @@ fn misses(wanted: &LegFile, path: &LegPath) -> Vec<String> {
             check(&format!("{what}: {words}"), found.contains(words.as_str()));
         }
     }
+    let fixes = fixes.join("\n");
+    for words in &wanted.never {
+        check(&format!("no fix: {words}"), !fixes.contains(words.as_str()));
+    }
     check(
         "no contradiction",
         wanted.contradictions.is_empty() == path.contradictions.is_empty(),
@@ -601,7 +707,7 @@ fn every_labelled_case_is_classed_as_labelled() {
         }
     }
     assert!(failures.is_empty(), "{}", failures.join("\n\n"));
-    assert!(cases >= 49, "only {cases} cases were found");
+    assert!(cases >= 140, "only {cases} cases were found");
 }
 
 /// The findings that a case lists: all that it has of these.
@@ -612,6 +718,9 @@ const PATH_CODES: &[&str] = &[
     "path_mixed",
     "path_unexpected",
     "private_unmapped",
+    "reverse_path_filter",
+    "snat_exhaust",
+    "source_address",
 ];
 
 #[test]

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use super::finding::{at, written_in};
 use super::paths::fixes_text;
+use super::routes;
 use crate::diagnose::catalogue::Cause;
 use crate::diagnose::level::{Confidence, Severity};
 use crate::diagnose::path::leg_path::LegPath;
@@ -32,9 +33,16 @@ pub(super) fn connect(evidence: &Evidence, leg: &Leg) -> Option<Finding> {
         TcpFault::HostUnreachable { .. } => Cause::HostUnreachable,
         TcpFault::Other { .. } => Cause::Unexplained,
     };
+    let is_lost = matches!(fault, TcpFault::Timeout);
     Some(
         at(cause, leg.role, Phase::Connect)
             .facts(attempts(leg))
+            .facts(address.and_then(|to| Some(routes::rejecting(leg, to)?.fact())))
+            .facts(
+                address
+                    .filter(|_| is_lost)
+                    .and_then(|to| routes::other_table(leg, to)),
+            )
             .facts(by_hosts_file(leg))
             .hint(connect_hint(evidence, cause, leg, fault, address)),
     )
@@ -196,6 +204,11 @@ fn connect_hint(
     if let Some(fix) = between_families(evidence, leg) {
         return fix;
     }
+    if let Some(route) = at.and_then(|to| routes::rejecting(leg, to))
+        && is_of_this_machine(fault)
+    {
+        return route.hint();
+    }
     let port = leg.endpoint.port;
     let address = at.map_or_else(|| leg.endpoint.host.to_string(), |at| at.to_string());
     let mut dials = leg.connect.attempts.iter();
@@ -206,8 +219,9 @@ fn connect_hint(
         }),
         (Cause::TcpRefused, _) => {
             let source = written_in(evidence, leg.role);
+            let here = way(evidence, leg).map_or_else(String::new, |way| format!(" {way}"));
             format!(
-                "Check that a server listens at {address} port {port}, that no firewall rejects the connection, and that the port is right in {source}."
+                "Check that a server listens at {address} port {port}, that no firewall rejects the connection, and that the port is right in {source}.{here}"
             )
         }
         (_, TcpFault::Prohibited { icmp }) if let Some(from) = icmp.from => {
@@ -235,14 +249,26 @@ fn connect_hint(
         (Cause::NetUnreachable, _) => {
             format!("Add the missing route on this machine; `ip route get {address}` shows it.")
         }
-        (Cause::HostUnreachable, _) => way(evidence, leg).unwrap_or_else(|| {
-            format!(
-                "Check that {address} is the address of {} and that the host is up.",
-                leg.endpoint.host
-            )
-        }),
+        (Cause::HostUnreachable, _) => way(evidence, leg)
+            .or_else(|| routes::on_link(evidence, leg, at?))
+            .unwrap_or_else(|| {
+                format!(
+                    "Check that {address} is the address of {} and that the host is up.",
+                    leg.endpoint.host
+                )
+            }),
         _ => cause.entry().fix.to_owned(),
     }
+}
+
+/// Whether the kernel here returned the error without sending a packet.
+fn is_of_this_machine(fault: &TcpFault) -> bool {
+    matches!(
+        fault,
+        TcpFault::LocalPolicy { .. }
+            | TcpFault::HostUnreachable { icmp: None }
+            | TcpFault::NetUnreachable { icmp: None }
+    )
 }
 
 /// Some addresses work and others don't.

@@ -16,6 +16,7 @@ mod paths;
 mod pins;
 mod proxy;
 mod repeats;
+mod routes;
 mod secrets;
 mod several;
 mod storage;
@@ -76,6 +77,9 @@ const RULES: &[Rule] = &[
     Whole(connection::addresses),
     Once(repeats::segments),
     OfLeg(connection::loss),
+    OfLeg(routes::reverse_path),
+    OfLeg(routes::source_address),
+    Once(routes::nat_ports),
     OfPath(paths::no_egress),
     OfPath(paths::overlap),
     OfPath(paths::mixed),

@@ -1,11 +1,12 @@
 //! Rules for path classes: a route that is missing, or not the expected one.
 
 use super::finding::{at, new};
+use super::routes;
 use crate::diagnose::Finding;
 use crate::diagnose::catalogue::Cause;
-use crate::diagnose::level::{Confidence, Severity};
+use crate::diagnose::level::Confidence;
 use crate::diagnose::path;
-use crate::diagnose::path::leg_path::{LegPath, Reachability};
+use crate::diagnose::path::leg_path::LegPath;
 use crate::model::evidence::Evidence;
 use crate::model::fault::Phase;
 use crate::model::network::{EgressTrial, ObservedEgress};
@@ -42,14 +43,11 @@ pub(super) fn fixes_text(path: &LegPath) -> String {
 }
 
 /// Two networks use the range of the address.
-pub(super) fn overlap(_: &Evidence, path: &LegPath) -> Option<Finding> {
+pub(super) fn overlap(evidence: &Evidence, path: &LegPath) -> Option<Finding> {
     if !path.overlap {
         return None;
     }
-    let severity = match path.reachability {
-        Reachability::Reachable => Severity::Warning,
-        _ => Severity::Critical,
-    };
+    let severity = routes::overlap_severity(evidence, path);
     let facts = path.evidence.iter().chain(&path.contradictions);
     let hint = if path.fixes.is_empty() {
         "Renumber one of the two networks, or correct network.cidrs: the host that responds is in this network."

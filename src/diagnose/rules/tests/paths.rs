@@ -4,7 +4,7 @@ use super::*;
 use crate::diagnose::fixture::ms;
 use crate::model::network::{
     Control, EgressMethod, EgressTrial, ExpectedPath, Link, MappedClass, Metadata, MetadataFacts,
-    ObservedEgress, PodEip,
+    ObservedEgress, PodEip, RouteLookup, RouteOutcome,
 };
 use crate::model::path::PathClass;
 
@@ -50,7 +50,7 @@ fn no_egress_is_reported_only_where_everybody_out_there_is_silent() {
     assert_eq!(codes(&judge(&evidence).consequences), ["tcp_timeout"]);
     evidence.vantage.controls[1] = control("b.test:443", None);
     let finding = only(&evidence, "tcp_timeout", Critical);
-    says(&finding, &["No NAT rule is missing"]);
+    says(&finding, &["ask its operator to allow"]);
     // A host without a name, one that refuses, and one in this network show nothing about egress.
     let refused = Some(TcpFault::Refused { icmp: None });
     let mut nameless = control("c.test:443", None);
@@ -75,6 +75,7 @@ fn an_address_of_two_networks_is_reported_with_which_route_counts() {
         kind: None,
         mtu: Some(1500),
         is_up: true,
+        master: None,
         addresses: vec!["10.0.3.4/24".parse().unwrap()],
     }];
     let finding = only(&evidence, "address_overlap", Critical);
@@ -216,6 +217,7 @@ fn ipv6_alone_needs_no_rule_for_ipv4() {
             kind: None,
             mtu: Some(1500),
             is_up: true,
+            master: None,
             addresses: vec!["2a0a:20:1::10/64".parse().unwrap()],
         }];
         evidence
@@ -267,4 +269,124 @@ fn the_hint_on_a_private_address_has_a_line_for_each_class_and_no_default() {
             "class: direct_connect_vpn}` if the next hop is",
         ],
     );
+}
+
+#[test]
+fn connections_that_get_no_answer_after_others_may_lack_a_port_of_the_nat_gateway() {
+    let silent = || HttpFault::Reconnect {
+        phase: Phase::Connect,
+        reason: TcpFault::Timeout.to_string(),
+        tls: None,
+    };
+    let outside = |fault: HttpFault| {
+        let mut evidence = healthy();
+        evidence.walk.legs.truncate(1);
+        evidence.walk.legs[0].connect = dialed(vec![dial("45.60.70.20", None)]);
+        evidence.vantage.declared.cidrs.clear();
+        evidence.vantage.declared.snat_addresses = vec!["121.36.9.9".parse().unwrap()];
+        evidence.vantage.controls = vec![Control {
+            host: "a.test:443".to_owned(),
+            unresolved: None,
+            attempts: vec![dial("45.60.70.30", None)],
+        }];
+        evidence.walk.blob = failed(fault);
+        evidence
+    };
+    let found = |evidence: &Evidence| {
+        let findings = judge(evidence).findings;
+        let mut found = findings.into_iter();
+        found.find(|finding| finding.cause.code() == "snat_exhaust")
+    };
+    let finding = found(&outside(silent())).unwrap();
+    assert_eq!(finding.confidence, Confidence::Medium);
+    says(
+        &finding,
+        &[
+            "121.36.9.9",
+            "a.test:443 can be reached",
+            "no port left towards 45.60.70.20",
+        ],
+    );
+    // Without a NAT gateway that is known, or others that answer, it is a guess.
+    for spoil in [
+        (|evidence: &mut Evidence| evidence.vantage.controls.clear()) as fn(&mut Evidence),
+        |evidence| evidence.vantage.declared.snat_addresses.clear(),
+    ] {
+        let mut evidence = outside(silent());
+        spoil(&mut evidence);
+        assert_eq!(found(&evidence).unwrap().confidence, Confidence::Low);
+    }
+    // Connections that are cut are no sign of it, nor is a private address, nor an EIP.
+    let cut = HttpFault::Reconnect {
+        phase: Phase::Connect,
+        reason: TcpFault::Reset.to_string(),
+        tls: None,
+    };
+    assert!(found(&outside(cut)).is_none());
+    let mut evidence = outside(silent());
+    for leg in &mut evidence.walk.legs {
+        leg.connect = dialed(vec![dial("10.0.3.9", None)]);
+    }
+    assert!(found(&evidence).is_none());
+    let mut evidence = outside(silent());
+    evidence.vantage.network = NetworkView::Node;
+    evidence.vantage.node_external_ips = vec!["121.36.1.50".parse().unwrap()];
+    assert!(found(&evidence).is_none());
+}
+
+#[test]
+fn a_route_that_rejects_packets_is_named_with_its_table() {
+    let address = "10.0.3.9".parse().unwrap();
+    let with = |fault: TcpFault, by: &str, matched: Option<&str>, table: Option<u32>| {
+        let mut evidence =
+            healthy().unconnected(Role::Registry, vec![dial("10.0.3.9", Some(fault))]);
+        evidence.vantage.not_observed.clear();
+        evidence.leg_mut(Role::Registry).routes = vec![RouteLookup {
+            to: address,
+            outcome: RouteOutcome::Denied {
+                by: by.to_owned(),
+                matched: matched.map(|net| net.parse().unwrap()),
+                table,
+            },
+        }];
+        judge(&evidence).findings.remove(0)
+    };
+    let policy = || TcpFault::LocalPolicy { errno: 22 };
+    let finding = with(policy(), "blackhole", Some("10.0.3.0/24"), Some(100));
+    says(
+        &finding,
+        &[
+            "`ip route del blackhole 10.0.3.0/24 table 100`",
+            "`ip route get 10.0.3.9`",
+        ],
+    );
+    assert_eq!(finding.confidence, Confidence::High);
+    // A rule, or a report of an older version.
+    let finding = with(policy(), "blackhole", None, None);
+    says(&finding, &["`ip rule`", "type blackhole"]);
+    let no_route = TcpFault::NetUnreachable { icmp: None };
+    let finding = with(no_route.clone(), "throw", Some("10.0.0.0/16"), Some(254));
+    says(
+        &finding,
+        &[
+            "`throw 10.0.0.0/16` ends the lookup",
+            "`ip route del throw 10.0.0.0/16`",
+        ],
+    );
+    let finding = with(no_route, "no_route", None, None);
+    says(&finding, &["Add the missing route"]);
+    // What a router reports is not about this machine's routes.
+    let icmp = IcmpError {
+        from: Some("10.0.0.1".parse().unwrap()),
+        version: 4,
+        kind: 3,
+        code: 1,
+    };
+    let finding = with(
+        TcpFault::HostUnreachable { icmp: Some(icmp) },
+        "unreachable",
+        Some("10.0.3.0/24"),
+        Some(254),
+    );
+    assert!(!finding.hint.contains("ip route del"), "{}", finding.hint);
 }

@@ -14,7 +14,7 @@ use super::stages::{self, StageRate};
 use crate::diagnose::catalogue::Cause;
 use crate::diagnose::level::Confidence;
 use crate::model::path::PathClass;
-use crate::model::transfer::{StageKind, Transfer, TransferStream};
+use crate::model::transfer::{StageKind, TcpOptions, TcpSettings, Transfer, TransferStream};
 use crate::model::units::HumanDuration;
 
 /// What else is known about the leg that served the bytes.
@@ -35,6 +35,51 @@ pub(crate) struct Bound {
     pub(crate) facts: Vec<String>,
     /// Whether the limit is known to be on this side, not the registry's.
     pub(crate) is_ours: bool,
+    /// The TCP option that is off and contributes to the limit.
+    pub(crate) missing: Option<MissingOption>,
+}
+
+/// An option of TCP that a connection does without.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum MissingOption {
+    /// Window scaling (RFC 7323).
+    WindowScaling(Side),
+    /// Selective acknowledgements (RFC 2018).
+    Sack(Side),
+}
+
+/// Which side of a connection leaves an option out.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Side {
+    /// This network namespace does not offer it.
+    Here,
+    /// It is offered here: the server, or something on the path, does without it.
+    There,
+    /// The setting of this network namespace could not be read.
+    Unknown,
+}
+
+impl Side {
+    fn of(is_offered: Option<bool>) -> Self {
+        match is_offered {
+            Some(false) => Self::Here,
+            Some(true) => Self::There,
+            None => Self::Unknown,
+        }
+    }
+
+    /// The fact about the side; `setting` is the name of the sysctl.
+    fn fact(self, setting: &str) -> String {
+        match self {
+            Self::Here => format!("it is off on this side: {setting} of this network namespace is 0"),
+            Self::There => format!(
+                "this side offers it ({setting} is on): the server does not, or something on the path removes it"
+            ),
+            Self::Unknown => format!(
+                "which side does not offer it is unknown: {setting} of this network namespace could not be read"
+            ),
+        }
+    }
 }
 
 impl Bound {
@@ -44,6 +89,7 @@ impl Bound {
             confidence,
             facts,
             is_ours: matches!(cause, Cause::BwEipCap | Cause::BwNode | Cause::BwSelf),
+            missing: None,
         }
     }
 }
@@ -56,6 +102,9 @@ const GROWN: f64 = 0.7;
 const GROWN_LOSSY: f64 = 0.5;
 /// Minimum duration of such a stage, in seconds.
 const GROWN_SECONDS: f64 = 0.8;
+
+/// The bytes in flight as a share of a window that is full.
+const FULL: std::ops::Range<f64> = 0.6..1.5;
 
 /// The extra latency that counts as a queue, in seconds and as a share: more than a busy CPU causes.
 const QUEUE: f64 = 0.005;
@@ -249,8 +298,14 @@ pub(super) fn decide(
         && grew(&pair, GROWN_LOSSY)
     {
         let confidence = Confidence::high_if(*share > 10.0 * LOSSY);
-        let facts = vec![fact.clone(), grown(&pair)];
-        return Ok(Bound::new(Cause::BwLoss, confidence, facts));
+        let mut facts = vec![fact.clone(), grown(&pair)];
+        let side = without_sack(transfer);
+        facts.extend(side.map(sack_fact));
+        return Ok(Bound {
+            is_ours: side == Some(Side::Here),
+            missing: side.map(MissingOption::Sack),
+            ..Bound::new(Cause::BwLoss, confidence, facts)
+        });
     }
     // A growing sum shows a limit for each connection, even while the sum is not steady yet.
     let is_seen = many.is_sustained || many.seconds >= GROWN_SECONDS;
@@ -334,8 +389,12 @@ fn each(transfer: &Transfer, pair: &Pair<'_>) -> Bound {
         && let Some(trip) = stream.min_rtt.map(|trip| trip.as_secs_f64())
     {
         let in_flight = rate * trip;
+        if let Some(bound) = unscaled(transfer, stream, in_flight, trip) {
+            facts.extend(bound.facts.clone());
+            return Bound { facts, ..bound };
+        }
         if let Some(window) = steady_window(stream)
-            && (0.6..1.5).contains(&(in_flight / window))
+            && FULL.contains(&(in_flight / window))
         {
             facts.push(format!(
                 "{} are in flight in a round trip of {}, and the window that this machine offers stays at {}",
@@ -382,16 +441,61 @@ fn each(transfer: &Transfer, pair: &Pair<'_>) -> Bound {
     Bound::new(Cause::BwPerFlow, Confidence::Medium, facts)
 }
 
-/// The window offered to the sender, if it no longer grows.
+/// The limit of a connection without window scaling, if its window of 64 KiB is full.
+fn unscaled(
+    transfer: &Transfer,
+    stream: &TransferStream,
+    in_flight: f64,
+    trip: f64,
+) -> Option<Bound> {
+    let is_full = FULL.contains(&(in_flight / f64::from(u16::MAX)));
+    if stream.options?.window_scaling || !is_full {
+        return None;
+    }
+    let side = Side::of(transfer.tcp_settings.and_then(|s| s.window_scaling));
+    let facts = vec![
+        format!(
+            "window scaling is off on these connections, so at most 64 KiB are in flight in a round trip of {}: {} were",
+            HumanDuration(Duration::from_secs_f64(trip)),
+            bytes(in_flight)
+        ),
+        side.fact("net.ipv4.tcp_window_scaling"),
+    ];
+    let confidence = Confidence::high_if(side != Side::Unknown);
+    Some(Bound {
+        is_ours: side == Side::Here,
+        missing: Some(MissingOption::WindowScaling(side)),
+        ..Bound::new(Cause::BwWindow, confidence, facts)
+    })
+}
+
+/// Which side leaves selective acknowledgements out; `None` if they are in use, or if that is unknown.
+fn without_sack(transfer: &Transfer) -> Option<Side> {
+    let mut options = transfer.streams.iter().filter_map(|stream| stream.options);
+    let is_off = options.any(|options: TcpOptions| !options.sack);
+    let settings: Option<TcpSettings> = transfer.tcp_settings;
+    is_off.then(|| Side::of(settings.and_then(|settings| settings.sack)))
+}
+
+fn sack_fact(side: Side) -> String {
+    format!(
+        "selective acknowledgements (SACK) are off, so each loss slows the download more; {}",
+        side.fact("net.ipv4.tcp_sack")
+    )
+}
+
+/// The window offered to the sender, if it no longer grows. The kernel reports the window itself from Linux 6.2 on, before
+/// that only the largest one.
 #[expect(clippy::cast_precision_loss, reason = "bytes below 2^53")]
 fn steady_window(stream: &TransferStream) -> Option<f64> {
-    let windows: Vec<u64> = stream
-        .samples
-        .iter()
-        .filter_map(|sample| sample.receive_window.map(|window| window.0))
+    let samples = stream.samples.iter();
+    let windows: Vec<u64> = samples
+        .filter_map(|sample| Some(sample.offered_window.or(sample.receive_window)?.0))
         .collect();
-    let (last, middle) = (windows.last()?, windows.get(windows.len() / 2)?);
-    (windows.len() >= 4 && *last * 100 <= *middle * 105).then_some(*last as f64)
+    // A window that is offered shrinks for a moment when bytes wait to be read.
+    let (before, after) = windows.split_at(windows.len() / 2);
+    let (before, after) = (before.iter().max()?, after.iter().max()?);
+    (windows.len() >= 4 && *after * 100 <= *before * 105).then_some(*after as f64)
 }
 
 /// The fact about a burst before the sustained rate, if it was large.
@@ -426,7 +530,10 @@ fn shared(
     }
     let mut facts = vec![grown(pair)];
     facts.extend(queue);
-    facts.extend(lossy.map(|(_, fact)| fact));
+    if let Some((_, fact)) = lossy {
+        facts.push(fact);
+        facts.extend(without_sack(transfer).map(sack_fact));
+    }
     if let Some(fact) = eip(rate, known) {
         facts.push(fact);
         return Ok(Bound::new(Cause::BwEipCap, Confidence::High, facts));
@@ -676,6 +783,7 @@ mod tests {
             offset: Bytes(0),
             bytes: Bytes(1),
             min_rtt: Some(TRIP),
+            options: None,
             bursts: None,
             longest_stall: Duration::ZERO,
             silent: None,
@@ -698,6 +806,8 @@ mod tests {
             pings: None,
             control: None,
             device: None,
+            tcp_settings: None,
+            round_trips_before: Vec::new(),
             cpu: None,
             end: TransferEnd::Stable,
         }
@@ -741,6 +851,7 @@ mod tests {
             receive_rtt: Some(TRIP),
             receive_space: None,
             receive_window: Some(Bytes(3 << 20)),
+            offered_window: None,
             data_segments_in: Some(1000 * number),
             out_of_order: Some(0),
         }
@@ -961,6 +1072,7 @@ mod tests {
                     bytes: Bytes(bytes),
                 })
                 .to_vec(),
+            sent: Vec::new(),
         };
         transfer.device = Some(device(2_600_000));
         assert_eq!(cause(&transfer), None);

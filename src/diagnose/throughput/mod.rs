@@ -22,7 +22,8 @@ use crate::model::transfer::{StageKind, Transfer, TransferEnd};
 use crate::model::units::OptionalSeconds;
 use crate::model::vantage::NetworkView;
 use fit::Fit;
-use limit::{Bound, Known};
+use limit::Known;
+pub(super) use limit::{Bound, MissingOption, Side};
 use stages::StageRate;
 pub use stages::is_stable;
 
@@ -297,6 +298,7 @@ mod tests {
             offset: Bytes(0),
             bytes: arrivals.last().unwrap().bytes,
             min_rtt: None,
+            options: None,
             bursts: None,
             longest_stall: Duration::ZERO,
             silent: None,
@@ -335,6 +337,8 @@ mod tests {
             pings: None,
             control: None,
             device: None,
+            tcp_settings: None,
+            round_trips_before: Vec::new(),
             cpu: None,
             end: TransferEnd::Stable,
         }

@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use crate::model::credential::{CredentialId, CredentialSource};
 use crate::model::evidence::{Attempt, Evidence};
 use crate::model::fault::TokenFault;
+use crate::model::text::joined;
 use crate::model::workload::{Found, PodUse, SecretLookup};
 
 /// One Secret of a pod.
@@ -81,8 +82,8 @@ fn judge(
         Found::Elsewhere { namespaces } => (
             SecretOutcome::NotGiven,
             format!(
-                "given for namespace {} only; Secrets do not cross namespaces",
-                namespaces.join(", ")
+                "given for {} only; Secrets do not cross namespaces",
+                in_namespaces(namespaces)
             ),
         ),
         Found::Absent => (
@@ -166,6 +167,15 @@ fn is_refused(attempt: &Attempt) -> bool {
     match attempt.token.fault() {
         Some(fault) => matches!(fault, TokenFault::Rejected { .. }),
         None => matches!(attempt.head.status(), Some(401 | 403 | 404)),
+    }
+}
+
+/// The namespaces that a Secret was given for.
+pub(super) fn in_namespaces(namespaces: &[String]) -> String {
+    let mut named = namespaces.iter().filter(|name| !name.is_empty()).peekable();
+    match named.peek() {
+        None => "another namespace".to_owned(),
+        Some(_) => format!("namespace {}", joined(named)),
     }
 }
 

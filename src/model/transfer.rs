@@ -57,7 +57,8 @@ pub struct Transfer {
     /// This network namespace's settings of TCP; absent in reports of older versions.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tcp_settings: Option<TcpSettings>,
-    /// `tcpi_rtt` of the test's connections when they had just been opened, before the first byte of a layer.
+    /// `tcpi_rtt` of connections to the server of the first layer, of the check and of the test, when they had just been
+    /// opened, before the first byte of a layer.
     #[serde(
         rename = "round_trips_before_seconds",
         with = "ListOfSeconds",
@@ -376,6 +377,9 @@ pub struct StreamSample {
     pub data_segments_in: Option<u32>,
     /// `tcpi_rcv_ooopack`: segments received out of order so far.
     pub out_of_order: Option<u32>,
+    /// `tcpi_segs_out`: segments sent so far, almost all of them acknowledgements.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub segments_out: Option<u32>,
 }
 
 #[cfg(test)]

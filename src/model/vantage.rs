@@ -14,6 +14,7 @@ use super::network::{
 };
 use super::path::Signal;
 use super::resolver::ResolverSettings;
+use super::text::or;
 use super::units::OptionalSeconds;
 
 /// The vantage point of a check. A pull is made by the node's containerd, with the node's network, resolver,
@@ -101,6 +102,11 @@ pub struct Vantage {
 }
 
 impl Vantage {
+    /// The source of the name servers, for a sentence.
+    pub fn resolver_name(&self) -> &str {
+        or(&self.resolver_source, "the resolver's configuration")
+    }
+
     /// Whether it is in Huawei Cloud or a cloud that runs its software.
     pub fn is_huawei(&self) -> bool {
         let sign = self.provider.as_ref();

@@ -42,6 +42,8 @@ pub struct TcpInfo {
     pub bytes_received: Option<u64>,
     /// `tcpi_data_segs_in`: received segments with data.
     pub data_segments_in: Option<u32>,
+    /// `tcpi_segs_out`: sent segments, acknowledgements included (Linux 4.2).
+    pub segments_out: Option<u32>,
     /// `tcpi_rcv_ooopack`: segments that arrived out of order (Linux 5.4).
     pub out_of_order: Option<u32>,
     /// `tcpi_rcv_rtt`: the round trip as a receiver estimates it from how its window is used.
@@ -104,6 +106,10 @@ fn from_raw(info: &libc::tcp_info, length: usize) -> TcpInfo {
         data_segments_in: count(
             offset_of!(libc::tcp_info, tcpi_data_segs_in),
             info.tcpi_data_segs_in,
+        ),
+        segments_out: count(
+            offset_of!(libc::tcp_info, tcpi_segs_out),
+            info.tcpi_segs_out,
         ),
         out_of_order: count(
             offset_of!(libc::tcp_info, tcpi_rcv_ooopack),
@@ -286,6 +292,7 @@ mod tests {
         assert_eq!(info.bytes_received, Some(5000));
         assert!(info.data_segments_in.unwrap() >= 1);
         assert_eq!(info.out_of_order, Some(0));
+        assert!(info.segments_out.unwrap() >= 1);
         assert!(info.receive_space.unwrap() > 1000);
     }
 

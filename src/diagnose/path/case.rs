@@ -14,7 +14,7 @@ use crate::model::fault::TlsFault;
 use crate::model::network::{Link, MappedCidr, MappedClass, RouteOutcome};
 use crate::model::path::{IntranetKind, PathAttributes, PathClass, Signal};
 use crate::model::resolve::Family;
-use crate::model::text::joined;
+use crate::model::text::{joined, or};
 use crate::model::units::HumanDuration;
 
 /// The result of a rule for an address.
@@ -295,7 +295,8 @@ impl Case<'_> {
             judgement = judgement.but(
                 Signal::Certificate,
                 format!(
-                    "the certificate is issued by {issuer}, which is not trusted here: something on the path may respond in the server's place"
+                    "the certificate is issued by {}, which is not trusted here: something on the path may respond in the server's place",
+                    or(&issuer, "an issuer without a name")
                 ),
                 0.1,
             );

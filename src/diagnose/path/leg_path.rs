@@ -95,7 +95,10 @@ impl LegPath {
     }
 
     pub(super) fn fix(&mut self, class: PathClass, action: String) {
-        self.fixes.push(Fix { class, action });
+        // No action opens a path of some classes.
+        if !action.is_empty() {
+            self.fixes.push(Fix { class, action });
+        }
     }
 }
 

@@ -135,11 +135,11 @@ fn unknown_issuer(evidence: &Evidence, leg: &Leg, link: Option<&BadLink>) -> Fin
                 "compare it with the presented one (SHA-256 {})",
                 top.sha256
             )),
-            Some(top) => get(format!(
+            Some(top) if !top.issuer.is_empty() => get(format!(
                 "verify that it is '{}' (the server did not send it, so there is nothing to compare it with)",
                 top.issuer
             )),
-            None => get("verify that it is the right one".to_owned()),
+            _ => get("verify that it is the right one".to_owned()),
         },
     }
 }
@@ -295,8 +295,13 @@ pub(super) fn signed_by(leg: &Leg) -> Option<String> {
     }
     if is_public_registry(&leg.endpoint.host.to_string()) {
         return Some(format!(
-            "{} is a public registry, but '{issuer}' is not a known public CA: a proxy on the path probably intercepts TLS",
-            leg.endpoint.host
+            "{} is a public registry, but {} is not a known public CA: a proxy on the path probably intercepts TLS",
+            leg.endpoint.host,
+            if issuer.is_empty() {
+                "its issuer, which has no name,".to_owned()
+            } else {
+                format!("'{issuer}'")
+            }
         ));
     }
     (leg.tls.chain.len() == 1)

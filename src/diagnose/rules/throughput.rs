@@ -7,8 +7,8 @@ use crate::diagnose::Finding;
 use crate::diagnose::catalogue::Cause;
 use crate::diagnose::level::{Confidence, Severity};
 use crate::diagnose::throughput::rate;
-use crate::diagnose::throughput::{Bound, MissingOption, Side};
 use crate::diagnose::throughput::{self, Throughput};
+use crate::diagnose::throughput::{Bound, MissingOption, Side};
 use crate::model::evidence::Evidence;
 use crate::model::fault::{HttpFault, Phase};
 use crate::model::path::{EipOf, PathClass};
@@ -71,6 +71,7 @@ fn hint(evidence: &Evidence, judged: &Throughput, bound: &Bound) -> String {
             "For large images, {NEARER}, or find out whose limit it is: the registry's, the CDN's or the gateway's. Small images are not affected."
         ),
         Cause::BwRemote => format!("Don't buy bandwidth, it does not help: {NEARER}, or ask the registry's operator."),
+        Cause::BwUplink => "Find the program that uploads (`ss -tinp state established` lists the connections and what they sent), and limit its rate or let it run at another time; or buy more upstream bandwidth.".to_owned(),
         Cause::BwNode => "Use an instance type with more bandwidth, or spread large images over more nodes.".to_owned(),
         _ => "Give this program more CPU, or check again when the machine is less busy: these rates are what it could read, not what the path delivers.".to_owned(),
     }

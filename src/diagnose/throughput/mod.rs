@@ -120,7 +120,7 @@ pub(super) fn judge_with_bound(evidence: &Evidence) -> Option<(Throughput, Optio
         }
         None => match limit::decide(transfer, &rates, known(evidence)) {
             Ok(bound) => (Some(bound), None),
-            Err(because) => (None, Some(because)),
+            Err(because) => (None, Some(limit::with_upload(transfer, because))),
         },
     };
     let latency = limit::latency(transfer);

@@ -288,6 +288,7 @@ impl Test<'_, '_> {
             return;
         };
         let (endpoint, to, is_pinged) = (first.endpoint.clone(), first.to, first.takes_ranges);
+        self.round_trips_before.extend(self.lines.handshakes(to));
         let (main, pinged) = tokio::join!(self.lines.connect_again(&endpoint, to, None), async {
             if is_pinged {
                 Some(self.lines.connect_again(&endpoint, to, None).await)
@@ -794,7 +795,10 @@ impl Test<'_, '_> {
         let bytes = machine::device_bytes(&device)?;
         let at_start = |bytes| {
             let at = Duration::ZERO;
-            vec![Arrival { at, bytes: Bytes(bytes) }]
+            vec![Arrival {
+                at,
+                bytes: Bytes(bytes),
+            }]
         };
         Some(DeviceTraffic {
             device,
@@ -837,6 +841,7 @@ impl Test<'_, '_> {
                 offered_window: info.and_then(|i| i.offered_window).map(|n| Bytes(n.into())),
                 data_segments_in: info.and_then(|i| i.data_segments_in),
                 out_of_order: info.and_then(|i| i.out_of_order),
+                segments_out: info.and_then(|i| i.segments_out),
             });
         }
     }

@@ -296,7 +296,7 @@ impl Case<'_> {
                 Signal::Certificate,
                 format!(
                     "the certificate is issued by {}, which is not trusted here: something on the path may respond in the server's place",
-                    or(&issuer, "an issuer without a name")
+                    or(issuer, "an issuer without a name")
                 ),
                 0.1,
             );

@@ -233,13 +233,12 @@ fn lose(evidence: &mut Value, at: &str, loss: Loss) -> bool {
     };
     let key = key.replace("~1", "/").replace("~0", "~");
     match (loss, evidence.pointer_mut(at)) {
-        (_, None) => false,
         (Loss::Null, Some(value)) => !value.take().is_null(),
         (Loss::Empty, Some(Value::Array(list))) => !std::mem::take(list).is_empty(),
         (Loss::Empty, Some(Value::String(text))) => {
             may_be_empty(at) && !std::mem::take(text).is_empty()
         }
-        (Loss::Empty, Some(_)) => false,
+        (_, None) | (Loss::Empty, Some(_)) => false,
         (Loss::Removed, Some(_)) => match evidence.pointer_mut(parent) {
             Some(Value::Object(map)) => map.remove(&key).is_some(),
             Some(Value::Array(list)) => key.parse().is_ok_and(|index: usize| {
@@ -346,17 +345,17 @@ fn no_text_of_a_verdict_has_an_empty_place() {
         }
         for _ in 0..VARIANTS {
             let mut value = base.clone();
-            let mut lost = Vec::new();
-            while lost.len() < MAX_LOST {
+            let mut without = Vec::new();
+            while without.len() < MAX_LOST {
                 let at = &all[any_of(random, all.len())];
                 let loss = [Loss::Removed, Loss::Null, Loss::Empty][any_of(random, 3)];
                 if !unread.contains(&(shape(at), loss)) {
                     lose(&mut value, at, loss);
-                    lost.push(format!("{loss:?} {at}"));
+                    without.push(format!("{loss:?} {at}"));
                 }
             }
             search.judge(&value, &|| {
-                format!("evidence {number}, {}", lost.join(", "))
+                format!("evidence {number}, {}", without.join(", "))
             });
         }
     }

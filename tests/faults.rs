@@ -75,6 +75,7 @@ const ELSEWHERE: &[(&str, &str)] = &[
     ("bw_throttle", SLOW),
     ("bw_remote", SLOW),
     ("bw_node", SLOW),
+    ("bw_uplink", SLOW),
     ("bw_self", SLOW),
     ("ttfb_slow", SLOW),
     ("intermittent", BOUNDS),

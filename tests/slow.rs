@@ -79,7 +79,11 @@ reported! {
     a_limit_of_each_request: "per_request" is "bw_per_flow";
     a_small_receive_window: "window_here" is "bw_window";
     a_small_send_buffer: "window_there" is "bw_window";
+    no_window_scaling_here: "scaling_here" is "bw_window";
+    no_window_scaling_there: "scaling_there" is "bw_window";
     random_losses: "loss" is "bw_loss";
+    random_losses_without_sack: "loss_without_sack" is "bw_loss";
+    uploads_that_fill_the_uplink: "uplink" is "bw_uplink";
     a_burst_and_then_less: "throttle" is "bw_throttle";
     slow_storage: "late" is "ttfb_slow";
     a_cold_cache: "late_when_cold" is "ttfb_slow";

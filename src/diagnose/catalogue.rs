@@ -846,6 +846,12 @@ causes! {
         cause "The cloud limits the bandwidth of this instance."
         detection "The plateau equals instance_max_bandwidth from the metadata service. Without metadata, several nodes have to be compared."
         fix "Use a larger instance type, or drain the node."
+        BwUplink = "bw_uplink", Warning, ByTransfer, [];
+        "Uploads from this node fill the uplink"
+        symptom "Everything is slow while a backup, a push or log shipping runs"
+        cause "Other programs on this node send as much as the uplink carries; requests and acknowledgements of the download wait in its queue."
+        detection "Round trips took longer than the shortest one before a byte of a layer was read, the network device sent much besides, and the download adds no queue of its own."
+        fix "Limit the rate of the uploads, or buy more upstream bandwidth."
         BwSelf = "bw_self", Info, ByTransfer, [];
         "Pullpath itself limited the measurement"
         symptom "None"

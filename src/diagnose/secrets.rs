@@ -10,6 +10,7 @@ use crate::model::credential::{CredentialId, CredentialSource};
 use crate::model::evidence::{Attempt, Challenge, Evidence, Walk};
 use crate::model::fault::{HttpFault, TokenFault, instant};
 use crate::model::step::Step;
+use crate::model::text::joined;
 use crate::model::workload::{Found, PodUse, SecretLookup};
 
 /// One Secret of a pod.
@@ -82,8 +83,8 @@ fn judge(
         Found::Elsewhere { namespaces } => (
             SecretOutcome::NotGiven,
             format!(
-                "given for namespace {} only; Secrets do not cross namespaces",
-                namespaces.join(", ")
+                "given for {} only; Secrets do not cross namespaces",
+                in_namespaces(namespaces)
             ),
         ),
         Found::Absent => (
@@ -239,6 +240,15 @@ fn is_refused(attempt: &Attempt) -> bool {
     match attempt.token.fault() {
         Some(fault) => matches!(fault, TokenFault::Rejected { .. }),
         None => matches!(attempt.head.status(), Some(401 | 403 | 404)),
+    }
+}
+
+/// The namespaces that a Secret was given for.
+pub(super) fn in_namespaces(namespaces: &[String]) -> String {
+    let mut named = namespaces.iter().filter(|name| !name.is_empty()).peekable();
+    match named.peek() {
+        None => "another namespace".to_owned(),
+        Some(_) => format!("namespace {}", joined(named)),
     }
 }
 

@@ -15,13 +15,22 @@ use thiserror::Error;
 
 use super::credential::CredentialId;
 use super::endpoint::{Endpoint, Role};
-use super::text::titled;
+use super::text::{or, titled};
 use super::units::Bytes;
 
-/// The value between two texts; empty if there is none.
+/// The value between two texts; empty if there is none, or if a server sent an empty one.
 fn between(before: &str, value: Option<&impl fmt::Display>, after: &str) -> String {
-    let shown = |value| format!("{before}{value}{after}");
-    value.map_or_else(String::new, shown)
+    match value.map(ToString::to_string) {
+        Some(value) if !value.is_empty() => format!("{before}{value}{after}"),
+        _ => String::new(),
+    }
+}
+
+fn typed(media_type: &str) -> String {
+    if media_type.trim().is_empty() {
+        return "content without a media type".to_owned();
+    }
+    format!("media type {media_type}")
 }
 
 /// The phases of a leg, then those of the protocol. The names are those of blackbox_exporter where it has them.
@@ -87,7 +96,7 @@ pub enum DnsFault {
     #[error("the server refused the query (REFUSED)")]
     Refused,
     /// Any other response code.
-    #[error("the server answered {code}")]
+    #[error("the server answered {}", or(code, "an unknown code"))]
     OtherCode {
         /// Its name in the RFCs.
         code: String,
@@ -297,13 +306,16 @@ impl ProxyFault {
 #[serde(tag = "kind", rename_all = "snake_case")]
 pub enum TlsFault {
     /// No certificate of the chain leads to a trusted root.
-    #[error("certificate signed by an authority not trusted here ({issuer})")]
+    #[error(
+        "certificate signed by an authority not trusted here{}",
+        between(" (", Some(issuer), ")")
+    )]
     UnknownIssuer {
         /// Issuer of the last certificate that could be followed.
         issuer: String,
     },
     /// The certificate is valid for other names only (RFC 9525).
-    #[error("certificate is not for {expected} but for {}", presented.join(", "))]
+    #[error("certificate is not for {expected} but for {}", or(&presented.join(", "), "no name at all"))]
     NameMismatch {
         /// The host name or address that was connected to.
         expected: String,
@@ -607,7 +619,10 @@ pub enum HttpFault {
         want: Option<Bytes>,
     },
     /// A media type because of which this release of containerd stops the pull before it reads the content.
-    #[error("media type {media_type}, which this release of containerd does not pull")]
+    #[error(
+        "{}, which this release of containerd does not pull",
+        typed(media_type)
+    )]
     Unsupported {
         /// The media type.
         media_type: String,
@@ -731,7 +746,7 @@ pub enum ManifestFault {
         available: Vec<String>,
     },
     /// A media type that containerd refuses (schema 1 since 2.0) or does not support.
-    #[error("containerd does not pull media type {media_type}")]
+    #[error("containerd does not pull {}", typed(media_type))]
     Unsupported {
         /// The media type.
         media_type: String,

@@ -180,6 +180,7 @@ impl NameAnswer {
 impl std::fmt::Display for NameAnswer {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
+            Self::Addresses(addresses) if addresses.is_empty() => f.write_str("without an address"),
             Self::Addresses(addresses) => f.write_str(&joined(addresses)),
             Self::NxDomain => f.write_str("NXDOMAIN"),
             Self::NoData => f.write_str("NODATA"),

@@ -30,6 +30,15 @@ pub fn joined(items: impl IntoIterator<Item: ToString>) -> String {
     words.join(", ")
 }
 
+/// A text that a server sent, or what to say if it is empty.
+pub(crate) fn or<'a>(text: &'a str, instead: &'a str) -> &'a str {
+    if text.trim().is_empty() {
+        instead
+    } else {
+        text
+    }
+}
+
 /// How a fault names a web page. Its title is for the operator; it may not be meant for the tenant whose pod
 /// gets an Event.
 pub fn titled(title: &str) -> String {

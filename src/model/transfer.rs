@@ -54,6 +54,18 @@ pub struct Transfer {
     /// All bytes received by the network device that the layers arrived on; absent if unknown.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub device: Option<DeviceTraffic>,
+    /// This network namespace's settings of TCP; absent in reports of older versions.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tcp_settings: Option<TcpSettings>,
+    /// `tcpi_rtt` of connections to the server of the first layer, of the check and of the test, when they had just been
+    /// opened, before the first byte of a layer.
+    #[serde(
+        rename = "round_trips_before_seconds",
+        with = "ListOfSeconds",
+        default,
+        skip_serializing_if = "Vec::is_empty"
+    )]
+    pub round_trips_before: Vec<Duration>,
     /// CPU time of this process; absent if unknown.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cpu: Option<CpuUse>,
@@ -185,13 +197,39 @@ pub struct ControlTransfer {
     pub arrivals: Vec<Arrival>,
 }
 
-/// Bytes received by a network device (`/proc/net/dev`) since the first byte.
+/// Settings of TCP in a network namespace (`/proc/sys/net/ipv4`). A value is absent if it can't be read.
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+pub struct TcpSettings {
+    /// `tcp_window_scaling`: whether windows of more than 64 KiB are offered.
+    pub window_scaling: Option<bool>,
+    /// `tcp_sack`: whether selective acknowledgements are offered.
+    pub sack: Option<bool>,
+    /// `tcp_timestamps`: whether timestamps are offered.
+    pub timestamps: Option<bool>,
+}
+
+/// What both sides of a connection agreed on in its handshake (`tcpi_options`). An option is off if one side did not
+/// offer it, or if something between them removed it.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+pub struct TcpOptions {
+    /// Timestamps (RFC 7323).
+    pub timestamps: bool,
+    /// Selective acknowledgements (RFC 2018).
+    pub sack: bool,
+    /// Window scaling (RFC 7323): without it, a window has 64 KiB at most.
+    pub window_scaling: bool,
+}
+
+/// Bytes that a network device (`/proc/net/dev`) received and sent since the first byte.
 #[derive(Clone, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
 pub struct DeviceTraffic {
     /// Name of the device.
     pub device: String,
-    /// Its bytes over time.
+    /// The bytes that it received, over time.
     pub arrivals: Vec<Arrival>,
+    /// The bytes that it sent, over time; absent in reports of older versions.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub sent: Vec<Arrival>,
 }
 
 /// CPU time of the thread that reads, during the download.
@@ -259,6 +297,9 @@ pub struct TransferStream {
         skip_serializing_if = "Option::is_none"
     )]
     pub min_rtt: Option<Duration>,
+    /// `tcpi_options` of its connection; absent if the kernel does not report it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub options: Option<TcpOptions>,
     /// The bursts in which its bytes arrived; absent if there were none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub bursts: Option<Bursts>,
@@ -329,10 +370,16 @@ pub struct StreamSample {
     /// `tcpi_rcv_ssthresh`: the largest window that is offered to the sender.
     #[serde(default)]
     pub receive_window: Option<Bytes>,
+    /// `tcpi_rcv_wnd`: the window that is offered to the sender at this time (Linux 6.2).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub offered_window: Option<Bytes>,
     /// `tcpi_data_segs_in`: segments with data received so far.
     pub data_segments_in: Option<u32>,
     /// `tcpi_rcv_ooopack`: segments received out of order so far.
     pub out_of_order: Option<u32>,
+    /// `tcpi_segs_out`: segments sent so far, almost all of them acknowledgements.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub segments_out: Option<u32>,
 }
 
 #[cfg(test)]

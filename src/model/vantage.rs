@@ -16,6 +16,7 @@ use super::network::{
 use super::path::Signal;
 use super::resolver::ResolverSettings;
 use super::settings_source::SettingsSource;
+use super::text::or;
 use super::units::OptionalSeconds;
 
 /// The vantage point of a check. A pull is made by the node's containerd, with the node's network, resolver,
@@ -120,6 +121,11 @@ impl Vantage {
     /// What was not observed, as one line for people.
     pub fn describe(&self, what: NotObserved) -> Cow<'static, str> {
         self.settings.named(what.describe())
+    }
+
+    /// The source of the name servers, for a sentence.
+    pub fn resolver_name(&self) -> &str {
+        or(&self.resolver_source, "the resolver's configuration")
     }
 
     /// Whether it is in Huawei Cloud or a cloud that runs its software.

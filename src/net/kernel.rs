@@ -20,6 +20,7 @@ use nix::sys::socket::{
 
 use crate::model::fault::IcmpError;
 use crate::model::resolve::Family;
+use crate::model::transfer::TcpOptions;
 
 /// The part of TCP_INFO (linux/tcp.h) that is used here. `None`: this kernel does not report the value, or has not
 /// measured it yet.
@@ -41,6 +42,8 @@ pub struct TcpInfo {
     pub bytes_received: Option<u64>,
     /// `tcpi_data_segs_in`: received segments with data.
     pub data_segments_in: Option<u32>,
+    /// `tcpi_segs_out`: sent segments, acknowledgements included (Linux 4.2).
+    pub segments_out: Option<u32>,
     /// `tcpi_rcv_ooopack`: segments that arrived out of order (Linux 5.4).
     pub out_of_order: Option<u32>,
     /// `tcpi_rcv_rtt`: the round trip as a receiver estimates it from how its window is used.
@@ -49,6 +52,11 @@ pub struct TcpInfo {
     pub receive_space: Option<u32>,
     /// `tcpi_rcv_ssthresh`: the largest window offered to the peer, in bytes.
     pub receive_window: Option<u32>,
+    /// `tcpi_rcv_wnd`: the window that is offered to the peer now, in bytes (Linux 6.2). Zero is a measurement: the
+    /// peer has to wait.
+    pub offered_window: Option<u32>,
+    /// `tcpi_options`: what both sides agreed on in the handshake.
+    pub options: Option<TcpOptions>,
 }
 
 /// Reads TCP_INFO of a TCP socket.
@@ -99,6 +107,10 @@ fn from_raw(info: &libc::tcp_info, length: usize) -> TcpInfo {
             offset_of!(libc::tcp_info, tcpi_data_segs_in),
             info.tcpi_data_segs_in,
         ),
+        segments_out: count(
+            offset_of!(libc::tcp_info, tcpi_segs_out),
+            info.tcpi_segs_out,
+        ),
         out_of_order: count(
             offset_of!(libc::tcp_info, tcpi_rcv_ooopack),
             info.tcpi_rcv_ooopack,
@@ -106,10 +118,22 @@ fn from_raw(info: &libc::tcp_info, length: usize) -> TcpInfo {
         receive_rtt: field(info.tcpi_rcv_rtt).map(micros),
         receive_space: field(info.tcpi_rcv_space),
         receive_window: field(info.tcpi_rcv_ssthresh),
+        offered_window: count(offset_of!(libc::tcp_info, tcpi_rcv_wnd), info.tcpi_rcv_wnd),
+        options: (offset_of!(libc::tcp_info, tcpi_options) < length)
+            .then(|| options(info.tcpi_options)),
         retransmits: count(
             offset_of!(libc::tcp_info, tcpi_total_retrans),
             info.tcpi_total_retrans,
         ),
+    }
+}
+
+/// `TCPI_OPT_TIMESTAMPS`, `TCPI_OPT_SACK` and `TCPI_OPT_WSCALE` of linux/tcp.h.
+fn options(bits: u8) -> TcpOptions {
+    TcpOptions {
+        timestamps: bits & 1 != 0,
+        sack: bits & 2 != 0,
+        window_scaling: bits & 4 != 0,
     }
 }
 
@@ -247,6 +271,9 @@ mod tests {
         assert!(info.rtt.unwrap() < Duration::from_secs(1));
         assert!(info.send_mss.unwrap() > 500);
         assert_eq!(info.retransmits, Some(0));
+        assert!(info.options.is_some());
+        // Linux 6.2 and later report it.
+        assert!(info.offered_window.is_none_or(|window| window > 1000));
     }
 
     #[test]
@@ -265,6 +292,7 @@ mod tests {
         assert_eq!(info.bytes_received, Some(5000));
         assert!(info.data_segments_in.unwrap() >= 1);
         assert_eq!(info.out_of_order, Some(0));
+        assert!(info.segments_out.unwrap() >= 1);
         assert!(info.receive_space.unwrap() > 1000);
     }
 
@@ -285,6 +313,20 @@ mod tests {
         assert_eq!((old.rtt, old.retransmits), (all.rtt, Some(3)));
         assert_eq!((old.bytes_received, old.data_segments_in), (None, None));
         assert_eq!(from_raw(&raw, 8).retransmits, None);
+        // Linux 5.4 to 6.1 stop before tcpi_rcv_wnd; where it is written, zero is a window.
+        let end = offset_of!(libc::tcp_info, tcpi_rcv_wnd);
+        assert_eq!(from_raw(&raw, end).offered_window, None);
+        assert_eq!(from_raw(&raw, end + 4).offered_window, Some(0));
+        raw.tcpi_rcv_wnd = 65_535;
+        assert_eq!(from_raw(&raw, end + 4).offered_window, Some(65_535));
+        assert_eq!(from_raw(&raw, 4).options, None);
+        raw.tcpi_options = 4 + 1;
+        let agreed = TcpOptions {
+            timestamps: true,
+            sack: false,
+            window_scaling: true,
+        };
+        assert_eq!(from_raw(&raw, 8).options, Some(agreed));
         raw.tcpi_min_rtt = u32::MAX;
         assert_eq!(
             from_raw(&raw, size_of::<libc::tcp_info>()).min_rtt,

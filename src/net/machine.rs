@@ -11,20 +11,51 @@ use nix::sys::resource::{UsageWho, getrusage};
 use nix::sys::time::TimeVal;
 
 use super::kernel;
+use crate::model::transfer::TcpSettings;
 
-/// Bytes that a network device of this network namespace has received (`/proc/net/dev`); `None` if there is no such
-/// device.
-pub fn device_received(device: &str) -> Option<u64> {
-    received_of(&fs::read_to_string("/proc/net/dev").ok()?, device)
+/// Bytes of a network device since it exists.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct DeviceBytes {
+    /// Received bytes.
+    pub received: u64,
+    /// Sent bytes.
+    pub sent: u64,
 }
 
-/// `  eth0: 1234 5 0 …`: received bytes are first.
-fn received_of(text: &str, device: &str) -> Option<u64> {
+/// The bytes of a network device of this network namespace (`/proc/net/dev`); `None` if there is no such device.
+pub fn device_bytes(device: &str) -> Option<DeviceBytes> {
+    bytes_of(&fs::read_to_string("/proc/net/dev").ok()?, device)
+}
+
+/// `  eth0: 1234 5 0 0 0 0 0 0 99 …`: received bytes are first, sent ones ninth.
+fn bytes_of(text: &str, device: &str) -> Option<DeviceBytes> {
     text.lines().find_map(|line| {
         let (name, counts) = line.split_once(':')?;
         let counts = (name.trim() == device).then_some(counts)?;
-        counts.split_ascii_whitespace().next()?.parse().ok()
+        let mut counts = counts.split_ascii_whitespace();
+        Some(DeviceBytes {
+            received: counts.next()?.parse().ok()?,
+            sent: counts.nth(7)?.parse().ok()?,
+        })
     })
+}
+
+/// The settings of TCP that apply to new connections of this network namespace, for IPv6 as well.
+pub fn tcp_settings() -> TcpSettings {
+    let is_on = |name: &str| {
+        let path = format!("/proc/sys/net/ipv4/{name}");
+        is_on(&fs::read_to_string(path).ok()?)
+    };
+    TcpSettings {
+        window_scaling: is_on("tcp_window_scaling"),
+        sack: is_on("tcp_sack"),
+        timestamps: is_on("tcp_timestamps"),
+    }
+}
+
+/// Zero is off, every other number is on.
+fn is_on(text: &str) -> Option<bool> {
+    text.trim().parse::<i64>().ok().map(|value| value != 0)
 }
 
 /// Removes this program's code from this process's memory; code that is used again returns from the page cache, at the
@@ -155,12 +186,24 @@ mod tests {
     #[test]
     fn a_device_is_found_by_its_whole_name() {
         let text = "Inter-|   Receive    |  Transmit\n face |bytes    packets\n\
-                      eth0: 1500 3 0 0 0 0 0 0 99 1\n  eth0.5:77 1 0\n    lo:  12 1\n";
-        assert_eq!(received_of(text, "eth0"), Some(1500));
-        assert_eq!(received_of(text, "eth0.5"), Some(77));
-        assert_eq!(received_of(text, "eth"), None);
-        assert_eq!(received_of("", "lo"), None);
-        assert!(device_received("lo").is_some());
+                      eth0: 1500 3 0 0 0 0 0 0 99 1\n  eth0.5:77 1 0 0 0 0 0 0 5 1\n    lo:  12 1\n";
+        let both = |received, sent| Some(DeviceBytes { received, sent });
+        assert_eq!(bytes_of(text, "eth0"), both(1500, 99));
+        assert_eq!(bytes_of(text, "eth0.5"), both(77, 5));
+        assert_eq!(bytes_of(text, "eth"), None);
+        assert_eq!(bytes_of(text, "lo"), None, "the line is cut off");
+        assert_eq!(bytes_of("", "lo"), None);
+        assert!(device_bytes("lo").is_some());
+    }
+
+    #[test]
+    fn a_setting_that_cannot_be_read_is_absent() {
+        assert_eq!(is_on("0\n"), Some(false));
+        assert_eq!(is_on("1\n"), Some(true));
+        // tcp_timestamps has a second way to be on.
+        assert_eq!(is_on("2\n"), Some(true));
+        assert_eq!((is_on(""), is_on("x")), (None, None));
+        assert!(tcp_settings().sack.is_some());
     }
 
     #[test]
@@ -176,7 +219,7 @@ mod tests {
         assert_eq!(found[0], 0x55d0_c0d0_0000..0x55d0_c180_0000);
         // This test goes on.
         give_code_back();
-        assert!(device_received("lo").is_some());
+        assert!(device_bytes("lo").is_some());
     }
 
     #[test]

@@ -274,6 +274,14 @@ impl<'a> Connections<'a> {
         }
     }
 
+    /// The round trips of the handshakes with an address so far.
+    pub(super) fn handshakes(&self, to: SocketAddr) -> impl Iterator<Item = Duration> {
+        let attempts = self.legs.iter().flat_map(|leg| &leg.connect.attempts);
+        attempts
+            .filter(move |dial| dial.to == to)
+            .filter_map(|dial| dial.outcome.done()?.rtt)
+    }
+
     pub(super) fn take_legs(&mut self) -> Vec<Leg> {
         for index in 0..self.opened.len() {
             self.close_socket(index);

@@ -10,6 +10,7 @@
 use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::io::{self, Read as _, Write as _};
+use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -17,6 +18,9 @@ use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
+
+use nix::sys::socket::setsockopt;
+use nix::sys::socket::sockopt::TcpCongestion;
 
 use crate::lab::netns::Netns;
 use crate::lab::process::{Process, run};
@@ -69,6 +73,7 @@ pub struct Made {
     cgroup: Option<Cgroup>,
     storage: Option<Storage>,
     neighbour: Option<Process>,
+    upload: Option<Upload>,
 }
 
 impl Slow {
@@ -143,6 +148,22 @@ pub const ALL: &[Slow] = &[
         world.public.sysctl("net.ipv4.tcp_wmem=4096 65536 131072");
         Made::new(world, 80)
     }),
+    Slow::new("scaling_here", &["bw_window"], &SMALL, |world| {
+        let made = Made::new(world, 80);
+        world.node.sysctl("net.ipv4.tcp_window_scaling=0");
+        made
+    }),
+    Slow::new("scaling_there", &["bw_window"], &SMALL, |world| {
+        world.public.sysctl("net.ipv4.tcp_window_scaling=0");
+        Made::new(world, 80)
+    }),
+    Slow::new("loss_without_sack", &["bw_loss"], &SMALL, |world| {
+        let made = Made::new(world, 40);
+        world.node.sysctl("net.ipv4.tcp_sack=0");
+        world.wan.set(|knobs| knobs.loss = 1.5);
+        made
+    }),
+    Slow::new("uplink", &["bw_uplink"], &SMALL, uplink),
     Slow::new("loss", &["bw_loss"], &SMALL, |world| {
         let made = Made::new(world, 40);
         world.wan.set(|knobs| knobs.loss = 1.5);
@@ -214,6 +235,7 @@ impl Made {
             cgroup: None,
             storage: None,
             neighbour: None,
+            upload: None,
         }
     }
 
@@ -411,6 +433,57 @@ fn black_hole(world: &World) -> Made {
     world.drop_frag_needed();
     made.again = Box::new(World::forget_path_mtu);
     made
+}
+
+/// The router sends 2 Mbit/s towards the public network, and the node uploads as fast as that takes it.
+fn uplink(world: &World) -> Made {
+    let mut made = Made::new(world, 20);
+    shape(&world.vpc, "wan", 2.0, 32 << 10);
+    made.upload = Some(Upload::start(world));
+    made
+}
+
+/// Sends from the node to the control host until it is dropped.
+struct Upload {
+    ends: [TcpStream; 2],
+    threads: Vec<JoinHandle<()>>,
+}
+
+impl Upload {
+    fn start(world: &World) -> Self {
+        let to = SocketAddr::from((CONTROL.v4.parse::<Ipv4Addr>().unwrap(), 9000));
+        let listener = world
+            .at(CONTROL.place)
+            .inside(|| TcpListener::bind(to).unwrap());
+        let mut from = world
+            .node
+            .inside(|| TcpStream::connect_timeout(&to, Duration::from_secs(5)).unwrap());
+        // BBR keeps queues short.
+        setsockopt(&from, TcpCongestion, &"cubic".into()).unwrap();
+        let (mut at, _) = listener.accept().unwrap();
+        let ends = [from.try_clone().unwrap(), at.try_clone().unwrap()];
+        let threads = vec![
+            std::thread::spawn(move || {
+                let block = vec![0; 1 << 16];
+                while from.write_all(&block).is_ok() {}
+            }),
+            std::thread::spawn(move || {
+                let _ = io::copy(&mut at, &mut io::sink());
+            }),
+        ];
+        Self { ends, threads }
+    }
+}
+
+impl Drop for Upload {
+    fn drop(&mut self) {
+        for end in &self.ends {
+            let _ = end.shutdown(Shutdown::Both);
+        }
+        for thread in self.threads.drain(..) {
+            let _ = thread.join();
+        }
+    }
 }
 
 /// 20 Mbit/s for the whole VPC, of which somebody else has a part.

@@ -16,7 +16,7 @@ use crate::model::nat64;
 use crate::model::network::{Link, MappedCidr, MappedClass, RouteOutcome};
 use crate::model::path::{IntranetKind, PathAttributes, PathClass, Signal};
 use crate::model::resolve::Family;
-use crate::model::text::joined;
+use crate::model::text::{joined, or};
 use crate::model::units::HumanDuration;
 use crate::model::vantage::Vantage;
 
@@ -356,7 +356,8 @@ impl Case<'_> {
             judgement = judgement.but(
                 Signal::Certificate,
                 format!(
-                    "the certificate is issued by {issuer}, which is not trusted here: something on the path may respond in the server's place"
+                    "the certificate is issued by {}, which is not trusted here: something on the path may respond in the server's place",
+                    or(issuer, "an issuer without a name")
                 ),
                 0.1,
             );

@@ -96,7 +96,10 @@ impl LegPath {
     }
 
     pub(super) fn fix(&mut self, class: PathClass, action: String) {
-        self.fixes.push(Fix { class, action });
+        // No action opens a path of some classes.
+        if !action.is_empty() {
+            self.fixes.push(Fix { class, action });
+        }
     }
 
     /// Names settings as they are written in `source`.

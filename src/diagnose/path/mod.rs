@@ -14,7 +14,7 @@ mod public;
 mod ranges;
 mod rules;
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
@@ -210,5 +210,6 @@ pub fn unexpected<'a>(path: &LegPath, vantage: &'a Vantage) -> Option<&'a Expect
     };
     let mut declared = vantage.declared.expect.iter();
     let expected = declared.find(|expected| is_for(&expected.host, name))?;
-    (!is_met(path.class?, &expected.classes)).then_some(expected)
+    let is_met = expected.classes.is_empty() || is_met(path.class?, &expected.classes);
+    (!is_met).then_some(expected)
 }

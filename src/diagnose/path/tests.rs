@@ -738,3 +738,19 @@ fn a_score_has_its_word() {
         assert_eq!(Confidence::of(score), want, "{score}");
     }
 }
+
+/// The evidence of every labelled case, in the order of their names.
+pub(in crate::diagnose) fn labelled() -> Vec<Evidence> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/paths");
+    let entries = std::fs::read_dir(folder).unwrap();
+    let mut files: Vec<_> = entries.map(|entry| entry.unwrap().path()).collect();
+    files.retain(|path| path.extension().is_some_and(|kind| kind == "yaml"));
+    files.sort();
+    let read = |path| {
+        let text = std::fs::read_to_string(path).unwrap();
+        serde_saphyr::from_str::<CaseFile>(&text)
+            .unwrap()
+            .evidence()
+    };
+    files.iter().map(read).collect()
+}

@@ -11,6 +11,7 @@ use crate::model::endpoint::{Endpoint, Role, Scheme};
 use crate::model::evidence::{Evidence, LayerRead, Walk};
 use crate::model::fault::{HttpFault, ManifestFault, Phase};
 use crate::model::step::Step;
+use crate::model::text::or;
 use crate::model::transfer::{StreamEnd, Transfer, TransferStream};
 
 /// The registry accepted the connection but gave no usable response to the first request. A status is left
@@ -55,10 +56,11 @@ pub(super) fn manifest(evidence: &Evidence) -> Option<Finding> {
             .fact(format!("the response for the manifest was 200 with media type {media_type}")),
         // Found below /blobs/, where the response does not show the media type.
         ManifestFault::Unsupported { media_type } if let Some(refusal) = refused_before(evidence) => refusal.fact(format!(
-            "containerd then found the digest below /blobs/, as {media_type}, and does not unpack that"
+            "containerd then found the digest below /blobs/, as {}, and does not unpack that",
+            or(media_type, "a file without a media type")
         )),
         ManifestFault::Unsupported { media_type } => registry(Cause::ManifestUnsupported)
-            .fact(format!("media type {media_type}")),
+            .fact(format!("media type {}", or(media_type, "not given"))),
         ManifestFault::DigestMismatch { expected, got } => registry(Cause::DigestMismatch)
             .fact(format!("requested {expected}, got {got}")),
         ManifestFault::Undecided { reason } => registry(Cause::ProbeLimit)

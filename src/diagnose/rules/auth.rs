@@ -99,7 +99,7 @@ pub(super) fn no_token(
             .fact(format!("the registry names {realm} as its token service: {reason}"))
             .fact("no request was sent there; containerd would send the credential"),
         TokenFault::NoToken { method, fields } => token(Cause::AuthTokenFormat)
-            .fact(format!("the response to {method} was 200 with the fields {}", fields.join(", "))),
+            .fact(format!("the response to {method} was 200 {}", if fields.is_empty() { "without a field".to_owned() } else { format!("with the fields {}", fields.join(", ")) })),
         TokenFault::BadChallenge { reason } => at(Cause::AuthBadChallenge, Role::Registry, Phase::Ping)
             .fact(reason.clone()),
         TokenFault::Unverified => at(Cause::AuthUnknown, Role::Registry, Phase::Token)
@@ -167,6 +167,7 @@ fn token_service(evidence: &Evidence) -> String {
         Some(Challenge::Bearer { realm, service, .. }) => {
             let service = service
                 .as_ref()
+                .filter(|service| !service.is_empty())
                 .map_or_else(String::new, |s| format!(" for service '{s}'"));
             format!("the token service is {realm}{service}")
         }

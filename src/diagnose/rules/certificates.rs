@@ -136,11 +136,11 @@ fn unknown_issuer(evidence: &Evidence, leg: &Leg, link: Option<&BadLink>) -> Fin
                 Some(top) if is_self_issued(top) => {
                     format!("compare it with the presented one (SHA-256 {})", top.sha256)
                 }
-                Some(top) => format!(
+                Some(top) if !top.issuer.is_empty() => format!(
                     "verify that it is '{}' (the server did not send it, so there is nothing to compare it with)",
                     top.issuer
                 ),
-                None => "verify that it is the right one".to_owned(),
+                _ => "verify that it is the right one".to_owned(),
             };
             match signer(leg) {
                 Some(Signer::Itself) => new(Cause::TlsUnknownCa).hint(format!(

@@ -134,7 +134,7 @@ pub(super) fn undecided(evidence: &Evidence, leg: &Leg) -> Option<Finding> {
     let mut orders: Vec<Order> = prospect.ways.iter().map(|way| way.order).collect();
     orders.dedup();
     let is_cut_off = |w: &Way<'_>| w.result() == Result::Unknown && w.not_asked.is_none();
-    let source = &evidence.vantage.resolver_source;
+    let source = evidence.vantage.resolver_name();
     let hint = if orders.len() > 1 {
         let reasons = reasons(prospect.settings, leg);
         facts.push(format!(
@@ -234,7 +234,7 @@ pub(super) fn slow(evidence: &Evidence, leg: &Leg) -> Option<Finding> {
     if !is_slow && !is_late {
         return None;
     }
-    let source = &evidence.vantage.resolver_source;
+    let source = evidence.vantage.resolver_name();
     let host = leg.dialed();
     let limit = HumanDuration(DIAL_LIMIT);
     let is_other_way = |other: &Way<'_>| other.outcome.took + NOTABLE / 2 < took;

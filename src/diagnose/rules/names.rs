@@ -68,7 +68,7 @@ pub(super) fn resolution(evidence: &Evidence, leg: &Leg) -> Option<Finding> {
                 query.server.ip(),
                 query.server.port()
             ),
-            None => format!("Check the servers in {}.", evidence.vantage.resolver_source),
+            None => format!("Check the servers in {}.", evidence.vantage.resolver_name()),
         },
         Cause::DnsServerUnreachable if matches!(fault, DnsFault::Unreachable { .. }) => {
             format!(
@@ -83,7 +83,7 @@ pub(super) fn resolution(evidence: &Evidence, leg: &Leg) -> Option<Finding> {
         Cause::DnsServerUnreachable => {
             format!(
                 "Start the name server at {servers_text}, or write a running one into {}.",
-                evidence.vantage.resolver_source
+                evidence.vantage.resolver_name()
             )
         }
         _ => cause.entry().fix.to_owned(),
@@ -114,7 +114,7 @@ pub(super) fn resolution(evidence: &Evidence, leg: &Leg) -> Option<Finding> {
     let Some(settings) = &evidence.vantage.resolver else {
         return Some(finding.hint(hint));
     };
-    let source = &evidence.vantage.resolver_source;
+    let source = evidence.vantage.resolver_name();
     let finding = finding.facts(settings.notes.iter().take(4).cloned());
     let (fact, hint) = match not_queried(leg, settings, source) {
         Some((fact, hint)) => (Some(fact), hint),
@@ -145,7 +145,7 @@ fn may_be_slow(evidence: &Evidence, host: &Host, server: SocketAddr) -> String {
     timeout
         .filter(|timeout| *timeout < USUAL_TIMEOUT)
         .map_or_else(String::new, |timeout| {
-            let source = &evidence.vantage.resolver_source;
+            let source = evidence.vantage.resolver_name();
             format!(
                 "{source} allows {} for an answer: if `dig +time=9 +tries=1 @{} -p {} {host}` is answered later, raise its 'timeout'. Otherwise: ",
                 HumanDuration(timeout),
@@ -233,7 +233,7 @@ fn trouble(
     if name_servers::is_reported(leg, server) {
         return None;
     }
-    let (source, shown) = (&evidence.vantage.resolver_source, show_server(server));
+    let (source, shown) = (evidence.vantage.resolver_name(), show_server(server));
     let finding =
         |cause| at(cause, leg.role, Phase::Resolve).severity(Severity::warning_if(is_before));
     let fix = format!("Fix {shown}, or take it out of the list ({source}).");
@@ -308,7 +308,7 @@ fn rotates(evidence: &Evidence) -> bool {
 
 /// One server knows a private zone and another does not.
 fn split(evidence: &Evidence, leg: &Leg) -> Option<Finding> {
-    let source = &evidence.vantage.resolver_source;
+    let source = evidence.vantage.resolver_name();
     // A pull does not use the servers' answers.
     let found = leg.resolve.outcome.done();
     if found.is_some_and(|found| found.source == ResolutionSource::HostsFile) {
@@ -374,7 +374,7 @@ pub(super) fn search_list(evidence: &Evidence, leg: &Leg) -> Option<Finding> {
     let full = found.name.trim_end_matches('.');
     let domain = full.strip_prefix(&*host).unwrap_or(full);
     let domain = domain.trim_start_matches('.');
-    let source = &evidence.vantage.resolver_source;
+    let source = evidence.vantage.resolver_name();
     let mut finding = at(Cause::DnsSearchLeak, leg.role, Phase::Resolve)
         .fact(format!(
             "the query for '{host}' was answered as '{full}': {}",

@@ -14,8 +14,13 @@ use crate::model::evidence::{Evidence, Leg};
 use crate::model::fault::{Phase, ProxyFault, TcpFault, TlsFault};
 use crate::model::proxy::{IgnoredVariable, MissedException, Proxy, ProxyRoute, written_as};
 use crate::model::step::Step;
-use crate::model::text::joined;
+use crate::model::text::{joined, or};
 use crate::model::vantage::NetworkView;
+
+/// Where the proxy settings are from, for a sentence.
+fn source_of(evidence: &Evidence) -> &str {
+    or(&evidence.proxies.source, "settings of an unknown source")
+}
 
 /// The proxy of a leg does not connect to the leg's server.
 pub(super) fn closed(evidence: &Evidence, findings: &mut Vec<Finding>, judge: Judge) {
@@ -45,7 +50,9 @@ fn closed_at(evidence: &Evidence, leg: &Leg, judge: Judge) -> Option<Finding> {
     let mut finding = at(cause, leg.role, phase)
         .fact(format!(
             "requests to {} {go} through {proxy}, according to {} in {}; no entry of NO_PROXY matches",
-            leg.endpoint, proxy.variable, evidence.proxies.source
+            leg.endpoint,
+            proxy.variable,
+            source_of(evidence)
         ))
         .fact(fault)
         .facts(altered(evidence, proxy).map(ToString::to_string))
@@ -289,7 +296,7 @@ pub(super) fn missed(evidence: &Evidence, findings: &mut Vec<Finding>, judge: Ju
             (Severity::Info, Confidence::High, Some(fact))
         }
     };
-    let source = &evidence.proxies.source;
+    let source = source_of(evidence);
     let through = |proxy: &Proxy| {
         let endpoints = joined(legs.iter().map(|leg| &leg.endpoint));
         format!(

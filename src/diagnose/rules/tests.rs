@@ -32,6 +32,7 @@ use crate::model::vantage::{NetworkView, NotObserved};
 
 mod answers;
 mod certificates;
+mod empty_places;
 mod lookups;
 mod name_servers;
 mod paths;

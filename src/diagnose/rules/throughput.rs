@@ -2,12 +2,13 @@
 
 use std::time::Duration;
 
-use super::finding::at;
+use super::finding::{at, server};
 use crate::diagnose::Finding;
 use crate::diagnose::catalogue::Cause;
 use crate::diagnose::level::{Confidence, Severity};
 use crate::diagnose::throughput::rate;
 use crate::diagnose::throughput::{self, Throughput};
+use crate::diagnose::throughput::{Bound, MissingOption, Side};
 use crate::model::evidence::Evidence;
 use crate::model::fault::{HttpFault, Phase};
 use crate::model::path::{EipOf, PathClass};
@@ -37,7 +38,7 @@ pub(super) fn bound(evidence: &Evidence) -> Option<Finding> {
         at(bound.cause, throughput::leg_of(evidence), Phase::Blob)
             .severity(Severity::warning_if(is_felt))
             .confidence(bound.confidence)
-            .hint(hint(evidence, &judged, bound.cause, bound.is_ours))
+            .hint(hint(evidence, &judged, &bound))
             .facts(bound.facts),
     )
 }
@@ -47,9 +48,14 @@ fn expected(evidence: &Evidence) -> Option<Duration> {
     evidence.walk.transfer.as_ref()?.expected_within
 }
 
-fn hint(evidence: &Evidence, judged: &Throughput, cause: Cause, is_ours: bool) -> String {
+fn hint(evidence: &Evidence, judged: &Throughput, bound: &Bound) -> String {
     let needed = needed_bandwidth(evidence, judged);
-    match cause {
+    let is_ours = bound.is_ours;
+    match bound.cause {
+        Cause::BwWindow if let Some(missing) = bound.missing => switch_on(evidence, missing),
+        Cause::BwLoss if let Some(missing) = bound.missing => {
+            format!("{} {LOSSES}", switch_on(evidence, missing))
+        }
         Cause::BwEipCap => format!("{}{needed}; or {NEARER}.", more_for_eip(evidence)),
         Cause::BwCap if is_ours => format!(
             "Buy bandwidth for the egress of this machine (its EIP, the EIP of the NAT gateway, a shared bandwidth, or the line){needed}; or {NEARER}."
@@ -60,13 +66,38 @@ fn hint(evidence: &Evidence, judged: &Throughput, cause: Cause, is_ours: bool) -
         Cause::BwPerFlow => "Download more layers at once: max_concurrent_downloads in containerd's configuration (3 unless set), or parts of a layer at once (concurrent_layer_fetch_buffer, containerd 2.1); or ask the registry's operator about the limit.".to_owned(),
         Cause::BwWindow if is_ours => "Raise the third value of net.ipv4.tcp_rmem on the node (in bytes; the desired rate times the round-trip time), or use a nearer registry.".to_owned(),
         Cause::BwWindow => "Ask the registry's operator for larger send buffers (net.ipv4.tcp_wmem there), or use a nearer registry; more layers at once (max_concurrent_downloads) help meanwhile.".to_owned(),
-        Cause::BwLoss => "Report these figures to the operator of the network (the cloud, or the line): a good path loses less than 0.01 % of packets. More layers at once (max_concurrent_downloads) help meanwhile.".to_owned(),
+        Cause::BwLoss => LOSSES.to_owned(),
         Cause::BwThrottle => format!(
             "For large images, {NEARER}, or find out whose limit it is: the registry's, the CDN's or the gateway's. Small images are not affected."
         ),
         Cause::BwRemote => format!("Don't buy bandwidth, it does not help: {NEARER}, or ask the registry's operator."),
+        Cause::BwUplink => "Find the program that uploads (`ss -tinp state established` lists the connections and what they sent), and limit its rate or let it run at another time; or buy more upstream bandwidth.".to_owned(),
         Cause::BwNode => "Use an instance type with more bandwidth, or spread large images over more nodes.".to_owned(),
         _ => "Give this program more CPU, or check again when the machine is less busy: these rates are what it could read, not what the path delivers.".to_owned(),
+    }
+}
+
+const LOSSES: &str = "Report these figures to the operator of the network (the cloud, or the line): a good path loses less than 0.01 % of packets. More layers at once (max_concurrent_downloads) help meanwhile.";
+
+/// How to switch an option of TCP on that these connections do without.
+fn switch_on(evidence: &Evidence, missing: MissingOption) -> String {
+    let (name, setting, side) = match missing {
+        MissingOption::WindowScaling(side) => {
+            ("window scaling", "net.ipv4.tcp_window_scaling", side)
+        }
+        MissingOption::Sack(side) => ("SACK", "net.ipv4.tcp_sack", side),
+    };
+    match side {
+        Side::Here => format!(
+            "Switch {name} on: set {setting}=1 on the node, and remove the line that sets it to 0 (in /etc/sysctl.conf or below /etc/sysctl.d). New connections use it."
+        ),
+        Side::There => format!(
+            "Ask the operator of {} to switch {name} on ({setting}=1 on the server and its load balancer), or find the firewall that removes this TCP option.",
+            server(evidence, throughput::leg_of(evidence))
+        ),
+        Side::Unknown => format!(
+            "Run `sysctl {setting}` on the node: if it is 0, set it to 1. If it is 1, the server or a firewall on the path does without {name}."
+        ),
     }
 }
 
@@ -321,6 +352,7 @@ mod tests {
             offset: Bytes(0),
             bytes: Bytes(1_000_000),
             min_rtt: Some(Duration::from_millis(20)),
+            options: None,
             bursts: None,
             longest_stall: Duration::ZERO,
             silent: None,
@@ -354,6 +386,8 @@ mod tests {
             pings: None,
             control: None,
             device: None,
+            tcp_settings: None,
+            round_trips_before: Vec::new(),
             cpu: None,
             end: TransferEnd::Stable,
             took: Duration::from_secs(seconds),

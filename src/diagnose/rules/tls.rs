@@ -10,6 +10,7 @@ use crate::diagnose::level::{Confidence, Severity};
 use crate::model::endpoint::Role;
 use crate::model::evidence::{ClockCheck, Evidence, Leg};
 use crate::model::fault::{Phase, TlsFault, instant};
+use crate::model::text::or;
 use crate::model::units::HumanDuration;
 
 /// Larger clock differences are reported. HTTP dates have whole seconds, and most services allow a minute's
@@ -140,8 +141,8 @@ fn chain(leg: &Leg, is_to_be_compared: bool) -> Vec<String> {
         .map(|c| {
             format!(
                 "presented: {} issued by {}, valid {} to {}, SHA-256 {}",
-                c.subject,
-                c.issuer,
+                or(&c.subject, "a certificate without a subject"),
+                or(&c.issuer, "an issuer without a name"),
                 instant(c.not_before),
                 instant(c.not_after),
                 if is_to_be_compared {
@@ -160,7 +161,7 @@ fn details(evidence: &Evidence, leg: &Leg, fault: &TlsFault) -> Vec<String> {
             let mut facts = vec![format!(
                 "{} roots are trusted, from {}",
                 evidence.walk.roots.certificates,
-                evidence.walk.roots.sources.join(", ")
+                or(&evidence.walk.roots.sources.join(", "), "no source")
             )];
             facts.extend(certificates::signed_by(leg));
             facts

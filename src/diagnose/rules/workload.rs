@@ -4,7 +4,7 @@ use super::finding::new;
 use crate::diagnose::Finding;
 use crate::diagnose::catalogue::Cause;
 use crate::diagnose::level::{Confidence, Severity};
-use crate::diagnose::secrets::sought;
+use crate::diagnose::secrets::{in_namespaces, sought};
 use crate::model::credential::CredentialSource;
 use crate::model::evidence::{Access, Evidence};
 use crate::model::fault::TokenFault;
@@ -24,8 +24,8 @@ pub(super) fn secrets(evidence: &Evidence, findings: &mut Vec<Finding>) {
             Found::Elsewhere { namespaces } => new(Cause::SecretOtherNamespace)
                 .fact(format!("{} names Secret {name}", pod.place()))
                 .fact(format!(
-                    "it was given for namespace {} only; Secrets do not cross namespaces",
-                    namespaces.join(", ")
+                    "it was given for {} only; Secrets do not cross namespaces",
+                    in_namespaces(namespaces)
                 ))
                 .confidence(Confidence::Medium)
                 .hint(format!(

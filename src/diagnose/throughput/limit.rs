@@ -14,7 +14,7 @@ use super::stages::{self, StageRate};
 use crate::diagnose::catalogue::Cause;
 use crate::diagnose::level::Confidence;
 use crate::model::path::PathClass;
-use crate::model::transfer::{StageKind, Transfer, TransferStream};
+use crate::model::transfer::{StageKind, TcpOptions, TcpSettings, Transfer, TransferStream};
 use crate::model::units::HumanDuration;
 
 /// What else is known about the leg that served the bytes.
@@ -35,6 +35,53 @@ pub(crate) struct Bound {
     pub(crate) facts: Vec<String>,
     /// Whether the limit is known to be on this side, not the registry's.
     pub(crate) is_ours: bool,
+    /// The TCP option that is off and contributes to the limit.
+    pub(crate) missing: Option<MissingOption>,
+}
+
+/// An option of TCP that a connection does without.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum MissingOption {
+    /// Window scaling (RFC 7323).
+    WindowScaling(Side),
+    /// Selective acknowledgements (RFC 2018).
+    Sack(Side),
+}
+
+/// Which side of a connection leaves an option out.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Side {
+    /// This network namespace does not offer it.
+    Here,
+    /// It is offered here: the server, or something on the path, does without it.
+    There,
+    /// The setting of this network namespace could not be read.
+    Unknown,
+}
+
+impl Side {
+    fn of(is_offered: Option<bool>) -> Self {
+        match is_offered {
+            Some(false) => Self::Here,
+            Some(true) => Self::There,
+            None => Self::Unknown,
+        }
+    }
+
+    /// The fact about the side; `setting` is the name of the sysctl.
+    fn fact(self, setting: &str) -> String {
+        match self {
+            Self::Here => {
+                format!("it is off on this side: {setting} of this network namespace is 0")
+            }
+            Self::There => format!(
+                "this side offers it ({setting} is on): the server does not, or something on the path removes it"
+            ),
+            Self::Unknown => format!(
+                "which side does not offer it is unknown: {setting} of this network namespace could not be read"
+            ),
+        }
+    }
 }
 
 impl Bound {
@@ -44,6 +91,7 @@ impl Bound {
             confidence,
             facts,
             is_ours: matches!(cause, Cause::BwEipCap | Cause::BwNode | Cause::BwSelf),
+            missing: None,
         }
     }
 }
@@ -57,9 +105,46 @@ const GROWN_LOSSY: f64 = 0.5;
 /// Minimum duration of such a stage, in seconds.
 const GROWN_SECONDS: f64 = 0.8;
 
+/// The bytes in flight as a share of a window that is full.
+const FULL: std::ops::Range<f64> = 0.6..1.5;
+
 /// The extra latency that counts as a queue, in seconds and as a share: more than a busy CPU causes.
 const QUEUE: f64 = 0.005;
 const QUEUE_SHARE: f64 = 0.25;
+
+/// The extra latency of a queue that is beyond doubt, in seconds and as a share: a shaper's, or one that other traffic
+/// fills. A policer on a busy machine stays below it.
+const CLEAR_QUEUE: f64 = 0.015;
+const CLEAR_QUEUE_SHARE: f64 = 0.4;
+
+/// A shaper whose queue is never empty sends the same number of bytes in every tenth of a second: the standard deviation
+/// was at most 0.016 of the rate in the lab, and from 0.04 to 0.2 where a neighbor shared it. Windows hold enough
+/// bytes that single packets don't count.
+const STEADY: f64 = 0.03;
+const STEADY_WINDOW: f64 = 0.1;
+const STEADY_BYTES: f64 = 128e3;
+const STEADY_WINDOWS: usize = 5;
+
+/// What other programs of this machine send, from which it counts: bytes per second, and a share of the download.
+const UPLOAD: f64 = 12_500.0;
+const UPLOAD_SHARE: f64 = 0.05;
+/// Bytes of an acknowledgement in an Ethernet frame, with timestamps and, after losses, SACK.
+const ACKNOWLEDGEMENT: f64 = 78.0;
+/// The largest ratio of what was sent at the start and at the end that counts as the same, and the growth of the
+/// download's own part of it, as a share, from which that means something; in seconds, how long that takes.
+const SAME_SENT: f64 = 1.1;
+const MADE_ROOM: f64 = 0.1;
+const MADE_ROOM_SECONDS: f64 = 1.5;
+/// How much longer the round trips are, before a byte is read, than the shortest one: in seconds, and as a share of it.
+const WAITING: f64 = 0.01;
+const WAITING_SHARE: f64 = 0.05;
+const WAITING_SAMPLES: usize = 3;
+
+/// Without SACK, a connection whose rate drops to this share of its best one, for this many windows, is slowed by its
+/// losses.
+const SLOWED: f64 = 0.6;
+const SLOWED_WINDOWS: usize = 2;
+const SLOWED_WINDOW: f64 = 0.2;
 
 /// The share of segments out of order that counts as loss, and the minimum number of samples that show it.
 const LOSSY: f64 = 0.001;
@@ -228,8 +313,9 @@ pub(super) fn decide(
         .iter()
         .filter(|rate| rate.stage.kind != StageKind::WithControl && rate.mean > 0.0);
     let many = wide.skip(1).last();
+    let lossy = loss(transfer);
     let Some((first, many)) = few.zip(many) else {
-        return Err(too_little(transfer, rates));
+        return slowed_without_sack(transfer, lossy).ok_or_else(|| too_little(transfer, rates));
     };
     // With fewer connections: the first that is sustained, or else the last, which has no slow start.
     let mut fewer = rates
@@ -238,19 +324,30 @@ pub(super) fn decide(
     let lasting = fewer.clone().find(|rate| rate.is_sustained);
     let few = lasting.or_else(|| fewer.next_back()).unwrap_or(first);
     let pair = Pair { few, many };
-    let lossy = loss(transfer);
     if few.rate() <= 0.0 || many.rate() <= 0.0 {
         return Err("hardly any bytes arrived".to_owned());
     }
     if let Some(found) = beside_control(transfer, rates, known) {
         return Ok(found);
     }
+    if let Some(found) = full_uplink(transfer) {
+        return Ok(found);
+    }
     if let Some((share, fact)) = &lossy
         && grew(&pair, GROWN_LOSSY)
+        && lost_before(transfer, many.stage.from)
+        // Losses of a queue that overflows are not those of a bad line.
+        && !has_clear_queue(transfer)
     {
         let confidence = Confidence::high_if(*share > 10.0 * LOSSY);
-        let facts = vec![fact.clone(), grown(&pair)];
-        return Ok(Bound::new(Cause::BwLoss, confidence, facts));
+        let mut facts = vec![fact.clone(), grown(&pair)];
+        let side = without_sack(transfer);
+        facts.extend(side.map(sack_fact));
+        return Ok(Bound {
+            is_ours: side == Some(Side::Here),
+            missing: side.map(MissingOption::Sack),
+            ..Bound::new(Cause::BwLoss, confidence, facts)
+        });
     }
     // A growing sum shows a limit for each connection, even while the sum is not steady yet.
     let is_seen = many.is_sustained || many.seconds >= GROWN_SECONDS;
@@ -258,7 +355,7 @@ pub(super) fn decide(
         return Ok(each(transfer, &pair));
     }
     if !few.is_sustained || !many.is_sustained {
-        return Err(too_little(transfer, rates));
+        return slowed_without_sack(transfer, lossy).ok_or_else(|| too_little(transfer, rates));
     }
     if many.stage.connections < 2 {
         return Err(
@@ -274,6 +371,176 @@ pub(super) fn decide(
         ));
     }
     shared(transfer, &pair, lossy, known)
+}
+
+/// Traffic that this machine sends fills the path: its own requests and acknowledgements wait before a layer is read, or
+/// it makes room for them.
+fn full_uplink(transfer: &Transfer) -> Option<Bound> {
+    let sent = Sent::of(transfer).filter(|sent| sent.is_upload(transfer))?;
+    // A queue of the download itself is a limit of its own.
+    if has_clear_queue(transfer) {
+        return None;
+    }
+    let signs: Vec<String> = waits_before(transfer)
+        .into_iter()
+        .chain(sent.makes_room())
+        .collect();
+    if signs.is_empty() {
+        return None;
+    }
+    let mut facts = vec![sent.fact()];
+    facts.extend(signs);
+    Some(Bound {
+        is_ours: true,
+        ..Bound::new(Cause::BwUplink, Confidence::Medium, facts)
+    })
+}
+
+/// The fact that round trips took longer before a byte of a layer was read than they have to.
+fn waits_before(transfer: &Transfer) -> Option<String> {
+    let before = &transfer.round_trips_before;
+    let later = transfer.streams.iter().filter_map(|stream| stream.min_rtt);
+    let least = before.iter().copied().chain(later).min()?;
+    let longest = *before.iter().max()?;
+    let waits = longest.saturating_sub(least).as_secs_f64();
+    let is_waiting = waits > WAITING.max(WAITING_SHARE * least.as_secs_f64());
+    (before.len() >= WAITING_SAMPLES && is_waiting).then(|| {
+        format!(
+            "before a byte of a layer was read, a round trip took up to {}; the shortest one took {}",
+            HumanDuration(longest),
+            HumanDuration(least)
+        )
+    })
+}
+
+/// What the device sent, in bytes per second: in all of the test, and in its first and last third.
+#[derive(Clone, Debug)]
+struct Sent {
+    device: String,
+    over: Duration,
+    all: f64,
+    /// Of that, the test's own segments.
+    own: f64,
+    thirds: [(f64, f64); 2],
+}
+
+impl Sent {
+    fn of(transfer: &Transfer) -> Option<Self> {
+        let device = transfer.device.as_ref()?;
+        let over = device.sent.last()?.at;
+        let own_until = |at: Duration| own_sent(transfer, at);
+        let rates = |from: Duration, until: Duration| {
+            let points = stages::part(&device.sent, from, Some(until));
+            let seconds = points.last()?.at;
+            let own = own_until(until)? - own_until(from)?;
+            Some((stages::mean(&points)?, own / seconds))
+        };
+        let (all, own) = rates(Duration::ZERO, over)?;
+        Some(Self {
+            device: device.device.clone(),
+            over,
+            all,
+            own,
+            thirds: [rates(Duration::ZERO, over / 3)?, rates(over * 2 / 3, over)?],
+        })
+    }
+
+    /// Whether other programs send much.
+    fn is_upload(&self, transfer: &Transfer) -> bool {
+        let download = stages::mean(&stages::part(&transfer.arrivals, Duration::ZERO, None));
+        let least = UPLOAD.max(UPLOAD_SHARE * download.unwrap_or_default());
+        self.over.as_secs_f64() >= SHORT && self.all - self.own > least
+    }
+
+    fn fact(&self) -> String {
+        format!(
+            "{} sent {} of other traffic for {}: other programs on this machine upload",
+            self.device,
+            mbit(self.all - self.own),
+            HumanDuration(self.over)
+        )
+    }
+
+    /// The fact that the sum stayed the same, although the download's own part of it grew.
+    fn makes_room(&self) -> Option<String> {
+        let [(first, own_first), (last, own_last)] = self.thirds;
+        let is_same = (1.0 / SAME_SENT..=SAME_SENT).contains(&(last / first));
+        let grew = own_last - own_first;
+        (is_same && grew > MADE_ROOM * first && self.over.as_secs_f64() >= MADE_ROOM_SECONDS).then(
+            || {
+                format!(
+                    "it sent {} all the time, although the acknowledgements of this download grew from {} to {}: the uplink carries no more",
+                    mbit(last),
+                    mbit(own_first),
+                    mbit(own_last)
+                )
+            },
+        )
+    }
+}
+
+/// The bytes that the test's connections had sent at a time; `None` if the kernel does not report their segments.
+fn own_sent(transfer: &Transfer, at: Duration) -> Option<f64> {
+    let mut connections: BTreeMap<usize, u32> = BTreeMap::new();
+    for stream in &transfer.streams {
+        let mut samples = stream.samples.iter();
+        let first = samples
+            .clone()
+            .next()
+            .and_then(|sample| sample.segments_out);
+        let until = samples.rfind(|sample| sample.at <= at);
+        let count = until.and_then(|sample| sample.segments_out).or(first);
+        let known = connections.entry(stream.connection).or_default();
+        *known = count.unwrap_or_default().max(*known);
+    }
+    let all: u32 = connections.values().sum();
+    (all > 0).then(|| f64::from(all) * ACKNOWLEDGEMENT)
+}
+
+/// Whether segments were lost while only the first streams ran: those that more streams cause prove nothing about one.
+fn lost_before(transfer: &Transfer, from: Duration) -> bool {
+    let samples = transfer.streams.iter().flat_map(|stream| &stream.samples);
+    let mut early = samples.filter(|sample| sample.at <= from);
+    early.any(|sample| sample.out_of_order.is_some_and(|count| count > 0))
+}
+
+/// Without SACK, losses slow a connection at times, even if its rate was never steady.
+fn slowed_without_sack(transfer: &Transfer, lossy: Option<(f64, String)>) -> Option<Bound> {
+    let (_, fact) = lossy?;
+    let side = without_sack(transfer)?;
+    let alone = transfer.stages.get(1).map(|next| next.from);
+    let mut rates = Vec::new();
+    let points = stages::part(&transfer.arrivals, Duration::ZERO, alone);
+    let mut start = *points.first()?;
+    for point in points {
+        if point.at - start.at >= SLOWED_WINDOW {
+            rates.push((point.bytes - start.bytes) / (point.at - start.at));
+            start = point;
+        }
+    }
+    let best = rates.iter().copied().fold(0.0, f64::max);
+    // Slow start is over when the rate is near its best for the first time.
+    let ramped = rates.iter().position(|rate| *rate > SLOWED * best)?;
+    let mut slow = rates.split_off(ramped);
+    slow.retain(|rate| *rate < SLOWED * best);
+    let least = slow.iter().copied().fold(f64::INFINITY, f64::min);
+    if slow.len() < SLOWED_WINDOWS {
+        return None;
+    }
+    let facts = vec![
+        fact,
+        format!(
+            "the rate of one connection was {} at best, and fell to {} between",
+            mbit(best),
+            mbit(least)
+        ),
+        sack_fact(side),
+    ];
+    Some(Bound {
+        is_ours: side == Side::Here,
+        missing: Some(MissingOption::Sack(side)),
+        ..Bound::new(Cause::BwLoss, Confidence::Medium, facts)
+    })
 }
 
 fn grew(pair: &Pair<'_>, share: f64) -> bool {
@@ -325,6 +592,17 @@ fn too_little(transfer: &Transfer, rates: &[StageRate]) -> String {
     }
 }
 
+/// The reason why the limit is unknown, with what this machine sent meanwhile.
+pub(super) fn with_upload(transfer: &Transfer, because: String) -> String {
+    match Sent::of(transfer).filter(|sent| sent.is_upload(transfer)) {
+        Some(sent) => format!(
+            "{because}; {}, and downloads are slow where that fills the uplink",
+            sent.fact()
+        ),
+        None => because,
+    }
+}
+
 /// The sum grew with the number of connections: what limits each?
 fn each(transfer: &Transfer, pair: &Pair<'_>) -> Bound {
     let mut facts = vec![grown(pair)];
@@ -334,8 +612,12 @@ fn each(transfer: &Transfer, pair: &Pair<'_>) -> Bound {
         && let Some(trip) = stream.min_rtt.map(|trip| trip.as_secs_f64())
     {
         let in_flight = rate * trip;
+        if let Some(bound) = unscaled(transfer, stream, in_flight, trip) {
+            facts.extend(bound.facts.clone());
+            return Bound { facts, ..bound };
+        }
         if let Some(window) = steady_window(stream)
-            && (0.6..1.5).contains(&(in_flight / window))
+            && FULL.contains(&(in_flight / window))
         {
             facts.push(format!(
                 "{} are in flight in a round trip of {}, and the window that this machine offers stays at {}",
@@ -382,16 +664,61 @@ fn each(transfer: &Transfer, pair: &Pair<'_>) -> Bound {
     Bound::new(Cause::BwPerFlow, Confidence::Medium, facts)
 }
 
-/// The window offered to the sender, if it no longer grows.
+/// The limit of a connection without window scaling, if its window of 64 KiB is full.
+fn unscaled(
+    transfer: &Transfer,
+    stream: &TransferStream,
+    in_flight: f64,
+    trip: f64,
+) -> Option<Bound> {
+    let is_full = FULL.contains(&(in_flight / f64::from(u16::MAX)));
+    if stream.options?.window_scaling || !is_full {
+        return None;
+    }
+    let side = Side::of(transfer.tcp_settings.and_then(|s| s.window_scaling));
+    let facts = vec![
+        format!(
+            "window scaling is off on these connections, so at most 64 KiB are in flight in a round trip of {}: {} were",
+            HumanDuration(Duration::from_secs_f64(trip)),
+            bytes(in_flight)
+        ),
+        side.fact("net.ipv4.tcp_window_scaling"),
+    ];
+    let confidence = Confidence::high_if(side != Side::Unknown);
+    Some(Bound {
+        is_ours: side == Side::Here,
+        missing: Some(MissingOption::WindowScaling(side)),
+        ..Bound::new(Cause::BwWindow, confidence, facts)
+    })
+}
+
+/// Which side leaves selective acknowledgements out; `None` if they are in use, or if that is unknown.
+fn without_sack(transfer: &Transfer) -> Option<Side> {
+    let mut options = transfer.streams.iter().filter_map(|stream| stream.options);
+    let is_off = options.any(|options: TcpOptions| !options.sack);
+    let settings: Option<TcpSettings> = transfer.tcp_settings;
+    is_off.then(|| Side::of(settings.and_then(|settings| settings.sack)))
+}
+
+fn sack_fact(side: Side) -> String {
+    format!(
+        "selective acknowledgements (SACK) are off, so each loss slows the download more; {}",
+        side.fact("net.ipv4.tcp_sack")
+    )
+}
+
+/// The window offered to the sender, if it no longer grows. The kernel reports the window itself from Linux 6.2 on, before
+/// that only the largest one.
 #[expect(clippy::cast_precision_loss, reason = "bytes below 2^53")]
 fn steady_window(stream: &TransferStream) -> Option<f64> {
-    let windows: Vec<u64> = stream
-        .samples
-        .iter()
-        .filter_map(|sample| sample.receive_window.map(|window| window.0))
+    let samples = stream.samples.iter();
+    let windows: Vec<u64> = samples
+        .filter_map(|sample| Some(sample.offered_window.or(sample.receive_window)?.0))
         .collect();
-    let (last, middle) = (windows.last()?, windows.get(windows.len() / 2)?);
-    (windows.len() >= 4 && *last * 100 <= *middle * 105).then_some(*last as f64)
+    // A window that is offered shrinks for a moment when bytes wait to be read.
+    let (before, after) = windows.split_at(windows.len() / 2);
+    let (before, after) = (before.iter().max()?, after.iter().max()?);
+    (windows.len() >= 4 && *after * 100 <= *before * 105).then_some(*after as f64)
 }
 
 /// The fact about a burst before the sustained rate, if it was large.
@@ -426,7 +753,10 @@ fn shared(
     }
     let mut facts = vec![grown(pair)];
     facts.extend(queue);
-    facts.extend(lossy.map(|(_, fact)| fact));
+    if let Some((_, fact)) = lossy {
+        facts.push(fact);
+        facts.extend(without_sack(transfer).map(sack_fact));
+    }
     if let Some(fact) = eip(rate, known) {
         facts.push(fact);
         return Ok(Bound::new(Cause::BwEipCap, Confidence::High, facts));
@@ -439,6 +769,15 @@ fn shared(
             "that is the bandwidth of this machine in the cloud: {limit} Mbit/s (instance_max_bandwidth)"
         ));
         return Ok(Bound::new(Cause::BwNode, Confidence::High, facts));
+    }
+    if has_clear_queue(transfer)
+        && let Some(deviation) = deviation(transfer, pair.few).filter(|share| *share > STEADY)
+    {
+        return Err(format!(
+            "{}, but behind the queue the rate of one connection varies by {:.0} % from one moment to the next: other traffic uses the same limit, and the rates are this node's share",
+            grown(pair),
+            deviation * 100.0
+        ));
     }
     let first = burst(pair.few).or_else(|| burst(pair.many));
     if let Some(fact) = first {
@@ -565,6 +904,41 @@ fn queue(transfer: &Transfer) -> Option<String> {
     })
 }
 
+/// Whether requests wait so much longer while layers download that nothing but a queue explains it.
+fn has_clear_queue(transfer: &Transfer) -> bool {
+    latency(transfer).is_some_and(|(idle, loaded)| {
+        let (was, is) = (idle.as_secs_f64(), loaded.as_secs_f64());
+        is - was > CLEAR_QUEUE.max(CLEAR_QUEUE_SHARE * was)
+    })
+}
+
+/// The standard deviation of a stage's rate in short windows, as a share of the rate; `None` if there are too few of
+/// them. Only its sustained part counts, before the next stage starts.
+#[expect(clippy::cast_precision_loss, reason = "few windows")]
+fn deviation(transfer: &Transfer, rate: &StageRate) -> Option<f64> {
+    let line = rate.line.filter(|_| rate.is_sustained)?;
+    let from = rate.stage.from + Duration::try_from_secs_f64(line.from).ok()?;
+    let next = transfer.stages.iter().map(|stage| stage.from);
+    let until = next.filter(|next| *next > rate.stage.from).min();
+    let points = stages::part(&transfer.arrivals, from, until);
+    let length = STEADY_WINDOW.max(STEADY_BYTES / line.rate);
+    let mut rates = Vec::new();
+    let mut start = *points.first()?;
+    for point in points {
+        if point.at - start.at >= length {
+            rates.push((point.bytes - start.bytes) / (point.at - start.at));
+            start = point;
+        }
+    }
+    if rates.len() < STEADY_WINDOWS {
+        return None;
+    }
+    let count = rates.len() as f64;
+    let mean = rates.iter().sum::<f64>() / count;
+    let variance = rates.iter().map(|rate| (rate - mean).powi(2)).sum::<f64>() / count;
+    (mean > 0.0).then(|| variance.sqrt() / mean)
+}
+
 /// The latency of small requests: the best without a load, the median with it. Requests in the first 300 ms
 /// are ignored: there is no queue yet.
 pub(super) fn latency(transfer: &Transfer) -> Option<(Duration, Duration)> {
@@ -676,6 +1050,7 @@ mod tests {
             offset: Bytes(0),
             bytes: Bytes(1),
             min_rtt: Some(TRIP),
+            options: None,
             bursts: None,
             longest_stall: Duration::ZERO,
             silent: None,
@@ -698,6 +1073,8 @@ mod tests {
             pings: None,
             control: None,
             device: None,
+            tcp_settings: None,
+            round_trips_before: Vec::new(),
             cpu: None,
             end: TransferEnd::Stable,
         }
@@ -741,10 +1118,30 @@ mod tests {
             receive_rtt: Some(TRIP),
             receive_space: None,
             receive_window: Some(Bytes(3 << 20)),
+            offered_window: None,
             data_segments_in: Some(1000 * number),
             out_of_order: Some(0),
+            segments_out: None,
         }
     }
+
+    fn without(mut transfer: Transfer, options: TcpOptions, offered: Option<bool>) -> Transfer {
+        for stream in &mut transfer.streams {
+            stream.options = Some(options);
+        }
+        transfer.tcp_settings = Some(TcpSettings {
+            window_scaling: offered,
+            sack: offered,
+            timestamps: None,
+        });
+        transfer
+    }
+
+    const ALL_OPTIONS: TcpOptions = TcpOptions {
+        timestamps: true,
+        sack: true,
+        window_scaling: true,
+    };
 
     fn with_losses(transfer: Transfer) -> Transfer {
         sampled(transfer, |number| StreamSample {
@@ -861,6 +1258,232 @@ mod tests {
     }
 
     #[test]
+    fn without_window_scaling_the_window_is_the_limit_and_the_setting_shows_the_side() {
+        let off = TcpOptions {
+            window_scaling: false,
+            ..ALL_OPTIONS
+        };
+        // 64 KiB in 20 ms.
+        let full = || sampled(each_gets(3.2 * MB), sample);
+        for (offered, side, word) in [
+            (Some(false), Side::Here, "is 0"),
+            (Some(true), Side::There, "the server does not"),
+            (None, Side::Unknown, "could not be read"),
+        ] {
+            let transfer = without(full(), off, offered);
+            says(&transfer, PUBLIC, Some(Cause::BwWindow), word);
+            let bound = decided(&transfer, PUBLIC).unwrap();
+            assert_eq!(bound.missing, Some(MissingOption::WindowScaling(side)));
+            assert_eq!(bound.is_ours, side == Side::Here);
+            let is_sure = side != Side::Unknown;
+            assert_eq!(bound.confidence, Confidence::high_if(is_sure));
+        }
+        // With scaling, or far from 64 KiB in flight, something else limits each connection.
+        let scaled = without(full(), ALL_OPTIONS, Some(false));
+        says(&scaled, PUBLIC, Some(Cause::BwPerFlow), "connection");
+        let slow = without(sampled(each_gets(MB), sample), off, Some(false));
+        says(&slow, PUBLIC, Some(Cause::BwPerFlow), "connection");
+    }
+
+    #[test]
+    fn the_window_is_read_as_it_is_offered() {
+        // 20 kB in a round trip; the largest that was ever allowed is larger.
+        let offered = sampled(each_gets(MB), |number| StreamSample {
+            offered_window: Some(Bytes(if number == 9 { 9000 } else { 21_000 })),
+            ..sample(number)
+        });
+        says(&offered, PUBLIC, Some(Cause::BwWindow), "20.5 KiB");
+        let growing = sampled(each_gets(MB), |number| StreamSample {
+            offered_window: Some(Bytes(u64::from(number) * 2500)),
+            ..sample(number)
+        });
+        says(&growing, PUBLIC, Some(Cause::BwPerFlow), "connection");
+    }
+
+    #[test]
+    fn sack_that_is_off_stands_beside_losses() {
+        let off = TcpOptions {
+            sack: false,
+            ..ALL_OPTIONS
+        };
+        let lossy = || with_losses(each_gets(MB));
+        let here = without(lossy(), off, Some(false));
+        says(
+            &here,
+            PUBLIC,
+            Some(Cause::BwLoss),
+            "net.ipv4.tcp_sack of this network namespace is 0",
+        );
+        let there = without(lossy(), off, Some(true));
+        says(
+            &there,
+            PUBLIC,
+            Some(Cause::BwLoss),
+            "something on the path removes it",
+        );
+        let policed = without(with_losses(capped(1.2 * MB)), off, Some(false));
+        says(&policed, PUBLIC, Some(Cause::BwCap), "SACK");
+        let on = decided(&without(lossy(), ALL_OPTIONS, Some(true)), PUBLIC).unwrap();
+        assert!(on.missing.is_none() && !on.facts.iter().any(|fact| fact.contains("SACK")));
+        // No steady rate, but the path carries more than the losses leave.
+        let falls = |options| {
+            let parts = [(0.1, 0.4), (10.0, 0.4), (3.0, 0.6), (10.0, 0.2)];
+            let mut transfer = with_losses(made(&[(ONE, 1, 1, MB, 1.6), (ALL, 3, 3, MB, 0.3)]));
+            transfer.arrivals = arrivals(&parts.map(|(rate, seconds)| (rate * MB, seconds)));
+            transfer.end = TransferEnd::ByteLimit;
+            without(transfer, options, Some(false))
+        };
+        says(
+            &falls(off),
+            PUBLIC,
+            Some(Cause::BwLoss),
+            "fell to 24 Mbit/s",
+        );
+        says(&falls(ALL_OPTIONS), PUBLIC, None, "--max-bytes");
+        // Slow start alone is no loss of rate.
+        let mut ramps = falls(off);
+        ramps.arrivals = arrivals(&[
+            (0.1 * MB, 0.4),
+            (MB, 0.4),
+            (3.0 * MB, 0.4),
+            (10.0 * MB, 0.5),
+        ]);
+        says(&ramps, PUBLIC, None, "--max-bytes");
+    }
+
+    #[test]
+    fn losses_that_more_streams_cause_are_not_those_of_one() {
+        let late = sampled(each_gets(MB), |number| StreamSample {
+            at: Duration::from_millis(1600 + 100 * u64::from(number)),
+            out_of_order: Some(20 * number),
+            ..sample(number)
+        });
+        says(&late, PUBLIC, Some(Cause::BwPerFlow), "connection");
+        // Nor are those of a queue that overflows.
+        let queue = with_queue(with_losses(made(&[
+            (ONE, 1, 1, MB, 1.5),
+            (ALL, 3, 3, 2.1 * MB, 1.5),
+        ])));
+        says(&queue, PUBLIC, None, "neither constant nor proportional");
+    }
+
+    #[test]
+    fn a_share_of_a_limit_is_no_cap() {
+        let mut transfer = with_queue(capped(1.2 * MB));
+        let varied = |swing: f64| {
+            let parts = (0..25).map(|i| {
+                (
+                    1.2 * MB * (1.0 + if i % 2 == 0 { swing } else { -swing }),
+                    0.125,
+                )
+            });
+            arrivals(&parts.collect::<Vec<_>>())
+        };
+        transfer.arrivals = varied(0.08);
+        says(&transfer, PUBLIC, None, "other traffic uses the same limit");
+        transfer.arrivals = varied(0.01);
+        says(&transfer, PUBLIC, Some(Cause::BwCap), "a queue");
+        // The declared size can't be met by accident.
+        transfer.arrivals = varied(0.08);
+        let declared = Known {
+            eip_mbit: Some(10),
+            ..PUBLIC
+        };
+        says(&transfer, declared, Some(Cause::BwEipCap), "10 Mbit/s");
+        // A policer has no queue, and its rate varies.
+        let mut policed = with_losses(capped(1.2 * MB));
+        policed.arrivals = varied(0.08);
+        says(&policed, PUBLIC, Some(Cause::BwCap), "out of order");
+    }
+
+    /// Round trips before the first byte in milliseconds, what the device sent in each of three seconds, and the
+    /// segments that the test sent in each.
+    fn uploading(trips: &[u64], sent: [u64; 3], own: [u32; 3]) -> Transfer {
+        let at = |second: u64| Duration::from_secs(second);
+        let mut transfer = with_losses(each_gets(MB));
+        transfer.round_trips_before = trips.iter().map(|ms| Duration::from_millis(*ms)).collect();
+        let mut all = vec![(Duration::ZERO, 5)];
+        let mut segments = vec![(Duration::ZERO, 1)];
+        for second in 0..3 {
+            let next = at(u64::try_from(second).unwrap() + 1);
+            all.push((next, all[second].1 + sent[second]));
+            segments.push((next, segments[second].1 + own[second]));
+        }
+        let series = |all: &[(Duration, u64)]| {
+            let arrival = |(at, bytes): &(Duration, u64)| Arrival {
+                at: *at,
+                bytes: Bytes(*bytes),
+            };
+            all.iter().map(arrival).collect::<Vec<_>>()
+        };
+        transfer.device = Some(DeviceTraffic {
+            device: "eth0".to_owned(),
+            arrivals: series(&[(Duration::ZERO, 5), (at(3), 6_200_005)]),
+            sent: series(&all),
+        });
+        let sent = segments.iter().map(|(at, count)| StreamSample {
+            at: *at,
+            segments_out: Some(*count),
+            ..sample(0)
+        });
+        // Beside the samples that show the losses.
+        transfer.streams.push(TransferStream {
+            connection: 9,
+            samples: sent.collect(),
+            ..transfer.streams[0].clone()
+        });
+        transfer
+    }
+
+    #[test]
+    fn a_full_uplink_is_reported_with_what_fills_it() {
+        const MUCH: [u64; 3] = [250_000; 3];
+        const FEW: [u32; 3] = [100; 3];
+        let waits = uploading(&[55, 40, 48], MUCH, FEW);
+        let word = "a round trip took up to 55 ms; the shortest one took 20 ms";
+        says(&waits, PUBLIC, Some(Cause::BwUplink), word);
+        let bound = decided(&waits, PUBLIC).unwrap();
+        assert_eq!(
+            (bound.confidence, bound.is_ours),
+            (Confidence::Medium, true)
+        );
+        assert!(
+            bound.facts[0].starts_with("eth0 sent 1.9 Mbit/s of other traffic"),
+            "{bound:?}"
+        );
+        let room = uploading(&[21, 20, 21], MUCH, [100, 400, 800]);
+        says(
+            &room,
+            PUBLIC,
+            Some(Cause::BwUplink),
+            "grew from 0.1 Mbit/s to 0.5 Mbit/s",
+        );
+        for other in [
+            // Nothing waits, and nothing makes room.
+            uploading(&[21, 20, 21], MUCH, FEW),
+            // The sum grows with the acknowledgements: the uplink carries both.
+            uploading(&[21, 20, 21], [250_000, 270_000, 310_000], [100, 400, 800]),
+            // Nothing is sent but acknowledgements.
+            uploading(&[55, 40, 48], [70_000; 3], [880; 3]),
+            // Two connections are too few.
+            uploading(&[55, 40], MUCH, FEW),
+        ] {
+            says(&other, PUBLIC, Some(Cause::BwLoss), "out of order");
+        }
+        // The download fills a queue of its own.
+        let own = with_queue(uploading(&[55, 40, 48], MUCH, FEW));
+        let cause = decided(&own, PUBLIC).ok().map(|bound| bound.cause);
+        assert_ne!(cause, Some(Cause::BwUplink));
+        let because = with_upload(&own, "unknown".to_owned());
+        assert!(
+            because.starts_with("unknown; eth0 sent 1.9 Mbit/s"),
+            "{because}"
+        );
+        let quiet = uploading(&[20], [70_000; 3], [880; 3]);
+        assert_eq!(with_upload(&quiet, "unknown".to_owned()), "unknown");
+    }
+
+    #[test]
     fn what_two_causes_would_look_like_is_reported_as_neither() {
         let half = made(&[(ONE, 1, 1, MB, 1.5), (ALL, 3, 3, 1.5 * MB, 1.5)]);
         says(
@@ -961,6 +1584,7 @@ mod tests {
                     bytes: Bytes(bytes),
                 })
                 .to_vec(),
+            sent: Vec::new(),
         };
         transfer.device = Some(device(2_600_000));
         assert_eq!(cause(&transfer), None);

@@ -23,7 +23,8 @@ use crate::model::transfer::{StageKind, Transfer, TransferEnd};
 use crate::model::units::OptionalSeconds;
 use crate::model::vantage::NetworkView;
 use fit::Fit;
-use limit::{Bound, Known};
+use limit::Known;
+pub(super) use limit::{Bound, MissingOption, Side};
 use stages::StageRate;
 pub use stages::is_stable;
 
@@ -126,7 +127,7 @@ pub(super) fn judge_with_bound(evidence: &Evidence) -> Option<(Throughput, Optio
         }
         None => match limit::decide(transfer, &rates, known(evidence)) {
             Ok(bound) => (Some(bound), None),
-            Err(because) => (None, Some(because)),
+            Err(because) => (None, Some(limit::with_upload(transfer, because))),
         },
     };
     let latency = limit::latency(transfer);
@@ -304,6 +305,7 @@ mod tests {
             offset: Bytes(0),
             bytes: arrivals.last().unwrap().bytes,
             min_rtt: None,
+            options: None,
             bursts: None,
             longest_stall: Duration::ZERO,
             silent: None,
@@ -342,6 +344,8 @@ mod tests {
             pings: None,
             control: None,
             device: None,
+            tcp_settings: None,
+            round_trips_before: Vec::new(),
             cpu: None,
             end: TransferEnd::Stable,
         }

@@ -38,7 +38,7 @@ use crate::model::fault::{HttpFault, Phase};
 use crate::model::hosts::RegistryHost;
 use crate::model::transfer::{
     Arrival, ControlTransfer, CpuUse, DeviceTraffic, NotConnected, Stage, StageKind, StreamEnd,
-    StreamSample, Transfer, TransferEnd, TransferStream,
+    StreamSample, TcpOptions, Transfer, TransferEnd, TransferStream,
 };
 use crate::model::units::Bytes;
 use crate::net::http::HttpConnection;
@@ -127,6 +127,7 @@ pub(super) async fn measure(
         control,
         pinger: None,
         device: None,
+        round_trips_before: Vec::new(),
         cpu: None,
         harm_since: None,
         busy: None,
@@ -206,6 +207,7 @@ struct Test<'a, 'l> {
     control: Option<Control>,
     pinger: Option<Pinger>,
     device: Option<DeviceTraffic>,
+    round_trips_before: Vec<Duration>,
     /// CPU times at the first byte.
     cpu: Option<machine::Cpu>,
     harm_since: Option<Instant>,
@@ -286,6 +288,7 @@ impl Test<'_, '_> {
             return;
         };
         let (endpoint, to, is_pinged) = (first.endpoint.clone(), first.to, first.takes_ranges);
+        self.round_trips_before.extend(self.lines.handshakes(to));
         let (main, pinged) = tokio::join!(self.lines.connect_again(&endpoint, to, None), async {
             if is_pinged {
                 Some(self.lines.connect_again(&endpoint, to, None).await)
@@ -293,16 +296,16 @@ impl Test<'_, '_> {
                 None
             }
         });
-        if let Some((http, socket)) = self.note_connection(to, main) {
+        if let Some((http, socket)) = self.note_opened(to, main) {
             self.spare.push(Connection::new(&endpoint, http, socket));
             let more = (1..STREAMS).map(|_| self.lines.connect_again(&endpoint, to, None));
             for made in join_all(more).await {
-                if let Some((http, socket)) = self.note_connection(to, made) {
+                if let Some((http, socket)) = self.note_opened(to, made) {
                     self.spare.push(Connection::new(&endpoint, http, socket));
                 }
             }
         }
-        let pinged = pinged.and_then(|made| self.note_connection(to, made));
+        let pinged = pinged.and_then(|made| self.note_opened(to, made));
         if let Some((http, _)) = pinged {
             let mut request = self.sources[0].request.clone();
             let little = HeaderValue::from_static("bytes=0-1");
@@ -618,6 +621,7 @@ impl Test<'_, '_> {
             offset: Bytes(0),
             bytes: Bytes(0),
             min_rtt: None,
+            options: None,
             bursts: None,
             longest_stall: Duration::ZERO,
             silent: None,
@@ -675,6 +679,20 @@ impl Test<'_, '_> {
             });
         };
         made.map_err(failed).ok()
+    }
+
+    /// The same, with the round trip of the new connection.
+    fn note_opened(
+        &mut self,
+        to: std::net::SocketAddr,
+        made: Result<(HttpConnection, Option<OwnedFd>), leg::NotConnected>,
+    ) -> Option<(HttpConnection, Option<OwnedFd>)> {
+        let (http, socket) = self.note_connection(to, made)?;
+        let info = socket.as_ref().and_then(|s| kernel::tcp_info(s).ok());
+        let trip = info.and_then(|info| info.rtt);
+        self.round_trips_before
+            .extend(trip.filter(|_| self.first.is_none()));
+        Some((http, socket))
     }
 
     /// A connection to the source's server that no stream uses, or a new one.
@@ -788,13 +806,18 @@ impl Test<'_, '_> {
     fn device_of_first(&self) -> Option<DeviceTraffic> {
         let source = &self.sources[self.streams.first()?.source];
         let device = self.lines.device_to(source.to.ip())?;
-        let received = machine::device_received(&device)?;
+        let bytes = machine::device_bytes(&device)?;
+        let at_start = |bytes| {
+            let at = Duration::ZERO;
+            vec![Arrival {
+                at,
+                bytes: Bytes(bytes),
+            }]
+        };
         Some(DeviceTraffic {
             device,
-            arrivals: vec![Arrival {
-                at: Duration::ZERO,
-                bytes: Bytes(received),
-            }],
+            arrivals: at_start(bytes.received),
+            sent: at_start(bytes.sent),
         })
     }
 
@@ -805,10 +828,14 @@ impl Test<'_, '_> {
         let at = first.elapsed();
         if let Some(device) = &mut self.device
             && device.arrivals.len() < MAX_SAMPLES
-            && let Some(received) = machine::device_received(&device.device)
+            && let Some(all) = machine::device_bytes(&device.device)
         {
-            let bytes = Bytes(received);
-            device.arrivals.push(Arrival { at, bytes });
+            let (received, sent) = (Bytes(all.received), Bytes(all.sent));
+            device.arrivals.push(Arrival {
+                at,
+                bytes: received,
+            });
+            device.sent.push(Arrival { at, bytes: sent });
         }
         for stream in &mut self.streams {
             let Some(socket) = self.connections[stream.connection].socket.as_ref() else {
@@ -825,8 +852,10 @@ impl Test<'_, '_> {
                 receive_rtt: info.and_then(|i| i.receive_rtt),
                 receive_space: info.and_then(|i| i.receive_space).map(|n| Bytes(n.into())),
                 receive_window: info.and_then(|i| i.receive_window).map(|n| Bytes(n.into())),
+                offered_window: info.and_then(|i| i.offered_window).map(|n| Bytes(n.into())),
                 data_segments_in: info.and_then(|i| i.data_segments_in),
                 out_of_order: info.and_then(|i| i.out_of_order),
+                segments_out: info.and_then(|i| i.segments_out),
             });
         }
     }
@@ -867,6 +896,7 @@ impl Test<'_, '_> {
                 offset: Bytes(stream.offset),
                 bytes: Bytes(stream.meter.bytes()),
                 min_rtt: connections[stream.connection].min_rtt(),
+                options: connections[stream.connection].options(),
                 bursts: result.bursts(),
                 longest_stall: result.longest_stall.max(silent.unwrap_or_default()),
                 silent,
@@ -891,6 +921,8 @@ impl Test<'_, '_> {
                 .map(|(pinger, first)| pinger.end(first)),
             control: self.control.map(Control::end),
             device: self.device,
+            tcp_settings: Some(machine::tcp_settings()),
+            round_trips_before: self.round_trips_before,
             cpu: cpu.map(|((before, after), over)| CpuUse {
                 used: after.used.saturating_sub(before.used),
                 throttled: after
@@ -1016,6 +1048,10 @@ impl Connection {
 
     fn min_rtt(&self) -> Option<Duration> {
         kernel::tcp_info(self.socket.as_ref()?).ok()?.min_rtt
+    }
+
+    fn options(&self) -> Option<TcpOptions> {
+        kernel::tcp_info(self.socket.as_ref()?).ok()?.options
     }
 }
 

@@ -951,6 +951,8 @@ fn a_connection_of_the_transfer_test_with_another_certificate_is_that_and_not_cu
             pings: None,
             control: None,
             device: None,
+            tcp_settings: None,
+            round_trips_before: Vec::new(),
             cpu: None,
             end: TransferEnd::Stable,
             took: Duration::from_secs(1),

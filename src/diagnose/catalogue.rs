@@ -196,7 +196,7 @@ causes! {
         "This machine's own policy forbids the connection"
         symptom "`connect: operation not permitted` or `permission denied`"
         cause "netfilter, an eBPF program of the CNI plugin (NetworkPolicy), or a prohibit or blackhole route on this machine rejects the connection before it leaves."
-        detection "connect(2) fails at once with EPERM, EACCES or EINVAL, and no ICMP error arrives. A route of type blackhole or prohibit, or a rule (`ip rule`), is named."
+        detection "connect(2) fails at once with EPERM, EACCES or EINVAL, and no ICMP error arrives. The evidence names a route of type blackhole or prohibit, and a rule (`ip rule`)."
         fix "Find the rule with `ip route get ADDRESS`, `nft list ruleset` and the NetworkPolicies of this pod, and allow the connection there."
         NoLocalAddress = "no_local_address", Critical, Now, [DnsStale, DnsHijack];
         "This machine has no local address or port to connect from"
@@ -220,7 +220,7 @@ causes! {
         "This machine or a router has no route to the server"
         symptom "`connect: network is unreachable`"
         cause "The routing table of this machine, or a router on the path, has no route for the address."
-        detection "connect(2) fails with ENETUNREACH. If the evidence has an ICMP error, a router sent it. A route of type throw, which ends the lookup in its table, is named."
+        detection "connect(2) fails with ENETUNREACH. If the evidence has an ICMP error, a router sent it. The evidence names a route of type throw, which ends the lookup in its table."
         fix "Run `ip route get ADDRESS` on this machine, and add the route or a default route."
         HostUnreachable = "host_unreachable", Critical, Now, [DnsStale, DnsHijack, AddressOverlap];
         "The host at this address can't be reached"

@@ -351,7 +351,12 @@ fn signer(leg: &Leg) -> Option<Signer> {
     }
     if is_public_registry(&host.to_string()) {
         let sign = format!(
-            "{host} is a public registry, but '{issuer}' is not a known public CA: a proxy on the path probably intercepts TLS"
+            "{host} is a public registry, but {} is not a known public CA: a proxy on the path probably intercepts TLS",
+            if issuer.is_empty() {
+                "its issuer, which has no name,".to_owned()
+            } else {
+                format!("'{issuer}'")
+            }
         );
         return Some(Signer::Inspection { sign });
     }

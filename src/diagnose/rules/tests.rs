@@ -64,7 +64,10 @@ fn is_open(fact: &str) -> bool {
     // A setting is what it is, whatever the host with it serves.
     let is_of_skip_verify =
         fact.ends_with("none was sent there: whether it serves the image is unknown");
+    // What it costs a pull depends on the release; the finding does not.
+    let is_cost = fact.contains("(an estimate: ");
     !is_of_skip_verify
+        && !is_cost
         && [
             "is unknown",
             "are unknown",

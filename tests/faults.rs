@@ -80,6 +80,12 @@ const ELSEWHERE: &[(&str, &str)] = &[
     ("kubelet_qps", TEXTS),
     ("deadline", TEXTS),
     ("disk_full", TEXTS),
+    ("registry_policy", TEXTS),
+    ("node_storage", TEXTS),
+    ("runtime_fault", TEXTS),
+    ("image_policy", TEXTS),
+    ("image_encrypted", TEXTS),
+    ("short_name", TEXTS),
     ("serial_pull", PULLS),
     ("disk_unpack", TALLIES),
     // A mirror serves, and the registry behind it does not: beside a real containerd.

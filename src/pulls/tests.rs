@@ -101,6 +101,9 @@ fn check(case: &Case) -> Result<(), String> {
                 server: case.server.clone(),
                 status: case.status,
                 message: case.words.clone(),
+                confidence: judged.confidence,
+                is_sent: judged.is_sent,
+                is_sandbox: false,
             };
             same("judged", format!("{judged:?}"), format!("{wanted:?}"))?;
             let leg = judged.leg.map(|leg| leg.as_str().to_owned());
@@ -187,6 +190,24 @@ fn what_signs_or_logs_in_is_not_shown() {
         ("no basic auth credentials", "no basic auth credentials"),
         ("a eyJhbGciOiJIUzI1NiJ9.e30.abc b", "a *** b"),
         ("password=hunter2 x", "password=*** x"),
+        (
+            "{\"auth\": \"dTpw\", \"password\":\"hunter2\"}",
+            "{\"auth\": \"***\", \"password\":\"***\"}",
+        ),
+        (
+            "docker login -u me -p hunter2 r.example.com",
+            "docker login -u me -p *** r.example.com",
+        ),
+        (
+            "crictl pull --creds me:x r/a:1",
+            "crictl pull --creds *** r/a:1",
+        ),
+        ("token ghp_abcdefgh1234 is", "token *** is"),
+        ("docker run -p 8080:80 a", "docker run -p 8080:80 a"),
+        (
+            "incorrect username or password provided",
+            "incorrect username or password provided",
+        ),
         ("https://a/b, https://c/?d", "https://a/b, https://c/?d"),
         ("x://", "x://"),
     ] {
@@ -272,7 +293,10 @@ fn a_hint_says_what_else_it_may_be_and_where_to_ask() {
         "{denied}"
     );
     let sure = hint("busybox", "pull QPS exceeded");
-    assert_eq!(sure, Cause::KubeletQps.entry().fix);
+    assert_eq!(
+        sure,
+        format!("No registry is at fault. {}", Cause::KubeletQps.entry().fix)
+    );
     assert!(
         hint("busybox", "something")
             .contains("`pullpath probe busybox` on n1: it makes the same requests")

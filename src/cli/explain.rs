@@ -1,6 +1,6 @@
 //! `pullpath explain`: an entry of the catalogue, or the causes of pasted error messages.
 
-use std::io::Write;
+use std::io::{self, Write};
 use std::path::Path;
 
 use clap::Args;
@@ -10,7 +10,7 @@ use super::input;
 use super::output::{Printing, SUCCESS, UNKNOWN};
 use crate::diagnose::catalogue::Cause;
 use crate::diagnose::explain;
-use crate::pulls::answer;
+use crate::pulls::answer::{self, PasteError};
 use crate::pulls::paste::MOST_PASTED;
 use crate::report::explain::{ExplainDocument, render};
 
@@ -53,8 +53,13 @@ pub(super) fn run(args: &ExplainArgs, out: &mut dyn Write) -> Result<u8, Error> 
     let given = match args.words.as_slice() {
         [] => return print(&explain::list(), out),
         [one] if one == "-" => {
-            let content = input::read(Path::new(one), MOST_PASTED as u64)
-                .map_err(|error| Error::Message(format!("can't read standard input: {error}")))?;
+            let content = input::read(Path::new(one), MOST_PASTED as u64).map_err(|error| {
+                let reason = match error.kind() {
+                    io::ErrorKind::FileTooLarge => PasteError::TooLong.to_string(),
+                    _ => error.to_string(),
+                };
+                Error::Message(format!("can't read standard input: {reason}"))
+            })?;
             return answers(args, &String::from_utf8_lossy(&content), out);
         }
         words => words.join(" "),

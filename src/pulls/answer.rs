@@ -143,7 +143,7 @@ fn read(pasted: Pasted) -> Read {
             failure = certain(Cause::SecretMissing);
         }
         _ if is_never(&pasted.text) => failure = certain(Cause::NoPull),
-        _ if !is_state => {
+        _ if !is_state && !is_of_something_else(&pasted.text) => {
             failure = failure::judge(image.as_deref().unwrap_or_default(), inner);
             failure.is_sandbox = is_sandbox;
         }
@@ -179,6 +179,26 @@ fn certain(cause: Cause) -> ParsedFailure {
 /// The kubelet's message about an image with the policy Never.
 fn is_never(text: &str) -> bool {
     text.contains("is not present with pull policy of Never") || text.contains("ErrImageNeverPull")
+}
+
+/// Whether a text is about a probe, a volume or a pod's network, whose errors have the same words.
+fn is_of_something_else(text: &str) -> bool {
+    const OTHERS: [&str; 10] = [
+        "probe failed",
+        "probe errored",
+        "failed to setup network for sandbox",
+        "failed to set up sandbox container",
+        "NetworkPlugin cni",
+        "plugin type=\"",
+        "MountVolume.",
+        "AttachVolume.",
+        "Unable to attach or mount volumes",
+        "failed calling webhook",
+    ];
+    OTHERS.iter().any(|words| text.contains(words))
+        && !["image", "pull", "manifest", "/v2/"]
+            .iter()
+            .any(|words| text.contains(words))
 }
 
 /// Whether a text reports the failure of a pull.

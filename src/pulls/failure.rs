@@ -252,11 +252,12 @@ fn judge_one(image: &str, text: &str, is_sent: Option<bool>) -> ParsedFailure {
     parsed.confidence = Some(found.confidence);
     // The token service or blob storage on another host is unreachable although the registry was reached: the
     // leg has a cause of its own.
-    let registry = registry_host(image);
-    let is_elsewhere = host
-        .map(host_name)
-        .zip(registry)
-        .is_some_and(|(host, registry)| !host.eq_ignore_ascii_case(&registry));
+    let registry = registry_host(image).or_else(|| message.registry().map(str::to_ascii_lowercase));
+    let is_elsewhere = host.map(host_name).is_some_and(|host| match registry {
+        Some(registry) => !host.eq_ignore_ascii_case(&registry),
+        // No registry has layers below another path.
+        None => message.leg == Some(Role::Blob),
+    });
     if is_elsewhere {
         let of_leg = match message.leg {
             Some(Role::Token) => Some(Cause::AuthRealmUnreachable),

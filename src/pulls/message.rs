@@ -78,6 +78,14 @@ impl<'a> Message<'a> {
         self.path().starts_with("/v2/")
     }
 
+    /// The host of the first request to a registry, before that to its token service: `Get "https://…/v2/": Get …`.
+    pub(super) fn registry(&self) -> Option<&str> {
+        let (before, _) = self.text.split_once("/v2/")?;
+        let (_, host) = before.rsplit_once("://")?;
+        let is_host = !host.contains(|c: char| c.is_whitespace() || matches!(c, '/' | '"'));
+        is_host.then(|| host_name(host))
+    }
+
     /// The end of the message, without closing quotes and brackets.
     pub(super) fn end(&self) -> &str {
         self.text.trim_end_matches(|c: char| {

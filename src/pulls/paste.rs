@@ -3,6 +3,7 @@
 //! text.
 
 use super::wrapped::image_of;
+use crate::model::reference::Reference;
 
 /// The maximum length of a pasted text, in bytes.
 pub const MOST_PASTED: usize = 256 * 1024;
@@ -29,9 +30,9 @@ pub fn messages(text: &str) -> Vec<Pasted> {
         .max()
         .unwrap_or_default();
     let mut all: Vec<Pasted> = Vec::new();
-    let mut node = None;
+    let (mut node, mut image) = (None, None);
     let mut is_open = false;
-    let mut last_width = 0;
+    let (mut last_width, mut ended_blank) = (0, false);
     for line in &lines {
         let width = line.chars().count();
         let plain = without_escapes(line);
@@ -42,6 +43,9 @@ pub fn messages(text: &str) -> Vec<Pasted> {
             node = Some(name);
         }
         if is_noise(trimmed) {
+            if trimmed.starts_with("Unable to find image") {
+                image = image.or_else(|| image_of(trimmed));
+            }
             is_open = is_open && !trimmed.is_empty();
             last_width = 0;
             continue;
@@ -54,7 +58,7 @@ pub fn messages(text: &str) -> Vec<Pasted> {
                 let is_broken = last_width >= LEAST_WIDTH
                     && last_width == widest
                     && !line.starts_with([' ', '\t']);
-                if !is_broken {
+                if !is_broken || ended_blank {
                     before.text.push(' ');
                 }
                 before.text.push_str(trimmed);
@@ -63,6 +67,7 @@ pub fn messages(text: &str) -> Vec<Pasted> {
         }
         is_open = true;
         last_width = width;
+        ended_blank = line.ends_with([' ', '\t']);
     }
     for one in &mut all {
         finish(one);
@@ -70,7 +75,23 @@ pub fn messages(text: &str) -> Vec<Pasted> {
             one.node.clone_from(&node);
         }
     }
+    name_the_only_image(&mut all, image);
     all
+}
+
+/// Lines of one pull name its image once: the others are about the same.
+fn name_the_only_image(all: &mut [Pasted], image: Option<String>) {
+    let mut images = all.iter().filter_map(|one| one.image.clone()).chain(image);
+    let Some(first) = images.next() else {
+        return;
+    };
+    let whole = |image: &str| image.parse::<Reference>().map(|image| image.to_string());
+    let name = whole(&first);
+    if images.all(|other| other == first || (name.is_ok() && whole(&other) == name)) {
+        for one in all.iter_mut().filter(|one| one.image.is_none()) {
+            one.image = Some(first.clone());
+        }
+    }
 }
 
 /// Shorter lines are not broken by a terminal.
@@ -99,12 +120,11 @@ fn without_escapes(line: &str) -> String {
 
 /// `Node: node-1/10.0.0.1`, or `Successfully assigned shop/app to node-1`.
 fn node_of(line: &str) -> Option<String> {
-    let name = match line.strip_prefix("Node:") {
-        Some(rest) => rest.trim().split('/').next()?,
-        None => {
-            let (_, rest) = line.split_once("Successfully assigned ")?;
-            rest.split_once(" to ")?.1.split_whitespace().next()?
-        }
+    let name = if let Some(rest) = line.strip_prefix("Node:") {
+        rest.trim().split('/').next()?
+    } else {
+        let (_, rest) = line.split_once("Successfully assigned ")?;
+        rest.split_once(" to ")?.1.split_whitespace().next()?
     };
     is_node_name(name).then(|| name.to_owned())
 }
@@ -119,7 +139,8 @@ fn is_node_name(name: &str) -> bool {
 
 /// Lines that are no part of a message: headings, rulers, progress, blank lines.
 fn is_noise(line: &str) -> bool {
-    const BEGINS: [&str; 15] = [
+    const BEGINS: [&str; 16] = [
+        "Unable to find image",
         "LAST SEEN",
         "FirstSeen",
         "Events:",
@@ -177,6 +198,40 @@ fn start(text: &str) -> Record {
     }
 }
 
+/// How lines begin that begin a message.
+const STARTS: [&str; 30] = [
+    "Error response from daemon",
+    "Error: ",
+    "error: ",
+    "ERROR: ",
+    "Error ",
+    "ERRO",
+    "ctr: ",
+    "docker: ",
+    "Failed to ",
+    "Back-off pulling image",
+    "Container image \"",
+    "Unable to retrieve",
+    "rpc error: ",
+    "[rpc error: ",
+    "time=\"",
+    "level=",
+    "{\"",
+    "Trying to pull ",
+    "failed to pull and unpack image ",
+    "failed to solve: ",
+    "failed to register layer",
+    "initializing source ",
+    "Pulling from ",
+    "ErrImagePull",
+    "ImagePullBackOff",
+    "Message:",
+    "Reason:",
+    "message: ",
+    "reason: ",
+    "$ ",
+];
+
 /// What a line begins, if it begins a message.
 fn record(line: &str) -> Record {
     if let Some(found) = syslog(line) {
@@ -188,38 +243,6 @@ fn record(line: &str) -> Record {
     if let Some(found) = event(line) {
         return found;
     }
-    const STARTS: [&str; 30] = [
-        "Error response from daemon",
-        "Error: ",
-        "error: ",
-        "ERROR: ",
-        "Error ",
-        "ERRO",
-        "ctr: ",
-        "docker: ",
-        "Failed to ",
-        "Back-off pulling image",
-        "Container image \"",
-        "Unable to retrieve",
-        "rpc error: ",
-        "[rpc error: ",
-        "time=\"",
-        "level=",
-        "{\"",
-        "Trying to pull ",
-        "failed to pull and unpack image ",
-        "failed to solve: ",
-        "failed to register layer",
-        "initializing source ",
-        "Pulling from ",
-        "ErrImagePull",
-        "ImagePullBackOff",
-        "Message:",
-        "Reason:",
-        "message: ",
-        "reason: ",
-        "$ ",
-    ];
     if STARTS.iter().any(|begin| line.starts_with(begin)) || is_step(line) {
         let body = ["Message:", "message: ", "$ "]
             .iter()

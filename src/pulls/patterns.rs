@@ -41,6 +41,10 @@ fn of_unpacking(message: &Message<'_>) -> Option<Match> {
     if !message.is_unpacking || is_of_type {
         return None;
     }
+    // A lazy snapshotter requests layers while it prepares a snapshot.
+    if message.url.is_some() && message.status.is_some() {
+        return None;
+    }
     // A layer that is fetched while it is unpacked ends with the error of the connection.
     if message.own.has("happened during read") {
         return None;
@@ -106,6 +110,7 @@ fn of_stated(message: &Message<'_>) -> Option<Match> {
             .unwrap_or(Match::new(Cause::RegistryPolicy, &[Cause::Fw403])),
         500..=599 => return of_server_error(message),
         300..=399 => Match::new(Cause::RedirectBroken, &[]),
+        400 if has_wrong_scheme(message) => Match::new(Cause::HostsTomlInvalid, &[]),
         400..=404 => of_storage(message)
             .or_else(|| LISTS.find(all))
             .or_else(|| of_words_of(message, status))
@@ -119,6 +124,15 @@ fn of_stated(message: &Message<'_>) -> Option<Match> {
         _ => return None,
     };
     Some(found)
+}
+
+/// A server's answer to plain HTTP on a port with TLS.
+fn has_wrong_scheme(message: &Message<'_>) -> bool {
+    let words = [
+        "http request to an https server",
+        "plain http request was sent to https port",
+    ];
+    words.iter().any(|words| message.all.has(words))
 }
 
 /// A registry that answers 5xx may name the limit or the policy in its body.
@@ -150,6 +164,10 @@ fn of_storage(message: &Message<'_>) -> Option<Match> {
     let is_quoted = message.body == Body::Storage;
     if message.leg != Some(Role::Blob) || !(is_named || is_quoted) {
         return None;
+    }
+    // The storage compares its clock with that of the signature, which the registry makes.
+    if message.all.has("requesttimetooskewed") {
+        return Some(Match::new(Cause::ClockSkew, &[]));
     }
     match message.status? {
         // S3 responds 400 if a request has both a token and a signature.

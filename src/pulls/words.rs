@@ -223,6 +223,7 @@ table! {
     ["no unqualified-search registries"] ShortName;
     ["short name and no search registries"] ShortName;
     ["short-name", "unqualified-search"] ShortName;
+    ["short name mode is enforcing"] ShortName;
     ["invalid reference format"] ImageNameInvalid;
     ["couldn't parse image"] ImageNameInvalid;
     ["could not parse image"] ImageNameInvalid;
@@ -669,6 +670,7 @@ table! {
     /// Less specific than the messages of the token service. They are the same for a client without a
     /// credential, and for one without the right, and most often for a name that does not exist.
     VAGUE:
+    ["access forbidden"] AuthDenied or AuthNoCred, Fw403;
     ["insufficient_scope"] AuthNoCred or AuthDenied, NameUnknown;
     // A token was issued, sent, and rejected with `error=`.
     ["server message: ", ": authorization failed"] AuthDenied or AuthNoCred;
@@ -687,7 +689,6 @@ table! {
     ["authentication failed"] AuthBadCred or AuthUnknown;
     ["unauthorized: "] AuthUnknown or AuthNoCred, AuthBadCred, AuthDenied;
     ["denied: "] AuthNoCred or AuthDenied, AuthBadCred;
-    ["access forbidden"] AuthDenied or AuthNoCred, Fw403;
 }
 
 table! {
@@ -838,6 +839,11 @@ table! {
     ["context deadline exceeded"] Deadline;
     ["deadlineexceeded"] Deadline;
     ["operation timed out"] Deadline @Medium;
+    ["connection refused"] TcpRefused @Medium;
+    ["connection timed out"] TcpTimeout @Medium;
+    ["no such host"] DnsNxdomain @Medium;
+    ["network is unreachable"] NetUnreachable @Medium;
+    ["no route to host"] HostUnreachable @Medium;
     ["i/o timeout"] HttpTimeout or TcpTimeout @Low;
     ["context canceled"] PullNoProgress @Medium;
     ["context cancelled"] PullNoProgress @Medium;

@@ -81,6 +81,12 @@ pub enum CredentialUse {
     None,
 }
 
+impl CredentialUse {
+    fn of(is_sent: bool) -> Self {
+        if is_sent { Self::Sent } else { Self::None }
+    }
+}
+
 impl From<Answer> for ExplainedMessage {
     fn from(answer: Answer) -> Self {
         let failure = answer.failure;
@@ -96,10 +102,7 @@ impl From<Answer> for ExplainedMessage {
             name_server: failure.server,
             status: failure.status,
             server_message: failure.message,
-            credential: failure.is_sent.map(|is_sent| match is_sent {
-                true => CredentialUse::Sent,
-                false => CredentialUse::None,
-            }),
+            credential: failure.is_sent.map(CredentialUse::of),
             image: answer.image,
             node: answer.node,
             would_decide: answer.decider,

@@ -641,6 +641,7 @@ impl Place {
 /// Those that want a cluster, or wait for ever.
 const NOT_HERE: &[&str] = &[
     "kubectl pullpath",
+    "kubectl describe",
     "pullpath why",
     "pullpath lint",
     "pullpath run",

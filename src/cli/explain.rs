@@ -16,10 +16,10 @@ use crate::report::explain::{ExplainDocument, render};
 
 #[derive(Args, Debug)]
 #[command(
-    after_help = "A text may be an Event (`kubectl describe pod`, `kubectl get events`), lines of a log, or the output of crictl,\n\
-                  ctr, nerdctl, docker, podman, skopeo or a build, with several messages: each gets an answer. No request is\n\
-                  sent, and secrets are masked.\n\n\
-                  Exit status: 0 each message has a cause, 2 a message has none, or the code or text is invalid."
+    after_help = "A text may be Events (`kubectl describe pod`, `kubectl get events`), lines of a log, or the\n\
+                  output of crictl, ctr, nerdctl, docker, podman, skopeo or a build. Each message gets an\n\
+                  answer. No request is sent, and secrets are masked.\n\n\
+                  Exit status: 0 each message has a cause, 2 one has none, or the code or text is invalid."
 )]
 pub(super) struct ExplainArgs {
     /// The code of a cause (one word of a-z, 0-9 and _, for instance tls_unknown_ca), or an error text; `-` reads the text from standard input

@@ -130,6 +130,8 @@ pub fn decider(parsed: &ParsedFailure) -> Option<&'static str> {
             "Compare the node's clock with the certificate's dates (`date -u` on the node)."
         } else if has(&[Cause::Fw403]) && has(&[Cause::AuthDenied, Cause::BlobDenied]) {
             "The body of the 403 decides: a registry sends a JSON document with a code such as DENIED, a filter sends a page. `pullpath probe` shows it."
+        } else if cause == Cause::AuthNoCred && parsed.is_sent == Some(false) {
+            "No credential was sent. Registries answer the same for a private repository and for one that does not exist: check its spelling, then pull with a credential."
         } else if has(&[Cause::AuthNoCred]) {
             "Which credential the pull sent, if any, decides: none (auth_no_cred), one that is rejected (auth_bad_cred), or one without the right (auth_denied). A misspelled repository looks the same."
         } else if has(&[Cause::ManifestUnknown]) && has(&[Cause::NameUnknown]) {

@@ -338,6 +338,15 @@ table! {
     ["hcs::"] NodeStorage;
     ["re-exec error"] NodeStorage;
     ["manifest blob", "no such file or directory"] NodeStorage;
+    // Files below the folders of runtimes.
+    ["/var/lib/docker/", "no such file or directory"] NodeStorage;
+    ["/var/lib/docker/", "permission denied"] NodeStorage;
+    ["/var/lib/containerd/", "no such file or directory"] NodeStorage;
+    ["/var/lib/containerd/", "permission denied"] NodeStorage;
+    ["/containers/storage/", "no such file or directory"] NodeStorage;
+    ["/containers/storage/", "permission denied"] NodeStorage;
+    ["/agent/containerd/", "no such file or directory"] NodeStorage;
+    ["/agent/containerd/", "permission denied"] NodeStorage;
 }
 
 table! {
@@ -535,6 +544,7 @@ table! {
     ["web filter"] Fw403;
     ["err_access_denied"] Fw403;
     ["request blocked"] Fw403;
+    ["request is blocked"] Fw403;
     ["request could not be satisfied"] Fw403 or AuthDenied;
     ["xray", "block"] RegistryPolicy;
     ["download blocked by"] RegistryPolicy;
@@ -643,6 +653,7 @@ table! {
     ["do not have pull permission"] AuthDenied;
     ["project * not found"] NameUnknown;
     ["project * does not exist"] NameUnknown;
+    ["project * has been deleted"] NameUnknown;
     ["error getting credentials"] AuthUnknown;
     ["credential provider plugin"] AuthUnknown;
     ["failed to get credentials"] AuthUnknown;

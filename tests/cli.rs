@@ -181,6 +181,94 @@ fn explain_lists_explains_and_helps_with_a_mistyped_code() {
 }
 
 #[test]
+fn explain_takes_an_error_text_from_arguments_an_option_or_standard_input() {
+    use std::io::Write as _;
+
+    const TEXT: &str = "Failed to pull image \"r.example.com/a:1\": rpc error: code = Unknown desc = failed to do request: Head \"https://r.example.com/v2/a/manifests/1\": dial tcp 10.0.0.9:443: i/o timeout";
+    let piped = |text: &str, args: &[&str]| {
+        let mut child = Command::new(env!("CARGO_BIN_EXE_pullpath"))
+            .env_clear()
+            .args(args)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        // A text that is too long is not read to its end.
+        let _ = child.stdin.take().unwrap().write_all(text.as_bytes());
+        child.wait_with_output().unwrap()
+    };
+    let words: Vec<&str> = std::iter::once("explain").chain(TEXT.split(' ')).collect();
+    for output in [
+        pullpath(&["explain", TEXT]),
+        pullpath(&["explain", "--text", TEXT]),
+        pullpath(&words),
+        piped(TEXT, &["explain", "-"]),
+    ] {
+        assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+        let text = stdout(&output);
+        for part in [
+            "tcp_timeout  confidence high",
+            "host: r.example.com",
+            "prove it on the node: pullpath probe r.example.com/a:1",
+            "more: pullpath explain tcp_timeout",
+        ] {
+            assert!(text.contains(part), "{part}: {text}");
+        }
+    }
+
+    let document =
+        |output: &Output| -> serde_json::Value { serde_json::from_str(&stdout(output)).unwrap() };
+    let named = document(&pullpath(&["explain", "--text", TEXT, "-o", "json"]));
+    assert_eq!(named["cause"], "tcp_timeout");
+    assert_eq!(named["alternatives"], serde_json::json!([]));
+    assert_eq!(named["confidence"], "high");
+    assert_eq!(named["leg"], "registry");
+    assert_eq!(named["probe"], "pullpath probe r.example.com/a:1");
+    assert_eq!(named["more"], serde_json::json!([]));
+
+    let node = pullpath(&[
+        "explain",
+        "failed to register layer: operation not permitted",
+        "-o",
+        "json",
+    ]);
+    let node = document(&node);
+    assert_eq!(node["cause"], "node_storage");
+    assert_eq!(
+        (&node["on_node"], &node["probe"]),
+        (&true.into(), &serde_json::Value::Null)
+    );
+
+    let unnamed = pullpath(&["explain", "hello world", "-o", "json"]);
+    assert_eq!(unnamed.status.code(), Some(2));
+    let unnamed = document(&unnamed);
+    for field in ["cause", "confidence", "leg", "host", "image", "probe"] {
+        assert_eq!(unnamed[field], serde_json::Value::Null, "{field}");
+    }
+
+    let state = pullpath(&["explain", "ImagePullBackOff"]);
+    assert_eq!(state.status.code(), Some(2));
+    assert!(
+        stdout(&state).contains("pullpath why POD"),
+        "{}",
+        stdout(&state)
+    );
+
+    for (text, error) in [("", "the text is empty"), (" \n", "the text is empty")] {
+        let output = piped(text, &["explain", "-"]);
+        assert_eq!(
+            (output.status.code(), stdout(&output)),
+            (Some(2), String::new())
+        );
+        assert!(stderr(&output).contains(error), "{}", stderr(&output));
+    }
+    let long = piped(&"x".repeat(300 * 1024), &["explain", "-"]);
+    assert_eq!(long.status.code(), Some(2));
+    assert!(stderr(&long).contains("256 KiB"), "{}", stderr(&long));
+}
+
+#[test]
 fn what_cannot_be_run_is_reported_on_stderr_with_status_2() {
     let folder = tempfile::tempdir().unwrap();
     let absent = folder.path().join("absent").display().to_string();

@@ -724,6 +724,7 @@ fn what_helm_and_kustomize_print_is_checked() {
 /// Those that want a cluster, or wait for ever.
 const NOT_HERE: &[&str] = &[
     "kubectl pullpath",
+    "kubectl describe",
     "pullpath why",
     "pullpath lint",
     "pullpath run",

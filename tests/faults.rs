@@ -85,6 +85,12 @@ const ELSEWHERE: &[(&str, &str)] = &[
     ("kubelet_qps", TEXTS),
     ("deadline", TEXTS),
     ("disk_full", TEXTS),
+    ("registry_policy", WORDS),
+    ("node_storage", WORDS),
+    ("runtime_fault", WORDS),
+    ("image_policy", WORDS),
+    ("image_encrypted", WORDS),
+    ("short_name", WORDS),
     ("serial_pull", PULLS),
     ("disk_unpack", TALLIES),
     // A mirror serves, and the registry behind it does not: beside a real containerd.
@@ -169,6 +175,7 @@ const BOUNDS: &str = include_str!("bounds.rs");
 const LINT: &str = include_str!("lint.rs");
 const PULLS: &str = include_str!("pulls.rs");
 const TEXTS: &str = include_str!("data/pulls.yaml");
+const WORDS: &str = include_str!("data/words.yaml");
 const TALLIES: &str = include_str!("../src/pulls/tests.rs");
 const RULES: &str = include_str!("../src/diagnose/rules/tests.rs");
 const SETTINGS: &str = include_str!("../src/diagnose/rules/tests/settings.rs");

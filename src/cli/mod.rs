@@ -7,6 +7,7 @@ mod args;
 mod cluster;
 mod credential;
 mod error;
+mod explain;
 mod input;
 mod lint;
 mod network_args;
@@ -33,8 +34,6 @@ use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 
 use crate::config::Config;
 use crate::daemon::http::metrics;
-use crate::diagnose::catalogue::Cause;
-use crate::diagnose::explain;
 use crate::report::Document;
 use error::Error;
 use output::{SUCCESS, UNKNOWN, pretty_json};
@@ -64,14 +63,8 @@ enum Command {
     Secret(secret::SecretArgs),
     /// Find problems of workloads and their pull secrets in a cluster before any image is pulled
     Lint(lint::LintArgs),
-    /// Explain a cause that a report names; without a code, list all causes
-    Explain {
-        /// The code of a cause, for instance tls_unknown_ca
-        code: Option<String>,
-        /// Print the catalogue as Markdown (docs/causes.md)
-        #[arg(long, hide = true, conflicts_with = "code")]
-        markdown: bool,
-    },
+    /// Explain a cause that a report names, or an error text of a pull; without either, list all causes
+    Explain(explain::ExplainArgs),
     /// Run the daemon of a node: check the configured targets, serve metrics, a status page and an API
     Run(Box<run::RunArgs>),
     /// Run the cluster role: watch real pulls in the kubelets' Events, and lint workloads, once per cluster
@@ -171,14 +164,7 @@ fn run(cli: Cli, out: &mut dyn Write) -> Result<u8, Error> {
         Command::Replay(args) => return replay::run(&args, out),
         Command::Secret(args) => return secret::run(args, out),
         Command::Lint(args) => return lint::run(&args, out),
-        Command::Explain { markdown: true, .. } => explain::markdown(),
-        Command::Explain { code: None, .. } => explain::list(),
-        Command::Explain {
-            code: Some(code), ..
-        } => match code.parse::<Cause>() {
-            Ok(cause) => explain::explain(cause),
-            Err(_) => return Err(no_such_cause(&code)),
-        },
+        Command::Explain(args) => return explain::run(&args, out),
         Command::Run(args) => return run::run(*args),
         Command::Cluster(args) => return cluster::run(*args),
         Command::Config(ConfigCommand::Check { file }) => return run::check(&file),
@@ -199,33 +185,6 @@ fn run(cli: Cli, out: &mut dyn Write) -> Result<u8, Error> {
 /// The content of docs/metrics.md: metrics of the daemon, then of the cluster role.
 fn all_metrics() -> String {
     metrics::markdown() + &crate::cluster::metrics::markdown()
-}
-
-/// The error for an unknown code. It suggests codes that contain the given one or begin with the same four
-/// letters; for the text of an error message it names `why`.
-fn no_such_cause(given: &str) -> Error {
-    let code = given.to_ascii_lowercase().replace('-', "_");
-    let stem: String = code.chars().take(4).collect();
-    let nearest: Vec<&str> = Cause::ALL
-        .iter()
-        .map(|cause| cause.code())
-        .filter(|known| known.contains(&code) || (stem.len() == 4 && known.starts_with(&stem)))
-        .take(6)
-        .collect();
-    let near = if nearest.is_empty() {
-        String::new()
-    } else {
-        format!("; similar codes are {}", nearest.join(", "))
-    };
-    let is_message = given.contains(|c: char| c.is_whitespace() || c == ':');
-    let why = if is_message {
-        "; to explain an error message, use `pullpath why`, or search docs/causes.md"
-    } else {
-        ""
-    };
-    Error::Message(format!(
-        "no cause has the code '{given}'{near}; `pullpath explain` lists all{why}"
-    ))
 }
 
 #[cfg(test)]
@@ -284,19 +243,6 @@ mod tests {
             found.is_empty(),
             "add to KEYS, or write the command: {found:#?}"
         );
-    }
-
-    #[test]
-    fn an_unknown_code_gets_suggestions_and_a_message_the_command_that_explains_it() {
-        let typo = no_such_cause("tls-unknown").to_string();
-        assert!(typo.contains("similar codes are"), "{typo}");
-        assert!(typo.contains("tls_unknown_ca"), "{typo}");
-        assert!(!typo.contains("pullpath why"), "{typo}");
-        for message in ["i/o timeout", "x509:unknown"] {
-            let error = no_such_cause(message).to_string();
-            assert!(error.contains("use `pullpath why`"), "{error}");
-            assert!(error.contains("docs/causes.md"), "{error}");
-        }
     }
 
     #[test]

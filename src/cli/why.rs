@@ -35,6 +35,7 @@ use crate::probe;
 use crate::probe::check::{Check, Effort};
 use crate::probe::network::NoProgress;
 use crate::pull_secret::keyring::Keyring;
+use crate::pulls::failure::ParsedFailure;
 use crate::pulls::{advice, event, failure};
 use crate::redact;
 use crate::report::Report;
@@ -344,7 +345,32 @@ fn other(
         reason: printable(&state.reason),
         message: redact::shown(&state.message),
         is_sandbox_image,
+        meaning: sandbox_meaning(pod, state).filter(|_| is_sandbox_image),
     }
+}
+
+/// What the message of an Event about a sandbox's image means.
+fn sandbox_meaning(pod: &Pod, state: &ReasonMessage) -> Option<Meaning> {
+    match event::read(&state.reason, &state.message)? {
+        event::EventKind::SandboxFailed { image, text } => {
+            let judged = ParsedFailure {
+                is_sandbox: true,
+                ..failure::judge(&image, &text)
+            };
+            meaning(judged, &image, pod.node.as_deref().unwrap_or_default())
+        }
+        _ => None,
+    }
+}
+
+fn meaning(judged: ParsedFailure, image: &str, node: &str) -> Option<Meaning> {
+    Some(Meaning {
+        cause: judged.cause?,
+        facts: advice::facts(&judged, image),
+        hint: advice::hint(&judged, image, node),
+        confidence: judged.confidence,
+        or: judged.or,
+    })
 }
 
 /// False for a pull that has just started, which is no problem yet.
@@ -509,12 +535,7 @@ impl WaitingPods<'_> {
 
     fn judged(&self, text: &str) -> Option<Meaning> {
         let judged = failure::judge(&self.image, text);
-        Some(Meaning {
-            cause: judged.cause?,
-            facts: advice::facts(&judged, &self.image),
-            hint: advice::hint(&judged, &self.image, &self.node),
-            or: judged.or,
-        })
+        meaning(judged, &self.image, &self.node)
     }
 }
 

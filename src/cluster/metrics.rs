@@ -27,7 +27,7 @@ families! {
     SECRETS_MISSING: gauge "pullpath_real_pull_pods_missing_secrets" []
         "Pods that name pull Secrets which the kubelet could not read. Absent at a replica on standby.";
     OBSERVED: counter "pullpath_real_pull_events_total" ["kind"]
-        "Occurrences of kubelet Events about images, by kind: `pulling`, `pulled`, `present`, `failed`, `still_failing`, `secrets_missing`, `never_pulled`, `not_inspected`.";
+        "Occurrences of kubelet Events about images, by kind: `pulling`, `pulled`, `present`, `failed`, `sandbox_failed`, `still_failing`, `secrets_missing`, `never_pulled`, `not_inspected`.";
     UNKNOWN: counter "pullpath_real_pull_unmatched_messages_total" []
         "Failed real pulls whose message matches no cause; the status page shows the messages.";
     UNCOUNTED: counter "pullpath_real_pull_uncounted_total" []

@@ -4,7 +4,9 @@ use std::fmt::Write as _;
 use std::sync::Arc;
 
 use axum::Router;
-use axum::extract::State;
+use axum::body::Bytes;
+use axum::extract::rejection::BytesRejection;
+use axum::extract::{DefaultBodyLimit, State};
 use axum::http::StatusCode;
 use axum::middleware;
 use axum::response::Response;
@@ -17,12 +19,15 @@ use tokio_util::sync::CancellationToken;
 use super::state::{ClusterState, Role, Shared};
 use super::{metrics, page};
 use crate::diagnose::catalogue::Cause;
+use crate::diagnose::level::Confidence;
 use crate::model::units::Seconds;
-use crate::pulls::advice;
+use crate::pulls::paste::MOST_PASTED;
 use crate::pulls::tally::{ContainerKey, Failing, Pull, SecretsMissing, Unknown, rate};
+use crate::pulls::{advice, answer};
+use crate::report::explain::ExplainDocument;
 use crate::report::lint::LintDocument;
 use crate::serving::cause;
-use crate::serving::http::{METRICS, guard, html, json, made, plain, style};
+use crate::serving::http::{METRICS, guard, html, json, made, plain, style, with_form};
 
 /// The state that handlers share.
 #[derive(Clone, Debug)]
@@ -32,6 +37,7 @@ pub struct App {
     /// Cancelled when the runner's loop has ended.
     running: CancellationToken,
     scrape: Arc<Mutex<()>>,
+    explain: Arc<Mutex<()>>,
 }
 
 impl App {
@@ -42,13 +48,20 @@ impl App {
             stop,
             running,
             scrape: Arc::default(),
+            explain: Arc::default(),
         }
     }
 
-    /// The routes; they only read, and need no authentication.
+    /// The routes; they change nothing, and need no authentication.
     pub fn public(&self) -> Router {
         Router::new()
             .route("/", get(index))
+            .route(
+                "/explain",
+                get(explain_form)
+                    .post(explain_text)
+                    .layer(DefaultBodyLimit::max(MOST_FORM)),
+            )
             .route("/causes/{code}", get(cause::page))
             .route("/style.css", get(style))
             .route("/metrics", get(all_metrics))
@@ -69,7 +82,54 @@ async fn all_metrics(State(app): State<App>) -> Response {
 }
 
 async fn index(State(app): State<App>) -> Response {
-    html(page::index(&app.state.read(), Timestamp::now()))
+    with_form(html(page::index(&app.state.read(), Timestamp::now())))
+}
+
+// ---- pasted messages ----------------------------------------------------------------------------
+
+/// The longest body of a form: each byte of the text may take three.
+const MOST_FORM: usize = 3 * MOST_PASTED + 1024;
+
+async fn explain_form() -> Response {
+    with_form(html(page::explain(None)))
+}
+
+/// Explains the text of a form. Nothing is contacted, stored or logged.
+async fn explain_text(State(app): State<App>, body: Result<Bytes, BytesRejection>) -> Response {
+    // A long text takes a part of a second, so one is explained at a time.
+    let _guard = app.explain.clone().lock_owned().await;
+    let text = body.ok().map(|body| form_text(&body));
+    let page = tokio::task::spawn_blocking(move || {
+        let answers = match &text {
+            Some(text) => answer::explain(text),
+            None => Err(answer::PasteError::TooLong),
+        };
+        let problem = answers.as_ref().err().copied();
+        let paste = answers
+            .map(ExplainDocument::new)
+            .map_err(|error| error.to_string());
+        (problem, page::explain(Some(&paste)))
+    });
+    let Ok((problem, page)) = page.await else {
+        return plain(
+            StatusCode::INTERNAL_SERVER_ERROR,
+            "the text can't be explained\n",
+        );
+    };
+    let mut response = with_form(html(page));
+    match problem {
+        Some(answer::PasteError::TooLong) => *response.status_mut() = StatusCode::PAYLOAD_TOO_LARGE,
+        Some(answer::PasteError::Empty) => *response.status_mut() = StatusCode::BAD_REQUEST,
+        None => {}
+    }
+    response
+}
+
+/// The field `text` of a form; empty if it has none.
+fn form_text(body: &[u8]) -> String {
+    let mut fields = url::form_urlencoded::parse(body);
+    let text = fields.find(|(name, _)| name == "text");
+    text.map_or_else(String::new, |(_, text)| text.into_owned())
 }
 
 // ---- API ----------------------------------------------------------------------------------------
@@ -104,6 +164,11 @@ struct FailingSummary<'a> {
     cause: Option<Cause>,
     /// Causes that match the message as well.
     or: &'a [Cause],
+    /// How sure the cause is; absent without one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    confidence: Option<Confidence>,
+    /// No registry is at fault: the node, its policies or the pod's own settings are.
+    on_node: bool,
     facts: Vec<String>,
     hint: String,
 }
@@ -200,6 +265,8 @@ fn failing<'a>((key, one): (&'a ContainerKey, &'a Failing)) -> FailingSummary<'a
         of: one,
         cause: one.failure.cause,
         or: &one.failure.or,
+        confidence: one.failure.confidence,
+        on_node: one.failure.is_on_node(),
         facts: advice::facts(&one.failure, &one.image),
         hint: advice::hint(&one.failure, &one.image, &one.node),
     }
@@ -247,4 +314,118 @@ async fn ready(State(app): State<App>) -> Response {
         let _ = writeln!(text, "{problem}");
     }
     plain(StatusCode::OK, text)
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    use tokio::net::{TcpListener, TcpStream};
+
+    use super::*;
+    use crate::pulls::tally::Tally;
+    use crate::serving::reload::Reload;
+
+    /// A server on loopback, and a function that sends it one request.
+    async fn server() -> (std::net::SocketAddr, CancellationToken) {
+        let state = Shared::new(ClusterState {
+            identity: "a".to_owned(),
+            lease: "pullpath/pullpath-cluster".to_owned(),
+            role: Role::Standby {
+                why: None,
+                is_problem: false,
+            },
+            events: None,
+            tally: Tally::default(),
+            lint: None,
+            reload: Reload::begin(Timestamp::UNIX_EPOCH),
+        });
+        let stop = CancellationToken::new();
+        let app = App::new(state, CancellationToken::new(), stop.clone());
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        tokio::spawn(crate::serving::http::serve(
+            listener,
+            app.public(),
+            stop.clone(),
+        ));
+        (address, stop)
+    }
+
+    async fn ask(address: std::net::SocketAddr, head: &str, body: &[u8]) -> String {
+        let mut stream = TcpStream::connect(address).await.unwrap();
+        let length = body.len();
+        let request = format!(
+            "{head} HTTP/1.1\r\nHost: a\r\nContent-Length: {length}\r\nContent-Type: application/x-www-form-urlencoded\r\nConnection: close\r\n\r\n"
+        );
+        stream.write_all(request.as_bytes()).await.unwrap();
+        // A server that refuses the length does not read all of it.
+        let _ = stream.write_all(body).await;
+        let mut answer = Vec::new();
+        let _ = stream.read_to_end(&mut answer).await;
+        String::from_utf8(answer).unwrap()
+    }
+
+    fn form(text: &str) -> Vec<u8> {
+        url::form_urlencoded::Serializer::new(String::new())
+            .append_pair("text", text)
+            .finish()
+            .into_bytes()
+    }
+
+    #[tokio::test]
+    async fn the_box_of_the_page_explains_a_pasted_error_without_scripts() {
+        let (address, stop) = server().await;
+        for page in ["GET /", "GET /explain"] {
+            let page = ask(address, page, b"").await;
+            assert!(
+                page.contains("<form class=\"paste\" action=\"/explain\" method=\"post\">"),
+                "{page}"
+            );
+            assert!(
+                page.contains("form-action 'self'") && !page.contains("<script"),
+                "{page}"
+            );
+        }
+        let cause = ask(address, "GET /causes/disk_full", b"").await;
+        assert!(cause.contains("form-action 'none'"), "{cause}");
+
+        let text = "Failed to pull image \"r.example.com/a:1\": rpc error: code = Unknown desc = failed to do request: Head \"https://me:hunter2@r.example.com/v2/a/manifests/1?sig=hunter2\": dial tcp 10.0.0.9:443: i/o timeout <b>&";
+        let page = ask(address, "POST /explain", &form(text)).await;
+        assert!(page.starts_with("HTTP/1.1 200"), "{page}");
+        for part in [
+            "<a href=\"/causes/tcp_timeout\">",
+            "confidence high",
+            "pullpath probe r.example.com/a:1",
+            "address: 10.0.0.9:443",
+            "&#60;b&#62;",
+        ] {
+            assert!(page.contains(part), "{part}: {page}");
+        }
+        assert!(!page.contains("hunter2") && !page.contains("<b>"), "{page}");
+
+        let node = "failed to register layer: operation not permitted";
+        let page = ask(address, "POST /explain", &form(node)).await;
+        assert!(
+            page.contains("no registry is at fault") && !page.contains("pullpath probe"),
+            "{page}"
+        );
+
+        let unknown = ask(address, "POST /explain", &form("hello")).await;
+        assert!(unknown.contains("No known cause"), "{unknown}");
+        let empty = ask(address, "POST /explain", b"other=1").await;
+        assert!(
+            empty.starts_with("HTTP/1.1 400") && empty.contains("the text is empty"),
+            "{empty}"
+        );
+        for long in [MOST_PASTED + 1, MOST_FORM + 1] {
+            let page = ask(address, "POST /explain", &form(&"x".repeat(long))).await;
+            assert!(
+                page.starts_with("HTTP/1.1 413"),
+                "{}",
+                &page[..200.min(page.len())]
+            );
+            assert!(page.contains("longer than 256 KiB"), "{page}");
+        }
+        stop.cancel();
+    }
 }

@@ -642,6 +642,12 @@ causes! {
         cause "The reference is an artifact in the form of an image: a Helm chart, a signature, a WebAssembly module, an attestation."
         detection "The media types of the configuration and of the layers show it. Which of them are pulled depends on containerd's release."
         fix "Correct the reference to that of the image, or give the pod a runtime that runs this kind of artifact."
+        RegistryPolicy = "registry_policy", Critical, Now, [];
+        "A policy, a quota or a plan of the registry forbids the pull"
+        symptom "`412 Precondition Failed`, `402 Payment Required`, `cannot be pulled due to configured policy`, `blocked by Xray`"
+        cause "The registry has the image and does not serve it: it has vulnerabilities, is not signed, is in quarantine, or the account, the license or the namespace behind it is suspended or used up."
+        detection "The message of a real pull has the registry's words or one of these statuses (docs/pulls.md). A check reports the status as request_refused."
+        fix "Read the registry's own message, and ask its administrator: fix the image, sign it, exempt it from the policy, or settle the account."
         RateLimited = "rate_limited", Critical, Now, [];
         "The registry's rate limit is exceeded"
         symptom "`429 Too Many Requests`, `toomanyrequests: You have reached your pull rate limit`"
@@ -894,6 +900,38 @@ causes! {
         cause "The servers answer the same request differently: several behind one name differ, a cache is being filled, or the number of requests at a time or in a period is limited."
         detection "If the runtime's release is not known, the check is made more than once. One check failed where another, under rules that do the same there, did not. Whether a pull would succeed is unknown. The daemon reports it as a warning if a cause, or a failure, comes and goes in the last ten `reach` checks of a target: the evidence has the causes, and in how many checks each was found."
         fix "Probe several times, with --runtime, and compare the answers of each address of the name; then look for a limit on connections or requests at the load balancer."
+    }
+    "The node itself" {
+        NodeStorage = "node_storage", Critical, Now, [];
+        "The node can't unpack or store the image"
+        symptom "`failed to extract layer`, `failed to prepare extraction snapshot ... not found`, `ref ... locked: unavailable`, `failed to register layer`, `input/output error`"
+        cause "The runtime's store on the node is damaged, locked or not writable, or its snapshotter or storage driver fails: a lost snapshot, a full or faulty disk, missing rights or user IDs, a plugin that does not run."
+        detection "The message of a real pull has the runtime's words (docs/pulls.md): the content had arrived, or was never requested. No registry is at fault, and a check of the network would find nothing."
+        fix "Check the runtime's log and the disk on that node (`journalctl -u containerd`, `dmesg`, `df -h` and `df -i` of its directory). Remove the image and pull it again (`crictl rmi IMAGE`); if that fails in the same way, drain the node, stop the runtime and clear its store. If other nodes fail on this image alone, build it again."
+        RuntimeFault = "runtime_fault", Critical, Now, [];
+        "The node's container runtime does not answer, or fails itself"
+        symptom "`dial unix /run/containerd/containerd.sock: connect: no such file or directory`, `unknown service runtime.v1.ImageService`, `Cannot connect to the Docker daemon`"
+        cause "The runtime is stopped, is starting or crashes, its socket is elsewhere or not accessible, or its CRI plugin has not loaded."
+        detection "The message of a real pull has it (docs/pulls.md). No registry received a request."
+        fix "Check the runtime on that node (`systemctl status containerd`, `journalctl -u containerd`), start it, and compare its socket with the one that the client uses. For `unknown service`, correct config.toml: the CRI plugin is disabled or has not loaded."
+        ImagePolicy = "image_policy", Critical, Now, [];
+        "A policy of the node or the cluster refuses the image"
+        symptom "`SignatureValidationFailed`, `Source image rejected`, `image verifier ... blocked pull`, `admission webhook ... denied the request`"
+        cause "A signature policy (policy.json, sigstore, an image verifier of containerd, content trust), a list of blocked registries (registries.conf) or an admission controller does not accept this image."
+        detection "The message of a real pull has it (docs/pulls.md). The registry is not at fault."
+        fix "Sign the image with a key that the policy accepts, or correct the policy on the node or in the cluster: policy.json and registries.d, registries.conf, the verifier's or the admission controller's rules."
+        ImageEncrypted = "image_encrypted", Critical, Now, [];
+        "The image is encrypted, and the node can't decrypt it"
+        symptom "`missing private key needed for decryption`, `failed to get stream processor for application/vnd.oci.image.layer.v1.tar+gzip+encrypted`"
+        cause "The layers are encrypted (OCIcrypt), and the node has no matching key or no decoder."
+        detection "The message of a real pull has it (docs/pulls.md). The layers arrived."
+        fix "Give the node the private key and the decoder (containerd: stream_processors with ctd-decoder and its key directory; CRI-O: decryption_keys_path), or use an image that is not encrypted."
+        ShortName = "short_name", Critical, Now, [];
+        "The node's settings do not say from which registry a short name is pulled"
+        symptom "`short-name \"nginx\" did not resolve to an alias and no unqualified-search registries are defined`"
+        cause "The image's name has no registry, and registries.conf has no alias or search registry for it, or has several and does not allow a choice. CRI-O and podman do not assume docker.io."
+        detection "The message of a real pull has it (docs/pulls.md). No request was sent."
+        fix "Write the registry before the name (docker.io/library/nginx:1.27), or set unqualified-search-registries in /etc/containers/registries.conf on the nodes."
     }
     "Everything else" {
         ReleaseDecides = "release_decides", Undecided, Now, [];

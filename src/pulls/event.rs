@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use jiff::SignedDuration;
 
+use super::wrapped::{self, COMBINED, STATES};
 use crate::model::text::clean;
 use crate::model::units::Bytes;
 
@@ -32,6 +33,14 @@ pub enum EventKind {
     /// The pull failed (reason `Failed`).
     Failed {
         /// The image as the pod names it.
+        image: String,
+        /// The runtime's own message.
+        text: String,
+    },
+    /// The image of the pod's sandbox can't be pulled (reason `FailedCreatePodSandBox`): the runtime pulls it
+    /// with the node's own credentials.
+    SandboxFailed {
+        /// The sandbox's image.
         image: String,
         /// The runtime's own message.
         text: String,
@@ -92,6 +101,7 @@ impl EventKind {
             | Self::Pulled { image, .. }
             | Self::Present { image }
             | Self::Failed { image, .. }
+            | Self::SandboxFailed { image, .. }
             | Self::NeverPulled { image }
             | Self::NotInspected { image, .. } => Some(image),
             Self::StillFailing { image } => image.as_deref(),
@@ -106,6 +116,7 @@ impl EventKind {
             Self::Pulled { .. } => "pulled",
             Self::Present { .. } => "present",
             Self::Failed { .. } => "failed",
+            Self::SandboxFailed { .. } => "sandbox_failed",
             Self::StillFailing { .. } => "still_failing",
             Self::SecretsMissing { .. } => "secrets_missing",
             Self::NeverPulled { .. } => "never_pulled",
@@ -121,9 +132,6 @@ const MOST_READ: usize = 8 * 1024;
 /// Longer image names are invalid: a repository has at most 255 characters.
 const LONGEST_IMAGE: usize = 1024;
 
-/// client-go's prefix for the tenth and later similar Events (`EventAggregator`).
-const COMBINED: &str = "(combined from similar events): ";
-
 /// Parses an Event's reason and message; `None` if it is not about an image, or if the wording is unknown.
 pub fn read(reason: &str, message: &str) -> Option<EventKind> {
     let message = beginning(message, MOST_READ);
@@ -134,8 +142,14 @@ pub fn read(reason: &str, message: &str) -> Option<EventKind> {
             Some(EventKind::Pulling { image })
         }
         "Pulled" => pulled(message),
-        "Failed" => failed(message),
-        "BackOff" => {
+        // Huawei CCE's kubelets add what failed to the reason.
+        "Failed"
+        | "FailedPullImage"
+        | "ErrImagePull"
+        | "SignatureValidationFailed"
+        | "RegistryUnavailable" => failed(message),
+        "FailedCreatePodSandBox" => sandbox(message),
+        "BackOff" | "BackOffPullImage" => {
             // Crashing containers have the same reason.
             let (image, _) = named(message, &["Back-off pulling image "])?;
             Some(EventKind::StillFailing { image: Some(image) })
@@ -159,8 +173,49 @@ pub fn read(reason: &str, message: &str) -> Option<EventKind> {
             let text = rest.strip_prefix(": ").unwrap_or(rest).to_owned();
             Some(EventKind::NotInspected { image, text })
         }
-        _ => None,
+        // Other kubelets have other reasons; the words of a failed pull are the same.
+        _ => pull_of(message),
     }
+}
+
+/// A failed pull under a reason that is not known: `failed to "StartContainer" for "app" with ErrImagePull: …`,
+/// `Failed to pull image "X": …`.
+fn pull_of(message: &str) -> Option<EventKind> {
+    const WORDS: [&str; 3] = [
+        "ailed to pull image",
+        "ErrImagePull: ",
+        "ImagePullBackOff: ",
+    ];
+    if !WORDS.iter().any(|words| message.contains(words)) {
+        return None;
+    }
+    let unwrapped = wrapped::unwrapped(message);
+    let image = unwrapped.image?;
+    if unwrapped.text.is_empty() {
+        return Some(EventKind::StillFailing { image: Some(image) });
+    }
+    let text = unwrapped.text.to_owned();
+    Some(EventKind::Failed { image, text })
+}
+
+/// The sandbox of a pod can't be created for many reasons; its image is one.
+fn sandbox(message: &str) -> Option<EventKind> {
+    const WORDS: [&str; 6] = [
+        "sandbox image",
+        "ailed to pull image",
+        "ulling image",
+        "ailed to pull and unpack image",
+        "initializing source",
+        "pinging container registry",
+    ];
+    if !WORDS.iter().any(|words| message.contains(words)) {
+        return None;
+    }
+    let unwrapped = wrapped::unwrapped(message);
+    Some(EventKind::SandboxFailed {
+        image: unwrapped.image?,
+        text: unwrapped.text.to_owned(),
+    })
 }
 
 fn pulled(message: &str) -> Option<EventKind> {
@@ -187,9 +242,11 @@ fn failed(message: &str) -> Option<EventKind> {
         let text = rest.strip_prefix(": ").unwrap_or(rest).to_owned();
         return Some(EventKind::Failed { image, text });
     }
-    let state = message.strip_prefix("Error: ")?;
+    let Some(state) = message.strip_prefix("Error: ") else {
+        return pull_of(message);
+    };
     // Other container failures have the same reason.
-    ["ErrImagePull", "ImagePullBackOff", "RegistryUnavailable"]
+    STATES
         .contains(&state)
         .then_some(EventKind::StillFailing { image: None })
 }

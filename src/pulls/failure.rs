@@ -3,22 +3,28 @@
 //! A message holds less than a check: one error from one host. If it fits several causes, the one that
 //! claims least is the result and the others are alternatives; if it fits none, there is no cause.
 
+use std::borrow::Cow;
+
 use crate::diagnose::catalogue::Cause;
-use crate::model::endpoint::{Role, split_port};
+use crate::diagnose::level::Confidence;
+use crate::model::endpoint::Role;
 use crate::model::reference::Reference;
 use crate::model::text::clean;
 use crate::redact::shown;
 
 use super::event::beginning;
-use super::patterns::{self, path};
+use super::message::{Message, authority, host_name};
+use super::patterns;
 
 /// What the text of a failed pull shows.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct ParsedFailure {
     /// The cause; `None` if the text matches no known message.
     pub cause: Option<Cause>,
-    /// Other causes that the text fits as well.
+    /// Other causes that the text fits as well, the likelier first.
     pub or: Vec<Cause>,
+    /// How sure `cause` is; `None` without one.
+    pub confidence: Option<Confidence>,
     /// The fault of the connection, if `cause` names the leg that failed (`auth_realm_unreachable`,
     /// `redirect_blob`).
     pub beneath: Option<Cause>,
@@ -34,6 +40,36 @@ pub struct ParsedFailure {
     pub status: Option<u16>,
     /// The server's own message, without secrets, at most 300 characters.
     pub message: Option<String>,
+    /// Whether a credential was sent; `None` if the text does not show it.
+    pub is_sent: Option<bool>,
+    /// The image is that of a pod's sandbox: the runtime pulls it with the node's own credentials.
+    pub is_sandbox: bool,
+}
+
+impl ParsedFailure {
+    /// Whether no registry is at fault: the node, its policies or the pod's own settings are.
+    pub fn is_on_node(&self) -> bool {
+        self.cause.is_some_and(is_on_node)
+    }
+}
+
+/// Whether a cause is a fault of the node, of its policies or of the pod's own settings. A check of the network
+/// would find nothing.
+pub fn is_on_node(cause: Cause) -> bool {
+    matches!(
+        cause,
+        Cause::NodeStorage
+            | Cause::RuntimeFault
+            | Cause::ImagePolicy
+            | Cause::ImageEncrypted
+            | Cause::ShortName
+            | Cause::LayerInvalid
+            | Cause::DiskFull
+            | Cause::KubeletQps
+            | Cause::NoPull
+            | Cause::ImageNameInvalid
+            | Cause::SecretFormat
+    )
 }
 
 /// Bytes of a text that are parsed; the rest is ignored.
@@ -45,23 +81,25 @@ const MOST_MESSAGE: usize = 300;
 /// Classifies the text of a failed pull. `image` is the reference as written in the pod.
 pub fn judge(image: &str, text: &str) -> ParsedFailure {
     let text = beginning(text, MOST_JUDGED).replace("\\\"", "\"");
-    let registry = registry_host(image);
-    // The kubelet tries each matching credential and reports all errors: [one, another].
     let inner = text.trim();
+    // The kubelet tries each matching credential and reports all errors: [one, another].
     let list = inner
         .strip_prefix('[')
         .and_then(|rest| rest.strip_suffix(']'));
     let Some(list) = list else {
-        return judge_one(registry.as_deref(), inner);
+        return judge_one(image, &without_wrappers(inner), None);
     };
+    // A rejected anonymous attempt shows nothing if a credential was tried; the others had one.
+    let is_anonymous = |one: &str| one.contains("failed to fetch anonymous token");
     let all: Vec<(&str, ParsedFailure)> = tries(list)
         .into_iter()
-        .map(|one| (one, judge_one(registry.as_deref(), one)))
+        .map(|one| {
+            let is_sent = (!is_anonymous(one)).then_some(true);
+            (one, judge_one(image, &without_wrappers(one), is_sent))
+        })
         .collect();
     // The attempt that got furthest shows what blocks the pull: an accepted credential finds that a manifest
-    // is missing, a stale one before it does not. A rejected anonymous attempt shows nothing if a credential
-    // was tried.
-    let is_anonymous = |one: &str| one.contains("failed to fetch anonymous token");
+    // is missing, a stale one before it does not.
     // Of several that got equally far, the first.
     let furthest = |(one, parsed): &&(&str, ParsedFailure)| (!is_anonymous(one), progress(parsed));
     let Some((_, first)) = all.iter().rev().max_by_key(furthest) else {
@@ -75,14 +113,52 @@ pub fn judge(image: &str, text: &str) -> ParsedFailure {
             && !parsed.or.contains(&cause)
         {
             parsed.or.push(cause);
+            parsed.confidence = parsed.confidence.min(Some(Confidence::Medium));
         }
     }
     parsed
 }
 
+/// The text without what programs add around each error: gRPC's codes, CRI-O's second attempt for an artifact,
+/// old kubelets' guess about credentials.
+fn without_wrappers(text: &str) -> Cow<'_, str> {
+    const CODE: &str = "rpc error: code = ";
+    let text = text
+        .split_once("; artifact err: ")
+        .map_or(text, |(image, _)| image);
+    let text = match text.split_once("no credentials on this request.") {
+        Some((before, details)) if before.contains("image pull failed for") => details
+            .trim_start()
+            .trim_start_matches("details: (")
+            .trim_end_matches(')'),
+        _ => text,
+    };
+    // The code of a timeout is all that some messages have.
+    let mut kept = String::new();
+    let mut rest = text;
+    while let Some((before, after)) = rest.split_once(CODE) {
+        let Some((code, message)) = after
+            .split_once(" desc = ")
+            .filter(|(code, _)| code.len() < 24)
+        else {
+            break;
+        };
+        kept.push_str(before);
+        if message.trim().is_empty() {
+            kept.push_str(code);
+        }
+        rest = message;
+    }
+    if kept.is_empty() && rest.len() == text.len() {
+        return Cow::Borrowed(text);
+    }
+    kept.push_str(rest);
+    Cow::Owned(kept)
+}
+
 /// Splits a list of errors. Errors contain commas themselves, so it is split at known beginnings of errors.
 fn tries(list: &str) -> Vec<&str> {
-    const BEGINNINGS: [&str; 8] = [
+    const BEGINNINGS: [&str; 9] = [
         "rpc error: ",
         "failed to pull and unpack image ",
         "failed to pull image ",
@@ -91,6 +167,7 @@ fn tries(list: &str) -> Vec<&str> {
         "reading manifest ",
         "unable to retrieve auth token",
         "copying system image ",
+        "unable to pull image or OCI artifact: ",
     ];
     let begins = |rest: &str| BEGINNINGS.iter().any(|words| rest.starts_with(words));
     let mut parts = Vec::new();
@@ -121,6 +198,11 @@ fn progress(parsed: &ParsedFailure) -> u8 {
             | Cause::ContentEncoding
             | Cause::LayerInvalid
             | Cause::UnexpectedEof
+            | Cause::RegistryPolicy
+            | Cause::ArtifactNotImage
+            | Cause::NodeStorage
+            | Cause::ImagePolicy
+            | Cause::ImageEncrypted
             | Cause::DiskFull,
         ) => 5,
         // A token was issued, or user and password were accepted.
@@ -137,12 +219,12 @@ fn registry_host(image: &str) -> Option<String> {
     Some(host.to_string().to_ascii_lowercase())
 }
 
-fn judge_one(registry: Option<&str>, text: &str) -> ParsedFailure {
-    let url = requested_url(text);
-    let leg = leg(text, url);
-    let host = url.map(authority);
+fn judge_one(image: &str, text: &str, is_sent: Option<bool>) -> ParsedFailure {
+    let mut message = Message::new(image, text);
+    message.is_sent = message.is_sent.or(is_sent);
+    let host = message.url.map(authority).filter(|host| !host.is_empty());
     let mut parsed = ParsedFailure {
-        leg,
+        leg: message.leg,
         host: host.map(|host| clean(host, 255)),
         address: after(text, &["dial tcp ", "dial udp "])
             .map(|address| address.trim_end_matches(':'))
@@ -152,8 +234,9 @@ fn judge_one(registry: Option<&str>, text: &str) -> ParsedFailure {
             })
             .map(|address| clean(address, 64)),
         server: server(text),
-        status: patterns::status(text),
-        message: message(text),
+        status: message.status,
+        message: server_message(text),
+        is_sent: message.is_sent,
         ..ParsedFailure::default()
     };
     if parsed.host.is_none()
@@ -161,22 +244,25 @@ fn judge_one(registry: Option<&str>, text: &str) -> ParsedFailure {
     {
         parsed.host = Some(clean(name.trim_end_matches(':'), 255));
     }
-    let Some(found) = patterns::find(text, leg, url, parsed.status) else {
+    let Some(found) = patterns::find(&message) else {
         return parsed;
     };
     parsed.cause = Some(found.cause);
     parsed.or = found.or.to_vec();
+    parsed.confidence = Some(found.confidence);
     // The token service or blob storage on another host is unreachable although the registry was reached: the
     // leg has a cause of its own.
-    let is_elsewhere = host
-        .map(host_name)
-        .zip(registry)
-        .is_some_and(|(host, registry)| !host.eq_ignore_ascii_case(registry));
+    let registry = registry_host(image).or_else(|| message.registry().map(str::to_ascii_lowercase));
+    let is_elsewhere = host.map(host_name).is_some_and(|host| match registry {
+        Some(registry) => !host.eq_ignore_ascii_case(&registry),
+        // No registry has layers below another path.
+        None => message.leg == Some(Role::Blob),
+    });
     if is_elsewhere {
-        let of_leg = match leg {
+        let of_leg = match message.leg {
             Some(Role::Token) => Some(Cause::AuthRealmUnreachable),
             // A path below /v2/ belongs to a mirror, not to blob storage.
-            Some(Role::Blob) if !url.is_some_and(is_of_registry) => Some(Cause::RedirectBlob),
+            Some(Role::Blob) if !message.is_of_registry() => Some(Cause::RedirectBlob),
             _ => None,
         };
         // Only if the catalogue lists the fault as a consequence: the host was not found, or not reached.
@@ -185,87 +271,11 @@ fn judge_one(registry: Option<&str>, text: &str) -> ParsedFailure {
             parsed.cause = Some(of_leg);
             parsed.beneath = Some(found.cause);
             parsed.or = Vec::new();
+            // Whatever the fault of the connection, this leg is not reached.
+            parsed.confidence = Some(Confidence::High);
         }
     }
     parsed
-}
-
-/// The last requested URL: `Get "https://…"`, `HEAD request to https://…`.
-fn requested_url(text: &str) -> Option<&str> {
-    const BEFORE: [&str; 9] = [
-        "Get \"",
-        "Head \"",
-        "Post \"",
-        "Get ",
-        "Head ",
-        "Post ",
-        "request to ",
-        "status code ",
-        "content at ",
-    ];
-    let places = text
-        .match_indices("http://")
-        .chain(text.match_indices("https://"))
-        .map(|(at, _)| at)
-        .filter(|at| BEFORE.iter().any(|before| text[..*at].ends_with(before)));
-    let url = &text[places.max()?..];
-    let end = url
-        .find(|c: char| c.is_whitespace() || matches!(c, '"' | '\\'))
-        .unwrap_or(url.len());
-    Some(url[..end].trim_end_matches([':', ',']))
-}
-
-/// Host and port of a URL.
-fn authority(url: &str) -> &str {
-    let rest = url.split_once("://").map_or(url, |(_, rest)| rest);
-    let rest = &rest[..rest.find(['/', '?', '#']).unwrap_or(rest.len())];
-    rest.rsplit_once('@').map_or(rest, |(_, host)| host)
-}
-
-fn host_name(authority: &str) -> &str {
-    match split_port(authority) {
-        (host, Some(port)) if port.bytes().all(|b| b.is_ascii_digit()) => host,
-        _ => authority,
-    }
-    .trim_matches(['[', ']'])
-}
-
-/// Whether the path is one of the OCI distribution-spec.
-fn is_of_registry(url: &str) -> bool {
-    path(url).starts_with("/v2/")
-}
-
-/// The leg that failed, as far as the words around the error show it.
-fn leg(text: &str, url: Option<&str>) -> Option<Role> {
-    const TOKEN: [&str; 7] = [
-        "failed to authorize",
-        "failed to fetch anonymous token",
-        "failed to fetch oauth token",
-        "unable to retrieve auth token",
-        "equesting bearer token",
-        "error getting token",
-        "/token?",
-    ];
-    const BLOB: [&str; 7] = [
-        "httpReadSeeker",
-        "failed to copy",
-        "/blobs/",
-        "error pulling image configuration",
-        "download failed after",
-        "fetching blob",
-        "writing blob",
-    ];
-    let has = |words: &[&str]| words.iter().any(|word| text.contains(word));
-    if has(&TOKEN) {
-        Some(Role::Token)
-    } else if url.is_some_and(|url| path(url).contains("/manifests/")) {
-        // containerd fetches a platform's manifest the way it fetches layers.
-        Some(Role::Registry)
-    } else if has(&BLOB) {
-        Some(Role::Blob)
-    } else {
-        url.map(|_| Role::Registry)
-    }
 }
 
 /// The word after the last occurrence of one of these.
@@ -288,7 +298,7 @@ fn server(text: &str) -> Option<String> {
 }
 
 /// The server's own message.
-fn message(text: &str) -> Option<String> {
+fn server_message(text: &str) -> Option<String> {
     const BEFORE: [&str; 2] = ["server message: ", "Server message: "];
     const ITSELF: [&str; 6] = [
         "toomanyrequests: ",

@@ -1,392 +1,378 @@
-//! The messages that are matched, in order: the more specific come first.
-//!
-//! They are those of Go's net, net/http, crypto/tls and crypto/x509 (1.17 and later), containerd 1.6 to 2.x,
-//! containers/image (CRI-O), and docker. `tests/data/pulls.yaml` has them as found in the field.
+//! Decides which cause a parsed message fits: the node's own faults first, then the connection, then a stated
+//! status before the words of its body, then words.
 
 use crate::diagnose::catalogue::Cause;
 use crate::model::endpoint::Role;
 
-/// The causes that a text fits.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Match {
-    pub(super) cause: Cause,
-    /// Alternatives.
-    pub(super) or: &'static [Cause],
-}
-
-struct Rule {
-    /// The text contains all of them.
-    words: &'static [&'static str],
-    found: Match,
-}
-
-macro_rules! rules {
-    ($([$($word:literal),+] $cause:ident $(or $($other:ident),+)?;)*) => {
-        &[$(Rule {
-            words: &[$($word),+],
-            found: Match {
-                cause: Cause::$cause,
-                or: &[$($(Cause::$other),+)?],
-            },
-        }),*]
-    };
-}
-
-/// Faults of the node itself. Matched first, since they name files, sockets and limits, not hosts.
-const LOCAL: &[Rule] = rules! {
-    ["pull QPS exceeded"] KubeletQps;
-    ["no space left on device"] DiskFull;
-    ["disk quota exceeded"] DiskFull;
-    ["invalid reference format"] ImageNameInvalid;
-    ["couldn't parse image"] ImageNameInvalid;
-    ["unable to read CA cert"] HostsTomlInvalid;
-    ["unable to load CA cert"] HostsTomlInvalid;
-    ["failed to load X509 key pair"] HostsTomlInvalid;
-    ["unable to read CERT file"] HostsTomlInvalid;
-    ["get registry endpoints: "] HostsTomlInvalid;
-    ["get TLSConfig for registry "] HostsTomlInvalid;
-    ["http: no Host in request URL"] HostsTomlInvalid;
-    ["net/http: invalid header field "] HostsTomlInvalid;
-    // The kubelet's own message about a Secret: no request was sent.
-    ["unable to parse auth field"] SecretFormat;
-    ["illegal base64 data at input byte"] SecretFormat;
+use super::message::{Body, Message};
+use super::words::{
+    CONTENT, DECODERS, ENDS, LISTS, LOCAL, Match, PLAIN, RUNTIME, STORE, UNPACKING, VAGUE, WIRE,
 };
-
-/// Names, connections, TLS and HTTP, as Go reports them; and proxies.
-const WIRE: &[Rule] = rules! {
-    ["proxyconnect tcp"] ProxyMisconfigured;
-    ["Proxy Authentication Required"] ProxyMisconfigured;
-    ["socks connect"] ProxyMisconfigured;
-    // Go reports the same for a name without addresses.
-    ["lookup ", "no such host"] DnsNxdomain or DnsNodata;
-    ["lookup ", "server misbehaving"] DnsError or DnsServfail, DnsRefused;
-    ["lookup ", "cannot unmarshal DNS message"] DnsError;
-    ["lookup ", "connection refused"] DnsServerUnreachable;
-    ["lookup ", "network is unreachable"] DnsServerUnreachable;
-    ["lookup ", "no route to host"] DnsServerUnreachable;
-    ["lookup ", "i/o timeout"] DnsTimeout;
-    ["lookup ", "context deadline exceeded"] DnsTimeout;
-    // The C library's resolver: no answer, or SERVFAIL.
-    ["lookup ", "Temporary failure in name resolution"] DnsTimeout or DnsServfail, DnsServerUnreachable;
-    ["lookup ", "Name or service not known"] DnsNxdomain or DnsNodata;
-    ["connect: connection refused"] TcpRefused;
-    ["actively refused it"] TcpRefused;
-    ["connect: network is unreachable"] NetUnreachable or NetUnreachV6;
-    ["connect: no route to host"] HostUnreachable or TcpProhibited;
-    ["connect: operation not permitted"] LocalPolicy;
-    ["connect: permission denied"] LocalPolicy or TcpProhibited;
-    ["connect: cannot assign requested address"] NoLocalAddress;
-    ["connect: connection timed out"] TcpTimeout;
-    ["dial tcp", "i/o timeout"] TcpTimeout;
-    ["connectex: A connection attempt failed"] TcpTimeout;
-    // The name, the connection or TLS took the time; Go does not report which.
-    ["request canceled while waiting for connection"] TcpTimeout or DnsTimeout, TlsHang;
-    ["TLS handshake timeout"] TlsHang or MtuBlackhole;
-    ["server gave HTTP response to HTTPS client"] TlsPlainHttp;
-    ["first record does not look like a TLS handshake"] TlsNotTls;
-    ["parent certificate cannot sign this kind of certificate"] TlsCaUnfit;
-    ["x509: too many intermediates for path length constraint"] TlsCaUnfit;
-    ["x509: a root or intermediate certificate is not authorized to sign for this name"] TlsCaUnfit;
-    ["x509: certificate is valid for ingress.local"] TlsDefaultCertificate;
-    [".traefik.default, not "] TlsDefaultCertificate;
-    ["x509: certificate signed by unknown authority"] TlsUnknownCa;
-    ["x509: certificate has expired or is not yet valid", "is after"] TlsExpired or ClockSkew;
-    ["x509: certificate has expired or is not yet valid", "is before"] TlsNotYetValid or ClockSkew;
-    ["x509: certificate has expired or is not yet valid"] TlsExpired or TlsNotYetValid, ClockSkew;
-    ["x509: certificate is valid for"] TlsName;
-    ["x509: certificate is not valid for any names"] TlsName;
-    ["x509: cannot validate certificate for"] TlsName;
-    ["x509: certificate relies on legacy Common Name"] TlsName;
-    ["remote error: tls: protocol version"] TlsIncompatible;
-    ["server selected unsupported protocol version"] TlsIncompatible;
-    ["no cipher suite supported by both"] TlsIncompatible;
-    ["remote error: tls: "] TlsAlert;
-    ["x509: "] TlsBadCertificate;
-    ["tls: failed to verify certificate"] TlsBadCertificate;
-    ["tls: handshake message of length "] TlsBadCertificate;
-    ["stopped after 10 redirects"] RedirectBroken;
-    ["response missing Location header"] RedirectBroken;
-    ["failed to parse Location header"] RedirectBroken;
-    ["Client.Timeout exceeded while awaiting headers"] HttpTimeout;
-    ["timeout awaiting response headers"] HttpTimeout;
-};
-
-/// A server's messages about limits and credentials; they are more specific than a status.
-const PLAIN: &[Rule] = rules! {
-    ["toomanyrequests"] RateLimited;
-    ["pull rate limit"] RateLimited;
-    ["Too Many Requests"] RateLimited;
-    ["no basic auth credentials"] AuthNoCred;
-    ["You may not login yet"] AuthNoCred;
-    ["incorrect username or password"] AuthBadCred;
-    ["invalid username/password"] AuthBadCred;
-    ["authorization token has expired"] CredentialExpired;
-    ["authentication token has expired"] CredentialExpired;
-    ["failed to authenticate", "token is expired"] CredentialExpired;
-    ["error getting credentials"] AuthUnknown;
-    ["docker-credential-", "executable file not found"] AuthUnknown;
-    ["invalid authorization challenge"] AuthBadChallenge;
-    ["no realm specified"] AuthBadChallenge;
-    ["invalid token auth challenge realm"] AuthBadChallenge;
-    ["authorization server did not include a token"] AuthTokenFormat;
-    // From the decoder; if the connection broke, the message is that of the connection.
-    ["unable to decode token response: invalid character '<'"] AuthTokenFormat or NotARegistry;
-    ["unable to decode token response: invalid character"] AuthTokenFormat;
-    ["unable to decode token response: json"] AuthTokenFormat;
-    ["unable to decode token response: parsing time"] AuthTokenFormat;
-    ["unable to decode token response: unexpected EOF"] AuthTokenFormat;
-    ["unable to decode token response: EOF"] AuthTokenFormat;
-};
-
-/// Less specific than the messages of the token service.
-const VAGUE: &[Rule] = rules! {
-    ["insufficient_scope"] AuthDenied or AuthNoCred, NameUnknown;
-    // A token was issued, sent, and rejected with `error=`.
-    ["server message: ", ": authorization failed"] AuthDenied or AuthNoCred;
-    ["pull access denied"] AuthDenied or AuthNoCred, NameUnknown;
-    ["requested access to the resource is denied"] AuthDenied or AuthNoCred, NameUnknown;
-    ["denied: Permission", "denied on resource"] AuthDenied or AuthNoCred, NameUnknown;
-    ["unauthorized: authentication required"] AuthUnknown or AuthNoCred, AuthBadCred;
-    ["unauthorized to access repository"] AuthDenied or AuthNoCred, NameUnknown;
-    ["unauthorized: "] AuthUnknown or AuthNoCred, AuthBadCred, AuthDenied;
-    ["denied: "] AuthDenied or AuthNoCred, AuthBadCred;
-};
-
-/// Content that a registry has, and content that arrived.
-const CONTENT: &[Rule] = rules! {
-    ["no match for platform in manifest"] NoPlatform;
-    ["no matching manifest for"] NoPlatform;
-    ["no image found in image index for architecture"] NoPlatform;
-    ["no image found in manifest list for architecture"] NoPlatform;
-    // The type of the manifest, and of what it refers to.
-    ["is no longer supported since containerd"] ManifestUnsupported;
-    ["schema 1 image manifests are no longer supported"] ManifestUnsupported;
-    ["schema 1 not supported"] ManifestUnsupported;
-    ["expected schema1 document"] ManifestUnsupported or ManifestInvalid;
-    // A current manifest with a media type of schema 1; `text/plain` counts as one.
-    [": no signatures"] ManifestUnsupported or ManifestInvalid;
-    ["unsupported manifest media type"] ManifestUnsupported;
-    ["unsupported docker v2s2 media type"] ManifestUnsupported;
-    ["missing signature key"] ManifestUnsupported;
-    ["unsupported protocol scheme"] RedirectBroken;
-    ["failed to get stream processor for"] ManifestUnsupported;
-    ["mismatched image rootfs and manifest layers"] ManifestUnsupported or ManifestInvalid;
-    ["unexpected media type text/html"] NotARegistry or ManifestInvalid;
-    ["unexpected media type "] ManifestUnsupported or ManifestInvalid;
-    ["Target.MediaType must be set"] ManifestUnsupported or ManifestInvalid;
-    // The manifest's content.
-    ["number of layers and diffIDs don't match"] ManifestInvalid or ManifestUnsupported;
-    ["history and layer mismatch"] ManifestInvalid;
-    ["in header not a valid digest"] ManifestInvalid;
-    ["which reports content size of zero"] ManifestInvalid;
-    ["rejecting ", " byte manifest for "] ManifestInvalid;
-    ["children: invalid desc "] ManifestInvalid;
-    ["unmarshal image config"] ManifestInvalid;
-    ["manifest unknown"] ManifestUnknown;
-    ["MANIFEST_UNKNOWN"] ManifestUnknown;
-    ["name unknown"] NameUnknown;
-    ["NAME_UNKNOWN"] NameUnknown;
-    ["repository name not known to registry"] NameUnknown;
-    ["repository not found"] NameUnknown;
-    ["blob unknown"] BlobUnknown;
-    ["BLOB_UNKNOWN"] BlobUnknown;
-    // Layers while they are unpacked.
-    ["wrong diff id calculated on extraction"] LayerInvalid;
-    ["archive/tar: invalid tar header"] LayerInvalid;
-    ["failed to extract layer", "unexpected EOF"] LayerInvalid;
-    ["failed to extract layer", "gzip: invalid"] LayerInvalid;
-    ["failed to extract layer", "flate: corrupt input"] LayerInvalid;
-    ["failed to extract layer", "magic number mismatch"] LayerInvalid;
-    // The same decoders, reading from a server.
-    ["unsupported Content-Encoding"] ContentEncoding;
-    ["gzip: invalid"] ContentEncoding;
-    ["flate: corrupt input"] ContentEncoding;
-    ["magic number mismatch"] ContentEncoding;
-    // The digest of an empty file.
-    ["unexpected commit digest sha256:e3b0c44298fc1c149afbf4c8996fb924"] UnexpectedEof or DigestMismatch;
-    ["unexpected commit digest"] DigestMismatch or ContentEncoding;
-    ["filesystem layer verification failed"] DigestMismatch;
-    ["does not match", "digest"] DigestMismatch;
-    // Content that is too short gives `short read`, or is not committed.
-    ["failed size validation"] DigestMismatch or ContentEncoding, ManifestInvalid;
-    ["unexpected end of JSON input"] ManifestInvalid;
-    ["looking for beginning of value"] NotARegistry or ManifestInvalid;
-    ["failed to unmarshal"] ManifestInvalid;
-    ["json: cannot unmarshal"] ManifestInvalid;
-    ["unexpected EOF"] UnexpectedEof;
-    ["short read: expected"] UnexpectedEof;
-};
-
-/// How an exchange ended; the least specific messages.
-const ENDS: &[Rule] = rules! {
-    ["connection reset by peer"] TcpReset or TlsReset;
-    ["forcibly closed by the remote host"] TcpReset or TlsReset;
-    ["broken pipe"] TcpReset;
-    ["context deadline exceeded"] Deadline;
-    ["context canceled"] PullNoProgress;
-};
-
-/// The runtime itself does not answer; no registry was involved.
-const NO_RUNTIME: [&str; 4] = [
-    "transport: Error while dialing",
-    "dial unix",
-    "error reading from server: EOF",
-    "the connection is unavailable",
-];
 
 /// The first match.
-pub(super) fn find(
-    text: &str,
-    leg: Option<Role>,
-    url: Option<&str>,
-    status: Option<u16>,
-) -> Option<Match> {
-    if NO_RUNTIME.iter().any(|words| text.contains(words)) {
-        return None;
-    }
-    let fits = |rule: &&Rule| rule.words.iter().all(|word| text.contains(word));
-    let of = |rules: &[Rule]| rules.iter().find(fits).map(|rule| rule.found);
-    of(LOCAL)
-        .or_else(|| of(WIRE))
-        .or_else(|| of_proxy(text))
-        .or_else(|| of_storage(leg, url, status))
-        .or_else(|| of(PLAIN))
-        .or_else(|| of_token(text, leg, status))
-        // "permission denied" is about a file, not a registry.
-        .or_else(|| (!text.contains("permission denied")).then(|| of(VAGUE))?)
-        .or_else(|| of(CONTENT))
-        .or_else(|| of_status(leg, url, status?))
-        .or_else(|| of_absence(text, leg, url))
-        .or_else(|| of(ENDS))
-        .or_else(|| {
-            // A URL followed by `EOF`: no response arrived.
-            (url.is_some() && text.ends_with(": EOF"))
-                .then_some(other(Cause::TcpReset, &[Cause::TlsReset]))
-        })
+pub(super) fn find(message: &Message<'_>) -> Option<Match> {
+    let own = &message.own;
+    RUNTIME
+        .find(own)
+        .or_else(|| LOCAL.find(own))
+        .or_else(|| of_store(message))
+        .or_else(|| WIRE.find(own))
+        .or_else(|| of_unpacking(message))
+        .or_else(|| of_proxy(message))
+        .or_else(|| of_stated(message))
+        .or_else(|| of_words(message))
 }
 
-fn other(cause: Cause, or: &'static [Cause]) -> Match {
-    Match { cause, or }
+/// Lost content and snapshots on the node, and layers that can't be unpacked.
+fn of_store(message: &Message<'_>) -> Option<Match> {
+    STORE.find(&message.own)
+}
+
+/// Whatever fails while content is unpacked is the node's, or the layer's.
+fn of_unpacking(message: &Message<'_>) -> Option<Match> {
+    // The manifest's media types, which are read to find what to unpack.
+    let is_of_type = [
+        "unexpected media type",
+        "mismatched image rootfs",
+        "stream processor",
+    ]
+    .iter()
+    .any(|words| message.own.has(words));
+    if !message.is_unpacking || is_of_type {
+        return None;
+    }
+    // A lazy snapshotter requests layers while it prepares a snapshot.
+    if message.url.is_some() && message.status.is_some() {
+        return None;
+    }
+    // A layer that is fetched while it is unpacked ends with the error of the connection.
+    if message.own.has("happened during read") {
+        return None;
+    }
+    UNPACKING
+        .find(&message.own)
+        .or_else(|| {
+            CONTENT
+                .find(&message.own)
+                .filter(|found| found.cause == Cause::NoPlatform)
+        })
+        .or(Some(Match::new(Cause::NodeStorage, &[])))
 }
 
 /// If a CONNECT fails, Go's whole error is its status text: `Get "https://…": Forbidden`.
-fn of_proxy(text: &str) -> Option<Match> {
-    const REASONS: [&str; 6] = [
+fn of_proxy(message: &Message<'_>) -> Option<Match> {
+    const REASONS: [&str; 13] = [
         "Forbidden",
         "Bad Gateway",
         "Service Unavailable",
         "Gateway Timeout",
         "Gateway Time-out",
         "Internal Server Error",
+        "Bad Request",
+        "Not Found",
+        "Method Not Allowed",
+        "Request Timeout",
+        "Not Implemented",
+        "HTTP Version Not Supported",
+        "Unavailable For Legal Reasons",
     ];
     let is_connect = REASONS.iter().any(|reason| {
-        text.strip_suffix(reason)
-            .is_some_and(|before| before.ends_with("\": "))
+        let before = message.end().strip_suffix(reason);
+        before.is_some_and(|before| before.ends_with("\": "))
     });
-    is_connect.then_some(other(Cause::ProxyMisconfigured, &[]))
+    (is_connect && message.status.is_none()).then_some(Match::new(Cause::ProxyMisconfigured, &[]))
 }
 
-/// An error status of the blob storage, whatever its message.
-fn of_storage(leg: Option<Role>, url: Option<&str>, status: Option<u16>) -> Option<Match> {
-    let is_storage =
-        leg == Some(Role::Blob) && url.is_some_and(|url| !path(url).starts_with("/v2/"));
-    match status? {
-        // S3 responds 400 if a request has both a token and a signature.
-        400 if is_storage => Some(other(Cause::BlobDenied, &[Cause::RequestRefused])),
-        401 | 403 if is_storage => Some(other(Cause::BlobDenied, &[])),
-        404 if is_storage => Some(other(Cause::BlobUnknown, &[])),
-        _ => None,
-    }
-}
+// ---- a stated status ----------------------------------------------------------------------------
 
-/// containerd reports whether it sent a credential, and which realm it could not contact.
-fn of_token(text: &str, leg: Option<Role>, status: Option<u16>) -> Option<Match> {
-    // The realm is not a URL with a host.
-    const NOWHERE: [&str; 2] = ["unsupported protocol scheme", "no Host in request URL"];
-    if leg != Some(Role::Token) {
-        return None;
+/// A status that the text states decides before the words of its body.
+fn of_stated(message: &Message<'_>) -> Option<Match> {
+    let status = message.status?;
+    // The body broke off and a retry was refused: the break is the cause.
+    if message.own.has("happened during read") {
+        return DECODERS.find(&message.own);
     }
-    if NOWHERE.iter().any(|words| text.contains(words)) {
-        return Some(other(Cause::AuthBadChallenge, &[]));
-    }
-    let is_anonymous = text.contains("failed to fetch anonymous token");
-    let is_oauth = text.contains("failed to fetch oauth token");
-    match status? {
-        // Registries respond the same for a repository that does not exist.
-        401 if is_anonymous => Some(other(Cause::AuthNoCred, &[Cause::NameUnknown])),
-        403 if is_anonymous => Some(other(
-            Cause::AuthNoCred,
-            &[Cause::NameUnknown, Cause::Fw403],
-        )),
-        404 => Some(other(Cause::AuthBadChallenge, &[Cause::RequestRefused])),
-        401 if is_oauth => Some(other(Cause::AuthBadCred, &[])),
-        403 if is_oauth => Some(other(Cause::AuthDenied, &[Cause::AuthBadCred])),
-        _ => None,
-    }
-}
-
-fn of_status(leg: Option<Role>, url: Option<&str>, status: u16) -> Option<Match> {
-    let path = url.map(path).unwrap_or_default();
-    let found = match (status, leg) {
-        (407, _) => other(Cause::ProxyMisconfigured, &[]),
-        (429, _) => other(Cause::RateLimited, &[]),
-        (500..=599, _) => other(Cause::Registry5xx, &[]),
-        // The registry's own blobs: refusals of the storage are matched earlier.
-        (401, Some(Role::Blob)) if !path.is_empty() => {
-            other(Cause::AuthUnknown, &[Cause::AuthDenied, Cause::BlobDenied])
+    let all = &message.all;
+    let found = match status {
+        407 => Match::new(Cause::ProxyMisconfigured, &[]),
+        408 => Match::new(Cause::HttpTimeout, &[]),
+        429 => Match::new(Cause::RateLimited, &[]),
+        402 => Match::new(Cause::RegistryPolicy, &[]),
+        412 if LISTS
+            .find(all)
+            .is_some_and(|found| found.cause == Cause::RegistryPolicy) =>
+        {
+            Match::new(Cause::RegistryPolicy, &[])
         }
-        (401 | 403, Some(Role::Blob)) => other(Cause::BlobDenied, &[Cause::AuthDenied]),
-        (401, _) => other(Cause::AuthUnknown, &[Cause::AuthNoCred, Cause::AuthBadCred]),
-        // The response to HEAD has no body, so a registry can't be distinguished from a proxy in front of it.
-        (403, _) => other(Cause::AuthDenied, &[Cause::Fw403, Cause::AuthNoCred]),
-        (404, Some(Role::Blob)) => other(Cause::BlobUnknown, &[]),
-        (404, Some(Role::Registry) | None) if path.is_empty() || path.contains("/manifests/") => {
-            other(Cause::ManifestUnknown, &[Cause::NameUnknown])
-        }
-        (404, _) => other(Cause::NotARegistry, &[]),
-        (300..=399, _) => other(Cause::RedirectBroken, &[]),
-        // A signed URL that rejects the token is reported with the registry's own URL.
-        (400, Some(Role::Blob)) => other(Cause::RequestRefused, &[Cause::BlobDenied]),
-        (400..=499, _) => other(Cause::RequestRefused, &[]),
+        412 => Match::new(Cause::RegistryPolicy, &[Cause::RequestRefused]),
+        451 => LISTS
+            .find(all)
+            .unwrap_or(Match::new(Cause::RegistryPolicy, &[Cause::Fw403])),
+        500..=599 => return of_server_error(message),
+        300..=399 => Match::new(Cause::RedirectBroken, &[]),
+        400 if has_wrong_scheme(message) => Match::new(Cause::HostsTomlInvalid, &[]),
+        400..=404 => of_storage(message)
+            .or_else(|| LISTS.find(all))
+            .or_else(|| of_words_of(message, status))
+            .or_else(|| of_token(message))
+            .or_else(|| of_vague(message))
+            .or_else(|| of_absent_content(message, status))
+            .unwrap_or_else(|| of_client_error(message, status)),
+        405..=499 => LISTS
+            .find(all)
+            .unwrap_or_else(|| of_client_error(message, status)),
         _ => return None,
     };
     Some(found)
 }
 
-/// containerd ends the message of a 404 with `not found`.
-fn of_absence(text: &str, leg: Option<Role>, url: Option<&str>) -> Option<Match> {
-    if !text
-        .trim_end_matches([']', ' ', '.'])
-        .ends_with("not found")
-    {
+/// A server's answer to plain HTTP on a port with TLS.
+fn has_wrong_scheme(message: &Message<'_>) -> bool {
+    let words = [
+        "http request to an https server",
+        "plain http request was sent to https port",
+    ];
+    words.iter().any(|words| message.all.has(words))
+}
+
+/// A registry that answers 5xx may name the limit or the policy in its body.
+fn of_server_error(message: &Message<'_>) -> Option<Match> {
+    let found = PLAIN.find(&message.all);
+    found
+        .filter(|found| found.cause == Cause::RateLimited)
+        .map(|_| Match::new(Cause::RateLimited, &[Cause::Registry5xx]))
+        .or(Some(Match::new(Cause::Registry5xx, &[])))
+}
+
+/// Words about limits and credentials, unless they say something that the status excludes.
+fn of_words_of(message: &Message<'_>, status: u16) -> Option<Match> {
+    let found = PLAIN.find(&message.all)?;
+    // A web page in front of the registry knows nothing of its credentials.
+    let is_page = matches!(message.body, Body::Page);
+    let of_credentials = matches!(
+        found.cause,
+        Cause::AuthNoCred | Cause::AuthUnknown | Cause::AuthDenied
+    );
+    let excluded = is_page && of_credentials || (status == 404 && found.cause == Cause::AuthNoCred);
+    (!excluded).then_some(found)
+}
+
+/// An error status of the blob storage, whatever its message.
+fn of_storage(message: &Message<'_>) -> Option<Match> {
+    let is_named = message.url.is_some() && !message.is_of_registry();
+    // docker and CRI-O quote the storage's own document.
+    let is_quoted = message.body == Body::Storage;
+    if message.leg != Some(Role::Blob) || !(is_named || is_quoted) {
         return None;
     }
-    // The content was lost on the node.
-    let is_local = [
-        "failed to get reader from content store",
-        "failed to extract layer",
-        "failed to prepare extraction snapshot",
-    ];
-    let is_lost = ["snapshot ", "lease "];
-    if is_local.iter().any(|words| text.contains(words))
-        || (text.contains("does not exist: not found")
-            && is_lost.iter().any(|words| text.contains(words)))
+    // The storage compares its clock with that of the signature, which the registry makes.
+    if message.all.has("requesttimetooskewed") {
+        return Some(Match::new(Cause::ClockSkew, &[]));
+    }
+    match message.status? {
+        // S3 responds 400 if a request has both a token and a signature.
+        400 => Some(Match::new(Cause::BlobDenied, &[Cause::RequestRefused])),
+        401 | 403 => Some(Match::new(Cause::BlobDenied, &[])),
+        404 => Some(Match::new(Cause::BlobUnknown, &[])),
+        _ => None,
+    }
+}
+
+/// containerd reports whether it sent a credential, and which realm it could not contact.
+fn of_token(message: &Message<'_>) -> Option<Match> {
+    // The realm is not a URL with a host.
+    const NOWHERE: [&str; 2] = ["unsupported protocol scheme", "no host in request url"];
+    if message.leg != Some(Role::Token) {
+        return None;
+    }
+    if NOWHERE.iter().any(|words| message.own.has(words)) {
+        return Some(Match::new(Cause::AuthBadChallenge, &[]));
+    }
+    match (message.status?, message.is_sent) {
+        // Registries respond the same for a repository that does not exist.
+        (401, Some(false)) => Some(Match::new(Cause::AuthNoCred, &[Cause::NameUnknown])),
+        (403, Some(false)) => Some(Match::new(
+            Cause::AuthNoCred,
+            &[Cause::NameUnknown, Cause::Fw403],
+        )),
+        (404, _) => Some(Match::new(
+            Cause::AuthBadChallenge,
+            &[Cause::RequestRefused],
+        )),
+        (401, Some(true)) => Some(Match::new(Cause::AuthBadCred, &[])),
+        (403, Some(true)) => Some(Match::new(Cause::AuthDenied, &[Cause::AuthBadCred])),
+        // docker sends a credential to its token service if it has one.
+        (401, None) => Some(Match::new(Cause::AuthBadCred, &[Cause::AuthNoCred])),
+        (403, None) => Some(Match::new(
+            Cause::AuthDenied,
+            &[Cause::AuthNoCred, Cause::Fw403],
+        )),
+        _ => None,
+    }
+}
+
+/// What is refused alike to a client without a credential and to one without the right: what was sent decides.
+fn of_vague(message: &Message<'_>) -> Option<Match> {
+    // "permission denied" is about a file, not a registry.
+    let is_of_file =
+        message.all.has("permission denied") && !message.all.has("permission denied on");
+    if is_of_file || matches!(message.body, Body::Page) {
+        return None;
+    }
+    let found = VAGUE.find(&message.all).or_else(|| of_last_word(message))?;
+    let is_of_access = matches!(found.cause, Cause::AuthNoCred | Cause::AuthDenied);
+    let found = match message.is_sent {
+        Some(true) if is_of_access => Match::likely(Cause::AuthDenied, &[Cause::NameUnknown]),
+        Some(false) if is_of_access => Match::likely(Cause::AuthNoCred, &[Cause::NameUnknown]),
+        _ => found,
+    };
+    Some(found)
+}
+
+/// A registry whose whole message is its code: `…: unauthorized`, `…: denied`.
+fn of_last_word(message: &Message<'_>) -> Option<Match> {
+    let end = message.end();
+    let is_bare = message.status.is_none();
+    if is_bare && (end.ends_with(": unauthorized") || end.ends_with(": Unauthorized")) {
+        return Some(Match::new(
+            Cause::AuthUnknown,
+            &[Cause::AuthNoCred, Cause::AuthBadCred],
+        ));
+    }
+    (end.ends_with(": denied") || end.ends_with(": access denied")).then_some(Match::new(
+        Cause::AuthNoCred,
+        &[Cause::AuthDenied, Cause::AuthBadCred],
+    ))
+}
+
+/// Words about content that is missing, beside a status that allows them.
+fn of_absent_content(message: &Message<'_>, status: u16) -> Option<Match> {
+    if message.body == Body::NoRoute {
+        return Some(Match::new(Cause::NotARegistry, &[]));
+    }
+    let found = CONTENT.find(&message.all)?;
+    (status != 401 && !matches!(message.body, Body::Page)).then_some(found)
+}
+
+/// A refusal that says no more than its status.
+fn of_client_error(message: &Message<'_>, status: u16) -> Match {
+    let path = message.path();
+    let is_page = message.body == Body::Page;
+    match (status, message.leg) {
+        // The registry's own blobs: refusals of the storage are matched earlier.
+        (401, Some(Role::Blob)) if !path.is_empty() => {
+            Match::new(Cause::AuthUnknown, &[Cause::AuthDenied, Cause::BlobDenied])
+        }
+        (403, Some(Role::Blob)) if is_page => Match::new(Cause::BlobDenied, &[Cause::Fw403]),
+        (401 | 403, Some(Role::Blob)) => Match::new(Cause::BlobDenied, &[Cause::AuthDenied]),
+        (401, _) => Match::new(Cause::AuthUnknown, &[Cause::AuthNoCred, Cause::AuthBadCred]),
+        // A registry answers with a document of its own; a page is from something in front of it.
+        (403, _) if is_page => Match::new(Cause::Fw403, &[Cause::AuthDenied]),
+        // The response to HEAD has no body, so a registry can't be distinguished from a proxy in front of it.
+        (403, _) => Match::new(Cause::AuthDenied, &[Cause::Fw403, Cause::AuthNoCred]),
+        (404, Some(Role::Blob)) => Match::new(Cause::BlobUnknown, &[]),
+        (404, _) if is_page => Match::new(Cause::NotARegistry, &[Cause::ManifestUnknown]),
+        (404, Some(Role::Registry) | None) if path.is_empty() || path.contains("/manifests/") => {
+            of_missing_manifest(message)
+        }
+        (404, _) => Match::new(Cause::NotARegistry, &[]),
+        // A signed URL that rejects the token is reported with the registry's own URL.
+        (400, Some(Role::Blob)) => Match::new(Cause::RequestRefused, &[Cause::BlobDenied]),
+        _ => Match::new(Cause::RequestRefused, &[]),
+    }
+}
+
+// ---- no status ----------------------------------------------------------------------------------
+
+/// Words alone.
+fn of_words(message: &Message<'_>) -> Option<Match> {
+    let all = &message.all;
+    LISTS
+        .find(all)
+        .or_else(|| PLAIN.find(all))
+        .or_else(|| of_token(message))
+        .or_else(|| of_vague(message))
+        .or_else(|| of_size(message))
+        .or_else(|| CONTENT.find(all))
+        .or_else(|| of_broken_answer(message))
+        .or_else(|| DECODERS.find(all))
+        .or_else(|| of_absence(message))
+        .or_else(|| of_silence(message))
+        .or_else(|| ENDS.find(all))
+}
+
+/// containerd: `failed size validation: RECEIVED != EXPECTED`.
+fn of_size(message: &Message<'_>) -> Option<Match> {
+    let (_, sizes) = message.text.split_once("failed size validation: ")?;
+    let mut words = sizes.split_whitespace();
+    let received: u64 = words.next()?.parse().ok()?;
+    let expected = words.nth(1)?.trim_end_matches([':', ',', '"', ']']);
+    let expected: u64 = expected.parse().ok()?;
+    Some(if received < expected {
+        Match::new(Cause::UnexpectedEof, &[Cause::DigestMismatch])
+    } else {
+        Match::new(
+            Cause::DigestMismatch,
+            &[Cause::ContentEncoding, Cause::ManifestInvalid],
+        )
+    })
+}
+
+/// A URL followed by `unexpected EOF`: the connection ended within the headers of an answer.
+fn of_broken_answer(message: &Message<'_>) -> Option<Match> {
+    let is_broken = message.end().ends_with("\": unexpected EOF");
+    (is_broken && message.leg != Some(Role::Blob))
+        .then_some(Match::new(Cause::TcpReset, &[Cause::TlsReset]))
+}
+
+/// A URL followed by `EOF`: no response arrived.
+fn of_silence(message: &Message<'_>) -> Option<Match> {
+    // Without TLS there is one connection to end.
+    if message.url.is_some_and(|url| url.starts_with("http://"))
+        && (message.end().ends_with(": EOF") || message.own.has("connection reset by peer"))
     {
+        return Some(Match::new(Cause::TcpReset, &[]));
+    }
+    (message.url.is_some() && message.end().ends_with(": EOF"))
+        .then_some(Match::new(Cause::TcpReset, &[Cause::TlsReset]))
+}
+
+/// containerd ends the message of a 404 with `not found`.
+fn of_absence(message: &Message<'_>) -> Option<Match> {
+    let text = message.text;
+    if !message.end().ends_with("not found") {
         return None;
     }
     if let Some(found) = unsupported_type(text) {
         return Some(found);
     }
-    let is_manifest = url.is_some_and(|url| path(url).contains("/manifests/"))
+    let is_manifest = message.path().contains("/manifests/")
         || text.contains(".manifest.")
         || text.contains(".index.");
-    if leg == Some(Role::Blob) && !is_manifest {
-        return Some(other(Cause::BlobUnknown, &[]));
+    if message.leg == Some(Role::Blob) && !is_manifest {
+        return Some(Match::new(Cause::BlobUnknown, &[]));
     }
     // Things other than manifests may be missing too.
-    let is_resolving = ["failed to resolve", "could not fetch content descriptor"];
-    (is_manifest || is_resolving.iter().any(|words| text.contains(words)))
-        .then_some(other(Cause::ManifestUnknown, &[Cause::NameUnknown]))
+    let is_resolving = [
+        "failed to resolve",
+        "could not fetch content descriptor",
+        "resolve source metadata",
+        "reading manifest",
+        "load metadata for",
+    ];
+    // The image's name is before `not found`.
+    let is_named = message.all.has("image: not found") || message.all.has("image not found");
+    (is_manifest || is_named || is_resolving.iter().any(|words| text.contains(words)))
+        .then(|| of_missing_manifest(message))
+}
+
+/// A manifest that is not found. Some registries answer a login to a repository that does not exist, and 404 for
+/// a tag alone.
+fn of_missing_manifest(message: &Message<'_>) -> Match {
+    if message.is_missing_repository_hidden {
+        return Match::new(Cause::ManifestUnknown, &[]);
+    }
+    Match::new(Cause::ManifestUnknown, &[Cause::NameUnknown])
 }
 
 /// containerd fetches a manifest whose media type is not a manifest's as a blob, and registries have no blob
@@ -396,64 +382,16 @@ fn unsupported_type(text: &str) -> Option<Match> {
     let (_, descriptor) = text.split_once("could not fetch content descriptor ")?;
     let (_, kind) = descriptor.split_once('(')?;
     if kind.starts_with("text/html") {
-        return Some(other(Cause::NotARegistry, &[Cause::ManifestUnsupported]));
+        return Some(Match::new(
+            Cause::NotARegistry,
+            &[Cause::ManifestUnsupported],
+        ));
     }
     OF_NO_CONTENT
         .iter()
         .any(|begins| kind.starts_with(begins))
-        .then_some(other(Cause::ManifestUnsupported, &[Cause::ManifestInvalid]))
-}
-
-/// The HTTP status in a text: `: 403 Forbidden`, `StatusCode: 404`, `registry 502 (Bad Gateway)`.
-pub(super) fn status(text: &str) -> Option<u16> {
-    const BEFORE: [&str; 6] = [":", "registry", "HTTP", "code", "status", "StatusCode:"];
-    const BEHIND: [&str; 13] = [
-        "Unauthorized",
-        "Forbidden",
-        "Not",
-        "Too",
-        "Internal",
-        "Bad",
-        "(Bad",
-        "(Internal",
-        "(Service",
-        "Service",
-        "Gateway",
-        "Method",
-        "Proxy",
-    ];
-    const OF_REDIRECTS: [&str; 6] = [
-        "Multiple",
-        "Moved",
-        "Found",
-        "See",
-        "Temporary",
-        "Permanent",
-    ];
-    let mut before = "";
-    let mut words = text.split_whitespace().peekable();
-    while let Some(word) = words.next() {
-        let digits = word.trim_end_matches([',', ':', ';', '.']);
-        let is_status = digits.len() == 3 && digits.bytes().all(|b| b.is_ascii_digit());
-        let is_behind = BEFORE.iter().any(|end| before.ends_with(end));
-        let next = words.peek().copied().unwrap_or_default();
-        let is_before = |reasons: &[&str]| reasons.iter().any(|reason| next.starts_with(reason));
-        let status = digits.parse().ok().filter(|status| match status {
-            300..=399 => is_before(&OF_REDIRECTS),
-            // `failed size validation: 512 != 448` has no status.
-            400..=599 => is_before(&BEHIND) || (is_behind && next != "!="),
-            _ => false,
-        });
-        if is_status && status.is_some() {
-            return status;
-        }
-        before = word;
-    }
-    None
-}
-
-pub(super) fn path(url: &str) -> &str {
-    let rest = url.split_once("://").map_or(url, |(_, rest)| rest);
-    let path = rest.find('/').map_or("", |at| &rest[at..]);
-    path.split(['?', '#']).next().unwrap_or_default()
+        .then_some(Match::new(
+            Cause::ManifestUnsupported,
+            &[Cause::ManifestInvalid],
+        ))
 }

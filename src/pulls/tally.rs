@@ -13,6 +13,7 @@ use super::event::{EventKind, PullTimes, read};
 use super::failure::{self, ParsedFailure};
 use super::judge::{self, Slow};
 use crate::diagnose::catalogue::Cause;
+use crate::diagnose::level::Confidence;
 use crate::model::histogram::{BYTES_PER_SECOND, Histogram};
 use crate::model::reference::Reference;
 use crate::model::text::clean;
@@ -376,9 +377,17 @@ impl Tally {
                 let failure = failure::judge(&image, &text);
                 self.failed(container, failing(&image, failure, &text), new);
             }
+            EventKind::SandboxFailed { image, text } => {
+                let failure = ParsedFailure {
+                    is_sandbox: true,
+                    ..failure::judge(&image, &text)
+                };
+                self.failed(container, failing(&image, failure, &text), new);
+            }
             EventKind::NeverPulled { image } => {
                 let failure = ParsedFailure {
                     cause: Some(Cause::NoPull),
+                    confidence: Some(Confidence::High),
                     ..ParsedFailure::default()
                 };
                 self.failed(container, failing(&image, failure, &event.message), new);

@@ -5,11 +5,15 @@ use jiff::Timestamp;
 use proptest::prelude::*;
 use serde::Deserialize;
 
+use super::answer::{Answer, MOST_ANSWERS, PasteError, explain};
 use super::event::{EventKind, PullTimes, duration, read};
 use super::failure::{self, ParsedFailure};
 use super::judge::judge;
+use super::paste::MOST_PASTED;
 use super::tally::{Limits, Tally, rate};
 use crate::diagnose::catalogue::Cause;
+use crate::diagnose::level::Confidence;
+use crate::model::reference::Reference;
 use crate::model::units::Bytes;
 use crate::redact::{MOST_SHOWN, shown};
 use crate::workload::pod::Event;
@@ -89,7 +93,9 @@ fn check(case: &Case) -> Result<(), String> {
             )
         }
         EventKind::SecretsMissing { names } => same("names", names.join(","), case.names.join(",")),
-        EventKind::Failed { image, text } | EventKind::NotInspected { image, text } => {
+        EventKind::Failed { image, text }
+        | EventKind::SandboxFailed { image, text }
+        | EventKind::NotInspected { image, text } => {
             let judged = failure::judge(image, text);
             let wanted = ParsedFailure {
                 cause: case.cause,
@@ -101,6 +107,9 @@ fn check(case: &Case) -> Result<(), String> {
                 server: case.server.clone(),
                 status: case.status,
                 message: case.words.clone(),
+                confidence: judged.confidence,
+                is_sent: judged.is_sent,
+                is_sandbox: false,
             };
             same("judged", format!("{judged:?}"), format!("{wanted:?}"))?;
             let leg = judged.leg.map(|leg| leg.as_str().to_owned());
@@ -113,6 +122,325 @@ fn check(case: &Case) -> Result<(), String> {
             same("hidden", hidden.to_string(), true.to_string())
         }
         _ => Ok(()),
+    }
+}
+
+/// A line of tests/data/words.yaml.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct WordsCase {
+    program: String,
+    #[expect(dead_code, reason = "it is for readers")]
+    source: String,
+    message: String,
+    cause: Cause,
+    #[serde(default)]
+    or: Vec<Cause>,
+    confidence: Confidence,
+}
+
+const WORDS: &str = include_str!("../../tests/data/words.yaml");
+
+fn words() -> Vec<WordsCase> {
+    serde_saphyr::from_str(WORDS).unwrap()
+}
+
+/// The answer to the first message of a paste.
+fn first(text: &str) -> Answer {
+    let mut answers = explain(text).unwrap();
+    answers.all.remove(0)
+}
+
+#[test]
+fn each_message_of_the_table_has_its_cause() {
+    let all = words();
+    assert!(all.len() >= 300, "{}", all.len());
+    let mut wrong = Vec::new();
+    for case in &all {
+        let answers = explain(&case.message).unwrap().all;
+        let failure = &answers[0].failure;
+        let got = (
+            failure.cause,
+            failure.or.clone(),
+            failure.confidence,
+            answers.len(),
+        );
+        let wanted = (Some(case.cause), case.or.clone(), Some(case.confidence), 1);
+        if got != wanted {
+            let program = &case.program;
+            wrong.push(format!(
+                "{program}: {}\n  {got:?}\n  {wanted:?}",
+                case.message
+            ));
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+    let high = all
+        .iter()
+        .filter(|case| case.confidence == Confidence::High);
+    assert!(high.count() * 10 >= all.len() * 6, "most words are clear");
+    for case in all
+        .iter()
+        .filter(|case| case.confidence == Confidence::High)
+    {
+        let variants: &[Cause] = &[Cause::DnsNodata, Cause::ManifestUnsupported];
+        let is_variant = |other: &Cause| variants.contains(other);
+        assert!(
+            case.or.iter().all(is_variant),
+            "{}: {:?}",
+            case.message,
+            case.or
+        );
+    }
+}
+
+#[test]
+fn no_registry_is_blamed_or_probed_for_a_fault_of_the_node() {
+    for case in words() {
+        let answer = first(&case.message);
+        let is_on_node = failure::is_on_node(case.cause);
+        assert_eq!(answer.failure.is_on_node(), is_on_node, "{}", case.message);
+        if is_on_node {
+            assert_eq!(answer.probe, None, "{}", case.message);
+            assert!(!answer.hint.contains("pullpath probe"), "{}", answer.hint);
+        } else if let Some(image) = &answer.image
+            && image.parse::<Reference>().is_ok()
+        {
+            let probe = answer.probe.unwrap();
+            assert_eq!(probe, format!("pullpath probe {image}"));
+        }
+    }
+}
+
+/// The same error in the forms of other programs: the words decide, not what is around them.
+#[test]
+fn a_message_has_its_cause_in_every_form_in_which_it_is_pasted() {
+    let quoted = |text: &str| text.replace('\\', "\\\\").replace('"', "\\\"");
+    let (mut forms, mut wrong) = (0, Vec::new());
+    for case in words() {
+        let text = case.message.as_str();
+        let Some((image, error)) = text
+            .strip_prefix("Failed to pull image \"")
+            .and_then(|rest| rest.split_once("\": "))
+            .filter(|_| !text.contains('\n') && !text.contains('\\'))
+        else {
+            continue;
+        };
+        let wrapped: Vec<String> = text
+            .chars()
+            .collect::<Vec<_>>()
+            .chunks(97)
+            .map(|line| line.iter().collect())
+            .collect();
+        let inner = quoted(error);
+        for pasted in [
+            wrapped.join("\n"),
+            format!("  Warning  Failed     3m2s (x4 over 5m)  kubelet            {text}"),
+            format!("5m          Warning   Failed    pod/app-1    {text}"),
+            format!(
+                "5m  Normal  BackOff  pod/app-1  Back-off pulling image \"{image}\"\n5m  Warning  Failed  pod/app-1  {text}\n5m  Warning  Failed  pod/app-1  Error: ErrImagePull"
+            ),
+            format!(
+                "E1201 10:00:00.123456    4242 remote_image.go:180] \"PullImage from image service failed\" err=\"{inner}\" image=\"{image}\""
+            ),
+            format!(
+                "Dec 01 10:00:00 node-1 kubelet[812]: E1201 10:00:00.123456     812 kuberuntime_image.go:55] \"Failed to pull image\" err=\"{inner}\" image=\"{image}\""
+            ),
+            format!(
+                "E1201 10:00:00.123456 812 pod_workers.go:1301] \"Error syncing pod, skipping\" err=\"failed to \\\"StartContainer\\\" for \\\"app\\\" with ErrImagePull: \\\"{}\\\"\" pod=\"shop/app-1\" podUID=\"4c31\"",
+                quoted(&inner)
+            ),
+            format!(
+                "time=\"2026-12-01T10:00:00Z\" level=error msg=\"PullImage \\\"{image}\\\" failed\" error=\"{inner}\""
+            ),
+            format!("FATA[0012] pulling image: {error}"),
+            format!("Back-off pulling image \"{image}\": ErrImagePull: {error}"),
+        ] {
+            let got = first(&pasted).failure.cause;
+            if got != Some(case.cause) {
+                wrong.push(format!("{pasted}\n  {got:?}, wanted {:?}", case.cause));
+            }
+            forms += 1;
+        }
+    }
+    assert!(
+        wrong.is_empty(),
+        "{} of {forms}:\n{}",
+        wrong.len(),
+        wrong.join("\n")
+    );
+    assert!(forms > 1000, "{forms}");
+}
+
+#[test]
+fn a_paste_of_several_messages_has_an_answer_for_each_and_repeated_ones_once() {
+    let refused = |image: &str, port: u16| {
+        format!(
+            "  Warning  Failed  3m (x4 over 5m)  kubelet  Failed to pull image \"{image}\": rpc error: code = Unknown desc = failed to resolve reference \"{image}\": failed to do request: Head \"https://r.example.com/v2/a/manifests/1\": read tcp 10.0.0.7:{port}->10.0.0.9:443: read: connection reset by peer"
+        )
+    };
+    let text = [
+        "Node:             node-7/10.0.0.7".to_owned(),
+        "Events:".to_owned(),
+        "  Type     Reason   Age   From     Message".to_owned(),
+        "  ----     ------   ----  ----     -------".to_owned(),
+        "  Normal   Pulling  3m    kubelet  Pulling image \"r.example.com/a:1\"".to_owned(),
+        refused("r.example.com/a:1", 4001),
+        refused("r.example.com/a:1", 4002),
+        refused("r.example.com/b:1", 4003),
+        "  Warning  Failed  3m  kubelet  Error: ErrImagePull".to_owned(),
+        "  Warning  Failed  3m  kubelet  Failed to pull image \"busybox\": pull QPS exceeded"
+            .to_owned(),
+        "  Normal   BackOff  3m  kubelet  Back-off pulling image \"busybox\"".to_owned(),
+    ]
+    .join("\n");
+    let answers = explain(&text).unwrap().all;
+    let got: Vec<_> = answers
+        .iter()
+        .map(|one| {
+            let image = one.image.as_deref().unwrap();
+            (image, one.count, one.failure.cause.unwrap())
+        })
+        .collect();
+    assert_eq!(
+        got,
+        [
+            ("r.example.com/a:1", 2, Cause::TcpReset),
+            ("r.example.com/b:1", 1, Cause::TcpReset),
+            ("busybox", 1, Cause::KubeletQps),
+        ]
+    );
+    assert_eq!(answers[0].node.as_deref(), Some("node-7"));
+    assert!(answers[0].hint.contains("on node-7"), "{}", answers[0].hint);
+    assert_eq!(
+        answers[0].probe.as_deref(),
+        Some("pullpath probe r.example.com/a:1")
+    );
+}
+
+#[test]
+fn what_is_no_failure_of_a_pull_has_no_cause() {
+    for text in [
+        "hello world",
+        "Back-off pulling image \"swr.cn-north-4.myhuaweicloud.com/grp/app:1\"",
+        "Error: ImagePullBackOff",
+        "Error: secret \"login\" not found",
+        "0/3 nodes are available: 3 Insufficient cpu.",
+        "Back-off restarting failed container app in pod app-1_shop(4c310869)",
+        "Readiness probe failed: Get \"http://10.0.0.7:8080/healthz\": dial tcp 10.0.0.7:8080: connect: connection refused",
+        "Failed to create pod sandbox: rpc error: code = Unknown desc = failed to setup network for sandbox \"1a\": plugin type=\"calico\" failed (add): connection is unauthorized: Unauthorized",
+        "MountVolume.SetUp failed for volume \"config\" : configmap \"app\" not found",
+    ] {
+        let answer = first(text);
+        assert_eq!(answer.failure.cause, None, "{text}");
+        assert_eq!(answer.failure.confidence, None, "{text}");
+        assert!(!answer.hint.is_empty(), "{text}");
+    }
+}
+
+/// A repository may have any words in its name.
+#[test]
+fn the_words_of_a_name_are_no_words_of_a_message() {
+    for name in [
+        "envoyproxy/ratelimit",
+        "acme/expired-token",
+        "a/dial-unix",
+        "x/rate-exceeded",
+        "b/unexpected-eof",
+    ] {
+        let image = format!("r.example.com/{name}:1");
+        let text = format!(
+            "Failed to pull image \"{image}\": rpc error: code = NotFound desc = failed to pull and unpack image \"{image}\": failed to resolve reference \"{image}\": {image}: not found"
+        );
+        assert_eq!(
+            first(&text).failure.cause,
+            Some(Cause::ManifestUnknown),
+            "{text}"
+        );
+        let text = format!(
+            "Failed to pull image \"{image}\": unexpected status from HEAD request to https://r.example.com/v2/{name}/manifests/1: 503 Service Unavailable"
+        );
+        assert_eq!(
+            first(&text).failure.cause,
+            Some(Cause::Registry5xx),
+            "{text}"
+        );
+    }
+}
+
+/// What was sent decides what a refusal means.
+#[test]
+fn a_refusal_without_a_credential_does_not_praise_the_credential() {
+    const DENIED: &str = "pull access denied, repository does not exist or may require authorization: server message: insufficient_scope: authorization failed";
+    let of = |text: &str| failure::judge("r.example.com/a:1", text);
+    assert_eq!(of(DENIED).cause, Some(Cause::AuthNoCred));
+    let two =
+        format!("[failed to pull image \"a\": {DENIED}, failed to pull image \"a\": {DENIED}]");
+    let both = of(&two);
+    assert_eq!(
+        (both.cause, both.is_sent),
+        (Some(Cause::AuthDenied), Some(true))
+    );
+}
+
+#[test]
+fn an_image_of_a_sandbox_needs_no_secret_of_a_pod() {
+    let text = "Failed to create pod sandbox: rpc error: code = Unknown desc = failed to get sandbox image \"r.example.com/pause:3\": failed to pull image \"r.example.com/pause:3\": failed to pull and unpack image \"r.example.com/pause:3\": failed to resolve reference \"r.example.com/pause:3\": pull access denied, repository does not exist or may require authorization: authorization failed: no basic auth credentials";
+    let answer = first(text);
+    assert_eq!(answer.failure.cause, Some(Cause::AuthNoCred));
+    assert!(answer.failure.is_sandbox);
+    assert!(
+        answer.hint.contains("Secrets of pods do not apply"),
+        "{}",
+        answer.hint
+    );
+    assert!(!answer.hint.contains("imagePullSecret"), "{}", answer.hint);
+    let mut tally = underway();
+    tally.take(&event(1, "FailedCreatePodSandBox", text, 2, 10, 10), at(10));
+    assert_eq!(tally.counts["sandbox_failed"], 2);
+    assert_eq!(failures(&tally), 2);
+}
+
+#[test]
+fn secrets_of_a_paste_are_masked_in_all_of_its_answer() {
+    let text = "$ docker login -u me -p hunter2 r.example.com\nError response from daemon: Get \"https://me:hunter2@r.example.com/v2/a/manifests/1?sig=hunter2\": error parsing HTTP 500 response body: Authorization: Bearer hunter2hunter2";
+    let answers = explain(text).unwrap();
+    assert!(!format!("{answers:?}").contains("hunter2"), "{answers:?}");
+}
+
+#[test]
+fn a_paste_is_bounded_and_hostile_text_costs_no_more_than_its_length() {
+    assert_eq!(explain(" \n\t"), Err(PasteError::Empty));
+    assert_eq!(
+        explain(&"x".repeat(MOST_PASTED + 1)),
+        Err(PasteError::TooLong)
+    );
+    for piece in [
+        "x",
+        "\"",
+        "[",
+        "\\\"",
+        "://",
+        "err=\"",
+        "x509: \n",
+        "rpc error: code = ",
+        "dial tcp: lookup ",
+        "project a ",
+        "Failed to pull image \"a\": ",
+        "error: ",
+        "Get \"https://a/v2/\n",
+        "\u{1b}[",
+    ] {
+        let text: String = piece.repeat(MOST_PASTED / piece.len());
+        let begun = std::time::Instant::now();
+        let answers = explain(&text).unwrap();
+        // Without optimization, on a busy machine; a quadratic scan would take an hour.
+        assert!(
+            begun.elapsed() < Duration::from_mins(2),
+            "{piece:?}: {:?}",
+            begun.elapsed()
+        );
+        assert!(answers.all.len() <= MOST_ANSWERS, "{piece:?}");
     }
 }
 
@@ -187,6 +515,24 @@ fn what_signs_or_logs_in_is_not_shown() {
         ("no basic auth credentials", "no basic auth credentials"),
         ("a eyJhbGciOiJIUzI1NiJ9.e30.abc b", "a *** b"),
         ("password=hunter2 x", "password=*** x"),
+        (
+            "{\"auth\": \"dTpw\", \"password\":\"hunter2\"}",
+            "{\"auth\": \"***\", \"password\":\"***\"}",
+        ),
+        (
+            "docker login -u me -p hunter2 r.example.com",
+            "docker login -u me -p *** r.example.com",
+        ),
+        (
+            "crictl pull --creds me:x r/a:1",
+            "crictl pull --creds *** r/a:1",
+        ),
+        ("token ghp_abcdefgh1234 is", "token *** is"),
+        ("docker run -p 8080:80 a", "docker run -p 8080:80 a"),
+        (
+            "incorrect username or password provided",
+            "incorrect username or password provided",
+        ),
         ("https://a/b, https://c/?d", "https://a/b, https://c/?d"),
         ("x://", "x://"),
     ] {
@@ -272,7 +618,10 @@ fn a_hint_says_what_else_it_may_be_and_where_to_ask() {
         "{denied}"
     );
     let sure = hint("busybox", "pull QPS exceeded");
-    assert_eq!(sure, Cause::KubeletQps.entry().fix);
+    assert_eq!(
+        sure,
+        format!("No registry is at fault. {}", Cause::KubeletQps.entry().fix)
+    );
     assert!(
         hint("busybox", "something")
             .contains("`pullpath probe busybox` on n1: it makes the same requests")
@@ -544,5 +893,6 @@ proptest! {
         let _ = shown(&text);
         let _ = read("Failed", &format!("Failed to pull image \"a\": {text}"));
         let _ = read("Pulled", &format!("Successfully pulled image \"a\"{text}"));
+        let _ = explain(&text);
     }
 }

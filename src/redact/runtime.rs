@@ -62,17 +62,24 @@ fn without_query(shown: &mut String, url: &str) {
 /// Masks the value of an `Authorization` header, and tokens (RFC 7519: the compact form begins with `eyJ`).
 fn without_tokens(text: &str) -> String {
     let mut shown = String::with_capacity(text.len());
-    let mut is_secret = false;
+    // The next word is a secret if it has at least this many characters.
+    let mut least: Option<usize> = None;
+    let is_login = text.contains(" login ");
     for piece in text.split_inclusive(|c: char| c.is_whitespace() || matches!(c, '"' | '\'' | ','))
     {
         let word =
             piece.trim_end_matches(|c: char| c.is_whitespace() || matches!(c, '"' | '\'' | ','));
         let lower = word.to_ascii_lowercase();
-        let is_assigned = ["password=", "token=", "secret="]
-            .iter()
-            .any(|key| lower.contains(key) && !lower.ends_with('='));
-        let is_token = word.contains("eyJ") && word.len() >= LEAST_TOKEN;
-        if (is_secret && word.len() >= LEAST_SECRET) || is_token {
+        // Queries of URLs are masked already.
+        let is_assigned = !word.contains("://")
+            && ASSIGNED
+                .iter()
+                .any(|key| lower.contains(key) && !lower.ends_with('='));
+        let is_token = (word.contains("eyJ") && word.len() >= LEAST_TOKEN)
+            || (word.len() >= LEAST_SECRET && TOKENS.iter().any(|begin| word.starts_with(begin)));
+        let is_separator = matches!(word, ":" | "=");
+        let is_secret = !is_separator && least.is_some_and(|least| word.len() >= least);
+        if is_secret || is_token {
             shown.push_str("***");
             shown.push_str(&piece[word.len()..]);
         } else if let Some((key, _)) = word.split_once('=').filter(|_| is_assigned) {
@@ -82,10 +89,71 @@ fn without_tokens(text: &str) -> String {
             shown.push_str(piece);
         }
         if !word.is_empty() {
-            is_secret = matches!(lower.as_str(), "bearer" | "basic");
+            let is_json = piece[word.len()..].starts_with('"');
+            least = if matches!(lower.as_str(), "bearer" | "basic") {
+                Some(LEAST_SECRET)
+            } else if is_option(&lower, is_login) || (is_json && is_key(&lower)) {
+                Some(1)
+            } else {
+                least.filter(|_| is_separator)
+            };
         }
     }
     shown
+}
+
+/// Words that assign a secret.
+const ASSIGNED: [&str; 9] = [
+    "password=",
+    "passwd=",
+    "token=",
+    "secret=",
+    "signature=",
+    "credential=",
+    "sig=",
+    "--creds=",
+    "apikey=",
+];
+
+/// How tokens of GitHub, GitLab, Docker Hub, Artifactory, Google and AWS begin.
+const TOKENS: [&str; 13] = [
+    "ghp_",
+    "gho_",
+    "ghs_",
+    "ghu_",
+    "github_pat_",
+    "glpat-",
+    "gldt-",
+    "dckr_pat_",
+    "dckr_oat_",
+    "AKC",
+    "ya29.",
+    "AKIA",
+    "ASIA",
+];
+
+/// Keys of JSON that a secret follows.
+fn is_key(lower: &str) -> bool {
+    matches!(
+        lower,
+        "password"
+            | "identitytoken"
+            | "registrytoken"
+            | "token"
+            | "access_token"
+            | "refresh_token"
+            | "auth"
+            | "secret"
+            | "client_secret"
+    )
+}
+
+/// Options of clients that a secret follows; `-p` is the password of a login only.
+fn is_option(lower: &str, is_login: bool) -> bool {
+    matches!(
+        lower,
+        "--password" | "--creds" | "--src-creds" | "--auth" | "password:"
+    ) || (is_login && lower == "-p")
 }
 
 /// Shorter words after `Basic` or `Bearer` are prose: `Basic auth`, `bearer token`.

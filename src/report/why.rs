@@ -10,8 +10,10 @@ use super::text::{Ink, Page, Style};
 use super::{Report, SCHEMA_VERSION, Tool, optional, worst};
 use crate::diagnose::Pull;
 use crate::diagnose::catalogue::Cause;
+use crate::diagnose::level::Confidence;
 use crate::model::text::joined;
 use crate::model::workload::{ContainerKind, Found};
+use crate::pulls::failure::is_on_node;
 
 /// What `why -o json` prints.
 #[derive(Clone, Debug, Deserialize, JsonSchema, PartialEq, Serialize)]
@@ -99,7 +101,7 @@ pub struct KubeletMessage {
 }
 
 /// Causes that match a text of the kubelet.
-#[derive(Clone, Debug, Deserialize, JsonSchema, PartialEq, Serialize)]
+#[derive(Clone, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
 pub struct Meaning {
     /// The likeliest cause.
     pub cause: Cause,
@@ -110,6 +112,9 @@ pub struct Meaning {
     pub facts: Vec<String>,
     /// How to fix the cause.
     pub hint: String,
+    /// How sure the cause is; absent in documents of older versions.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub confidence: Option<Confidence>,
 }
 
 /// The check of an image that pods wait for.
@@ -175,6 +180,9 @@ pub struct WhyOther {
     /// The pod waits for the image of its sandbox, which containerd pulls with the node's own credentials.
     #[serde(default)]
     pub is_sandbox_image: bool,
+    /// What the message about the sandbox's image means; absent if it matches no known cause.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub meaning: Option<Meaning>,
 }
 
 impl WhyDocument {
@@ -302,6 +310,12 @@ impl Page {
             return;
         }
         self.why_meaning(image);
+        // The check observes the network, and the message is about the node.
+        let mut meanings = image.kubelet.iter().filter_map(|one| one.meaning.as_ref());
+        if let Some(meaning) = meanings.next().filter(|one| is_on_node(one.cause)) {
+            self.hint(&meaning.hint);
+            return;
+        }
         self.hint(
             "Wait for the kubelet's next try, at most 5 minutes after its last one, or delete the pod to try at once. If it fails again, the reason is something that the check doesn't observe: the disk, the node's own credentials, another mirror.",
         );
@@ -384,6 +398,11 @@ impl Page {
             );
             self.prose("", &text);
             self.item(&other.message);
+            if let Some(meaning) = &other.meaning {
+                let entry = meaning.cause.entry();
+                let code = self.style.paint(Ink::of(entry.severity), entry.code);
+                self.item(&format!("the message means {code}: {}", entry.title));
+            }
             self.hint(
                 "In containerd's config.toml (sandbox_image, or sandbox under [plugins.'io.containerd.cri.v1.images'.pinned_images]), name a sandbox image that this node can reach; or load the image on the node.",
             );
@@ -464,6 +483,7 @@ mod tests {
                     or: Vec::new(),
                     facts: vec!["dialed 10.0.3.9:443".to_owned()],
                     hint: "Open the route.".to_owned(),
+                    confidence: Some(Confidence::High),
                 }),
             }],
             check,
@@ -493,6 +513,7 @@ mod tests {
             reason: reason.to_owned(),
             message: message.to_owned(),
             is_sandbox_image,
+            meaning: None,
         };
         let mut document = WhyDocument::new(
             at("2026-11-23T09:00:00Z"),

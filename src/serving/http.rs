@@ -33,7 +33,19 @@ pub async fn serve(
 /// No scripts, nothing from other hosts, no frames.
 const POLICY: &str = "default-src 'none'; style-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
 
-/// Adds the security headers to each response, and forbids caching.
+/// The same for a page with a form, which is sent to this server alone.
+const FORM_POLICY: &str = "default-src 'none'; style-src 'self'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'";
+
+/// Lets the forms of a page be sent to this server.
+pub fn with_form(mut response: Response) -> Response {
+    let policy = HeaderValue::from_static(FORM_POLICY);
+    response
+        .headers_mut()
+        .insert(header::CONTENT_SECURITY_POLICY, policy);
+    response
+}
+
+/// Adds the security headers to each response, and forbids caching. A page with a form has its own policy.
 pub async fn guard(request: Request, next: Next) -> Response {
     let mut response = next.run(request).await;
     let headers = response.headers_mut();
@@ -43,7 +55,9 @@ pub async fn guard(request: Request, next: Next) -> Response {
         (header::REFERRER_POLICY, "no-referrer"),
         (header::CACHE_CONTROL, "no-store"),
     ] {
-        headers.insert(name, HeaderValue::from_static(value));
+        headers
+            .entry(name)
+            .or_insert(HeaderValue::from_static(value));
     }
     response
 }

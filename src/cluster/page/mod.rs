@@ -9,13 +9,15 @@ use jiff::Timestamp;
 
 use super::state::{ClusterState, Role};
 use crate::diagnose::catalogue::{Cause, Entry};
-use crate::diagnose::level::Severity;
+use crate::diagnose::level::{Confidence, Severity};
 use crate::lint::{Finding, Snapshot};
 use crate::model::fault::instant;
 use crate::model::histogram::Histogram;
 use crate::model::units::{HumanDuration, Mbit};
 use crate::pulls::advice;
+use crate::pulls::paste::MOST_PASTED;
 use crate::pulls::tally::{ContainerKey, Failing, Pair, Pull};
+use crate::report::explain::{ExplainDocument, ExplainedMessage};
 use crate::report::{few, grouped};
 
 /// Maximum of pods in a card, of nodes in a line, and of pulls in the table; the API has all.
@@ -152,6 +154,63 @@ pub fn index(state: &ClusterState, now: Timestamp) -> askama::Result<String> {
         page.registries = registries(state);
         page.unknown = unknown(state);
         page.pulls = pulls(state);
+    }
+    page.render()
+}
+
+/// The page that explains pasted messages.
+#[derive(Default, Template)]
+#[template(path = "explain.html", config = "src/cluster/page/askama.toml")]
+struct ExplainPage<'a> {
+    problem: Option<&'a str>,
+    answers: Vec<AnswerView<'a>>,
+    omitted: usize,
+    most_kib: usize,
+}
+
+struct AnswerView<'a> {
+    message: &'a ExplainedMessage,
+    cause: Option<&'static Entry>,
+    tone: &'static str,
+    confidence: &'static str,
+    others: Vec<&'static str>,
+    facts: Vec<String>,
+}
+
+impl<'a> AnswerView<'a> {
+    fn new(message: &'a ExplainedMessage) -> Self {
+        let cause = message.cause.map(Cause::entry);
+        Self {
+            message,
+            cause,
+            tone: if cause.is_some() { "bad" } else { "open" },
+            confidence: message.confidence.map_or("low", Confidence::as_str),
+            others: message
+                .alternatives
+                .iter()
+                .map(|cause| cause.code())
+                .collect(),
+            facts: message.facts(),
+        }
+    }
+}
+
+/// Renders the page for a paste: with its answers, with the reason why there are none, or empty.
+///
+/// # Errors
+/// If the template fails.
+pub fn explain(paste: Option<&Result<ExplainDocument, String>>) -> askama::Result<String> {
+    let mut page = ExplainPage {
+        most_kib: MOST_PASTED / 1024,
+        ..ExplainPage::default()
+    };
+    match paste {
+        None => {}
+        Some(Ok(document)) => {
+            page.answers = document.messages().map(AnswerView::new).collect();
+            page.omitted = document.omitted;
+        }
+        Some(Err(problem)) => page.problem = Some(problem),
     }
     page.render()
 }

@@ -149,10 +149,11 @@ enum Loss {
 
 /// Texts of this program, the configuration or the image reference, which are never empty: a server has no part in
 /// them.
-const NEVER_EMPTY: [&str; 47] = [
+const NEVER_EMPTY: [&str; 48] = [
     "action",
     "algorithm",
     "authority",
+    "by",
     "character",
     "component",
     "container",

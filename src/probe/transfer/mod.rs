@@ -109,6 +109,7 @@ pub(super) async fn measure(
         total: layers.iter().map(|layer| layer.size.0).sum(),
         queue: layers.into(),
         range: RangeObservation::default(),
+        refused_parts: 0,
         refusals: 0,
         refused: Vec::new(),
         sources: Vec::new(),
@@ -184,6 +185,8 @@ struct Test<'a, 'l> {
     total: u64,
     queue: VecDeque<Layer>,
     range: RangeObservation,
+    /// Streams whose part was rejected.
+    refused_parts: usize,
     /// Failures to find a layer or to connect, before there was a stream.
     refusals: usize,
     /// The layers among them that were rejected with a status.
@@ -641,21 +644,24 @@ impl Test<'_, '_> {
 
     /// Records rejected parts: the server serves whole layers only. `true` if one is new.
     fn note_refused_parts(&mut self) -> bool {
-        let was_known = self.range.refused_with.is_some();
+        let known = self.refused_parts;
+        self.refused_parts = 0;
         for stream in self.streams.iter().filter(|stream| stream.offset > 0) {
             if let Some(StreamEnd::Failed {
                 fault: HttpFault::Status { status, .. },
             }) = stream.meter.result().end
             {
                 self.range.refused(status);
+                self.refused_parts += 1;
             }
         }
-        !was_known && self.range.refused_with.is_some()
+        self.refused_parts > known
     }
 
     /// Corrects the newest stage, one of whose streams was rejected before its first byte.
     fn recount(&mut self) {
-        let (streams, connections) = (self.running.len().max(1), self.in_use().max(1));
+        let running = self.streams.iter().filter(|one| !one.meter.is_over());
+        let (streams, connections) = (running.count().max(1), self.in_use().max(1));
         if let Some(stage) = self.stages.last_mut() {
             stage.streams = stage.streams.min(streams);
             stage.connections = stage.connections.min(connections);

@@ -182,6 +182,7 @@ fn filled(word: &str) -> String {
         "CODE" => "tls_expired".to_owned(),
         "NODE" | "NAME" | "POD" => "n1".to_owned(),
         "FILE" => "pullpath.yaml".to_owned(),
+        "URL" => "https://files.example.com/large".to_owned(),
         _ => word.to_owned(),
     }
 }

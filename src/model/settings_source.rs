@@ -23,7 +23,7 @@ pub const KEYS: &[(&str, &str)] = &[
     ("--compare-direct", "pullpath probe --compare-direct"),
     ("--config", "the configuration"),
     ("--containerd-config", "network.containerd_config"),
-    ("--control-url", "pullpath probe --control-url"),
+    ("--control-url", "pullpath probe --control-url URL"),
     ("--docker-config", "credential.docker_config"),
     ("--expect-pull-within", "expect.pull_within"),
     ("--hosts-dir", "network.hosts_dir"),
@@ -36,7 +36,6 @@ pub const KEYS: &[(&str, &str)] = &[
     ("--runtime", "kubernetes.node: on"),
     ("--secret-file", "credential.secret_files"),
     ("--timeout", "schedule.timeout"),
-    ("--transfer", "pullpath probe --transfer"),
 ];
 
 impl SettingsSource {

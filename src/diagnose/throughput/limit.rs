@@ -565,7 +565,7 @@ fn too_little(transfer: &Transfer, rates: &[StageRate]) -> String {
     let sustained = rates.iter().any(|rate| rate.is_sustained);
     match transfer.end {
         End::Complete if sustained => {
-            "all layers were read at once; `--transfer auto` compares one stream with several"
+            "all layers were read at once; `pullpath probe --transfer auto` compares one stream with several"
                 .to_owned()
         }
         End::Complete => {

@@ -108,7 +108,7 @@ fn needs_nothing(
     if address.is_ipv4() && is_no_address && context.vantage.is_v6_only() {
         path.fact(Signal::Route, "this machine has no IPv4 address");
         let class = path.class.unwrap_or(PathClass::PublicUnknown);
-        path.fix(class, advice::no_ipv4(&leg.endpoint.host));
+        path.fix(class, advice::no_ipv4(leg, address));
         return true;
     }
     if local::dropped_answers(context.vantage, leg).is_some()
@@ -139,6 +139,12 @@ fn needs_nothing(
             if !address.is_loopback() {
                 path.fix(PathClass::Intranet, advice::on_this_host(address));
             }
+        }
+        TcpFault::HostUnreachable { icmp: None } => {
+            path.fact(
+                Signal::Connect,
+                format!("{fault}: this machine rejects the packets itself"),
+            );
         }
         TcpFault::HostUnreachable { .. } => {
             path.fact(

@@ -211,10 +211,13 @@ impl Netlink {
         let mut tables = Vec::new();
         let mut rules = Box::pin(self.handle.rule().get(family).execute());
         while let Some(rule) = rules.try_next().await? {
-            let long = rule.attributes.iter().find_map(|attribute| match attribute {
-                RuleAttribute::Table(table) => Some(*table),
-                _ => None,
-            });
+            let long = rule
+                .attributes
+                .iter()
+                .find_map(|attribute| match attribute {
+                    RuleAttribute::Table(table) => Some(*table),
+                    _ => None,
+                });
             tables.push(long.unwrap_or_else(|| rule.header.table.into()));
         }
         Ok(tables)
@@ -236,10 +239,9 @@ impl Netlink {
         };
         request.header.flags = flags;
         // Rules may select by protocol and port. Kernels before 4.18 have no such rules, and ignore these attributes.
-        request.attributes.extend([
-            RouteAttribute::IpProto(TCP),
-            RouteAttribute::Dport(port),
-        ]);
+        request
+            .attributes
+            .extend([RouteAttribute::IpProto(TCP), RouteAttribute::Dport(port)]);
         self.handle.route().get(request).execute().try_next().await
     }
 
@@ -349,7 +351,7 @@ fn setter(protocol: RouteProtocol) -> Option<String> {
         RouteProtocol::Ospf => "ospf",
         RouteProtocol::Rip => "rip",
         RouteProtocol::Eigrp => "eigrp",
-        RouteProtocol::Other(80) => "calico",
+        RouteProtocol::Other(80) => "80",
         _ => return None,
     };
     Some(name.to_owned())

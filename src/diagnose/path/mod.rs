@@ -85,7 +85,11 @@ pub fn declared_twice(evidence: &Evidence, leg: &Leg) -> Option<String> {
     let mut paths = classify(evidence).into_iter();
     let path = paths.find(|path| path.role == leg.role && path.endpoint == leg.endpoint)?;
     let mut facts = path.contradictions.into_iter();
-    Some(facts.find(|fact| fact.signal == Signal::OperatorMap)?.message)
+    Some(
+        facts
+            .find(|fact| fact.signal == Signal::OperatorMap)?
+            .message,
+    )
 }
 
 /// Whether a default route uses the device.

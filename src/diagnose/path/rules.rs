@@ -90,10 +90,11 @@ fn own_address(case: &Case<'_>) -> Option<Judgement> {
         }
         (_, Some(RouteOutcome::Local { device })) => {
             let message = format!("{address} is this machine's own address, on {device}");
-            let mut own = Judgement::intranet(Some(IntranetKind::HostLocal), 0.95)
+            let own = Judgement::intranet(Some(IntranetKind::HostLocal), 0.95)
                 .fact(Signal::Route, message);
-            own.overlap_fix = Some(advice::own_address(address, device));
-            Some(against_map(case, own))
+            let mut own = against_map(case, own);
+            own.overlap_fix = own.overlap.then(|| advice::own_address(address, device));
+            Some(own)
         }
         (Some(Purpose::LinkLocal), _) => {
             let message = format!("{address} is link-local: routers don't forward it");

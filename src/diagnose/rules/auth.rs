@@ -5,9 +5,9 @@ use std::net::IpAddr;
 use super::finding::{at, new, no_registry, transport};
 use super::names::is_below;
 use super::tls;
-use crate::diagnose::{Finding, path};
 use crate::diagnose::catalogue::Cause;
 use crate::diagnose::level::{Confidence, Severity};
+use crate::diagnose::{Finding, path};
 use crate::model::credential::{
     CredentialId, CredentialSource, KeyMismatch, MatchRule, SourceEvidence, SourceProblem,
 };
@@ -365,7 +365,9 @@ fn denied(evidence: &Evidence, attempt: &Attempt, status: u16, fault: &HttpFault
     };
     let sure = grant == Some(Access::NoPull) || (status == 403 && grant != Some(Access::Pull));
     let fact = match grant {
-        None if status == 401 => "the answer is about the rights of this user, not about the password",
+        None if status == 401 => {
+            "the answer is about the rights of this user, not about the password"
+        }
         _ => fact,
     };
     at(Cause::AuthDenied, Role::Registry, Phase::Manifest)

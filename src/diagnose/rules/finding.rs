@@ -215,7 +215,7 @@ fn rate_limited(evidence: &Evidence, fault: &HttpFault, leg: Role, phase: Phase)
             "Wait, then find out which clients request so many tokens from {server} (each pull requests two or more): it limits logins and tokens, not pulls, so an account with a higher pull limit does not help.{wait}"
         ),
         (Role::Blob, _) | (_, Phase::Blob) => format!(
-            "Ask the operator of {server} to raise its limit for downloads. This check sent one request at a time, so other clients use the limit up, probably those that it counts together with this one (behind one address). If they are your nodes, `max_concurrent_downloads = 1` in containerd's configuration on all of them makes fewer requests at once.{wait}"
+            "Ask the operator of {server} to raise its limit for downloads. It may count all clients behind one address together; if they are your nodes, `max_concurrent_downloads = 1` in containerd's configuration on all of them makes fewer requests at once.{wait}"
         ),
         _ if is_anonymous && requires_no_login(evidence) => format!(
             "Ask the operator of {server} to raise its limit for this client's address, or pull at fewer nodes at once. The registry requires no login, so an account does not help.{wait}"

@@ -80,12 +80,15 @@ impl Rejecting<'_> {
         let (by, to, table, port) = (self.by, self.to, self.table(), self.port);
         match self.matched {
             Some(net) if let Some(name) = self.set_by => format!(
-                "Don't only remove the route `{by} {net}{table}`: the program that set it (`proto {name}`) sets it again. Network plugins such as Calico set one for the pods' addresses of this node. If {net} belongs to the pods, give the server an address outside the pods' range; otherwise correct that program's configuration."
+                "Don't only remove the route `{by} {net}{table}`: the program that set it (`proto {name}`) sets it again. Network plugins such as Calico (`proto bird` or `proto 80`) set one for the pods' addresses of this node. If {net} belongs to the pods, give the server an address outside the pods' range; otherwise correct that program's configuration."
+            ),
+            Some(net) if net.prefix_len() == 0 && !table.is_empty() => format!(
+                "Correct the rule that selects{table} for these packets (`ip rule`), or add a default route to that table: it has `{by} default`; `ip route get {to} ipproto tcp dport {port}` shows the result."
             ),
             Some(net) if net.prefix_len() == 0 => {
                 let family = if to.is_ipv4() { "" } else { "-6 " };
                 format!(
-                    "Add a default route, or start the VPN that adds it: this machine has only `{by} default{table}`, which rejects everything that has no route of its own (`ip {family}route show table all default`)."
+                    "Add a default route, or start the VPN that adds it: this machine has only `{by} default`, which rejects everything that has no route of its own (`ip {family}route show table all default`)."
                 )
             }
             Some(net) => {
@@ -133,7 +136,12 @@ const EACCES: i32 = 13;
 
 /// The fix if the next hop of this machine's own route does not answer: this machine itself reports the host as
 /// unreachable then.
-pub(super) fn next_hop(evidence: &Evidence, leg: &Leg, to: IpAddr, fault: &TcpFault) -> Option<String> {
+pub(super) fn next_hop(
+    evidence: &Evidence,
+    leg: &Leg,
+    to: IpAddr,
+    fault: &TcpFault,
+) -> Option<String> {
     let TcpFault::HostUnreachable { icmp: Some(icmp) } = fault else {
         return None;
     };

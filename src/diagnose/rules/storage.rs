@@ -324,7 +324,12 @@ mod tests {
                 TwoLogins,
             ),
             (403, "VirtualHostDomainRequired", "", Addressing),
-            (403, "MissingKey", "Missing Key-Pair-Id query parameter", NotSigned),
+            (
+                403,
+                "MissingKey",
+                "Missing Key-Pair-Id query parameter",
+                NotSigned,
+            ),
             (404, "ResourceNotFound", "", Hidden),
             // Google Cloud Storage
             (

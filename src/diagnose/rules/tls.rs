@@ -4,9 +4,9 @@ use jiff::{SignedDuration, Timestamp};
 
 use super::certificates;
 use super::finding::{alert_hint, at, new, written_in};
-use crate::diagnose::{Finding, path};
 use crate::diagnose::catalogue::Cause;
 use crate::diagnose::level::{Confidence, Severity};
+use crate::diagnose::{Finding, path};
 use crate::model::endpoint::Role;
 use crate::model::evidence::{ClockCheck, Evidence, Leg};
 use crate::model::fault::{Phase, TlsFault, instant};

@@ -256,9 +256,8 @@ mod tests {
     #[test]
     fn codes_of_each_storage_are_known() {
         use Problem::{
-            Account, Addressing, Archived, Denied, Encryption, EndpointPolicy, Hidden, Network,
-            NoBucket, NoObject, NotSigned, OtherRegion, Right, Signature, SignatureTime,
-            SignerClock, SignerExpired, SignerUnknown, TwoLogins,
+            Account, Archived, Denied, Network, NoBucket, NoObject, NotSigned, OtherRegion, Right,
+            Signature, SignatureTime, SignerClock, SignerExpired, SignerUnknown,
         };
         for (status, code, message, expected) in [
             // S3, MinIO, OSS, OBS, COS
@@ -298,39 +297,6 @@ mod tests {
             (403, "InArrearOrInsufficientBalance", "", Account),
             (403, "NotSignedUp", "", SignerUnknown),
             (403, "UserDisable", "", Account),
-            (
-                403,
-                "AccessDenied",
-                "User: x is not authorized to perform: kms:Decrypt on resource: y because no identity-based policy allows it",
-                Encryption,
-            ),
-            (400, "KMS.DisabledException", "", Encryption),
-            (
-                403,
-                "AccessDenied",
-                "User: x is not authorized to perform: s3:GetObject on resource: y because no VPC endpoint policy allows the s3:GetObject action",
-                EndpointPolicy,
-            ),
-            (
-                403,
-                "AccessDenied",
-                "User: x is not authorized to perform: s3:GetObject on resource: y with an explicit deny in a resource-based policy",
-                Right,
-            ),
-            (
-                400,
-                "InvalidArgument",
-                "Only one auth mechanism allowed; only the X-Amz-Algorithm query parameter",
-                TwoLogins,
-            ),
-            (403, "VirtualHostDomainRequired", "", Addressing),
-            (
-                403,
-                "MissingKey",
-                "Missing Key-Pair-Id query parameter",
-                NotSigned,
-            ),
-            (404, "ResourceNotFound", "", Hidden),
             // Google Cloud Storage
             (
                 400,
@@ -386,6 +352,54 @@ mod tests {
             (404, ""),
         ] {
             assert_eq!(problem(status, code, ""), None, "{code}");
+        }
+    }
+
+    #[test]
+    fn codes_of_keys_policies_and_addresses_are_known() {
+        use Problem::{
+            Addressing, Encryption, EndpointPolicy, Hidden, NotSigned, Right, TwoLogins,
+        };
+        for (status, code, message, expected) in [
+            (
+                403,
+                "AccessDenied",
+                "User: x is not authorized to perform: kms:Decrypt on resource: y because no identity-based policy allows it",
+                Encryption,
+            ),
+            (400, "KMS.DisabledException", "", Encryption),
+            (
+                403,
+                "AccessDenied",
+                "User: x is not authorized to perform: s3:GetObject on resource: y because no VPC endpoint policy allows the s3:GetObject action",
+                EndpointPolicy,
+            ),
+            (
+                403,
+                "AccessDenied",
+                "User: x is not authorized to perform: s3:GetObject on resource: y with an explicit deny in a resource-based policy",
+                Right,
+            ),
+            (
+                400,
+                "InvalidArgument",
+                "Only one auth mechanism allowed; only the X-Amz-Algorithm query parameter",
+                TwoLogins,
+            ),
+            (403, "VirtualHostDomainRequired", "", Addressing),
+            (
+                403,
+                "MissingKey",
+                "Missing Key-Pair-Id query parameter",
+                NotSigned,
+            ),
+            (404, "ResourceNotFound", "", Hidden),
+        ] {
+            assert_eq!(
+                problem(status, code, message),
+                Some(expected),
+                "{code}: {message}"
+            );
         }
     }
 }

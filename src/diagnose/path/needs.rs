@@ -140,12 +140,6 @@ fn needs_nothing(
                 path.fix(PathClass::Intranet, advice::on_this_host(address));
             }
         }
-        TcpFault::HostUnreachable { icmp: None } => {
-            path.fact(
-                Signal::Connect,
-                format!("{fault}: this machine rejects the packets itself"),
-            );
-        }
         TcpFault::HostUnreachable { .. } => {
             path.fact(
                 Signal::Connect,

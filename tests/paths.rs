@@ -765,6 +765,35 @@ fn routes_of_this_machine_that_reject_packets() {
             node.ip(&format!("rule del to {} {kind}", host.v4));
         }
         probe().run().is_well();
+        // A rule for the port alone, and a table that no rule selects.
+        let rule = format!("to {} ipproto tcp dport 443 prohibit", host.v4);
+        node.ip(&format!("rule add {rule}"));
+        probe()
+            .run()
+            .finds(&["local_policy"])
+            .says("Find the rule of type prohibit with `ip rule`");
+        node.ip(&format!("rule del {rule}"));
+        let unused = format!("blackhole {}/32 table 200", host.v4);
+        node.ip(&format!("route add {unused}"));
+        probe().run().is_well();
+        let near = format!("{}/31", host.v4);
+        node.ip(&format!("route add blackhole {near} proto bird"));
+        probe()
+            .run()
+            .finds(&["local_policy"])
+            .says(&format!("the route `blackhole {near}`: the program"))
+            .says("`proto bird`");
+        node.ip(&format!("route del blackhole {near}"));
+        node.ip(&format!("route del {unused}"));
+        // A gateway that does not exist.
+        let dead = format!("{}/32 via 10.0.1.99 dev eth0", host.v4);
+        node.ip(&format!("route add {dead}"));
+        probe()
+            .run()
+            .finds(&["host_unreachable"])
+            .says("10.0.1.99 does not answer on eth0");
+        node.ip(&format!("route del {dead}"));
+        probe().run().is_well();
     }
 }
 
@@ -789,7 +818,7 @@ fn a_range_that_is_declared_twice() {
         .run()
         .is(REGISTRY, Intranet, Reachable, &[Medium])
         .finds(&["address_overlap"])
-        .says("another host answers in the place of the expected one");
+        .says("another host may answer in the place of the expected one");
     // The same where the range is declared once: it is the certificate.
     let once =
         "cidrs: [{cidr: 10.0.0.0/8, class: intranet}, {cidr: 10.0.2.0/24, class: vpc_peering}]";

@@ -285,6 +285,10 @@ pub enum RouteOutcome {
         /// Number of that route's table; absent as `matched` is.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         table: Option<u32>,
+        /// The routing daemon or network plugin that set that route and sets it again, as `ip route` shows
+        /// it after `proto`: `bird`, `zebra`, `80` (Calico), ….
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        set_by: Option<String>,
     },
     /// The kernel was not queried, or its answer can't be read.
     Unknown {

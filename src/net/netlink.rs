@@ -12,9 +12,11 @@ use ipnet::IpNet;
 use netlink_packet_route::address::AddressAttribute;
 use netlink_packet_route::link::{LinkAttribute, LinkFlags, LinkInfo, LinkLayerType, LinkMessage};
 use netlink_packet_route::route::{
-    RouteAddress, RouteAttribute, RouteFlags, RouteHeader, RouteMessage, RouteMetric, RouteType,
+    RouteAddress, RouteAttribute, RouteFlags, RouteHeader, RouteMessage, RouteMetric,
+    RouteProtocol, RouteType,
 };
-use rtnetlink::{Handle, RouteMessageBuilder};
+use netlink_packet_route::rule::RuleAttribute;
+use rtnetlink::{Handle, IpVersion, RouteMessageBuilder};
 use tokio::time::timeout;
 use tokio_util::task::AbortOnDropHandle;
 
@@ -141,14 +143,14 @@ impl Netlink {
         })
     }
 
-    /// The route of a packet from this process to the address. The answer depends on this process's uid; firewall marks
-    /// are not considered.
-    pub async fn route_to(&self, to: IpAddr) -> RouteLookup {
+    /// The route of a TCP packet from this process to the address and port. The answer depends on this process's uid;
+    /// firewall marks are not considered.
+    pub async fn route_to(&self, to: IpAddr, port: u16) -> RouteLookup {
         let to = to.to_canonical();
-        let outcome = match bounded(self.look_up(to, RouteFlags::LookupTable)).await {
+        let outcome = match bounded(self.look_up(to, port, RouteFlags::LookupTable)).await {
             Ok(Some(message)) => {
-                let matched =
-                    bounded(self.look_up(to, RouteFlags::FibMatch | RouteFlags::LookupTable)).await;
+                let flags = RouteFlags::FibMatch | RouteFlags::LookupTable;
+                let matched = bounded(self.look_up(to, port, flags)).await;
                 let matched = matched.ok().flatten().and_then(|m| destination(&m));
                 self.outcome(&message, matched)
             }
@@ -168,35 +170,63 @@ impl Netlink {
     /// with the next rule.
     async fn denying(&self, to: IpAddr, by: String) -> RouteOutcome {
         let read = async {
+            let selected = self.tables(to).await?;
             let request = match to {
                 IpAddr::V4(_) => RouteMessageBuilder::<std::net::Ipv4Addr>::new().build(),
                 IpAddr::V6(_) => RouteMessageBuilder::<std::net::Ipv6Addr>::new().build(),
             };
-            let mut found: Option<(IpNet, u32)> = None;
+            let mut found = Vec::new();
             let mut answers = self.handle.route().get(request).execute();
             while let Some(message) = answers.try_next().await? {
-                let Some(net) = destination(&message).filter(|net| {
-                    kind(message.header.kind) == Some(as_type(&by)) && net.contains(&to)
-                }) else {
-                    continue;
-                };
-                if found.is_none_or(|(longest, _)| net.prefix_len() > longest.prefix_len()) {
-                    found = Some((net, table(&message)));
+                let is_of_type = kind(message.header.kind) == Some(as_type(&by));
+                let net = destination(&message).filter(|net| is_of_type && net.contains(&to));
+                let order = selected.iter().position(|one| *one == table(&message));
+                if let (Some(net), Some(order)) = (net, order) {
+                    found.push((order, net, table(&message), setter(message.header.protocol)));
                 }
             }
-            Ok(found)
+            // The first rule whose table has such a route decides, and there the longest prefix.
+            found.sort_by_key(|(order, net, ..)| (*order, u8::MAX - net.prefix_len()));
+            Ok(found.into_iter().next())
         };
         let found = bounded(read).await.ok().flatten();
-        RouteOutcome::Denied {
-            by: found.map_or_else(|| by.clone(), |_| as_type(&by).to_owned()),
-            matched: found.map(|(net, _)| net),
-            table: found.map(|(_, table)| table),
+        match found {
+            Some((_, net, table, set_by)) => RouteOutcome::Denied {
+                by: as_type(&by).to_owned(),
+                matched: Some(net),
+                table: Some(table),
+                set_by,
+            },
+            None => denied_by(&by),
         }
+    }
+
+    /// The tables that rules select, in their order. A table that no rule selects decides nothing.
+    async fn tables(&self, to: IpAddr) -> Result<Vec<u32>, rtnetlink::Error> {
+        let family = if to.is_ipv4() {
+            IpVersion::V4
+        } else {
+            IpVersion::V6
+        };
+        let mut tables = Vec::new();
+        let mut rules = Box::pin(self.handle.rule().get(family).execute());
+        while let Some(rule) = rules.try_next().await? {
+            let long = rule
+                .attributes
+                .iter()
+                .find_map(|attribute| match attribute {
+                    RuleAttribute::Table(table) => Some(*table),
+                    _ => None,
+                });
+            tables.push(long.unwrap_or_else(|| rule.header.table.into()));
+        }
+        Ok(tables)
     }
 
     async fn look_up(
         &self,
         to: IpAddr,
+        port: u16,
         flags: RouteFlags,
     ) -> Result<Option<RouteMessage>, rtnetlink::Error> {
         let mut request = match to {
@@ -208,6 +238,10 @@ impl Netlink {
                 .build(),
         };
         request.header.flags = flags;
+        // Rules may select by protocol and port. Kernels before 4.18 have no such rules, and ignore these attributes.
+        request
+            .attributes
+            .extend([RouteAttribute::IpProto(TCP), RouteAttribute::Dport(port)]);
         self.handle.route().get(request).execute().try_next().await
     }
 
@@ -252,7 +286,7 @@ impl Netlink {
                 || RouteOutcome::Unknown {
                     error: format!("a route of type {other:?}"),
                 },
-                by,
+                denied_by,
             ),
         }
     }
@@ -267,6 +301,9 @@ impl Netlink {
         self.links.get(&index)
     }
 }
+
+/// IPPROTO_TCP.
+const TCP: u8 = 6;
 
 /// RT_TABLE_LOCAL (linux/rtnetlink.h).
 const LOCAL_TABLE: u32 = 255;
@@ -283,22 +320,41 @@ async fn bounded<T>(work: impl Future<Output = Result<T, rtnetlink::Error>>) -> 
 /// For a route that rejects packets, the kernel returns the errno that connect(2) would return.
 fn denied(error: &io::Error) -> RouteOutcome {
     match error.raw_os_error() {
-        Some(libc::ENETUNREACH) => by("no_route"),
-        Some(libc::EHOSTUNREACH) => by("unreachable"),
-        Some(libc::EACCES) => by("prohibit"),
-        Some(libc::EINVAL) => by("blackhole"),
+        Some(libc::ENETUNREACH) => denied_by("no_route"),
+        Some(libc::EHOSTUNREACH) => denied_by("unreachable"),
+        Some(libc::EACCES) => denied_by("prohibit"),
+        Some(libc::EINVAL) => denied_by("blackhole"),
         _ => RouteOutcome::Unknown {
             error: error.to_string(),
         },
     }
 }
 
-fn by(what: &str) -> RouteOutcome {
+fn denied_by(what: &str) -> RouteOutcome {
     RouteOutcome::Denied {
         by: what.to_owned(),
         matched: None,
         table: None,
+        set_by: None,
     }
+}
+
+/// The program that set a route, if it sets it again after somebody removed it: a routing daemon, or a network plugin
+/// (linux/rtnetlink.h, and Calico's own number).
+fn setter(protocol: RouteProtocol) -> Option<String> {
+    let name = match protocol {
+        RouteProtocol::Zebra => "zebra",
+        RouteProtocol::Bird => "bird",
+        RouteProtocol::Babel => "babel",
+        RouteProtocol::Bgp => "bgp",
+        RouteProtocol::Isis => "isis",
+        RouteProtocol::Ospf => "ospf",
+        RouteProtocol::Rip => "rip",
+        RouteProtocol::Eigrp => "eigrp",
+        RouteProtocol::Other(80) => "80",
+        _ => return None,
+    };
+    Some(name.to_owned())
 }
 
 /// The types of routes that reject packets, as `ip route` shows them.
@@ -421,13 +477,14 @@ mod tests {
         let lo = links.iter().find(|link| link.name == "lo").unwrap();
         assert_eq!(lo.kind.as_deref(), Some("loopback"));
         assert!(lo.addresses.iter().any(|a| a.to_string() == "127.0.0.1/8"));
-        let to = netlink.route_to("127.0.0.1".parse().unwrap()).await;
+        let to = netlink.route_to("127.0.0.1".parse().unwrap(), 443).await;
         assert!(
             matches!(&to.outcome, RouteOutcome::Local { device } if device == "lo"),
             "{to:?}"
         );
         // ::ffff:127.0.0.1 is dialed as the IPv4 address.
-        let to = netlink.route_to("::ffff:127.0.0.9".parse().unwrap()).await;
+        let mapped = "::ffff:127.0.0.9".parse().unwrap();
+        let to = netlink.route_to(mapped, 443).await;
         assert!(matches!(to.outcome, RouteOutcome::Local { .. }), "{to:?}");
         netlink.routes().await.unwrap();
     }
@@ -441,7 +498,7 @@ mod tests {
             (libc::EINVAL, "blackhole"),
         ] {
             let outcome = denied(&io::Error::from_raw_os_error(errno));
-            assert_eq!(outcome, by(want));
+            assert_eq!(outcome, denied_by(want));
         }
         assert!(matches!(
             denied(&io::Error::from_raw_os_error(libc::EPERM)),

@@ -549,7 +549,7 @@ impl<'a> Connections<'a> {
 
         if let Some(netlink) = &self.probe_network.netlink {
             for address in addresses.iter().take(MAX_ROUTED) {
-                let lookup = netlink.route_to(*address).await;
+                let lookup = netlink.route_to(*address, port).await;
                 let is_unknown = matches!(lookup.outcome, RouteOutcome::Unknown { .. });
                 self.legs[index].routes.push(lookup);
                 // If the kernel does not answer one lookup, no further one is made.

@@ -7,9 +7,12 @@ use std::net::IpAddr;
 use ipnet::IpNet;
 
 use super::case::Judgement;
+use super::ranges::is_private;
 use crate::model::endpoint::Host;
+use crate::model::evidence::Leg;
 use crate::model::network::ClusterNetwork;
 use crate::model::path::{IntranetKind, PathClass};
+use crate::model::resolve::ResolutionSource;
 use crate::model::text::joined;
 use crate::model::vantage::{NetworkView, Vantage};
 
@@ -180,6 +183,15 @@ fn eip(vantage: &Vantage) -> String {
     format!("Bind an EIP to the node. {SIZE}")
 }
 
+/// Advice for an address that this machine has itself.
+pub(super) fn own_address(address: IpAddr, device: &str) -> String {
+    format!(
+        "Give {device} on this machine another address, or another range, if the registry is another host: {address} is \
+                 this machine's own, and no packet for it leaves this machine. If the registry runs here, check that it \
+                 listens."
+    )
+}
+
 /// Advice for an address that is on this host or its own bridges.
 pub(super) fn on_this_host(address: IpAddr) -> String {
     format!(
@@ -190,7 +202,27 @@ pub(super) fn on_this_host(address: IpAddr) -> String {
 }
 
 /// Advice for a machine that has IPv6 alone, and a host that has IPv4 alone.
-pub(super) fn no_ipv4(host: &Host) -> String {
+pub(super) fn no_ipv4(leg: &Leg, address: IpAddr) -> String {
+    let host = &leg.endpoint.host;
+    if !matches!(host, Host::Name(_)) {
+        return format!(
+            "Use a name with an AAAA record in place of {host}, or give this machine an IPv4 address: it has IPv6 only, and \
+                     DNS64 makes no IPv6 address for an IPv4 address that is written out."
+        );
+    }
+    let found = leg.resolve.outcome.done();
+    if found.is_some_and(|found| found.source == ResolutionSource::HostsFile) {
+        return format!(
+            "Remove the IPv4 address of '{host}' from the hosts file, or give this machine an IPv4 address: it has IPv6 only, \
+                     and no AAAA record or DNS64 counts for a name in that file."
+        );
+    }
+    if is_private(address) {
+        return format!(
+            "Give the registry's network IPv6 and '{host}' an AAAA record, or give this machine an IPv4 address with a route to \
+                     {address}: it has IPv6 only, and '{host}' has private IPv4 addresses only."
+        );
+    }
     format!(
         "Add NAT64 with DNS64 to this network, or give this machine an IPv4 address with egress: it has IPv6 only, and \
                  '{host}' has IPv4 addresses only. Or use a host that has an AAAA record, for instance a mirror."

@@ -64,7 +64,8 @@ pub fn dropped_answers<'a>(vantage: &Vantage, leg: &'a Leg) -> Option<DroppedAns
     })
 }
 
-/// Whether more was dropped than this machine drops all the time. A single packet may be anything.
+/// Whether more was dropped than this machine drops all the time, and no more than the answers can be. A single packet
+/// may be anything.
 fn is_beyond_the_usual(drops: &ReversePathDrops) -> bool {
     let uptime = drops.uptime.as_secs_f64();
     #[expect(clippy::cast_precision_loss, reason = "a rate")]
@@ -74,7 +75,9 @@ fn is_beyond_the_usual(drops: &ReversePathDrops) -> bool {
     } else {
         before
     };
-    drops.dropped >= 2 && dropped > 4.0 * usual
+    // A SYN is sent once a second at most (tcp_syn_linear_timeouts), and a server repeats each answer as often.
+    let most = 2.0 * (drops.took.as_secs_f64() + 1.0);
+    drops.dropped >= 2 && dropped > 4.0 * usual && dropped <= most
 }
 
 /// Whether a device leads to other hosts: not those of containers and pods. Unknown devices count.

@@ -80,6 +80,18 @@ pub fn is_answered_by_another(leg: &Leg) -> bool {
     case::is_answered_by_another(leg)
 }
 
+/// What contradicts the class of a leg in the configuration: it declares the address as one of another network too.
+pub fn declared_twice(evidence: &Evidence, leg: &Leg) -> Option<String> {
+    let mut paths = classify(evidence).into_iter();
+    let path = paths.find(|path| path.role == leg.role && path.endpoint == leg.endpoint)?;
+    let mut facts = path.contradictions.into_iter();
+    Some(
+        facts
+            .find(|fact| fact.signal == Signal::OperatorMap)?
+            .message,
+    )
+}
+
 /// Whether a default route uses the device.
 pub fn is_uplink(vantage: &Vantage, device: &str) -> bool {
     case::is_uplink(vantage, device)

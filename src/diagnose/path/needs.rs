@@ -108,7 +108,7 @@ fn needs_nothing(
     if address.is_ipv4() && is_no_address && context.vantage.is_v6_only() {
         path.fact(Signal::Route, "this machine has no IPv4 address");
         let class = path.class.unwrap_or(PathClass::PublicUnknown);
-        path.fix(class, advice::no_ipv4(&leg.endpoint.host));
+        path.fix(class, advice::no_ipv4(leg, address));
         return true;
     }
     if local::dropped_answers(context.vantage, leg).is_some()

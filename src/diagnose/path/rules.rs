@@ -92,7 +92,9 @@ fn own_address(case: &Case<'_>) -> Option<Judgement> {
             let message = format!("{address} is this machine's own address, on {device}");
             let own = Judgement::intranet(Some(IntranetKind::HostLocal), 0.95)
                 .fact(Signal::Route, message);
-            Some(against_map(case, own))
+            let mut own = against_map(case, own);
+            own.overlap_fix = own.overlap.then(|| advice::own_address(address, device));
+            Some(own)
         }
         (Some(Purpose::LinkLocal), _) => {
             let message = format!("{address} is link-local: routers don't forward it");
@@ -147,14 +149,14 @@ fn containers(case: &Case<'_>) -> Option<Judgement> {
     let message = match (link, found.matched) {
         (Some((_, net)), _) => {
             format!(
-                "{address} is in {}, the network of {device}, {what}",
+                "{address} is in {}, the network of {device} ({what})",
                 net.trunc()
             )
         }
         (None, Some(net)) => {
-            format!("the kernel sends {address} to {device} by its route for {net}, {what}")
+            format!("the kernel sends {address} to {device} ({what}) by its route for {net}")
         }
-        (None, None) => format!("the kernel sends {address} to {device}, {what}"),
+        (None, None) => format!("the kernel sends {address} to {device} ({what})"),
     };
     let mut judgement = Judgement::intranet(Some(found.kind), 0.9).fact(Signal::Route, message);
     let is_public = ranges::special(address).is_none();
@@ -316,7 +318,7 @@ fn within_own_range(case: &Case<'_>, declared: Judgement, far: &str, own: &str) 
     if !is_silent {
         here = here.fact(
             Signal::Connect,
-            "another host answers in the place of the expected one",
+            "another host may answer in the place of the expected one",
         );
     }
     here.overlap = true;

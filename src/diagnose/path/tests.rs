@@ -577,6 +577,7 @@ impl AddressFile {
                 by: by.clone(),
                 matched: route.matched,
                 table: route.matched.map(|_| 254),
+                set_by: None,
             }
         } else {
             RouteOutcome::Unicast {

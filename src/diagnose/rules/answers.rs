@@ -2,6 +2,7 @@
 
 use super::auth;
 use super::finding::{at, no_registry, transport};
+use super::names::is_below;
 use super::storage;
 use crate::diagnose::Finding;
 use crate::diagnose::catalogue::Cause;
@@ -209,6 +210,7 @@ fn refused(evidence: &Evidence, fault: &HttpFault, leg: Role, phase: Phase) -> F
         } => (*status, *challenged, *authorized),
         _ => (0, false, false),
     };
+    let has_code = matches!(fault, HttpFault::Status { code: Some(_), .. });
     let (cause, hint) = match (phase, status) {
         (_, 401) if leg == Role::Registry && !challenged && !authorized => {
             return auth::without_challenge(evidence, fault, leg, phase);
@@ -234,9 +236,13 @@ fn refused(evidence: &Evidence, fault: &HttpFault, leg: Role, phase: Phase) -> F
             Cause::ManifestUnknown,
             "Push the image again: the registry names a manifest that it does not have.",
         ),
+        (Phase::Blob, 400) if leg == Role::Blob && gets_token(evidence) => (
+            Cause::BlobDenied,
+            "Give the storage a host name that is not the registry's and not below it, or let the registry serve layers itself (redirects off): containerd sends the registry's token to such a host as well, and a signed URL rejects that.",
+        ),
         (Phase::Blob, 400) if leg == Role::Blob => (
             Cause::BlobDenied,
-            "Check the storage's error code. If the storage's host name is the registry's or a subdomain of it, containerd also sends its token, and a signed URL rejects that: give the storage another name, or let the registry serve layers itself (redirects off).",
+            "Look up the storage's error code and check the storage settings of the registry, which made this URL; without a code, look for a proxy in front of the storage that changes the URL.",
         ),
         (_, 401 | 403) if leg == Role::Registry => (
             Cause::BlobDenied,
@@ -246,9 +252,13 @@ fn refused(evidence: &Evidence, fault: &HttpFault, leg: Role, phase: Phase) -> F
             Cause::BlobDenied,
             "Check the storage's log for this request, and what is in front of it: a policy (VPC endpoint, bucket, allow-list), a filter, or a wrong clock of the registry that signs the URL.",
         ),
+        (_, 404) if !has_code => (
+            Cause::BlobUnknown,
+            "Check what answers at that address first: a proxy, Ingress or CDN in front of the storage has to forward this path. If the storage itself sent this answer, push the image again: a part of it is missing there.",
+        ),
         (_, 404) => (
             Cause::BlobUnknown,
-            "Push the image again: a layer is missing in the storage.",
+            "Push the image again: a part of it is missing in the storage.",
         ),
         (_, 400..500) => (
             Cause::RequestRefused,
@@ -262,13 +272,30 @@ fn refused(evidence: &Evidence, fault: &HttpFault, leg: Role, phase: Phase) -> F
         .confidence(Confidence::high_if(!is_bare))
         .fact(fault.to_string())
         .hint(hint);
-    let has_code = matches!(fault, HttpFault::Status { code: Some(_), .. });
-    if cause == Cause::BlobDenied && leg == Role::Blob && !has_code {
+    let may_be_a_filter = match cause {
+        Cause::BlobDenied => leg == Role::Blob,
+        Cause::BlobUnknown => true,
+        _ => false,
+    };
+    if may_be_a_filter && !has_code {
         finding.unknown(
-            "the answer has no storage's error code: a filter or a proxy in front of the storage may have sent it",
+            "the answer has no error code of a storage or registry: a filter or a proxy in front of it may have sent it",
         )
     } else {
         finding
+    }
+}
+
+/// Whether containerd sends the registry's token to the storage as well: its host is the registry's, or below it (Go's
+/// `http.Client` keeps the header for those).
+fn gets_token(evidence: &Evidence) -> bool {
+    let host = |role| {
+        let leg = evidence.walk.legs_of(role).last()?;
+        Some(leg.endpoint.host.bare().to_ascii_lowercase())
+    };
+    match (host(Role::Registry), host(Role::Blob)) {
+        (Some(registry), Some(storage)) => is_below(&storage, &[&registry]),
+        _ => false,
     }
 }
 

@@ -5,9 +5,9 @@ use std::net::IpAddr;
 use super::finding::{at, new, no_registry, transport};
 use super::names::is_below;
 use super::tls;
-use crate::diagnose::Finding;
 use crate::diagnose::catalogue::Cause;
 use crate::diagnose::level::{Confidence, Severity};
+use crate::diagnose::{Finding, path};
 use crate::model::credential::{
     CredentialId, CredentialSource, KeyMismatch, MatchRule, SourceEvidence, SourceProblem,
 };
@@ -92,7 +92,7 @@ pub(super) fn no_token(
                 .fact(token_service(evidence))
                 .fact("anonymous access was not tried: if a credential matches, the kubelet does not try it either")
                 .facts(may_be_a_copy(credential))
-                .hint(new_password(&credential.source)),
+                .hint(correction(evidence, &credential.source, fault)),
             None => no_credential(evidence, Role::Token, Phase::Token).fact(format!("requested an anonymous token: {fault}")),
         },
         TokenFault::RealmUntrusted { realm, reason } => token(Cause::RealmUntrusted)
@@ -143,6 +143,79 @@ fn may_be_a_copy(credential: &CredentialId) -> Option<String> {
 pub(super) fn is_of_password(fault: &HttpFault) -> bool {
     matches!(fault, HttpFault::Status { status, code, .. }
         if *status == 401 || code.as_deref() == Some("invalid_grant"))
+}
+
+/// What a registry's own words complain about, beyond the status.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Complaint {
+    /// The password or token has expired.
+    Expired,
+    /// The account is locked or disabled.
+    Locked,
+    /// The password is wrong.
+    Password,
+    /// The user lacks a right.
+    Right,
+}
+
+fn complaint(fault: &HttpFault) -> Option<Complaint> {
+    let HttpFault::Status {
+        message: Some(message),
+        ..
+    } = fault
+    else {
+        return None;
+    };
+    let message = message.to_ascii_lowercase();
+    let says = |words: &[&str]| words.iter().any(|word| message.contains(word));
+    if says(&["expired"]) && says(&["token", "password", "credential", "session"]) {
+        return Some(Complaint::Expired);
+    }
+    if says(&["account", "user"]) && says(&["locked", "disabled", "deactivated", "suspended"]) {
+        return Some(Complaint::Locked);
+    }
+    let is_wrong = says(&["incorrect", "invalid", "wrong", "bad credentials"]);
+    if is_wrong && says(&["password", "credentials", "access token", "personal access"]) {
+        return Some(Complaint::Password);
+    }
+    let is_of_rights = says(&[
+        "not authorized to perform",
+        "unauthorized to access repository",
+        "does not have permission",
+        "insufficient permission",
+    ]);
+    is_of_rights.then_some(Complaint::Right)
+}
+
+/// Whether a registry without a token service rejects the login itself, not what the user may do: 401 does, unless its
+/// words are about a right; 403 does only if its words say so.
+fn rejects_login(status: u16, fault: &HttpFault) -> bool {
+    match complaint(fault) {
+        Some(Complaint::Right) => false,
+        Some(_) => true,
+        None => status == 401,
+    }
+}
+
+/// The fix for a login that was rejected with these words.
+fn correction(evidence: &Evidence, source: &CredentialSource, fault: &HttpFault) -> String {
+    match complaint(fault) {
+        Some(Complaint::Expired) => format!(
+            "Get a new password or token for the user of {source}, and replace the old one there: the registry reports that it has expired. If such tokens are short-lived (Amazon ECR: 12 hours), let a job or a credential provider of the kubelet renew them."
+        ),
+        Some(Complaint::Locked) => format!(
+            "Unlock the user of {source} at the registry: it reports that the account is locked or disabled. First find the client that sends wrong passwords for it, if that is the reason."
+        ),
+        Some(Complaint::Right) => format!(
+            "Check the spelling of '{}', then give the user of {source} the right to pull it.",
+            evidence.reference.repository()
+        ),
+        None if !is_of_password(fault) => format!(
+            "Check the user of {source} at the token service: whether the account is active, and whether it may pull '{}'. If both are right, the password is wrong: log in once by hand (`crane auth login` or `docker login`), then replace it.",
+            evidence.reference.repository()
+        ),
+        Some(Complaint::Password) | None => new_password(source),
+    }
 }
 
 fn new_password(source: &CredentialSource) -> String {
@@ -227,15 +300,16 @@ pub(super) fn no_head(evidence: &Evidence, attempt: &Attempt, fault: &HttpFault)
         (403, None) if !challenged && !had_token && (anonymous || evidence.walk.ping.fault().is_some()) => registry(Cause::Fw403)
             .confidence(Confidence::Medium)
             .fact(format!("{fault}, without a challenge and without a registry's error body"))
-            .facts(evidence.walk.rate_limit.as_ref().and_then(|limit| Some(format!("the registry sees this client as {}", limit.source.as_ref()?)))),
+            .facts(evidence.walk.rate_limit.as_ref().and_then(|limit| Some(format!("the registry sees this client as {}", limit.source.as_ref()?))))
+            .hint(allow_list(evidence)),
         (401, _) if !challenged && !authorized && !had_token && !is_asked => without_challenge(evidence, fault, Role::Registry, Phase::Manifest),
         (401 | 403, _) if anonymous => {
             no_credential(evidence, Role::Registry, Phase::Manifest).fact(format!("requested anonymously: {fault}"))
         }
-        (401, _) if !had_token => registry(Cause::AuthBadCred)
+        (401 | 403, _) if !had_token && rejects_login(*status, fault) => registry(Cause::AuthBadCred)
             .fact(format!("{}: {fault}", who(attempt)))
             .facts(Some("anonymous access was not tried: if a credential matches, the kubelet does not try it either".to_owned()))
-            .hint(attempt.credential.as_ref().map_or_else(String::new, |c| new_password(&c.source))),
+            .hint(attempt.credential.as_ref().map_or_else(String::new, |c| correction(evidence, &c.source, fault))),
         (401 | 403, _) => denied(evidence, attempt, *status, fault),
         (400, _) if is_plain(evidence) => registry(Cause::RequestRefused)
             .confidence(Confidence::Medium)
@@ -250,6 +324,21 @@ pub(super) fn no_head(evidence: &Evidence, attempt: &Attempt, fault: &HttpFault)
             .confidence(Confidence::Low)
             .fact(format!("the manifest: {fault}"))
             .hint("Ask the registry's operator what this status means there."),
+    }
+}
+
+/// The fix for a filter: from which address a server sees this client depends on the path.
+fn allow_list(evidence: &Evidence) -> String {
+    let leg = evidence.walk.legs_of(Role::Registry).last();
+    let direct = leg.filter(|leg| leg.proxy_route.proxy().is_none());
+    let connected = direct.and_then(|leg| leg.connect.outcome.done());
+    match connected.filter(|connected| path::is_private(connected.to.ip())) {
+        Some(connected) => format!(
+            "Add this network's addresses to the allow-list in front of {} ({}), which is reached at a private address; or the registry to the list of a filter on the path.",
+            super::finding::server(evidence, Role::Registry),
+            connected.to.ip()
+        ),
+        None => Cause::Fw403.entry().fix.to_owned(),
     }
 }
 
@@ -275,6 +364,12 @@ fn denied(evidence: &Evidence, attempt: &Attempt, status: u16, fault: &HttpFault
         )
     };
     let sure = grant == Some(Access::NoPull) || (status == 403 && grant != Some(Access::Pull));
+    let fact = match grant {
+        None if status == 401 => {
+            "the answer is about the rights of this user, not about the password"
+        }
+        _ => fact,
+    };
     at(Cause::AuthDenied, Role::Registry, Phase::Manifest)
         .confidence(Confidence::high_if(sure))
         .fact(format!("{}: {fault}", who(attempt)))
@@ -415,6 +510,16 @@ fn not_found(evidence: &Evidence, attempt: &Attempt, fault: &HttpFault) -> Findi
             .hint(format!(
                 "List the tags in the registry's console (or with `skopeo list-tags docker://{}`); then correct the tag, or push it again.",
                 image.name()
+            )),
+        Missing::Either if code.is_none() => at(Cause::ManifestUnknown)
+            .fact(what)
+            .unknown(format!(
+                "a registry answers with a code: a proxy or Ingress in front of it may have sent this, or the {version} or the repository is missing"
+            ))
+            .hint(format!(
+                "Look for '{0}' and its {version} in the registry's console. If both are there, check the proxy or Ingress in front of {1}: it has to forward all of /v2/ to the registry. Otherwise correct the image's name, or push the image again.",
+                image.repository(),
+                super::finding::server(evidence, Role::Registry)
             )),
         Missing::Either => at(Cause::ManifestUnknown)
             .fact(what)

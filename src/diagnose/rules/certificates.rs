@@ -287,13 +287,25 @@ pub(super) fn facts(leg: &Leg) -> Vec<String> {
 /// CAs that issue the certificates of public registries, as named in their issuers.
 const PUBLIC_AUTHORITIES: &[&str] = &[
     "Amazon",
+    "Baltimore",
+    "COMODO",
+    "Certum",
     "DigiCert",
+    "Entrust",
+    "GeoTrust",
     "GlobalSign",
+    "GoDaddy",
     "Google Trust Services",
+    "IdenTrust",
     "Internet Security Research Group",
     "Let's Encrypt",
     "Microsoft",
+    "SSL Corporation",
     "Sectigo",
+    "Starfield",
+    "TrustAsia",
+    "USERTRUST",
+    "ZeroSSL",
 ];
 
 /// Names in the issuers of proxies and firewalls that inspect TLS.

@@ -38,6 +38,7 @@ pub(super) fn connect(evidence: &Evidence, leg: &Leg) -> Option<Finding> {
         at(cause, leg.role, Phase::Connect)
             .facts(attempts(leg))
             .facts(address.and_then(|to| Some(routes::rejecting(leg, to)?.fact())))
+            .facts(address.and_then(|to| routes::own_address(leg, to)))
             .facts(
                 address
                     .filter(|_| is_lost)
@@ -168,7 +169,7 @@ fn by_hosts_file(leg: &Leg) -> Option<String> {
     })
 }
 
-fn attempts(leg: &Leg) -> Vec<String> {
+pub(super) fn attempts(leg: &Leg) -> Vec<String> {
     let mut lines: Vec<String> = leg
         .connect
         .attempts
@@ -208,6 +209,11 @@ fn connect_hint(
         && is_of_this_machine(fault)
     {
         return route.hint();
+    }
+    if let Some(hint) = at.and_then(|to| {
+        routes::at_once(leg, to, fault).or_else(|| routes::next_hop(evidence, leg, to, fault))
+    }) {
+        return hint;
     }
     let port = leg.endpoint.port;
     let address = at.map_or_else(|| leg.endpoint.host.to_string(), |at| at.to_string());

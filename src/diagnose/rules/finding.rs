@@ -4,7 +4,7 @@ use crate::diagnose::catalogue::Cause;
 use crate::diagnose::level::{Confidence, Severity};
 use crate::diagnose::{Finding, Verdict};
 use crate::model::endpoint::Role;
-use crate::model::evidence::Evidence;
+use crate::model::evidence::{Challenge, Evidence};
 use crate::model::fault::{HttpFault, Phase, instant};
 use crate::model::hosts::{HostKind, HostsConfig};
 use crate::model::text::titled;
@@ -196,8 +196,11 @@ fn rate_limited(evidence: &Evidence, fault: &HttpFault, leg: Role, phase: Phase)
         } => (message.as_deref(), retry_after.as_deref()),
         _ => (None, None),
     };
+    // Seconds, or a date (RFC 9110, 10.2.3).
     let wait = retry_after.map_or_else(String::new, |after| {
-        format!(" The server requests a retry after {after}.")
+        let is_seconds = after.chars().all(|c| c.is_ascii_digit());
+        let unit = if is_seconds { " s" } else { "" };
+        format!(" The server requests a retry after {after}{unit}.")
     });
     let message = message.unwrap_or_default().to_ascii_lowercase();
     let is_of_logins = message.contains("login attempt") || message.contains("failed login");
@@ -212,10 +215,13 @@ fn rate_limited(evidence: &Evidence, fault: &HttpFault, leg: Role, phase: Phase)
             "Wait, then find out which clients request so many tokens from {server} (each pull requests two or more): it limits logins and tokens, not pulls, so an account with a higher pull limit does not help.{wait}"
         ),
         (Role::Blob, _) | (_, Phase::Blob) => format!(
-            "Ask the operator of {server} to raise its limit for downloads, or set `max_concurrent_downloads = 1` in containerd's configuration on the nodes: a pull requests three layers at once.{wait}"
+            "Ask the operator of {server} to raise its limit for downloads. It may count all clients behind one address together; if they are your nodes, `max_concurrent_downloads = 1` in containerd's configuration on all of them makes fewer requests at once.{wait}"
+        ),
+        _ if is_anonymous && requires_no_login(evidence) => format!(
+            "Ask the operator of {server} to raise its limit for this client's address, or pull at fewer nodes at once. The registry requires no login, so an account does not help.{wait}"
         ),
         _ if is_anonymous => format!(
-            "Pull with an account (a Secret in the pod's imagePullSecrets): without one, all clients behind one public address are counted together. Or copy the image to your own registry.{wait}"
+            "Pull with an account (a Secret in the pod's imagePullSecrets): without one, all clients behind one address are counted together. Or copy the image to your own registry.{wait}"
         ),
         _ => format!(
             "Pull with an account that has a higher limit, or copy the image to your own registry.{wait}"
@@ -231,6 +237,15 @@ fn rate_limited(evidence: &Evidence, fault: &HttpFault, leg: Role, phase: Phase)
         }))
         .facts(limit.and_then(|limit| Some(format!("counted for {}", limit.source.as_ref()?))))
         .hint(hint)
+}
+
+/// Whether the registry serves everything without a login: `/v2/` responds without a challenge, and none was sent later.
+fn requires_no_login(evidence: &Evidence) -> bool {
+    let is_open = |challenge: &Challenge| matches!(challenge, Challenge::Anonymous);
+    let ping = evidence.walk.ping.done();
+    let mut attempts = evidence.walk.attempts.iter();
+    ping.is_some_and(|ping| ping.status == 200 && is_open(&ping.challenge))
+        && attempts.all(|attempt| attempt.challenge.as_ref().is_none_or(is_open))
 }
 
 pub(super) fn alert_hint(alert: u8, host: &str, source: &str) -> String {

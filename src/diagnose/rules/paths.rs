@@ -1,5 +1,6 @@
 //! Rules for path classes: a route that is missing, or not the expected one.
 
+use super::connection;
 use super::finding::{at, new};
 use super::routes;
 use crate::diagnose::Finding;
@@ -60,8 +61,23 @@ pub(super) fn overlap(evidence: &Evidence, path: &LegPath) -> Option<Finding> {
             .severity(severity)
             .confidence(Confidence::Medium)
             .facts(facts.map(|fact| fact.message.clone()))
+            .facts(failure(evidence, path))
             .hint(hint),
     )
+}
+
+/// What happens at the address: nothing answers, or another host does.
+fn failure(evidence: &Evidence, path: &LegPath) -> Vec<String> {
+    let mut legs = evidence.walk.legs.iter();
+    let leg = legs.find(|leg| leg.role == path.role && leg.endpoint == path.endpoint);
+    let Some(leg) = leg.filter(|leg| leg.proxy_route.proxy().is_none()) else {
+        return Vec::new();
+    };
+    match (leg.connect.outcome.fault(), leg.tls.outcome.fault()) {
+        (Some(_), _) => connection::attempts(leg),
+        (None, Some(fault)) => vec![format!("{}: {fault}", leg.endpoint)],
+        (None, None) => Vec::new(),
+    }
 }
 
 /// The addresses of a name are reached over different paths.

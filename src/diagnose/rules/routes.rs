@@ -27,17 +27,26 @@ pub(super) struct Rejecting<'a> {
     by: &'a str,
     matched: Option<IpNet>,
     table: Option<u32>,
+    set_by: Option<&'a str>,
+    port: u16,
 }
 
 /// The route that rejects the packets to an address.
 pub(super) fn rejecting(leg: &Leg, to: IpAddr) -> Option<Rejecting<'_>> {
     match route(leg, to)? {
         RouteOutcome::Denied { by, .. } if by == "no_route" => None,
-        RouteOutcome::Denied { by, matched, table } => Some(Rejecting {
+        RouteOutcome::Denied {
+            by,
+            matched,
+            table,
+            set_by,
+        } => Some(Rejecting {
             to,
             by,
             matched: *matched,
             table: *table,
+            set_by: set_by.as_deref(),
+            port: leg.endpoint.port,
         }),
         _ => None,
     }
@@ -58,15 +67,30 @@ impl Rejecting<'_> {
                 "this machine's route `throw {net}{table}` ends the lookup in its table, and no other table has a route to {to}"
             ),
             Some(net) => {
-                format!("this machine's route `{by} {net}{table}` rejects packets to {to}")
+                let set_by = self.set_by.map_or_else(String::new, |name| {
+                    format!(" (set by a routing daemon or network plugin: `proto {name}`)")
+                });
+                format!("this machine's route `{by} {net}{table}` rejects packets to {to}{set_by}")
             }
             None => format!("a rule or route of this machine rejects packets to {to} ({by})"),
         }
     }
 
     pub(super) fn hint(&self) -> String {
-        let (by, to, table) = (self.by, self.to, self.table());
+        let (by, to, table, port) = (self.by, self.to, self.table(), self.port);
         match self.matched {
+            Some(net) if let Some(name) = self.set_by => format!(
+                "Don't only remove the route `{by} {net}{table}`: the program that set it (`proto {name}`) sets it again. Network plugins such as Calico (`proto bird` or `proto 80`) set one for the pods' addresses of this node. If {net} belongs to the pods, give the server an address outside the pods' range; otherwise correct that program's configuration."
+            ),
+            Some(net) if net.prefix_len() == 0 && !table.is_empty() => format!(
+                "Correct the rule that selects{table} for these packets (`ip rule`), or add a default route to that table: it has `{by} default`; `ip route get {to} ipproto tcp dport {port}` shows the result."
+            ),
+            Some(net) if net.prefix_len() == 0 => {
+                let family = if to.is_ipv4() { "" } else { "-6 " };
+                format!(
+                    "Add a default route, or start the VPN that adds it: this machine has only `{by} default`, which rejects everything that has no route of its own (`ip {family}route show table all default`)."
+                )
+            }
             Some(net) => {
                 let or = if by == "throw" {
                     "add a route to the table that the next rule selects (`ip rule`)"
@@ -78,9 +102,80 @@ impl Rejecting<'_> {
                 )
             }
             None => format!(
-                "Find the rule of type {by} with `ip rule` on this machine, or the route with `ip route show table all type {by}`, and remove it; `ip route get {to}` shows whether it is gone."
+                "Find the rule of type {by} with `ip rule` on this machine, or the route with `ip route show table all type {by}`, and remove it; `ip route get {to} ipproto tcp dport {port}` shows whether it is gone."
             ),
         }
+    }
+}
+
+/// The fix if this machine returns an error at once although it has a route: no packet was sent.
+pub(super) fn at_once(leg: &Leg, to: IpAddr, fault: &TcpFault) -> Option<String> {
+    if !matches!(route(leg, to)?, RouteOutcome::Unicast { .. }) {
+        return None;
+    }
+    let port = leg.endpoint.port;
+    let rules = format!(
+        "Look for a rule in `ip rule` on this machine that selects by mark or user, and for the table that it selects: the kernel has a route to {to} (`ip route get {to} ipproto tcp dport {port}`), and yet rejects the packets of this program before it sends them."
+    );
+    match fault {
+        TcpFault::HostUnreachable { icmp: None } | TcpFault::NetUnreachable { icmp: None } => {
+            Some(rules)
+        }
+        TcpFault::LocalPolicy { errno: EINVAL } => Some(rules),
+        TcpFault::LocalPolicy { errno: EACCES } => Some(format!(
+            "{rules} Or SELinux forbids it (`ausearch -m avc`)."
+        )),
+        _ => None,
+    }
+}
+
+/// As connect(2) returns it for a route or rule of type blackhole.
+const EINVAL: i32 = 22;
+/// As connect(2) returns it for a route or rule of type prohibit; of SELinux as well.
+const EACCES: i32 = 13;
+
+/// The fix if the next hop of this machine's own route does not answer: this machine itself reports the host as
+/// unreachable then.
+pub(super) fn next_hop(
+    evidence: &Evidence,
+    leg: &Leg,
+    to: IpAddr,
+    fault: &TcpFault,
+) -> Option<String> {
+    let TcpFault::HostUnreachable { icmp: Some(icmp) } = fault else {
+        return None;
+    };
+    let RouteOutcome::Unicast {
+        device,
+        gateway: Some(gateway),
+        matched,
+        ..
+    } = route(leg, to)?
+    else {
+        return None;
+    };
+    let links = evidence.vantage.links.iter();
+    let mut own = links.flat_map(|link| &link.addresses).map(IpNet::addr);
+    if !own.any(|address| Some(address) == icmp.from) {
+        return None;
+    }
+    let route = match matched {
+        Some(net) if net.prefix_len() == 0 => "the default route".to_owned(),
+        Some(net) => format!("the route for {net}"),
+        None => format!("the route to {to}"),
+    };
+    Some(format!(
+        "Check that the gateway {gateway} is up, and that {route} on this machine names the right one: {gateway} does not answer on {device} (`ip neigh show {gateway}`, `ip route get {to}`), so no packet gets to {to}."
+    ))
+}
+
+/// An address of this machine itself refuses the connection.
+pub(super) fn own_address(leg: &Leg, to: IpAddr) -> Option<String> {
+    match route(leg, to)? {
+        RouteOutcome::Local { device } if !to.is_loopback() => Some(format!(
+            "{to} is this machine's own address, on {device}: no packet for it leaves this machine"
+        )),
+        _ => None,
     }
 }
 
@@ -125,11 +220,11 @@ pub(super) fn reverse_path(evidence: &Evidence, leg: &Leg) -> Option<Finding> {
         .map_or_else(String::new, |device| format!(" through {device}"));
     Some(
         at(Cause::ReversePathFilter, leg.role, Phase::Connect)
-            .confidence(Confidence::Medium)
             .fact(format!(
                 "TcpExt IPReversePathFilter grew by {} while the SYN to {to} was out: packets came in and this machine dropped them",
                 found.drops.dropped
             ))
+            .unknown("the counter does not show who sent them; that they are the answers fits their number")
             .fact(format!(
                 "packets to {to} leave{through}; the filter of {} is strict (rp_filter is 1), and drops answers that come in there",
                 joined(&found.strict)

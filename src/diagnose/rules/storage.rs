@@ -24,6 +24,16 @@ enum Problem {
     Signature,
     /// The request has no signature, and one is required.
     NotSigned,
+    /// The request has a signature in its URL and a login in a header.
+    TwoLogins,
+    /// The key that encrypts the objects: the signer may not use it, or it is disabled.
+    Encryption,
+    /// The bucket must be part of the host's name.
+    Addressing,
+    /// The policy of a VPC endpoint does not allow the request.
+    EndpointPolicy,
+    /// The object does not exist, or the URL has no signature and the container is private.
+    Hidden,
     /// The bucket or container does not exist.
     NoBucket,
     /// The object does not exist in its bucket.
@@ -55,7 +65,15 @@ fn problem(status: u16, code: &str, message: &str) -> Option<Problem> {
         "not yet valid",
         "signature not valid in the specified time frame",
     ]);
+    let is_of_key = says(&["kms:"]) || code.starts_with("KMS.");
     Some(match code {
+        _ if is_of_key => Problem::Encryption,
+        _ if says(&["vpc endpoint policy"]) => Problem::EndpointPolicy,
+        _ if says(&["only one auth mechanism"]) => Problem::TwoLogins,
+        "VirtualHostDomainRequired" | "SecondLevelDomainForbidden" | "PathStyleDomainForbidden" => {
+            Problem::Addressing
+        }
+        "ResourceNotFound" => Problem::Hidden,
         "RequestTimeTooSkewed" => Problem::SignerClock,
         "ExpiredToken" | "AccessDenied" | "AuthenticationFailed" | "RequestExpired"
             if is_of_time =>
@@ -70,9 +88,10 @@ fn problem(status: u16, code: &str, message: &str) -> Option<Problem> {
         "SignatureDoesNotMatch" | "AuthenticationFailed" | "InvalidAuthenticationInfo" => {
             Problem::Signature
         }
-        "NoAuthenticationInformation" | "MissingSecurityHeader" | "PublicAccessNotPermitted" => {
-            Problem::NotSigned
-        }
+        "NoAuthenticationInformation"
+        | "MissingSecurityHeader"
+        | "PublicAccessNotPermitted"
+        | "MissingKey" => Problem::NotSigned,
         "NoSuchBucket" | "ContainerNotFound" | "ContainerBeingDeleted" => Problem::NoBucket,
         "NoSuchKey" | "BlobNotFound" => Problem::NoObject,
         "PermanentRedirect"
@@ -103,7 +122,9 @@ fn problem(status: u16, code: &str, message: &str) -> Option<Problem> {
         | "AuthorizationResourceTypeMismatch"
         | "InsufficientAccountPermissions"
         | "KeyBasedAuthenticationNotPermitted" => Problem::Right,
-        "AccessDenied" if says(&["does not have storage.objects"]) => Problem::Right,
+        "AccessDenied" if says(&["does not have storage.objects", "not authorized to perform"]) => {
+            Problem::Right
+        }
         "AccessDenied" | "AccessForbidden" | "Forbidden" if matches!(status, 401 | 403) => {
             Problem::Denied
         }
@@ -126,7 +147,7 @@ pub(super) fn refused(evidence: &Evidence, fault: &HttpFault) -> Option<Finding>
     let code = code.as_deref().unwrap_or_default();
     let problem = problem(*status, code, message.as_deref().unwrap_or_default())?;
     let cause = match problem {
-        Problem::NoObject => Cause::BlobUnknown,
+        Problem::NoObject | Problem::Hidden => Cause::BlobUnknown,
         _ => Cause::BlobDenied,
     };
     let storage = evidence.walk.legs_of(Role::Blob).last();
@@ -150,6 +171,9 @@ pub(super) fn refused(evidence: &Evidence, fault: &HttpFault) -> Option<Finding>
             Problem::Denied => {
                 finding.unknown("the storage does not say which of its rules refuses this")
             }
+            Problem::Hidden => finding.unknown(
+                "Azure answers the same for an object that is missing and for a private container if the URL has no signature",
+            ),
             _ => finding,
         }
         .hint(hint),
@@ -188,7 +212,24 @@ fn hint(
         Problem::NoBucket => format!(
             "Correct the bucket (container) in the storage settings of the registry {registry}, or create it again: {at} does not have it. A wrong region or endpoint has the same effect. Pushing one image again does not help."
         ),
-        Problem::NoObject => "Push the image again: a layer is missing in the storage.".to_owned(),
+        Problem::NoObject => format!(
+            "Push the image again: the storage does not have this part of it. If other images fail like this, correct the bucket or the folder (rootdirectory, prefix) in the storage settings of the registry {registry} instead."
+        ),
+        Problem::Hidden => format!(
+            "Check in the storage whether the object exists. If so, let the registry {registry} redirect to URLs with a signature (SAS), or serve layers itself (redirects off); otherwise push the image again."
+        ),
+        Problem::TwoLogins => format!(
+            "Give the storage {at} a host name that is not the registry's and not below it, or let the registry {registry} serve layers itself (redirects off): containerd sends the registry's token to such a host, and a URL with a signature rejects that."
+        ),
+        Problem::Encryption => format!(
+            "Check the key that encrypts the bucket: whether it is enabled, and whether the account that the registry {registry} signs its URLs with may decrypt with it (AWS: kms:Decrypt)."
+        ),
+        Problem::Addressing => format!(
+            "Let the registry {registry} put the bucket into the host's name of its URLs (distribution: `forcepathstyle: false`): {at} does not serve buckets by path."
+        ),
+        Problem::EndpointPolicy => format!(
+            "Allow the registry's bucket in the policy of the VPC endpoint through which this network reaches {at}."
+        ),
         Problem::OtherRegion => format!(
             "Correct the region and the endpoint in the storage settings of the registry {registry}: the bucket is not served at {at}."
         ),
@@ -203,7 +244,7 @@ fn hint(
             "Give the account that the registry {registry} signs its URLs with the right to read objects in its bucket."
         ),
         Problem::Denied => format!(
-            "Check, in this order: the policy of the VPC endpoint for {at} (it has to allow the registry's bucket), the bucket's own policy and its allow-list of addresses, and the right of the registry's account to read objects."
+            "Check, in this order: the policy of the VPC endpoint for {at} (it has to allow the registry's bucket), the bucket's own policy and its allow-list of addresses, the right of the registry's account to read objects, and the registry's clock (a CDN answers the same for an expired URL)."
         ),
     }
 }
@@ -311,6 +352,54 @@ mod tests {
             (404, ""),
         ] {
             assert_eq!(problem(status, code, ""), None, "{code}");
+        }
+    }
+
+    #[test]
+    fn codes_of_keys_policies_and_addresses_are_known() {
+        use Problem::{
+            Addressing, Encryption, EndpointPolicy, Hidden, NotSigned, Right, TwoLogins,
+        };
+        for (status, code, message, expected) in [
+            (
+                403,
+                "AccessDenied",
+                "User: x is not authorized to perform: kms:Decrypt on resource: y because no identity-based policy allows it",
+                Encryption,
+            ),
+            (400, "KMS.DisabledException", "", Encryption),
+            (
+                403,
+                "AccessDenied",
+                "User: x is not authorized to perform: s3:GetObject on resource: y because no VPC endpoint policy allows the s3:GetObject action",
+                EndpointPolicy,
+            ),
+            (
+                403,
+                "AccessDenied",
+                "User: x is not authorized to perform: s3:GetObject on resource: y with an explicit deny in a resource-based policy",
+                Right,
+            ),
+            (
+                400,
+                "InvalidArgument",
+                "Only one auth mechanism allowed; only the X-Amz-Algorithm query parameter",
+                TwoLogins,
+            ),
+            (403, "VirtualHostDomainRequired", "", Addressing),
+            (
+                403,
+                "MissingKey",
+                "Missing Key-Pair-Id query parameter",
+                NotSigned,
+            ),
+            (404, "ResourceNotFound", "", Hidden),
+        ] {
+            assert_eq!(
+                problem(status, code, message),
+                Some(expected),
+                "{code}: {message}"
+            );
         }
     }
 }

@@ -1730,7 +1730,7 @@ fn a_404_is_as_certain_as_the_answer_is_of_what_is_missing() {
             None,
             "manifest_unknown",
             Medium,
-            "Look for the repository 'team/app'",
+            "check the proxy or Ingress in front of https://registry.example.com",
         ),
         (
             Some("NAME_UNKNOWN"),

@@ -4,9 +4,9 @@ use jiff::{SignedDuration, Timestamp};
 
 use super::certificates;
 use super::finding::{alert_hint, at, new, written_in};
-use crate::diagnose::Finding;
 use crate::diagnose::catalogue::Cause;
 use crate::diagnose::level::{Confidence, Severity};
+use crate::diagnose::{Finding, path};
 use crate::model::endpoint::Role;
 use crate::model::evidence::{ClockCheck, Evidence, Leg};
 use crate::model::fault::{Phase, TlsFault, instant};
@@ -30,6 +30,12 @@ pub(super) fn handshake(evidence: &Evidence, leg: &Leg) -> Option<Finding> {
     }
     .fact(format!("{}: {fault}", leg.endpoint))
     .facts(facts(evidence, leg, fault, cause));
+    // A server that does not speak TLS may be another one, where two networks use the address.
+    if matches!(cause, Cause::TlsPlainHttp | Cause::TlsNotTls)
+        && let Some(conflict) = path::declared_twice(evidence, leg)
+    {
+        finding = finding.unknown(format!("{conflict}: another host may answer there"));
+    }
     let is_of_time = matches!(
         cause,
         Cause::TlsExpired | Cause::TlsNotYetValid | Cause::TlsRootExpired

@@ -273,7 +273,7 @@ fn a_storage_s_error_code_decides_the_fix() {
     // Nor who refused.
     let finding = storage_says(403, None, "Forbidden");
     assert_eq!(finding.confidence, Confidence::Medium);
-    says(&finding, &["no storage's error code"]);
+    says(&finding, &["no error code of a storage"]);
     // The registry's clock is wrong, and the storage shows it.
     let mut skewed = storage_that_says(403, Some("AccessDenied"), expired);
     skewed.leg_mut(Role::Registry).clock = clock(-7200);
@@ -309,7 +309,7 @@ fn a_limit_is_that_of_the_server_that_says_so() {
     let without = healthy().refused(None, grant(Access::Pull), failed(limited()));
     says(
         &only(&without, "rate_limited", Critical),
-        &["all clients behind one public address"],
+        &["all clients behind one address"],
     );
     says(
         &only(&at_blob(Role::Blob, limited()), "rate_limited", Critical),
@@ -383,4 +383,150 @@ fn a_layer_that_is_refused_only_beside_others_meets_a_limit() {
                 .any(|fact| fact.contains("may limit"))
         );
     }
+}
+
+/// This status with this message.
+fn worded(number: u16, code: Option<&str>, message: &str) -> HttpFault {
+    let mut fault = status(number, code, number == 401);
+    if let HttpFault::Status { message: field, .. } = &mut fault {
+        *field = Some(message.to_owned());
+    }
+    fault
+}
+
+#[test]
+fn the_registry_s_words_decide_whether_the_login_or_a_right_is_at_fault() {
+    let basic = || Step::Skipped {
+        reason: Skip::NotNeeded,
+    };
+    let denied = Some("DENIED");
+    for (number, code, message, cause, text) in [
+        (
+            403,
+            denied,
+            "Your authorization token has expired. Reauthenticate and try again.",
+            "auth_bad_cred",
+            "it has expired",
+        ),
+        (
+            403,
+            denied,
+            "HTTP Basic: Access denied. The provided password or token is incorrect",
+            "auth_bad_cred",
+            "Log in once",
+        ),
+        (
+            401,
+            Some("UNAUTHORIZED"),
+            "Your account is temporarily locked",
+            "auth_bad_cred",
+            "Unlock the user",
+        ),
+        (
+            403,
+            denied,
+            "User: x is not authorized to perform: ecr:BatchGetImage",
+            "auth_denied",
+            "the right to pull",
+        ),
+        (
+            401,
+            Some("UNAUTHORIZED"),
+            "unauthorized to access repository: team/app, action: pull",
+            "auth_denied",
+            "the right to pull",
+        ),
+        (
+            403,
+            denied,
+            "requested access to the resource is denied",
+            "auth_denied",
+            "the right to pull",
+        ),
+        (
+            401,
+            Some("UNAUTHORIZED"),
+            "authentication required",
+            "auth_bad_cred",
+            "Log in once",
+        ),
+    ] {
+        let fault = worded(number, code, message);
+        let finding = only(&with_secret(basic(), failed(fault)), cause, Critical);
+        says(&finding, &[text]);
+    }
+    // A token that the service issued, and that the registry calls expired, is no expired password.
+    let late = worded(401, Some("UNAUTHORIZED"), "token has expired");
+    let evidence = with_secret(grant(Access::Pull), failed(late));
+    only(&evidence, "auth_denied", Critical);
+    // A token service that answers 403 need not mean the password.
+    let fault = |message| TokenFault::Rejected {
+        fault: worded(403, denied, message),
+    };
+    let at_token = |message| {
+        let evidence = with_secret(failed(fault(message)), no_head());
+        only(&evidence, "auth_bad_cred", Critical)
+    };
+    says(&at_token("access forbidden"), &["whether it may pull"]);
+    says(&at_token("user account is disabled"), &["Unlock the user"]);
+}
+
+#[test]
+fn an_answer_without_a_code_may_be_from_a_proxy() {
+    let page = || worded(404, None, "a page titled '404 Not Found'");
+    for role in [Role::Blob, Role::Registry] {
+        let finding = only(&at_blob(role, page()), "blob_unknown", Critical);
+        assert_eq!(finding.confidence, Confidence::Medium);
+        says(&finding, &["Check what answers at that address first"]);
+    }
+    let known = at_blob(Role::Blob, status(404, Some("NoSuchKey"), false));
+    let finding = only(&known, "blob_unknown", Critical);
+    assert_eq!(finding.confidence, Confidence::High);
+    says(&finding, &["Push the image again", "rootdirectory"]);
+}
+
+#[test]
+fn a_400_of_a_storage_below_the_registry_s_name_is_the_token_s_fault() {
+    let mut evidence = at_blob(Role::Blob, status(400, Some("InvalidRequest"), false));
+    let finding = only(&evidence, "blob_denied", Critical);
+    assert!(!finding.hint.contains("token"), "{}", finding.hint);
+    evidence.leg_mut(Role::Blob).endpoint = endpoint("blobs.registry.example.com");
+    let finding = judge(&evidence).findings.remove(0);
+    says(&finding, &["sends the registry's token"]);
+}
+
+#[test]
+fn an_account_does_not_help_where_no_login_is_required() {
+    let skipped = || Step::Skipped {
+        reason: Skip::NotNeeded,
+    };
+    let mut fault = status(429, None, false);
+    if let HttpFault::Status { retry_after, .. } = &mut fault {
+        *retry_after = Some("60".to_owned());
+    }
+    let mut evidence = healthy().refused(None, skipped(), failed(fault));
+    evidence.walk.attempts[0].challenge = None;
+    if let Step::Done { value: ping, .. } = &mut evidence.walk.ping {
+        ping.status = 200;
+        ping.challenge = Challenge::Anonymous;
+    }
+    let finding = only(&evidence, "rate_limited", Critical);
+    says(
+        &finding,
+        &["an account does not help", "a retry after 60 s"],
+    );
+}
+
+#[test]
+fn a_filter_in_front_of_a_private_address_sees_no_elastic_ip() {
+    let skipped = Step::Skipped {
+        reason: Skip::NotNeeded,
+    };
+    let mut evidence = healthy().refused(None, skipped, failed(status(403, None, false)));
+    let hint = |evidence: &Evidence| only(evidence, "fw_403", Critical).hint;
+    evidence.leg_mut(Role::Registry).connect = dialed(vec![dial("45.60.70.20", None)]);
+    assert!(hint(&evidence).contains("Elastic IP"));
+    evidence.leg_mut(Role::Registry).connect = dialed(vec![dial("10.0.3.9", None)]);
+    assert!(!hint(&evidence).contains("Elastic IP"));
+    assert!(hint(&evidence).contains("10.0.3.9"));
 }

@@ -289,6 +289,13 @@ fn an_unknown_signer_is_described_by_what_it_is() {
             "O=Let's Encrypt, CN=R3",
             ["public CA", "Update the bundle of roots"],
         ),
+        // The public registries of several clouds.
+        (
+            "quay.io",
+            "CN=a",
+            "C=CN, O=TrustAsia Technologies, Inc., CN=TrustAsia RSA DV TLS CA G2",
+            ["public CA", "to send its certificate"],
+        ),
     ] {
         says(&with(host, subject, issuer), &texts);
     }

@@ -347,6 +347,7 @@ fn a_route_that_rejects_packets_is_named_with_its_table() {
                 by: by.to_owned(),
                 matched: matched.map(|net| net.parse().unwrap()),
                 table,
+                set_by: None,
             },
         }];
         judge(&evidence).findings.remove(0)
@@ -389,4 +390,202 @@ fn a_route_that_rejects_packets_is_named_with_its_table() {
         Some(254),
     );
     assert!(!finding.hint.contains("ip route del"), "{}", finding.hint);
+}
+
+/// The registry's address with this route and this fault.
+fn routed(address: &str, outcome: RouteOutcome, fault: TcpFault) -> Evidence {
+    let mut evidence = healthy().unconnected(Role::Registry, vec![dial(address, Some(fault))]);
+    evidence.vantage.not_observed.clear();
+    let to = address.parse().unwrap();
+    evidence.leg_mut(Role::Registry).routes = vec![RouteLookup { to, outcome }];
+    evidence
+}
+
+fn unicast(gateway: &str, matched: &str) -> RouteOutcome {
+    RouteOutcome::Unicast {
+        device: "eth0".to_owned(),
+        device_kind: None,
+        gateway: Some(gateway.parse().unwrap()),
+        source: Some("10.0.0.1".parse().unwrap()),
+        table: 254,
+        matched: Some(matched.parse().unwrap()),
+        mtu: Some(1500),
+    }
+}
+
+#[test]
+fn a_gateway_that_does_not_answer_is_not_the_server() {
+    let unreachable = || TcpFault::HostUnreachable {
+        icmp: Some(icmp(1)),
+    };
+    let route = || unicast("10.0.0.77", "10.42.7.0/24");
+    let mut evidence = routed("10.42.7.20", route(), unreachable());
+    let of = |evidence: &Evidence| judge(evidence).findings.remove(0);
+    // A router on the path reports it.
+    assert!(!of(&evidence).hint.contains("10.0.0.77"));
+    // This machine itself: 10.0.0.1 is its address.
+    evidence.vantage.links = vec![Link {
+        name: "eth0".to_owned(),
+        kind: None,
+        mtu: Some(1500),
+        is_up: true,
+        master: None,
+        addresses: vec!["10.0.0.1/24".parse().unwrap()],
+    }];
+    let finding = of(&evidence);
+    assert_eq!(finding.cause.code(), "host_unreachable");
+    says(
+        &finding,
+        &["the gateway 10.0.0.77", "the route for 10.42.7.0/24"],
+    );
+}
+
+#[test]
+fn an_error_without_a_packet_despite_a_route_is_a_rule_s() {
+    let route = || unicast("10.0.0.77", "0.0.0.0/0");
+    let of = |fault| {
+        judge(&routed("10.0.3.9", route(), fault))
+            .findings
+            .remove(0)
+    };
+    for fault in [
+        TcpFault::HostUnreachable { icmp: None },
+        TcpFault::NetUnreachable { icmp: None },
+        TcpFault::LocalPolicy { errno: 22 },
+        TcpFault::LocalPolicy { errno: 13 },
+    ] {
+        says(
+            &of(fault),
+            &["`ip rule`", "`ip route get 10.0.3.9 ipproto tcp dport 443`"],
+        );
+    }
+    // A filter of netfilter.
+    let finding = of(TcpFault::LocalPolicy { errno: 1 });
+    says(&finding, &["netfilter"]);
+}
+
+#[test]
+fn a_route_that_comes_back_and_one_that_is_the_last_are_not_only_removed() {
+    let denied = |net: &str, table: u32, set_by: Option<&str>| {
+        let outcome = RouteOutcome::Denied {
+            by: "blackhole".to_owned(),
+            matched: Some(net.parse().unwrap()),
+            table: Some(table),
+            set_by: set_by.map(str::to_owned),
+        };
+        let fault = TcpFault::LocalPolicy { errno: 22 };
+        judge(&routed("10.42.1.20", outcome, fault))
+            .findings
+            .remove(0)
+    };
+    says(
+        &denied("10.42.1.0/26", 254, Some("bird")),
+        &["proto bird", "outside the pods' range"],
+    );
+    says(&denied("0.0.0.0/0", 254, None), &["Add a default route"]);
+    says(
+        &denied("0.0.0.0/0", 100, None),
+        &["the rule that selects table 100"],
+    );
+    says(
+        &denied("10.42.1.0/26", 254, None),
+        &["`ip route del blackhole 10.42.1.0/26`"],
+    );
+}
+
+#[test]
+fn an_address_of_this_machine_is_named_where_it_refuses() {
+    let outcome = RouteOutcome::Local {
+        device: "br-1".to_owned(),
+    };
+    let refused = TcpFault::Refused { icmp: None };
+    let mut evidence = routed("172.18.0.1", outcome, refused);
+    let finding = judge(&evidence).findings.remove(0);
+    assert_eq!(finding.cause.code(), "tcp_refused");
+    says(
+        &finding,
+        &["172.18.0.1 is this machine's own address, on br-1"],
+    );
+    // The range is declared as another network's.
+    evidence.vantage.declared.cidrs = vec![crate::model::network::MappedCidr {
+        cidr: "172.18.0.0/16".parse().unwrap(),
+        class: MappedClass::VpcPeering,
+        name: None,
+    }];
+    let finding = judge(&evidence).findings.remove(0);
+    assert_eq!(finding.cause.code(), "address_overlap");
+    says(
+        &finding,
+        &[
+            "Give br-1 on this machine another address",
+            "connection refused",
+        ],
+    );
+}
+
+#[test]
+fn ipv6_alone_and_an_address_that_dns64_does_not_help() {
+    let of = |host: &str, address: &str, source: Option<ResolutionSource>| {
+        let fault = TcpFault::NetUnreachable { icmp: None };
+        let mut evidence = healthy().unconnected(Role::Registry, vec![dial(address, Some(fault))]);
+        evidence.vantage.links = vec![Link {
+            name: "eth0".to_owned(),
+            kind: None,
+            mtu: Some(1500),
+            is_up: true,
+            master: None,
+            addresses: vec!["2a0a:20:1::10/64".parse().unwrap()],
+        }];
+        let leg = evidence.leg_mut(Role::Registry);
+        leg.endpoint = crate::diagnose::fixture::endpoint(host);
+        if let (Some(source), Step::Done { value, .. }) = (source, &mut leg.resolve.outcome) {
+            value.source = source;
+        }
+        let finding = judge(&evidence).findings.remove(0);
+        assert_eq!(finding.cause.code(), "net_unreachable");
+        finding.hint
+    };
+    let name = REGISTRY;
+    assert!(of(name, "45.60.70.20", None).contains("NAT64 with DNS64"));
+    for (hint, text) in [
+        (
+            of("45.60.70.20", "45.60.70.20", None),
+            "Use a name with an AAAA record",
+        ),
+        (of(name, "10.9.3.9", None), "private IPv4 addresses only"),
+        (
+            of(name, "45.60.70.20", Some(ResolutionSource::HostsFile)),
+            "from the hosts file",
+        ),
+    ] {
+        assert!(hint.contains(text), "{hint}");
+        assert!(!hint.contains("NAT64 with DNS64"), "{hint}");
+    }
+}
+
+#[test]
+fn another_service_in_a_range_that_is_declared_twice_may_be_another_host() {
+    for fault in [
+        TlsFault::PlainHttp,
+        TlsFault::NotTls {
+            first_bytes: "535348".to_owned(),
+        },
+    ] {
+        let mut evidence = healthy().unsecured(Role::Registry, fault);
+        evidence.vantage.not_observed.clear();
+        evidence.leg_mut(Role::Registry).connect = dialed(vec![dial("10.30.1.22", None)]);
+        let declare = |cidr: &str, class| crate::model::network::MappedCidr {
+            cidr: cidr.parse().unwrap(),
+            class,
+            name: None,
+        };
+        evidence.vantage.declared.cidrs = vec![declare("10.30.1.0/24", MappedClass::VpcPeering)];
+        let of = |evidence: &Evidence| judge(evidence).findings.remove(0);
+        assert_eq!(of(&evidence).confidence, Confidence::High);
+        let own = declare("10.30.0.0/16", MappedClass::Intranet);
+        evidence.vantage.declared.cidrs.push(own);
+        let finding = of(&evidence);
+        assert_eq!(finding.confidence, Confidence::Medium);
+        says(&finding, &["another host may answer there"]);
+    }
 }

@@ -621,7 +621,7 @@ mod tests {
     }
 
     #[test]
-    fn comments_may_be_as_long_as_anybody_writes_them() {
+    fn comments_may_have_any_length() {
         for before in [
             "metadata:\n",
             "metadata:\n  labels: {}\n",

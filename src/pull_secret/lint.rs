@@ -112,7 +112,7 @@ fn is_quoted(text: &str) -> bool {
     ['"', '\''].into_iter().any(|quote| inner(quote).is_some()) || is_typographic
 }
 
-/// A character that nobody means: a control character, or what documents and chats put between letters.
+/// A character that is not meant: a control character, or what documents and chats put between letters.
 fn is_invisible(c: char) -> bool {
     c.is_control() || matches!(c, '\u{200b}'..='\u{200f}' | '\u{2060}' | '\u{feff}')
 }

@@ -25,7 +25,7 @@ use super::tasks::in_order;
 use crate::config::{LogFormat, LogLevel};
 use crate::credentials;
 use crate::model::credential::CredentialSource;
-use crate::model::documents::{self, ManifestNote, NoteKind};
+use crate::model::documents::{self, ManifestNote};
 use crate::model::evidence::Evidence;
 use crate::model::reference::Reference;
 use crate::model::units::Bytes;
@@ -370,8 +370,8 @@ async fn requests(
             .collect();
         let workloads = match workload::of_documents(&documents, &shown) {
             Ok(workloads) => workloads,
-            Err(reason) => {
-                failed.push(reason);
+            Err(note) => {
+                failed.push(note);
                 continue;
             }
         };
@@ -402,13 +402,10 @@ async fn requests(
         }
     }
     if requests.is_empty() {
-        return Err(Error::Message(failed.join("\n")));
+        let texts: Vec<String> = failed.into_iter().map(|note| note.text).collect();
+        return Err(Error::Message(texts.join("\n")));
     }
-    notes.extend(failed.into_iter().map(|text| ManifestNote {
-        kind: NoteKind::Unread,
-        place: "nothing to check".to_owned(),
-        text,
-    }));
+    notes.extend(failed);
     Ok((requests, notes))
 }
 

@@ -188,13 +188,15 @@ pub fn add_settings(
         };
         match login(auth) {
             Ok(Some((username, password))) => {
-                host.login = Some(Credential {
-                    id: CredentialId {
-                        source: CredentialSource::RuntimeConfig {
-                            path: printable(&config.to_string_lossy()),
-                        },
-                        key: mask_key(&host.authority),
+                let id = CredentialId {
+                    source: CredentialSource::RuntimeConfig {
+                        path: printable(&config.to_string_lossy()),
                     },
+                    key: mask_key(&host.authority),
+                };
+                host.host.login = Some(id.clone());
+                host.login = Some(Credential {
+                    id,
                     identity_token: username.is_empty().then(|| password.clone()),
                     username,
                     password,
@@ -378,6 +380,8 @@ mod tests {
                 (username, password.expose())
             });
             assert_eq!(login, want);
+            let id = hosts[0].login.as_ref().map(|login| &login.id);
+            assert_eq!(hosts[0].host.login.as_ref(), id);
             assert!(!format!("{hosts:?}{problems:?}").contains("pw"));
             let mut other = by_mirrors("r.example.com", &registry, by("2.1.9")).unwrap();
             add_settings(&mut other, &registry, Path::new("/c.toml"), &mut problems);

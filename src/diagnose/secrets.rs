@@ -224,6 +224,26 @@ pub fn result(evidence: &Evidence, id: &CredentialId) -> String {
     })
 }
 
+/// The logins that containerd's `config.toml` has for the hosts of this check, each with its result. containerd uses
+/// one only if the kubelet sends no credential (`internal/cri/server/images`, `registryHosts`).
+pub fn logins_of_runtime(evidence: &Evidence) -> Vec<(&CredentialId, String)> {
+    let walks = [&evidence.walk].into_iter().chain(&evidence.others);
+    let mut logins: Vec<(&CredentialId, String)> = Vec::new();
+    for login in walks.filter_map(|walk| walk.host.login.as_ref()) {
+        if logins.iter().any(|(known, _)| *known == login) {
+            continue;
+        }
+        let result = match evidence.keyring.candidates.first() {
+            Some(sent) => format!(
+                "not used: the kubelet sends a credential ({sent}), and this one counts only without it"
+            ),
+            None => result(evidence, login),
+        };
+        logins.push((login, result));
+    }
+    logins
+}
+
 /// Whether a server required the credential. Reports of older versions do not record the challenge of the attempt.
 fn is_sent(evidence: &Evidence, attempt: &Attempt) -> bool {
     let asks = |challenge: &Challenge| !matches!(challenge, Challenge::Anonymous);
@@ -418,6 +438,37 @@ mod tests {
             result(&evidence, &other),
             "not tried (the check ended before it)"
         );
+    }
+
+    #[test]
+    fn a_login_of_config_toml_counts_only_where_the_kubelet_sends_none() {
+        let login = CredentialId {
+            source: CredentialSource::RuntimeConfig {
+                path: "/c.toml".to_owned(),
+            },
+            key: REGISTRY.to_owned(),
+        };
+        let shown = |evidence: &Evidence| {
+            let all = logins_of_runtime(evidence).into_iter();
+            all.map(|(id, result)| format!("{id}: {result}"))
+                .collect::<Vec<_>>()
+        };
+        let mut evidence = healthy();
+        assert_eq!(shown(&evidence), [""; 0]);
+        evidence.walk.host.login = Some(login.clone());
+        // A host that is queried twice has one login.
+        evidence.others = vec![evidence.walk.clone()];
+        let by = format!("containerd's /c.toml key '{REGISTRY}'");
+        let sent = credential(REGISTRY);
+        assert_eq!(
+            shown(&evidence),
+            [format!(
+                "{by}: not used: the kubelet sends a credential ({sent}), and this one counts only without it"
+            )]
+        );
+        evidence.keyring.candidates.clear();
+        evidence.walk.attempts[0].credential = Some(login);
+        assert_eq!(shown(&evidence), [format!("{by}: accepted")]);
     }
 
     #[test]

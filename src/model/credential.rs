@@ -183,6 +183,17 @@ pub enum LintRule {
         /// `user` or `password`.
         part: String,
     },
+    /// `null`, `undefined` or stars: what programs print in place of a value.
+    NoValue {
+        /// `user` or `password`.
+        part: String,
+    },
+    /// The user is one of Google's for a service account's key file, and the password is no key file in the form that
+    /// this user needs.
+    KeyFile {
+        /// Whether the key file has to be in base64 (`_json_key_base64`).
+        in_base64: bool,
+    },
     /// The quotes of a template or a shell became part of the value.
     Quoted {
         /// `user` or `password`.
@@ -228,6 +239,8 @@ impl LintRule {
                 | Self::AuthContradicts
                 | Self::Placeholder { .. }
                 | Self::LikeVariable { .. }
+                | Self::NoValue { .. }
+                | Self::KeyFile { .. }
                 | Self::Quoted { .. }
                 | Self::RobotCut
         )
@@ -237,7 +250,11 @@ impl LintRule {
     pub fn is_likely_only(&self) -> bool {
         matches!(
             self,
-            Self::LikeVariable { .. } | Self::Quoted { .. } | Self::RobotCut | Self::EncodedUser
+            Self::LikeVariable { .. }
+                | Self::NoValue { .. }
+                | Self::Quoted { .. }
+                | Self::RobotCut
+                | Self::EncodedUser
         )
     }
 
@@ -294,6 +311,20 @@ impl std::fmt::Display for Lint {
             LintRule::LikeVariable { part } => write!(
                 f,
                 "the {part}{of} looks like a variable that was never expanded"
+            ),
+            LintRule::NoValue { part } => write!(
+                f,
+                "the {part}{of} is what programs print where they have no value or hide it (null, undefined, ***)"
+            ),
+            LintRule::KeyFile { in_base64: false } => write!(
+                f,
+                "the password{of} is not the key file of a service account, which the user '_json_key' needs as it is; \
+                 in base64, the user is '_json_key_base64'"
+            ),
+            LintRule::KeyFile { in_base64: true } => write!(
+                f,
+                "the password{of} is not the base64 of a service account's key file, which the user '_json_key_base64' \
+                 needs; for the file as it is, the user is '_json_key'"
             ),
             LintRule::Quoted { part } => {
                 write!(f, "the {part}{of} is in quotes, which are sent as part of it")
@@ -363,6 +394,8 @@ pub enum ExpirySign {
     GoogleAccessToken,
     /// The user `gitlab-ci-token`: valid until the CI job ends.
     GitlabJobToken,
+    /// A password that begins with `ghs_`: a token of a GitHub workflow or app, valid until the job ends, or an hour.
+    GithubJobToken,
 }
 
 /// Why a source gives no credentials, or fewer than it seems to.

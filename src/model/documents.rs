@@ -220,6 +220,8 @@ fn options() -> Options {
         alias_limits: serde_saphyr::alias_limits! {
             max_total_replayed_events: MAX_REPLAYED,
         },
+        // Otherwise 33 lines of comments between a key and its value are an error.
+        emit_comments: false,
         duplicate_keys: DuplicateKeyPolicy::PassThrough,
         non_finite_float_policy: NonFiniteFloatPolicy::AsString,
         with_snippet: false,
@@ -615,6 +617,23 @@ mod tests {
         ] {
             let error = errors(&text).remove(0);
             assert!(error.contains(part), "{error}");
+        }
+    }
+
+    #[test]
+    fn comments_may_have_any_length() {
+        for before in [
+            "metadata:\n",
+            "metadata:\n  labels: {}\n",
+            "",
+            "metadata: {\n",
+        ] {
+            let comments = "  # image: a\n".repeat(2_000);
+            let end = if before.ends_with("{\n") { "}" } else { "" };
+            let text = format!("{before}{comments}  name: b\n{end}");
+            let read = values(text.as_bytes()).remove(0);
+            let name = read.pointer("/metadata/name").or(read.get("name"));
+            assert_eq!(name, Some(&json!("b")), "{before}");
         }
     }
 

@@ -6,6 +6,7 @@ use std::time::Duration;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::credential::CredentialId;
 use super::endpoint::Endpoint;
 use super::units::OptionalSeconds;
 
@@ -140,6 +141,10 @@ pub struct RegistryHost {
     /// registry on loopback.
     #[serde(default)]
     pub falls_back_to_http: bool,
+    /// The login that containerd's `config.toml` has for it, which counts if the kubelet sends no credential; absent
+    /// if it has none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub login: Option<CredentialId>,
 }
 
 /// Why containerd uses a host.
@@ -182,6 +187,7 @@ impl RegistryHost {
             headers: Vec::new(),
             dial_timeout: None,
             falls_back_to_http,
+            login: None,
         }
     }
 }

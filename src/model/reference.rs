@@ -340,7 +340,7 @@ fn refuse_pasted(text: &str) -> Result<(), ReferenceError> {
 }
 
 /// Whether a tool was to replace the text or a part of it: Helm's `{{ … }}` and `<no value>`, `$(image)` of kustomize
-/// and Tekton, `${IMAGE}` and `$IMAGE` of a shell, `ko://…`. No reference can have these characters.
+/// and Tekton, `${IMAGE}` and `$IMAGE` of a shell, `{username}` of documents, `ko://…`. No reference can have these characters.
 fn is_placeholder(text: &str) -> bool {
     let has = |start: &str, end: &str| {
         let inner = text.split_once(start);
@@ -349,10 +349,9 @@ fn is_placeholder(text: &str) -> bool {
     let is_name = |c: char| c.is_ascii_alphabetic() || c == '_';
     let mut dollars = text.split('$').skip(1);
     text.starts_with("ko://")
-        || has("{{", "}}")
         || has("$(", ")")
-        || has("${", "}")
         || has("<", ">")
+        || has("{", "}")
         || dollars.any(|rest| rest.starts_with(is_name))
 }
 

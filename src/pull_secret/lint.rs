@@ -10,7 +10,7 @@ use crate::model::credential::{Expiry, ExpirySign, Lint, LintRule};
 use crate::pull_secret::docker_config;
 use crate::pull_secret::entry::Entry;
 use crate::pull_secret::key;
-use crate::pull_secret::placeholder::{is_placeholder, is_variable};
+use crate::pull_secret::placeholder::{is_like_variable, is_no_value, is_placeholder, is_variable};
 
 /// The annotation with the expiry time of `default-secret`, which CCE (Cloud Container Engine) creates (Huawei Cloud,
 /// CCE: usermanual-cce-autopilot/cce_11_0388).
@@ -53,18 +53,24 @@ pub fn entry(entry: &Entry) -> Vec<Lint> {
     for (text, part) in [(user, "user"), (password, "password")] {
         let part = part.to_owned();
         // Google's key file is sent as it is, in several lines.
-        if part == "password" && is_key_file(user, text) {
+        if part == "password" && is_key_file(user, text) == Some(true) {
             continue;
         }
         if text.ends_with('\n') {
             note(LintRule::EndsInNewline { part });
         } else if is_placeholder(text) {
             note(LintRule::Placeholder { part });
-        } else if text.strip_prefix('$').is_some_and(is_variable) {
+        } else if is_like_variable(text) {
             note(LintRule::LikeVariable { part });
+        } else if is_no_value(text) {
+            note(LintRule::NoValue { part });
+        } else if part == "password" && is_key_file(user, text) == Some(false) {
+            note(LintRule::KeyFile {
+                in_base64: user != "_json_key",
+            });
         } else if is_quoted_pair || is_quoted(text) {
             note(LintRule::Quoted { part });
-        } else if text.chars().any(char::is_control) {
+        } else if text.chars().any(is_invisible) {
             note(LintRule::ControlCharacter { part });
         } else if text.trim() != text {
             note(LintRule::OuterBlanks { part });
@@ -106,10 +112,29 @@ fn is_quoted(text: &str) -> bool {
     ['"', '\''].into_iter().any(|quote| inner(quote).is_some()) || is_typographic
 }
 
-/// Whether the password is the JSON key of a service account, with the user that Google's registries have for it.
-fn is_key_file(user: &str, password: &str) -> bool {
-    let is_its = |key: serde_json::Map<String, serde_json::Value>| key.contains_key("private_key");
-    user == "_json_key" && serde_json::from_str(password).is_ok_and(is_its)
+/// A character that is not meant: a control character, or what documents and chats put between letters.
+fn is_invisible(c: char) -> bool {
+    c.is_control() || matches!(c, '\u{200b}'..='\u{200f}' | '\u{2060}' | '\u{feff}')
+}
+
+/// Whether the password is the JSON key of a service account, in the form that the user of Google's registries needs.
+/// `None`: it is another user, or there is no password.
+fn is_key_file(user: &str, password: &str) -> Option<bool> {
+    let is_its = |json: &[u8]| {
+        let key: Option<serde_json::Map<String, serde_json::Value>> =
+            serde_json::from_slice(json).ok();
+        key.is_some_and(|key| key.contains_key("private_key"))
+    };
+    match user {
+        _ if password.is_empty() => None,
+        "_json_key" => Some(is_its(password.as_bytes())),
+        "_json_key_base64" => {
+            let bytes = docker_config::decode(password, DecodePaddingMode::Indifferent);
+            let bytes = bytes.map(zeroize::Zeroizing::new);
+            Some(bytes.is_some_and(|bytes| is_its(&bytes)))
+        }
+        _ => None,
+    }
 }
 
 /// Whether a user is the base64 of another text. Names end in no '='; without it, a name may look like base64.
@@ -167,8 +192,11 @@ pub fn token_expiry(entry: &Entry) -> Option<Expiry> {
             None,
             Some(ecr_expiry(secret.expose())?),
         ),
-        "oauth2accesstoken" => by(ExpirySign::GoogleAccessToken, None, None),
+        "oauth2accesstoken" | "_dcgcloud_token" | "_token" => {
+            by(ExpirySign::GoogleAccessToken, None, None)
+        }
         "gitlab-ci-token" => by(ExpirySign::GitlabJobToken, None, None),
+        _ if secret.expose().starts_with("ghs_") => by(ExpirySign::GithubJobToken, None, None),
         _ => None,
     }
 }
@@ -262,6 +290,53 @@ mod tests {
             ("reg.example.com", "$HUNTER", "pw", "looks like a variable"),
             ("reg.example.com", "robot+hunter", "pw", "'robot$NAME'"),
             ("reg.example.com", "u", "<no value>", "placeholder"),
+            ("reg.example.com", "u", "${hunter.pass}", "placeholder"),
+            (
+                "reg.example.com",
+                "u",
+                "<path:secret/hunter#p>",
+                "placeholder",
+            ),
+            (
+                "reg.example.com",
+                "u",
+                "ENC[AES256_GCM,data:hunter,type:str]",
+                "placeholder",
+            ),
+            ("reg.example.com", "u", "%HUNTER%", "looks like a variable"),
+            (
+                "reg.example.com",
+                "u",
+                "$env:HUNTER",
+                "looks like a variable",
+            ),
+            ("reg.example.com", "u", "null", "have no value"),
+            ("reg.example.com", "u", "********", "have no value"),
+            ("reg.example.com", "u", "nullhunter", ""),
+            (
+                "reg.example.com",
+                "u",
+                "hunter2\u{200b}",
+                "control character",
+            ),
+            (
+                "gcr.io",
+                "_json_key",
+                "eyJodW50ZXIyIjogMX0=",
+                "not the key file",
+            ),
+            (
+                "gcr.io",
+                "_json_key_base64",
+                "{\n \"private_key\": \"hunter2\"\n}",
+                "not the base64 of",
+            ),
+            (
+                "gcr.io",
+                "_json_key_base64",
+                "eyJwcml2YXRlX2tleSI6ICJodW50ZXIyIn0=",
+                "",
+            ),
             ("reg.example.com", "u", "$1$hunter2", ""),
             ("reg.example.com", "u", "\"hunter2\"", "in quotes"),
             ("reg.example.com", "u", "'hunter2'", "in quotes"),
@@ -352,11 +427,14 @@ mod tests {
         assert_eq!(token_expiry(&lasting), None);
         for (user, sign) in [
             ("oauth2accesstoken", ExpirySign::GoogleAccessToken),
+            ("_dcgcloud_token", ExpirySign::GoogleAccessToken),
             ("gitlab-ci-token", ExpirySign::GitlabJobToken),
         ] {
             let expiry = token_expiry(&Entry::new("r", user, Secret::new("x"), None)).unwrap();
             assert_eq!((expiry.sign, expiry.expires), (sign, None));
         }
+        let of_github = token_expiry(&Entry::new("ghcr.io", "ann", Secret::new("ghs_x"), None));
+        assert_eq!(of_github.unwrap().sign, ExpirySign::GithubJobToken);
         assert_eq!(
             token_expiry(&Entry::new("r", "AWS", Secret::new("x"), None)),
             None

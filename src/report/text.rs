@@ -946,7 +946,9 @@ impl Page {
 
     fn credentials(&mut self, evidence: &Evidence) {
         let keyring = &evidence.keyring;
+        let logins = secrets::logins_of_runtime(evidence);
         let is_silent = keyring.candidates.is_empty()
+            && logins.is_empty()
             && keyring.mismatches.is_empty()
             && keyring
                 .sources
@@ -971,6 +973,9 @@ impl Page {
             };
             let result = secrets::result(evidence, candidate);
             self.item(&format!("{candidate}: {what}; {result}"));
+        }
+        for (login, result) in logins {
+            self.item(&format!("{login}: {result}"));
         }
         for mismatch in &keyring.mismatches {
             self.item(&format!("{}: {}", mismatch.credential, mismatch.rule));

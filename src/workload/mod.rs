@@ -18,7 +18,7 @@ use std::time::Duration;
 use serde_json::{Map, Value};
 
 use crate::model::documents::{self, Document, ManifestNote, NoteKind};
-use crate::model::reference::Reference;
+use crate::model::reference::{Reference, ReferenceError};
 use crate::model::text::{joined, printable};
 use crate::model::workload::{ContainerKind, PodUse, PullPolicy};
 use search::{Place, PodSpec};
@@ -40,17 +40,17 @@ pub struct Workloads {
 pub fn read(bytes: &[u8], path: &str) -> Result<Workloads, String> {
     let documents =
         documents::read_each(bytes).map_err(|reason| format!("{}: {reason}", printable(path)))?;
-    of_documents(&documents, path)
+    of_documents(&documents, path).map_err(|note| note.text)
 }
 
 /// The same of documents that were read.
 ///
 /// # Errors
-/// If none of them has an image that can be read. The message names each document and the key, and what to write there.
+/// If none of them has an image that can be read. The note names each document and the key, and what to write there.
 pub fn of_documents(
     documents: &[Result<Document, String>],
     path: &str,
-) -> Result<Workloads, String> {
+) -> Result<Workloads, ManifestNote> {
     let path = printable(path);
     let mut reader = Reader {
         path: &path,
@@ -78,6 +78,11 @@ pub fn of_documents(
     if !found.uses.is_empty() {
         return Ok(found);
     }
+    let nothing = |kind, text| ManifestNote {
+        kind,
+        place: "nothing to check".to_owned(),
+        text,
+    };
     let reasons: Vec<_> = found
         .notes
         .iter()
@@ -93,17 +98,24 @@ pub fn of_documents(
             0 => String::new(),
             more => format!("; and {more} more"),
         };
-        return Err(shown.join("; ") + &more);
+        let is_unread = reasons.iter().any(|note| note.kind == NoteKind::Unread);
+        let kind = if is_unread {
+            NoteKind::Unread
+        } else {
+            NoteKind::PassedOver
+        };
+        return Err(nothing(kind, shown.join("; ") + &more));
     }
     let holds = if others.is_empty() {
         "no Kubernetes object".to_owned()
     } else {
         joined(others)
     };
-    Err(format!(
+    let text = format!(
         "{path} has no workload (it holds {holds}); use a file with a Pod, Deployment, StatefulSet, \
          DaemonSet, Job, CronJob or another manifest with a pod template"
-    ))
+    );
+    Err(nothing(NoteKind::PassedOver, text))
 }
 
 /// Reasons that one message shows.
@@ -140,7 +152,11 @@ impl Reader<'_> {
         let (api_version, kind) = match (own("kind"), of_list) {
             (Some(kind), _) => (own("apiVersion"), kind),
             (None, Some(of_list)) => of_list,
-            (None, None) => (own("apiVersion"), "no kind"),
+            // The values of a chart, a pipeline of another program: no object of Kubernetes.
+            (None, None) => {
+                self.others.insert("no kind".to_owned());
+                return;
+            }
         };
         if let Some(items) = object.get("items").and_then(Value::as_array)
             && let Some(of_items) = kind.strip_suffix("List")
@@ -442,9 +458,16 @@ impl Manifest<'_> {
                     format!("{} {what}", self.key(&format!("{at}{policy_key}")))
                 })?),
             };
-            let reference: Reference = image
-                .parse()
-                .map_err(|error| format!("{}: {error}", self.key(&format!("{at}{image_key}"))))?;
+            let reference: Reference = image.parse().map_err(|error| {
+                let key = self.key(&format!("{at}{image_key}"));
+                match error {
+                    ReferenceError::Placeholder(text) if self.fills_in(&text) => format!(
+                        "{key}: '{}' is filled in when it runs; give the image itself: pullpath probe IMAGE",
+                        printable(&text)
+                    ),
+                    error => format!("{key}: {error}"),
+                }
+            })?;
             let pod = PodUse {
                 container: name.map_or_else(|| shared.container.clone(), printable),
                 container_kind: kind,
@@ -457,6 +480,20 @@ impl Manifest<'_> {
         match read() {
             Ok(one) => found.uses.push(one),
             Err(text) => self.note(NoteKind::Unread, text, found),
+        }
+    }
+
+    /// Whether the object's controller replaces this text when it makes the pod: a parameter of Argo Workflows or of
+    /// Tekton. Helm's templates begin with a dot.
+    fn fills_in(&self, text: &str) -> bool {
+        let version = self.object.get("apiVersion").and_then(Value::as_str);
+        match version.and_then(|version| version.split('/').next()) {
+            Some("argoproj.io") => {
+                let inner = text.split_once("{{").map(|(_, rest)| rest.trim_start());
+                inner.is_some_and(|rest| rest.starts_with(|c: char| c.is_ascii_lowercase()))
+            }
+            Some("tekton.dev") => text.contains("$("),
+            _ => false,
         }
     }
 
@@ -797,6 +834,63 @@ mod tests {
             assert!(note.starts_with(want), "{note}");
         }
         assert_eq!(notes.len(), 11, "{notes:#?}");
+    }
+
+    #[test]
+    fn a_parameter_is_filled_in_by_its_controller_and_a_template_by_nothing() {
+        for (version, kind, image, later) in [
+            (
+                "argoproj.io/v1alpha1",
+                "Workflow",
+                "{{inputs.parameters.image}}",
+                true,
+            ),
+            (
+                "argoproj.io/v1alpha1",
+                "Workflow",
+                "a:{{ workflow.parameters.tag }}",
+                true,
+            ),
+            (
+                "argoproj.io/v1alpha1",
+                "Workflow",
+                "{{ .Values.image }}",
+                false,
+            ),
+            ("tekton.dev/v1", "Task", "$(params.image)", true),
+            ("example.test/v1", "Task", "$(params.image)", false),
+            ("v1", "Pod", "docker.io/{username}/a", false),
+        ] {
+            let error = error(&format!(
+                "apiVersion: {version}\nkind: {kind}\nspec: {{containers: [{{image: '{image}'}}]}}\n"
+            ));
+            let want = if later {
+                "is filled in when it runs; give the image itself"
+            } else {
+                "is a placeholder that nothing has filled in"
+            };
+            assert!(error.contains(&format!("'{image}' {want}")), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_file_without_a_workload_is_no_part_that_could_not_be_read() {
+        for (text, want) in [
+            ("kind: Service\n", NoteKind::PassedOver),
+            ("kind: Deployment\n", NoteKind::PassedOver),
+            ("kind: Service\n---\na: [\n", NoteKind::Unread),
+            (
+                "kind: Pod\nspec: {containers: [{image: 5}]}\n",
+                NoteKind::Unread,
+            ),
+        ] {
+            let documents = documents::read_each(text.as_bytes()).unwrap();
+            assert_eq!(
+                of_documents(&documents, "w.yaml").unwrap_err().kind,
+                want,
+                "{text}"
+            );
+        }
     }
 
     #[test]

@@ -5,6 +5,7 @@ use std::collections::HashMap;
 
 use serde_json::{Map, Value};
 
+use crate::model::reference::Reference;
 use crate::model::text::printable;
 
 /// A map of an object that has images: the `spec` of a pod, or what resembles one.
@@ -76,8 +77,13 @@ fn is_of_patterns(group: &str) -> bool {
 }
 
 /// Groups whose controllers make containers of an `image` that is beside no list of containers: Spark, Flink, Strimzi,
-/// the Prometheus operator, OpenKruise, Kubeflow's Trainer. In other groups an `image` may be one of a virtual machine, or a picture.
+/// the Prometheus operator, OpenKruise, Kubeflow's Trainer, `KServe`, Tekton, Rook, OpenTelemetry. In other groups an
+/// `image` may be one of a virtual machine, or a picture.
 const LONE_IMAGES: &[&str] = &[
+    "serving.kserve.io",
+    "tekton.dev",
+    "ceph.rook.io",
+    "opentelemetry.io",
     "sparkoperator.k8s.io",
     "spark.apache.org",
     "flink.apache.org",
@@ -87,6 +93,38 @@ const LONE_IMAGES: &[&str] = &[
     "apps.kruise.io",
     "trainer.kubeflow.org",
 ];
+
+/// Whether the controllers of a group make containers of any `image`. Elastic has a group for each of its programs.
+fn has_lone_images(group: &str) -> bool {
+    LONE_IMAGES.contains(&group) || group.ends_with(".k8s.elastic.co")
+}
+
+/// Keys beside an `image` that only a container has, or an object that its controller makes into one.
+const SIGNS: &[&str] = &[
+    "args",
+    "command",
+    "env",
+    "envFrom",
+    "imagePullPolicy",
+    "imagePullSecrets",
+    "livenessProbe",
+    "podTemplate",
+    "readinessProbe",
+    "replicas",
+    "resources",
+    "securityContext",
+    "serviceAccountName",
+    "volumeMounts",
+];
+
+/// Whether a map of any group is a container: its `image` has a registry, a folder or a tag, and a [sign](SIGNS) is
+/// beside it.
+fn resembles_container(map: &Map<String, Value>) -> bool {
+    let image = map.get("image").and_then(Value::as_str).unwrap_or_default();
+    image.contains(['/', ':'])
+        && image.parse::<Reference>().is_ok()
+        && SIGNS.iter().any(|sign| map.contains_key(*sign))
+}
 
 /// Lists of a pod's `spec` that have containers, in the order in which they start.
 pub(super) const LISTS: &[&str] = &["initContainers", "containers", "ephemeralContainers"];
@@ -107,7 +145,7 @@ pub(super) fn anywhere<'a>(
         pods: Vec::new(),
         around: vec![object],
         secrets: HashMap::new(),
-        has_lone: api_version.is_some_and(|version| LONE_IMAGES.contains(&group(version))),
+        has_lone: api_version.is_some_and(|version| has_lone_images(group(version))),
     };
     for (key, value) in object {
         if !["apiVersion", "kind", "metadata", "status"].contains(&key.as_str()) {
@@ -141,7 +179,7 @@ impl<'a> Walk<'a> {
 
     fn map(&mut self, map: &'a Map<String, Value>, key: &str, at: &str) {
         let has_lists = has_images(map);
-        let is_lone = self.has_lone && is_image(map.get("image"));
+        let is_lone = is_image(map.get("image")) && (self.has_lone || resembles_container(map));
         // The map around the outermost is the object, whose metadata is not that of its pods.
         let template = self.around.last().filter(|_| self.around.len() > 1);
         let metadata = template
@@ -240,10 +278,11 @@ fn has_image_volumes(volumes: &Value) -> bool {
         .any(|item| is_image(item.pointer("/image/reference")))
 }
 
-/// Whether it is the text of an image, as written; an empty one is none.
+/// Whether it is the text of an image, as written; an empty one is none, and neither is the blank that OpenShift's
+/// objects have where a trigger sets the image.
 pub(super) fn is_image(value: Option<&Value>) -> bool {
     let text = value.and_then(Value::as_str);
-    text.is_some_and(|text| !text.is_empty())
+    text.is_some_and(|text| !text.trim().is_empty())
 }
 
 #[cfg(test)]
@@ -286,6 +325,10 @@ mod tests {
              "{imagePullSecrets: [s], driver: {image: r.test/a}}".to_owned(), "a  spec.driver"),
             ("flink.apache.org/v1beta1", "FlinkDeployment",
              "{image: r.test/a, podTemplate: {spec: {imagePullSecrets: [{name: s}], containers: [{name: m}]}}}".to_owned(), "a  spec"),
+            ("agent.k8s.elastic.co/v1alpha1", "Agent", "{image: r.test/a, podTemplate: {spec: {imagePullSecrets: [{name: s}]}}}".to_owned(), "a  spec"),
+            ("cache.example/v1", "Cache", "{node: {image: r.test/a, replicas: 3, imagePullSecrets: [{name: s}]}}".to_owned(), "a  spec.node"),
+            ("cache.example/v1", "Cache",
+             "{imagePullSecrets: [{name: s}], extraContainers: [{name: c, image: 'r.test/a:1', args: []}]}".to_owned(), "a c spec.extraContainers[0]"),
             ("kafka.strimzi.io/v1beta2", "Kafka",
              "{kafka: {image: r.test/a, template: {pod: {imagePullSecrets: [{name: s}]}}}}".to_owned(), "a  spec.kafka"),
         ] {
@@ -300,7 +343,13 @@ mod tests {
         for text in [
             // Patterns of a policy, a definition, an image that is not one of a container, a record of the past.
             "apiVersion: kyverno.io/v1\nkind: ClusterPolicy\nspec: {rules: [{validate: {pattern: {spec: {containers: [{image: '!*:latest'}]}}}}]}\n",
-            "apiVersion: infra.example/v1\nkind: Machine\nspec: {image: ubuntu-24.04}\n",
+            "apiVersion: infra.example/v1\nkind: Machine\nspec: {image: ubuntu-24.04, replicas: 3}\n",
+            "apiVersion: image.toolkit.fluxcd.io/v1\nkind: ImageRepository\nspec: {image: r.test/a, interval: 1m}\n",
+            "apiVersion: kind.x-k8s.io/v1alpha4\nkind: Cluster\nnodes: [{image: 'kindest/node:v1', role: worker}]\n",
+            "apiVersion: apps.openshift.io/v1\nkind: DeploymentConfig\nspec: {template: {spec: {containers: [{image: ' '}]}}}\n",
+            // Not an object at all: the values of a chart, a pipeline.
+            "web: {initContainers: [{image: r.test/a}]}\n",
+            "jobs: {test: {container: {image: 'node:20'}}}\n",
             "apiVersion: argoproj.io/v1\nkind: Workflow\nspec: {}\nstatus: {spec: {containers: [{image: a}]}}\n",
             "apiVersion: batch.volcano.sh/v1alpha1\nkind: Job\nspec: {tasks: []}\n",
         ] {

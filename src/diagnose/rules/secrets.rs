@@ -126,8 +126,8 @@ fn fix_hint(whose: &CredentialSource, lint: &Lint) -> String {
         }
         LintRule::Placeholder { .. }
         | LintRule::LikeVariable { .. }
-        | LintRule::RobotCut
-        | LintRule::EncodedUser => {
+        | LintRule::NoValue { .. }
+        | LintRule::RobotCut => {
             format!(
                 "Create {whose} again with the actual value; in single quotes, a shell does not expand a $."
             )
@@ -191,9 +191,10 @@ fn expired(
         ExpirySign::EcrToken => {
             "its password is an Amazon ECR token, valid for 12 h, whose `expiration`"
         }
-        ExpirySign::Annotation | ExpirySign::GoogleAccessToken | ExpirySign::GitlabJobToken => {
-            "its annotation swr-auth-may-expires-at"
-        }
+        ExpirySign::Annotation
+        | ExpirySign::GoogleAccessToken
+        | ExpirySign::GitlabJobToken
+        | ExpirySign::GithubJobToken => "its annotation swr-auth-may-expires-at",
     };
     let who = format!("{}{of}", source.source);
     if let Some(life) = short_lived(expiry.sign) {
@@ -276,10 +277,13 @@ fn short_lived(sign: ExpirySign) -> Option<&'static str> {
     match sign {
         ExpirySign::TokenClaim | ExpirySign::Annotation | ExpirySign::EcrToken => None,
         ExpirySign::GoogleAccessToken => Some(
-            "its user is 'oauth2accesstoken': the password is a Google access token, valid for an hour unless requested otherwise",
+            "its password is a Google access token, as its user shows, valid for an hour unless requested otherwise",
         ),
         ExpirySign::GitlabJobToken => Some(
             "its user is 'gitlab-ci-token': the password is valid until the CI job that created it ends",
+        ),
+        ExpirySign::GithubJobToken => Some(
+            "its password is a token of a GitHub workflow or app (ghs_…), valid until the job ends, or for an hour",
         ),
     }
 }

@@ -2406,9 +2406,9 @@ proptest! {
     fn a_verdict_survives_its_json(evidence in spoilt()) {
         let verdict = judge(&evidence);
         let json = serde_json::to_string(&verdict).unwrap();
-        prop_assert_eq!(serde_json::from_str::<Verdict>(&json).unwrap(), verdict);
+        prop_assert_eq!(&serde_json::from_str::<Verdict>(&json).unwrap(), &verdict);
         let json = serde_json::to_string(&evidence).unwrap();
-        prop_assert_eq!(judge(&serde_json::from_str(&json).unwrap()), judge(&evidence));
+        prop_assert_eq!(judge(&serde_json::from_str(&json).unwrap()), verdict);
     }
 }
 

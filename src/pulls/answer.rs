@@ -101,7 +101,8 @@ pub fn explain(text: &str) -> Result<Answers, PasteError> {
         let is_answer = one.failure.cause.is_some() || (one.is_of_pull && !one.is_state);
         is_answer || !has_error
     });
-    if !has_error {
+    let is_end = all.iter().any(|one| is_only_an_end(&one.pasted.text));
+    if !has_error && !is_end {
         // The lines may belong together, in a form that is not known.
         let whole = read(Pasted {
             text: text.split_whitespace().collect::<Vec<_>>().join(" "),

@@ -81,13 +81,33 @@ const MOST_MESSAGE: usize = 300;
 /// Classifies the text of a failed pull. `image` is the reference as written in the pod.
 pub fn judge(image: &str, text: &str) -> ParsedFailure {
     let text = beginning(text, MOST_JUDGED).replace("\\\"", "\"");
-    let mut parsed = judge_text(image, text.trim());
+    let mut parsed = match mirrors(&text) {
+        Some((mirrors, last)) => {
+            let of_mirrors = judge_text("", mirrors);
+            let mut parsed = judge_text(image, last.trim());
+            parsed.or.extend(of_mirrors.cause.filter(|cause| {
+                parsed.cause.is_some() && parsed.cause != Some(*cause) && !parsed.or.contains(cause)
+            }));
+            if !parsed.or.is_empty() {
+                parsed.confidence = parsed.confidence.min(Some(Confidence::Medium));
+            }
+            parsed
+        }
+        None => judge_text(image, text.trim()),
+    };
     if parsed.cause.is_none() && is_absent(image, &text) {
         parsed.cause = Some(Cause::ManifestUnknown);
         parsed.or = vec![Cause::NameUnknown, Cause::BlobUnknown];
         parsed.confidence = Some(Confidence::Low);
     }
     parsed
+}
+
+/// CRI-O's errors of the mirrors, and that of the registry itself, which is the last that was tried:
+/// `(Mirrors also failed: [MIRROR: …]): REGISTRY: …`.
+fn mirrors(text: &str) -> Option<(&str, &str)> {
+    let (_, rest) = text.split_once("(Mirrors also failed: [")?;
+    rest.rsplit_once("]): ")
 }
 
 /// Whether a pull ended with `not found`, and the text does not show what is missing.

@@ -82,6 +82,18 @@ pub fn explain(text: &str) -> Result<Answers, PasteError> {
         return Err(PasteError::TooLong);
     }
     let mut all: Vec<Read> = paste::messages(text).into_iter().map(read).collect();
+    // The runtime did not create the container in time: its image is on the node.
+    if ["CreateContainer", "RunContainer"]
+        .iter()
+        .any(|words| text.contains(words))
+    {
+        for one in all
+            .iter_mut()
+            .filter(|one| is_only_an_end(&one.pasted.text))
+        {
+            one.failure = ParsedFailure::default();
+        }
+    }
     // Lines around an error say less than the error.
     let has_cause = all.iter().any(|one| one.failure.cause.is_some());
     let has_error = has_cause || all.iter().any(|one| one.is_of_pull && !one.is_state);
@@ -89,7 +101,8 @@ pub fn explain(text: &str) -> Result<Answers, PasteError> {
         let is_answer = one.failure.cause.is_some() || (one.is_of_pull && !one.is_state);
         is_answer || !has_error
     });
-    if !has_error {
+    let is_end = all.iter().any(|one| is_only_an_end(&one.pasted.text));
+    if !has_error && !is_end {
         // The lines may belong together, in a form that is not known.
         let whole = read(Pasted {
             text: text.split_whitespace().collect::<Vec<_>>().join(" "),
@@ -136,16 +149,30 @@ fn read(pasted: Pasted) -> Read {
             };
         }
         Some(EventKind::SecretsMissing { .. }) => failure = certain(Cause::SecretMissing),
-        _ if pasted
-            .text
-            .contains("Unable to retrieve some image pull secrets") =>
-        {
+        _ if is_secret_missing(&pasted.text) => {
             failure = certain(Cause::SecretMissing);
         }
         _ if is_never(&pasted.text) => failure = certain(Cause::NoPull),
+        // The kubelet's Event about a container that was not created; that about a pull names the image.
+        _ if pasted.reason.as_deref() == Some("Failed") && is_only_an_end(&pasted.text) => {}
         _ if !is_state && !is_of_something_else(&pasted.text) => {
             failure = failure::judge(image.as_deref().unwrap_or_default(), inner);
             failure.is_sandbox = is_sandbox;
+            if failure.cause.is_none()
+                && let Some(beside) = &pasted.beside
+                && !is_of_something_else(beside)
+            {
+                let beside = wrapped::unwrapped(beside).text;
+                failure = failure::judge(image.as_deref().unwrap_or_default(), beside);
+                failure.is_sandbox = is_sandbox;
+            }
+            let is_of_sandbox_alone = is_sandbox && image.is_none() && !is_of_pull(&pasted.text);
+            if is_of_sandbox_alone && !failure.is_on_node() {
+                failure = ParsedFailure::default();
+            }
+            if image.is_none() && !has_words_of_pull(&pasted.text) {
+                failure = without_proof(failure, &pasted.text);
+            }
         }
         _ if inner == "InvalidImageName" || pasted.text.contains("InvalidImageName") => {
             failure = certain(Cause::ImageNameInvalid);
@@ -168,6 +195,72 @@ fn read(pasted: Pasted) -> Read {
     }
 }
 
+/// Whether a text has no more than how something ended.
+fn is_only_an_end(text: &str) -> bool {
+    let text = text.trim().trim_start_matches("Error: ");
+    ["context deadline exceeded", "context canceled"].contains(&text)
+}
+
+/// The kubelet's messages about a pod's Secret that it can't read.
+fn is_secret_missing(text: &str) -> bool {
+    const WORDS: [&str; 2] = [
+        "Unable to retrieve some image pull secrets",
+        "Unable to retrieve pull secret",
+    ];
+    WORDS.iter().any(|words| text.contains(words))
+}
+
+/// Whether a text has words of a pull, or a registry's URL.
+fn has_words_of_pull(text: &str) -> bool {
+    const WORDS: [&str; 23] = [
+        "from daemon",
+        "pull",
+        "/v2/",
+        "/v1/",
+        "manifest",
+        "registry",
+        "image",
+        "blob",
+        "layer",
+        "docker",
+        "containerd",
+        "crictl",
+        "cri-o",
+        "crio",
+        "podman",
+        "skopeo",
+        "sandbox",
+        "reference",
+        "snapshot",
+        "repository",
+        "metadata for",
+        "service=",
+        "scope=repository",
+    ];
+    let lower = text.to_ascii_lowercase();
+    WORDS.iter().any(|words| lower.contains(words))
+}
+
+/// What a text shows that has no words of a pull: other programs report the same errors. A URL that is no
+/// registry's shows that it is about one of them.
+fn without_proof(failure: ParsedFailure, text: &str) -> ParsedFailure {
+    if text.contains("://") && !failure.is_on_node() {
+        return ParsedFailure::default();
+    }
+    // Words that only a runtime has.
+    let is_of_runtime = failure.is_on_node()
+        && !matches!(failure.cause, Some(Cause::DiskFull | Cause::RuntimeFault))
+        || failure.cause == Some(Cause::HostsTomlInvalid)
+        || failure.cause == Some(Cause::ArtifactNotImage);
+    if is_of_runtime {
+        return failure;
+    }
+    ParsedFailure {
+        confidence: failure.confidence.min(Some(Confidence::Medium)),
+        ..failure
+    }
+}
+
 fn certain(cause: Cause) -> ParsedFailure {
     ParsedFailure {
         cause: Some(cause),
@@ -181,9 +274,44 @@ fn is_never(text: &str) -> bool {
     text.contains("is not present with pull policy of Never") || text.contains("ErrImageNeverPull")
 }
 
-/// Whether a text is about a probe, a volume or a pod's network, whose errors have the same words.
+/// Whether a text is about a probe, a volume, a container or a pod's network, whose errors have the same words.
 fn is_of_something_else(text: &str) -> bool {
-    const OTHERS: [&str; 10] = [
+    const PULLS: [&str; 16] = [
+        "ull image",
+        "ulling image",
+        "ull and unpack",
+        "PullImage",
+        "ErrImagePull",
+        "ImagePullBackOff",
+        "sandbox image",
+        "/v2/",
+        "manifest for",
+        "reading manifest",
+        "docker pull",
+        "resolve reference",
+        "container registry",
+        "initializing source",
+        "ctr: ",
+        "pull access",
+    ];
+    const OTHERS: [&str; 27] = [
+        "failed to reserve container name",
+        "failed to reserve sandbox name",
+        "is already in use by container",
+        "failed to create containerd container",
+        "failed to start containerd container",
+        "failed to create containerd task",
+        "CreateContainerError",
+        "RunContainerError",
+        "CrashLoopBackOff",
+        "dockershim.sock: connect: no such file",
+        "Error while dialing dial tcp",
+        "Error while dialing: dial tcp",
+        "client rate limiter Wait",
+        "/csi.sock",
+        "/api/v1/",
+        "/apis/",
+        "googleapi: ",
         "probe failed",
         "probe errored",
         "failed to setup network for sandbox",
@@ -196,9 +324,7 @@ fn is_of_something_else(text: &str) -> bool {
         "failed calling webhook",
     ];
     OTHERS.iter().any(|words| text.contains(words))
-        && !["image", "pull", "manifest", "/v2/"]
-            .iter()
-            .any(|words| text.contains(words))
+        && !PULLS.iter().any(|words| text.contains(words))
 }
 
 /// Whether a text reports the failure of a pull.
@@ -233,7 +359,22 @@ fn answers(all: Vec<Read>) -> Answers {
     }
     let pairs = before.into_iter().zip(counts);
     answers.all = pairs.map(|(one, count)| answer(one, count)).collect();
-    answers.all.sort_by_key(|one| one.failure.cause.is_none());
+    // Of several messages about an image, the clearest first.
+    let clearest = |one: &Answer| {
+        let same = |other: &&Answer| other.image == one.image;
+        let all = answers.all.iter().filter(same);
+        all.filter_map(|other| other.failure.confidence).max()
+    };
+    let is_vague: Vec<bool> = answers
+        .all
+        .iter()
+        .map(|one| {
+            one.failure.confidence == Some(Confidence::Low) && clearest(one) > Some(Confidence::Low)
+        })
+        .collect();
+    let mut pairs: Vec<(bool, Answer)> = is_vague.into_iter().zip(answers.all).collect();
+    pairs.sort_by_key(|(is_vague, one)| (one.failure.cause.is_none(), *is_vague));
+    answers.all = pairs.into_iter().map(|(_, one)| one).collect();
     answers
 }
 

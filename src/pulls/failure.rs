@@ -81,7 +81,66 @@ const MOST_MESSAGE: usize = 300;
 /// Classifies the text of a failed pull. `image` is the reference as written in the pod.
 pub fn judge(image: &str, text: &str) -> ParsedFailure {
     let text = beginning(text, MOST_JUDGED).replace("\\\"", "\"");
-    let inner = text.trim();
+    let mut parsed = match mirrors(&text) {
+        Some((mirrors, last)) => {
+            let of_mirrors = judge_text("", mirrors);
+            let mut parsed = judge_text(image, last.trim());
+            parsed.or.extend(of_mirrors.cause.filter(|cause| {
+                parsed.cause.is_some() && parsed.cause != Some(*cause) && !parsed.or.contains(cause)
+            }));
+            if !parsed.or.is_empty() {
+                parsed.confidence = parsed.confidence.min(Some(Confidence::Medium));
+            }
+            parsed
+        }
+        None => judge_text(image, text.trim()),
+    };
+    if parsed.cause.is_none() && is_absent(image, &text) {
+        parsed.cause = Some(Cause::ManifestUnknown);
+        parsed.or = vec![Cause::NameUnknown, Cause::BlobUnknown];
+        parsed.confidence = Some(Confidence::Low);
+    }
+    parsed
+}
+
+/// CRI-O's errors of the mirrors, and that of the registry itself, which is the last that was tried:
+/// `(Mirrors also failed: [MIRROR: …]): REGISTRY: …`.
+fn mirrors(text: &str) -> Option<(&str, &str)> {
+    let (_, rest) = text.split_once("(Mirrors also failed: [")?;
+    rest.rsplit_once("]): ")
+}
+
+/// Whether a pull ended with `not found`, and the text does not show what is missing.
+fn is_absent(image: &str, text: &str) -> bool {
+    // Things that are missing on the node or in the cluster.
+    const OTHERS: [&str; 14] = [
+        "executable",
+        "command",
+        "plugin",
+        "snapshot",
+        "container ",
+        "sandbox",
+        "task",
+        "namespace",
+        "secret",
+        "configmap",
+        "volume",
+        "pods ",
+        "process",
+        "runtime ",
+    ];
+    let lower = text.to_ascii_lowercase();
+    if OTHERS.iter().any(|words| lower.contains(words)) {
+        return false;
+    }
+    let squashed: String = lower.chars().filter(|c| !c.is_whitespace()).collect();
+    let is_of_pull =
+        !image.is_empty() || squashed.contains("pull") || squashed.contains("unpackimage");
+    let end = squashed.trim_end_matches(|c: char| !c.is_ascii_alphanumeric());
+    is_of_pull && (squashed.contains("rpcerror:code=notfound") || end.ends_with(":notfound"))
+}
+
+fn judge_text(image: &str, inner: &str) -> ParsedFailure {
     // The kubelet tries each matching credential and reports all errors: [one, another].
     let list = inner
         .strip_prefix('[')
@@ -122,7 +181,11 @@ pub fn judge(image: &str, text: &str) -> ParsedFailure {
 /// The text without what programs add around each error: gRPC's codes, CRI-O's second attempt for an artifact,
 /// old kubelets' guess about credentials.
 fn without_wrappers(text: &str) -> Cow<'_, str> {
-    const CODE: &str = "rpc error: code = ";
+    let text = first_try(text);
+    // docker's advice.
+    let text = text
+        .split_once(". If this private registry supports only HTTP")
+        .map_or(text, |(error, _)| error);
     let text = text
         .split_once("; artifact err: ")
         .map_or(text, |(image, _)| image);
@@ -136,13 +199,7 @@ fn without_wrappers(text: &str) -> Cow<'_, str> {
     // The code of a timeout is all that some messages have.
     let mut kept = String::new();
     let mut rest = text;
-    while let Some((before, after)) = rest.split_once(CODE) {
-        let Some((code, message)) = after
-            .split_once(" desc = ")
-            .filter(|(code, _)| code.len() < 24)
-        else {
-            break;
-        };
+    while let Some((before, code, message)) = grpc(rest) {
         kept.push_str(before);
         if message.trim().is_empty() {
             kept.push_str(code);
@@ -154,6 +211,40 @@ fn without_wrappers(text: &str) -> Cow<'_, str> {
     }
     kept.push_str(rest);
     Cow::Owned(kept)
+}
+
+/// The text before `rpc error: code = CODE desc = `, the code, and the message. Blanks vary.
+fn grpc(text: &str) -> Option<(&str, &str, &str)> {
+    let assigned = |text: &'_ str, key: &str| -> Option<usize> {
+        let rest = text.trim_start().strip_prefix(key)?.trim_start();
+        Some(text.len() - rest.strip_prefix('=')?.trim_start().len())
+    };
+    let at = text.find("rpc error:")?;
+    let rest = &text[at + "rpc error:".len()..];
+    let rest = &rest[assigned(rest, "code")?..];
+    let end = rest.find(char::is_whitespace).filter(|end| *end < 24)?;
+    let (code, rest) = rest.split_at(end);
+    Some((&text[..at], code, &rest[assigned(rest, "desc")?..]))
+}
+
+/// The first of two tries of a client: the second is over plain HTTP, or with an older protocol, and its error
+/// says nothing about the registry.
+fn first_try(text: &str) -> &str {
+    const SECOND: [&str; 6] = [
+        "; Get http://",
+        "; Get \"http://",
+        "; Head \"http://",
+        "v1 ping attempt failed with error",
+        "; Get https://",
+        "; Get \"https://",
+    ];
+    let cut = |words: &str| {
+        let (first, _) = text.split_once(words)?;
+        let is_whole = first.contains("://") && first.contains(": ");
+        is_whole.then_some(first)
+    };
+    let all = SECOND.iter().filter_map(|words| cut(words));
+    all.min_by_key(|first| first.len()).unwrap_or(text)
 }
 
 /// Splits a list of errors. Errors contain commas themselves, so it is split at known beginnings of errors.

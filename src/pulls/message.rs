@@ -89,7 +89,7 @@ impl<'a> Message<'a> {
     /// The end of the message, without closing quotes and brackets.
     pub(super) fn end(&self) -> &str {
         self.text.trim_end_matches(|c: char| {
-            c.is_whitespace() || matches!(c, ']' | '"' | '.' | ')' | '\'')
+            c.is_whitespace() || matches!(c, ']' | '"' | '.' | ')' | '\'' | '`')
         })
     }
 }
@@ -134,6 +134,13 @@ fn without_names(text: &str, names: &Names) -> String {
         let is_request = word.contains("://") && (word.contains("/v2/") || word.contains('?'));
         if is_request {
             kept.push_str("https://url");
+            // `https://…/manifests/1:x509:`: an error without a blank before it.
+            let error = word.trim_end_matches(':').rsplit_once(':');
+            let error = error.filter(|(_, error)| (3..9).contains(&error.len()));
+            if let Some((_, error)) = error.filter(|(_, error)| !error.contains('/')) {
+                kept.push_str(": ");
+                kept.push_str(error);
+            }
             if word.ends_with(':') {
                 kept.push(':');
             }

@@ -19,6 +19,8 @@ pub struct Pasted {
     pub image: Option<String>,
     /// The message.
     pub text: String,
+    /// What a log line's `msg` has, if `text` is that of its error.
+    pub beside: Option<String>,
 }
 
 /// The messages of a text, in order.
@@ -37,12 +39,12 @@ pub fn messages(text: &str) -> Vec<Pasted> {
         let width = line.chars().count();
         let plain = without_escapes(line);
         let trimmed = plain
-            .trim_start_matches(['│', '|', '┃', ' ', '\t'])
+            .trim_start_matches(['│', '|', '┃', ' ', '\t', '`'])
             .trim_end();
         if let Some(name) = node_of(trimmed) {
             node = Some(name);
         }
-        if is_noise(trimmed) {
+        if is_noise(trimmed) && !is_failure(trimmed) {
             if trimmed.starts_with("Unable to find image") {
                 image = image.or_else(|| image_of(trimmed));
             }
@@ -137,6 +139,20 @@ fn is_node_name(name: &str) -> bool {
             .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'-'))
 }
 
+/// Whether an error follows on the line of a progress: `unpacking IMAGE (DIGEST)...time="…" level=… error="…"`.
+fn is_failure(line: &str) -> bool {
+    [
+        "error=\"",
+        "err=\"",
+        "rpc error",
+        "failed to ",
+        "level=error",
+        "level=fatal",
+    ]
+    .iter()
+    .any(|words| line.contains(words))
+}
+
 /// Lines that are no part of a message: headings, rulers, progress, blank lines.
 fn is_noise(line: &str) -> bool {
     const BEGINS: [&str; 16] = [
@@ -173,7 +189,12 @@ fn is_noise(line: &str) -> bool {
     let is_heading =
         line.starts_with("Type") && line.contains("Reason") && line.contains("Message");
     let is_progress = line.contains("|++++") || line.contains("[====") || line.contains("=>  ");
+    // docker compose cancels the other pulls of one that fails.
+    let is_of_others =
+        line.starts_with("✔ ") || (line.starts_with("✘ ") && line.contains("context canceled"));
     is_ruler
+        || is_of_others
+        || line == ", error: exit status 1"
         || is_heading
         || is_progress
         || BEGINS.iter().any(|begin| line.starts_with(begin))
@@ -199,7 +220,11 @@ fn start(text: &str) -> Record {
 }
 
 /// How lines begin that begin a message.
-const STARTS: [&str; 30] = [
+const STARTS: [&str; 34] = [
+    "✘ ",
+    "[WARNING ImagePull]",
+    "[ERROR ImagePull]",
+    "Cancel pulling image",
     "Error response from daemon",
     "Error: ",
     "error: ",
@@ -373,7 +398,10 @@ fn finish(one: &mut Pasted) {
         .iter()
         .find_map(|key| field(text, key));
     one.image = name.or_else(|| image_of(text));
-    if let Some(inner) = error.or_else(message) {
+    if let Some(inner) = error {
+        one.beside = message();
+        one.text = inner;
+    } else if let Some(inner) = message() {
         one.text = inner;
     } else {
         one.text = unquoted(text).to_owned();
@@ -388,11 +416,13 @@ fn field(text: &str, key: &str) -> Option<String> {
         key.starts_with('"') || before.is_none_or(|c| c.is_whitespace() || c == ',')
     })?;
     let mut value = String::new();
-    let mut characters = text[at + key.len()..].chars();
-    while let Some(c) = characters.next() {
+    let rest = &text[at + key.len()..];
+    let mut characters = rest.char_indices();
+    while let Some((at, c)) = characters.next() {
         match c {
-            '"' => return Some(value),
-            '\\' => match characters.next()? {
+            // Quotes within a value may have lost their escapes.
+            '"' if is_end_of_field(&rest[at + 1..]) => return Some(value),
+            '\\' => match characters.next()?.1 {
                 'n' => value.push('\n'),
                 't' => value.push('\t'),
                 'r' => {}
@@ -408,6 +438,14 @@ fn field(text: &str, key: &str) -> Option<String> {
     }
     // The end of the line was not pasted.
     Some(value)
+}
+
+/// Whether a quote ends the value of a field, by what follows it.
+fn is_end_of_field(rest: &str) -> bool {
+    // `": dial tcp …` follows a URL or an image, and no field.
+    !rest.starts_with(|c: char| c == ':' || c.is_alphanumeric() || c == '/')
+        && !rest.starts_with("\"")
+        || rest.starts_with("\" ")
 }
 
 /// A text that is quoted as a whole.

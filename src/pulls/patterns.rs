@@ -25,7 +25,32 @@ pub(super) fn find(message: &Message<'_>) -> Option<Match> {
 
 /// Lost content and snapshots on the node, and layers that can't be unpacked.
 fn of_store(message: &Message<'_>) -> Option<Match> {
-    STORE.find(&message.own)
+    of_entry(message).or_else(|| STORE.find(&message.own))
+}
+
+/// An entry of a layer that contradicts another, or that the store has lost: `link …/fs/a …/fs/b: no such file`.
+fn of_entry(message: &Message<'_>) -> Option<Match> {
+    const ENDS: [&str; 4] = [
+        "not a directory",
+        "file exists",
+        "no such file or directory",
+        "is a directory",
+    ];
+    let is_end = ENDS.iter().any(|words| message.own.has(words));
+    (is_end && message.is_unpacking && has_entry(message.text))
+        .then_some(Match::new(Cause::LayerInvalid, &[Cause::NodeStorage]))
+}
+
+/// Whether a text names a file of a layer: `…/snapshots/9/fs/FILE`, `…/containerd-mount123/FILE`.
+fn has_entry(text: &str) -> bool {
+    let numbered = |before: &str, after: &str| {
+        text.match_indices(before).any(|(at, _)| {
+            let rest = text[at + before.len()..].trim_start_matches(|c: char| c.is_ascii_digit());
+            let name = rest.strip_prefix(after).unwrap_or_default();
+            name.starts_with(|c: char| c.is_ascii_graphic() && !matches!(c, ':' | '"' | ','))
+        })
+    };
+    numbered("/snapshots/", "/fs/") || numbered("/containerd-mount", "/")
 }
 
 /// Whatever fails while content is unpacked is the node's, or the layer's.
@@ -56,7 +81,7 @@ fn of_unpacking(message: &Message<'_>) -> Option<Match> {
                 .find(&message.own)
                 .filter(|found| found.cause == Cause::NoPlatform)
         })
-        .or(Some(Match::new(Cause::NodeStorage, &[])))
+        .or(Some(Match::new(Cause::NodeStorage, &[Cause::LayerInvalid])))
 }
 
 /// If a CONNECT fails, Go's whole error is its status text: `Get "https://…": Forbidden`.
@@ -76,11 +101,31 @@ fn of_proxy(message: &Message<'_>) -> Option<Match> {
         "HTTP Version Not Supported",
         "Unavailable For Legal Reasons",
     ];
-    let is_connect = REASONS.iter().any(|reason| {
-        let before = message.end().strip_suffix(reason);
-        before.is_some_and(|before| before.ends_with("\": "))
-    });
-    (is_connect && message.status.is_none()).then_some(Match::new(Cause::ProxyMisconfigured, &[]))
+    if message.status.is_some() {
+        return None;
+    }
+    let (request, reason) = message.end().trim_end_matches('*').rsplit_once(": ")?;
+    let is_quoted = request.ends_with('"');
+    if is_quoted && REASONS.contains(&reason) {
+        return Some(Match::new(Cause::ProxyMisconfigured, &[]));
+    }
+    // Proxies have reasons of their own. Go's errors begin with a small letter, except for the end of a connection.
+    let at = ["Get ", "Head ", "Post "]
+        .iter()
+        .filter_map(|method| request.rfind(method))
+        .max()?;
+    let request = &request[at..];
+    // Nothing is between the URL and the reason.
+    let is_request = request.contains("http")
+        && request.split_whitespace().count() <= 3
+        && !request.replace(": /", ":/").contains(": ");
+    let is_reason = reason.len() <= 40
+        && reason.starts_with(|c: char| c.is_ascii_uppercase())
+        && reason
+            .bytes()
+            .all(|b| b.is_ascii_alphabetic() || matches!(b, b' ' | b'-' | b'_'))
+        && !["EOF", "Unauthorized"].contains(&reason);
+    (is_request && is_reason).then_some(Match::new(Cause::ProxyMisconfigured, &[Cause::Fw403]))
 }
 
 // ---- a stated status ----------------------------------------------------------------------------
@@ -298,7 +343,19 @@ fn of_words(message: &Message<'_>) -> Option<Match> {
         .or_else(|| DECODERS.find(all))
         .or_else(|| of_absence(message))
         .or_else(|| of_silence(message))
+        .or_else(|| of_deadline(message))
         .or_else(|| ENDS.find(all))
+}
+
+/// A request that a deadline ended: the text does not show in which phase.
+fn of_deadline(message: &Message<'_>) -> Option<Match> {
+    // containerd has no limit of its own: the deadline is that of its caller.
+    let is_of_caller = message.own.has("failed to do request");
+    let is_end = message.end().ends_with("\": context deadline exceeded");
+    (message.url.is_some() && is_end && !is_of_caller).then_some(Match::likely(
+        Cause::Deadline,
+        &[Cause::HttpTimeout, Cause::TcpTimeout],
+    ))
 }
 
 /// containerd: `failed size validation: RECEIVED != EXPECTED`.
@@ -327,6 +384,11 @@ fn of_broken_answer(message: &Message<'_>) -> Option<Match> {
 
 /// A URL followed by `EOF`: no response arrived.
 fn of_silence(message: &Message<'_>) -> Option<Match> {
+    // The beginning of the line was not pasted.
+    let is_cut = message.text.contains("/v2/") || message.text.contains("://");
+    if message.url.is_none() && is_cut && message.end().ends_with("\": EOF") {
+        return Some(Match::new(Cause::TcpReset, &[Cause::TlsReset]));
+    }
     // Without TLS there is one connection to end.
     if message.url.is_some_and(|url| url.starts_with("http://"))
         && (message.end().ends_with(": EOF") || message.own.has("connection reset by peer"))

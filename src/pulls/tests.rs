@@ -194,6 +194,65 @@ fn each_message_of_the_table_has_its_cause() {
     }
 }
 
+/// Other programs report the same errors.
+#[test]
+fn texts_that_are_not_about_a_pull_have_no_cause() {
+    for text in [
+        r#"Error from server (InternalError): failed calling webhook "images.example.com": Post "https://hook.shop.svc:443/admit-image?timeout=30s": x509: certificate relies on legacy Common Name field"#,
+        r#"https://api.example.com/groups/shop?api-version=1: got HTTP response status code 403 error code "AuthorizationFailed": the client does not have authorization"#,
+        r#"failed to list *v1.Node: Get "https://10.96.0.1:443/api/v1/nodes?limit=500": dial tcp 10.96.0.1:443: i/o timeout"#,
+        "client rate limiter Wait returned an error: context deadline exceeded",
+        "  Warning  Failed  20s  kubelet  Error: context deadline exceeded",
+        "  Warning  FailedCreatePodSandBox  5s  kubelet  Failed to create pod sandbox: rpc error: code = DeadlineExceeded desc = context deadline exceeded",
+        r#"  Warning  Failed  7s  kubelet  Error: failed to reserve container name "app_1": name "app_1" is reserved for "818f""#,
+        "    State:          Waiting\n      Reason:       CreateContainerError\n      Message:      context deadline exceeded",
+        r#"FATA[0002] connect: connect endpoint 'unix:///var/run/dockershim.sock', make sure you are running as root and the endpoint has been started: context deadline exceeded: dial unix /var/run/dockershim.sock: connect: no such file or directory"#,
+        r#"connection error: desc = "transport: Error while dialing dial tcp 10.0.0.4:2379: connect: connection refused""#,
+        r#"MountVolume.SetUp failed for volume "data": rpc error: code = Unavailable desc = dial unix /var/lib/kubelet/plugins/example/csi.sock: connect: connection refused"#,
+    ] {
+        let answers = explain(text).unwrap().all;
+        let causes: Vec<_> = answers.iter().map(|one| one.failure.cause).collect();
+        assert!(causes.iter().all(Option::is_none), "{text}: {causes:?}");
+    }
+}
+
+/// The error fits, and nothing shows that it is a pull's.
+#[test]
+fn an_error_of_any_program_is_no_proof() {
+    for (text, cause) in [
+        (
+            "dial tcp 203.0.113.7:443: connect: connection refused",
+            Cause::TcpRefused,
+        ),
+        (
+            "x509: certificate signed by unknown authority",
+            Cause::TlsUnknownCa,
+        ),
+        (
+            "write /data/app.log: no space left on device",
+            Cause::DiskFull,
+        ),
+        ("context deadline exceeded", Cause::Deadline),
+    ] {
+        let failure = first(text).failure;
+        assert_eq!(failure.cause, Some(cause), "{text}");
+        assert_eq!(failure.confidence, Some(Confidence::Medium), "{text}");
+        let of_pull = first(&format!(
+            "Failed to pull image \"r.example.com/a:1\": {text}"
+        ));
+        assert_eq!(of_pull.failure.confidence, Some(Confidence::High), "{text}");
+    }
+}
+
+/// A kubelet's vague line beside the clear one of its runtime.
+#[test]
+fn of_several_messages_about_an_image_the_clearest_is_first() {
+    let text = "E1201 10:00:00.1 1 remote_image.go:108] PullImage \"r.example.com/a:1\" from image service failed: repository r.example.com/a not found: does not exist or no pull access\ntime=\"2026-12-01T10:00:00Z\" level=error msg=\"Not continuing with pull after error: denied: The security token included in the request is invalid\"";
+    let answers = explain(text).unwrap().all;
+    let causes: Vec<_> = answers.iter().map(|one| one.failure.cause).collect();
+    assert_eq!(causes, [Some(Cause::AuthBadCred), Some(Cause::AuthNoCred)]);
+}
+
 #[test]
 fn no_registry_is_blamed_or_probed_for_a_fault_of_the_node() {
     for case in words() {

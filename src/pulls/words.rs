@@ -57,10 +57,15 @@ enum Word {
     Plain(String),
     /// `before * after`: exactly one word is between the two.
     Around(&'static str, &'static str),
+    /// `= words`: whole words, separated by blanks; a key such as `RateLimit` does not count.
+    Whole(&'static str),
 }
 
 impl Word {
     fn new(word: &'static str) -> Self {
+        if let Some(words) = word.strip_prefix("= ") {
+            return Self::Whole(words);
+        }
         match word.split_once(" * ") {
             Some((before, after)) => Self::Around(before, after),
             None => Self::Plain(squashed(word)),
@@ -70,6 +75,11 @@ impl Word {
     fn is_in(&self, text: &Words) -> bool {
         match self {
             Self::Plain(word) => text.squashed.contains(word.as_str()),
+            Self::Whole(words) => text.spaced.match_indices(words).any(|(at, _)| {
+                let is_edge = |c: Option<char>| c.is_none_or(|c| !c.is_alphanumeric());
+                is_edge(text.spaced[..at].chars().next_back())
+                    && is_edge(text.spaced[at + words.len()..].chars().next())
+            }),
             Self::Around(before, after) => {
                 let mut places = text.spaced.match_indices(before);
                 places.any(|(at, _)| {
@@ -171,8 +181,13 @@ table! {
     ["dial unix", "stargz"] NodeStorage or RuntimeFault;
     ["dial unix", "nydus"] NodeStorage or RuntimeFault;
     ["dial unix", "soci-snapshotter"] NodeStorage or RuntimeFault;
-    ["transport: error while dialing"] RuntimeFault;
-    ["dial unix"] RuntimeFault;
+    ["dial unix", "containerd"] RuntimeFault;
+    ["dial unix", "cri"] RuntimeFault;
+    ["dial unix", "docker"] RuntimeFault;
+    ["dial unix", "podman"] RuntimeFault;
+    ["dial unix", "buildkit"] RuntimeFault;
+    ["dial unix"] RuntimeFault @Medium;
+    ["transport: error while dialing"] RuntimeFault @Medium;
     ["open //./pipe/"] RuntimeFault;
     ["open \\\\.\\pipe\\"] RuntimeFault;
     ["error reading from server: eof"] RuntimeFault;
@@ -207,6 +222,8 @@ table! {
     // Keys and decoders of encrypted layers.
     ["private key needed for decryption"] ImageEncrypted;
     ["decryptlayer failed"] ImageEncrypted;
+    ["error decrypting layer"] ImageEncrypted;
+    ["decrypting layer sha256"] ImageEncrypted;
     ["failed to get decrypt key"] ImageEncrypted;
     ["no suitable key unwrapper"] ImageEncrypted;
     ["no suitable key found for decrypting"] ImageEncrypted;
@@ -235,6 +252,8 @@ table! {
     ["invalid repository name"] ImageNameInvalid;
     ["both a tag and digest are currently not supported"] ImageNameInvalid;
     ["with both a tag and digest"] ImageNameInvalid;
+    // containerd does not load its CRI plugin.
+    ["cannot be set when `config_path` is provided"] HostsTomlInvalid;
     ["unable to read ca cert"] HostsTomlInvalid;
     ["unable to load ca cert"] HostsTomlInvalid;
     ["failed to load x509 key pair"] HostsTomlInvalid;
@@ -252,6 +271,7 @@ table! {
     ["unable to parse auth field"] SecretFormat;
     ["illegal base64 data at input byte"] SecretFormat;
     ["couldn't parse dockercfg"] SecretFormat;
+    ["no username present in auth config"] SecretFormat;
     // Signatures and admission.
     ["signaturevalidationfailed"] ImagePolicy;
     ["source image rejected"] ImagePolicy;
@@ -341,6 +361,7 @@ table! {
     // Files below the folders of runtimes.
     ["/var/lib/docker/", "no such file or directory"] NodeStorage;
     ["/var/lib/docker/", "permission denied"] NodeStorage;
+    ["/layerdb/", "file exists"] NodeStorage;
     ["/var/lib/containerd/", "no such file or directory"] NodeStorage;
     ["/var/lib/containerd/", "permission denied"] NodeStorage;
     ["/containers/storage/", "no such file or directory"] NodeStorage;
@@ -358,6 +379,26 @@ table! {
     ["magic number mismatch"] LayerInvalid or NodeStorage;
     ["invalid checksum"] LayerInvalid or NodeStorage;
     ["zstd"] LayerInvalid or NodeStorage;
+    ["context canceled"] NodeStorage or PullNoProgress;
+    ["context deadline exceeded"] NodeStorage or Deadline;
+    // The node refuses, whatever the layer has in it.
+    ["operation not permitted"] NodeStorage;
+    ["permission denied"] NodeStorage;
+    ["operation not supported"] NodeStorage;
+    ["function not implemented"] NodeStorage;
+    ["subordinate ids"] NodeStorage;
+    ["lchown", "invalid argument"] NodeStorage;
+    ["too many links"] NodeStorage;
+    ["signal: killed"] NodeStorage;
+    ["re-exec error"] NodeStorage;
+    ["failed to mount /"] NodeStorage;
+    ["creating overlay mount"] NodeStorage;
+    // The layer itself is not read yet, or no more.
+    ["failed to prepare extraction snapshot"] NodeStorage;
+    ["unable to prepare extraction snapshot"] NodeStorage;
+    ["failed to create snapshot"] NodeStorage;
+    ["failed to commit snapshot"] NodeStorage;
+    ["locating image with id"] NodeStorage;
 }
 
 /// The words of that stage.
@@ -458,7 +499,7 @@ table! {
     ["dial tcp", "context deadline exceeded"] TcpTimeout;
     ["dial tcp", "operation was canceled"] TcpTimeout @Medium;
     // The name, the connection or TLS took the time; Go does not report which.
-    ["request canceled while waiting for connection"] TcpTimeout or DnsTimeout, TlsHang;
+    ["request canceled while waiting for con"] TcpTimeout or DnsTimeout, TlsHang;
     ["tls handshake timeout"] TlsHang or MtuBlackhole;
     ["parent certificate cannot sign this kind of certificate"] TlsCaUnfit;
     ["x509: too many intermediates for path length constraint"] TlsCaUnfit;
@@ -497,6 +538,10 @@ table! {
     // `context deadline exceeded (Client.Timeout …)` of newer releases of Go includes the connection.
     ["context deadline exceeded (client.timeout exceeded while awaiting headers)"] HttpTimeout or TcpTimeout, TlsHang;
     ["client.timeout exceeded while awaiting headers"] HttpTimeout;
+    ["context deadline exceeded (client.timeout"] HttpTimeout or TcpTimeout, TlsHang;
+    ["client.timeout exceeded"] HttpTimeout or TcpTimeout, TlsHang;
+    // docker 1.x, of any phase.
+    ["network timed out while trying to connect"] TcpTimeout or HttpTimeout, NoEgress;
     ["client.timeout or context cancellation while reading body"] HttpTimeout @Medium;
     ["timeout awaiting response headers"] HttpTimeout;
     ["timeout awaiting response"] HttpTimeout;
@@ -579,7 +624,11 @@ table! {
     ["toomanyrequests"] RateLimited;
     ["too many requests"] RateLimited;
     ["pull rate limit"] RateLimited;
-    ["rate limit"] RateLimited;
+    ["rate limit exceeded"] RateLimited;
+    ["rate limited"] RateLimited;
+    ["ratelimitexceeded"] RateLimited;
+    ["= rate limit"] RateLimited;
+    ["= rate-limit"] RateLimited;
     ["rate exceeded"] RateLimited;
     ["quota exceeded"] RateLimited;
     ["data limit exceeded"] RateLimited;
@@ -600,6 +649,7 @@ table! {
     ["no credentials provided"] AuthNoCred;
     // Accounts and secrets.
     ["aadsts7000222"] CredentialExpired;
+    ["security token included in the request is invalid"] AuthBadCred or CredentialExpired;
     ["security token included in the request is expired"] CredentialExpired;
     ["expiredtoken"] CredentialExpired;
     ["token failed verification: expired"] CredentialExpired;
@@ -762,6 +812,10 @@ table! {
     ["missing or empty content-length header"] ManifestInvalid or NotARegistry;
     ["missing or empty content-type header"] ManifestInvalid or NotARegistry;
     // What is missing.
+    ["reading manifest", "blob unknown"] ManifestUnknown;
+    ["mirror with image component", "could not be found"] ManifestUnknown or MirrorOrder;
+    ["mirror with registry", "could not be found"] ManifestUnknown or MirrorOrder;
+    ["could not resolve mirror for"] ManifestUnknown or MirrorOrder;
     ["manifest unknown"] ManifestUnknown;
     ["manifest_unknown"] ManifestUnknown;
     ["manifest tagged by", "is not found"] ManifestUnknown;
@@ -846,7 +900,7 @@ table! {
     ["use of closed network connection"] TcpReset @Medium;
     ["transport connection broken"] TcpReset or UnexpectedEof;
     ["broken pipe"] TcpReset;
-    ["because of no progress in"] PullNoProgress;
+    ["because of no progress"] PullNoProgress;
     ["context deadline exceeded"] Deadline;
     ["deadlineexceeded"] Deadline;
     ["operation timed out"] Deadline @Medium;

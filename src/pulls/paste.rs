@@ -444,7 +444,7 @@ fn field(text: &str, key: &str) -> Option<String> {
 fn is_end_of_field(rest: &str) -> bool {
     // `": dial tcp …` follows a URL or an image, and no field.
     !rest.starts_with(|c: char| c == ':' || c.is_alphanumeric() || c == '/')
-        && !rest.starts_with("\"")
+        && !rest.starts_with('"')
         || rest.starts_with("\" ")
 }
 

@@ -155,6 +155,8 @@ fn of_stated(message: &Message<'_>) -> Option<Match> {
             .unwrap_or(Match::new(Cause::RegistryPolicy, &[Cause::Fw403])),
         500..=599 => return of_server_error(message),
         300..=399 => Match::new(Cause::RedirectBroken, &[]),
+        // A client that tried again without TLS, as go-containerregistry does: the first error counts.
+        400 if has_wrong_scheme(message) && message.all.has("x509: ") => return None,
         400 if has_wrong_scheme(message) => Match::new(Cause::HostsTomlInvalid, &[]),
         400..=404 => of_storage(message)
             .or_else(|| LISTS.find(all))
@@ -409,6 +411,7 @@ fn of_absence(message: &Message<'_>) -> Option<Match> {
         return Some(found);
     }
     let is_manifest = message.path().contains("/manifests/")
+        || text.contains("/manifests/sha256:")
         || text.contains(".manifest.")
         || text.contains(".index.");
     if message.leg == Some(Role::Blob) && !is_manifest {

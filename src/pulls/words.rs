@@ -356,6 +356,8 @@ table! {
     ["graph driver"] NodeStorage;
     ["hcsshim"] NodeStorage;
     ["hcs::"] NodeStorage;
+    ["re-exec error", "unexpected eof"] LayerInvalid or NodeStorage;
+    ["re-exec error", "invalid tar header"] LayerInvalid or NodeStorage;
     ["re-exec error"] NodeStorage;
     ["manifest blob", "no such file or directory"] NodeStorage;
     // Files below the folders of runtimes.
@@ -841,6 +843,9 @@ table! {
     ["repository with name", "does not exist"] NameUnknown;
     ["repository \"", "not found"] NameUnknown;
     ["repository * not found"] NameUnknown or ManifestUnknown;
+    // Docker says both of any refusal; what follows is the registry's own.
+    ["repository does not exist or may require", "denied: permission denied"] AuthDenied or AuthNoCred, NameUnknown;
+    ["repository does not exist or may require"] AuthNoCred or AuthDenied, NameUnknown;
     ["repository does not exist"] NameUnknown;
     ["namespace * does not exist"] NameUnknown;
     ["namespace * not found"] NameUnknown;

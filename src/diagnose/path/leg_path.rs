@@ -103,7 +103,7 @@ impl LegPath {
     }
 
     /// Names settings as they are written in `source`.
-    pub(in crate::diagnose) fn name_settings(&mut self, source: SettingsSource) {
+    pub(crate) fn name_settings(&mut self, source: SettingsSource) {
         let facts = self.evidence.iter_mut().chain(&mut self.contradictions);
         let texts = facts
             .map(|fact| &mut fact.message)

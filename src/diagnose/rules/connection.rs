@@ -3,8 +3,7 @@
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
-use super::finding::{at, written_in};
-use super::paths::fixes_text;
+use super::finding::{at, fixes_text, written_in};
 use super::routes;
 use crate::diagnose::catalogue::Cause;
 use crate::diagnose::level::{Confidence, Severity};

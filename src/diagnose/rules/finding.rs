@@ -2,6 +2,7 @@
 
 use crate::diagnose::catalogue::Cause;
 use crate::diagnose::level::{Confidence, Severity};
+use crate::diagnose::path::leg_path::LegPath;
 use crate::diagnose::{Finding, Verdict};
 use crate::model::endpoint::Role;
 use crate::model::evidence::{Challenge, Evidence};
@@ -256,4 +257,10 @@ pub(super) fn alert_hint(alert: u8, host: &str, source: &str) -> String {
             "Check the log of the TLS server at '{host}' for this alert; update the server if it is old."
         ),
     }
+}
+
+/// The fixes of a path, joined to one text.
+pub(super) fn fixes_text(path: &LegPath) -> String {
+    let words: Vec<&str> = path.fixes.iter().map(|fix| fix.action.as_str()).collect();
+    words.join(" Or: ")
 }

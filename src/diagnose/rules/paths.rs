@@ -1,7 +1,7 @@
 //! Rules for path classes: a route that is missing, or not the expected one.
 
 use super::connection;
-use super::finding::{at, new};
+use super::finding::{at, fixes_text, new};
 use super::routes;
 use crate::diagnose::Finding;
 use crate::diagnose::catalogue::Cause;
@@ -35,12 +35,6 @@ pub(super) fn no_egress(_: &Evidence, path: &LegPath) -> Option<Finding> {
             .facts(others)
             .hint(fixes_text(path)),
     )
-}
-
-/// The fixes of a path, joined to one text.
-pub(super) fn fixes_text(path: &LegPath) -> String {
-    let words: Vec<&str> = path.fixes.iter().map(|fix| fix.action.as_str()).collect();
-    words.join(" Or: ")
 }
 
 /// Two networks use the range of the address.

@@ -1065,7 +1065,7 @@ fn an_expired_credential_is_the_root_where_the_pull_depends_on_it() {
     assert_eq!(finding.confidence, Confidence::Medium);
     says(
         &only(&without_end(healthy()), "credential_expiring", Info),
-        &["oauth2accesstoken"],
+        &["Google access token"],
     );
     let copy = with_expiry(wrong_password(), None, -60, ExpirySign::Annotation);
     says(

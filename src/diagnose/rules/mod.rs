@@ -27,6 +27,7 @@ use outcome::{is_complete, is_got_round, is_spared, leaves_undecided, pull, unna
 mod tests;
 mod throughput;
 mod tls;
+mod unseen;
 mod workload;
 
 use std::iter;
@@ -46,6 +47,7 @@ use Rule::{Beside, OfLeg, OfPath, Once, Whole};
 
 pub use auth::{nearest_key, recreate_key};
 pub use secrets::{secret, secret_for_image};
+pub use unseen::{Unseen, rests_on};
 pub use workload::eip_annotation;
 
 /// A rule, by the part of the evidence it inspects.
@@ -193,6 +195,9 @@ pub fn judge(evidence: &Evidence) -> Verdict {
         pull = Pull::Unknown;
     }
     if pull == Pull::WouldSucceed && is_spared(evidence) {
+        pull = Pull::Unknown;
+    }
+    if pull == Pull::WouldFail && unseen::is_contradicted(evidence, &mut findings) {
         pull = Pull::Unknown;
     }
     for finding in findings.iter_mut().chain(&mut consequences) {

@@ -160,7 +160,7 @@ pub struct ContainerKey {
 pub struct Failing {
     /// The image as the Event names it, at most 400 characters.
     pub image: String,
-    /// The image's registry. Empty if the image's name is invalid.
+    /// The image's registry. Empty if the image's name is invalid, or if the node's runtime is at fault.
     #[serde(serialize_with = "as_text")]
     pub registry: Arc<str>,
     /// The node that pulls. Empty if the Event names none.
@@ -409,7 +409,11 @@ impl Tally {
             }
             EventKind::Failed { image, text } | EventKind::NotInspected { image, text } => {
                 let failure = failure::judge(&image, &text);
-                let failing = failing(&image, failure, &text);
+                let mut failing = failing(&image, failure, &text);
+                // The node's runtime does not answer: whose image it is does not matter.
+                if failing.failure.cause == Some(Cause::RuntimeFault) {
+                    failing.registry = Arc::default();
+                }
                 self.failed(&failing, new);
                 self.reported(container, report(Some(failing), false));
             }

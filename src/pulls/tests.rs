@@ -988,6 +988,34 @@ fn a_sandbox_that_was_made_is_no_failure_any_more() {
     assert_eq!(tally.failing.len(), 1);
 }
 
+/// containerd's socket is down: that is the node's, whatever registry its images are from.
+#[test]
+fn a_runtime_that_does_not_answer_is_no_failure_of_each_registry() {
+    let mut tally = underway();
+    for (n, registry) in ["a.test", "b.test", "c.test"].into_iter().enumerate() {
+        let text = format!(
+            "Failed to inspect image \"{registry}/app:1\": rpc error: code = Unavailable desc = connection error: desc = \"transport: Error while dialing dial unix /run/containerd/containerd.sock: connect: no such file or directory\""
+        );
+        let one = Event {
+            pod: format!("p{n}"),
+            ..event(n as u128, "InspectFailed", &text, 1, 10, 10)
+        };
+        tally.take(&one, at(10));
+    }
+    assert_eq!(tally.failing.len(), 3);
+    let is_of_node = |cause, registry: &str| (cause, registry) == (Some(Cause::RuntimeFault), "");
+    let all = tally.failing.values();
+    assert!(
+        all.clone()
+            .all(|one| is_of_node(one.failure.cause, &one.registry)),
+        "{:?}",
+        tally.failing
+    );
+    let key = ("".into(), "n1".into());
+    assert_eq!(tally.pairs[&key].failures[&Cause::RuntimeFault], 3);
+    assert_eq!(tally.pairs.len(), 1);
+}
+
 #[test]
 fn a_list_has_the_same_result_as_the_watch_before_it() {
     let events = real_events();

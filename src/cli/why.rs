@@ -681,16 +681,19 @@ async fn check_by_daemon(
         };
         answer = remote::check(admin, &without_pod, wait).await;
     }
+    let mut scheduled = false;
     // The budget for checks on demand is spent: what the schedule found is nearly as good.
     if matches!(&answer, Err(failure) if failure.kind == FailureKind::Busy)
         && let Ok(report) = remote::known(admin, &known, wait).await
     {
         answer = Ok(report);
+        scheduled = true;
     }
     match answer {
         Ok(report) => WhyCheck::Node {
             pod: printable(&admin.pod),
             report: Box::new(report),
+            scheduled,
         },
         Err(failure) => WhyCheck::NotMade { failure },
     }

@@ -128,6 +128,9 @@ pub enum WhyCheck {
         pod: String,
         /// Its report.
         report: Box<Report>,
+        /// The report is the newest of the daemon's schedule, since it makes no further check now.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        scheduled: bool,
     },
     /// This program made the check from its own machine (`--local`).
     Local {
@@ -212,10 +215,6 @@ impl WhyDocument {
     }
 }
 
-/// Seconds after which a report is from the daemon's schedule, and not from a check for this question. A check for it
-/// starts after the pods were read.
-const OLD: i64 = 5;
-
 /// The maximum number of pods that are named for one image.
 const NAMED: usize = 3;
 
@@ -251,9 +250,13 @@ impl Page {
         self.beside(&image.image, &format!("on node {}", image.node));
         let verdict = self.verdict(image.check.pull(), "a pull would succeed now");
         let by = match &image.check {
-            WhyCheck::Node { pod, report } => {
-                let age = at.duration_since(report.evidence.started).as_secs();
-                let age = optional((age >= OLD).then_some(report.evidence.started), |started| {
+            WhyCheck::Node {
+                pod,
+                report,
+                scheduled,
+            } => {
+                let started = scheduled.then_some(report.evidence.started);
+                let age = optional(started, |started| {
                     format!(
                         " {} ago, on its schedule: it makes no further check now (on_demand.per_minute, or a budget)",
                         ago(started, at)
@@ -526,6 +529,7 @@ mod tests {
         let by_node = WhyCheck::Node {
             pod: "pullpath-x".to_owned(),
             report: Box::new(report()),
+            scheduled: false,
         };
         let nobody = WhyCheck::NotMade {
             failure: NodeFailure {

@@ -42,7 +42,7 @@ use crate::model::evidence::{ByRelease, Evidence, Leg};
 use crate::model::fault::{ManifestFault, Phase};
 use crate::model::hosts::{HostsConfig, HostsEffect};
 use crate::model::resolve::Resolution;
-use crate::model::vantage::{NetworkView, NotObserved};
+use crate::model::vantage::NotObserved;
 use Rule::{Beside, OfLeg, OfPath, Once, Whole};
 
 pub use auth::{nearest_key, recreate_key};
@@ -321,7 +321,7 @@ fn temper(evidence: &Evidence, finding: &mut Finding) {
                 .to_owned(),
         );
     }
-    if let Some(unseen) = depends_on(evidence, finding) {
+    if let Some(unseen) = unseen::depends_on(evidence, finding) {
         finding.confidence = finding.confidence.min(Confidence::Medium);
         finding.evidence.push(format!(
             "the node may differ, because this was not observed: {}",
@@ -339,25 +339,6 @@ fn completed_name<'a>(
     let leg =
         legs.find(|leg| Some(leg.role) == finding.leg && leg.connect.outcome.fault().is_some())?;
     names::completed(leg)
-}
-
-/// A setting of the node that was not observed and that could avoid this failure there.
-fn depends_on(evidence: &Evidence, finding: &Finding) -> Option<NotObserved> {
-    let vantage = &evidence.vantage;
-    let unseen = |what: NotObserved| vantage.not_observed.contains(&what).then_some(what);
-    if certificates::depends_on_roots(finding.cause) {
-        return unseen(NotObserved::NodeRoots);
-    }
-    // Outside a pod, the settings found may be containerd's; inside a pod, they are not.
-    let is_pod = vantage.network != NetworkView::Machine;
-    let is_critical = finding.severity == Severity::Critical;
-    let is_of_connection = matches!(finding.phase, Some(Phase::Connect | Phase::Tls));
-    // That is a fault of the network, for any server.
-    let is_of_network = finding.cause == Cause::NoEgress;
-    if !is_pod || !is_critical || !is_of_connection || is_of_network {
-        return None;
-    }
-    unseen(NotObserved::Proxy).or_else(|| unseen(NotObserved::Mirrors))
 }
 
 fn masks(root: &Finding, finding: &Finding) -> bool {

@@ -1,11 +1,12 @@
 //! Failures that rest only on settings of the node that were not observed.
 
+use super::certificates;
 use crate::diagnose::catalogue::Cause;
 use crate::diagnose::level::Severity;
 use crate::diagnose::{Finding, Verdict};
 use crate::model::evidence::Evidence;
 use crate::model::fault::Phase;
-use crate::model::vantage::NotObserved;
+use crate::model::vantage::{NetworkView, NotObserved};
 
 /// On what a result rests that was not observed.
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
@@ -47,11 +48,30 @@ fn of_one(evidence: &Evidence, finding: &Finding) -> Option<Unseen> {
         return Some(Unseen::Settings);
     }
     let is_of_name = finding.phase == Some(Phase::Resolve) && is_unseen(NotObserved::NodeResolver);
-    match super::depends_on(evidence, finding) {
+    match depends_on(evidence, finding) {
         Some(NotObserved::NodeRoots) => Some(Unseen::Settings),
         Some(_) => Some(Unseen::Connection),
         None => is_of_name.then_some(Unseen::Connection),
     }
+}
+
+/// A setting of the node that was not observed and that could avoid this failure there.
+pub(super) fn depends_on(evidence: &Evidence, finding: &Finding) -> Option<NotObserved> {
+    let vantage = &evidence.vantage;
+    let unseen = |what: NotObserved| vantage.not_observed.contains(&what).then_some(what);
+    if certificates::depends_on_roots(finding.cause) {
+        return unseen(NotObserved::NodeRoots);
+    }
+    // Outside a pod, the settings found may be containerd's; inside a pod, they are not.
+    let is_pod = vantage.network != NetworkView::Machine;
+    let is_critical = finding.severity == Severity::Critical;
+    let is_of_connection = matches!(finding.phase, Some(Phase::Connect | Phase::Tls));
+    // That is a fault of the network, for any server.
+    let is_of_network = finding.cause == Cause::NoEgress;
+    if !is_pod || !is_critical || !is_of_connection || is_of_network {
+        return None;
+    }
+    unseen(NotObserved::Proxy).or_else(|| unseen(NotObserved::Mirrors))
 }
 
 /// The pull would fail for what was not observed alone, and yet the node has the image: it trusts or reaches what this

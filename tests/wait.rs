@@ -62,6 +62,36 @@ async fn an_open_way_is_not_waited_for() {
     assert_eq!(world.blobs.server.seen().len(), 2);
 }
 
+/// The roots of the node may differ from those of the pod: a doubt about them keeps no pod from starting.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_cannot_be_seen_from_the_pod_holds_it_not_back() {
+    let world = World::healthy().await;
+    let mut command = Command::new(env!("CARGO_BIN_EXE_pullpath"));
+    command
+        .env_clear()
+        .env("HOME", "/nonexistent")
+        .arg("wait")
+        .arg(world.reference())
+        .args(["--nameserver", &world.nameserver()])
+        .arg("--containerd-config")
+        .arg(world.write("empty.toml", ""))
+        .args(["--answer-timeout", "1s", "--platform", "linux/amd64"])
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .kill_on_drop(true);
+    let output = ended(&mut command).await;
+    let said = words(&output.stdout);
+    assert_eq!(output.status.code(), Some(0), "{said}");
+    for word in [
+        "open after ",
+        "can't be observed from here",
+        "tls_unknown_ca",
+    ] {
+        assert!(said.contains(word), "{word}: {said}");
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn an_eip_is_waited_for_where_the_pod_asks_for_one() {
     let world = World::healthy().await;

@@ -59,6 +59,21 @@ pub(super) async fn check(
     }
 }
 
+/// The newest report of the daemon's schedule about an image, without a check. An older daemon answers as to a request
+/// for a check.
+pub(super) async fn known(
+    admin: &Admin,
+    question: &Question,
+    wait: Duration,
+) -> Result<Report, NodeFailure> {
+    let body: Bytes = serde_json::to_vec(question)
+        .map_err(|error| failure(FailureKind::Failed, error.to_string()))?
+        .into();
+    let path = "/-/probe?known=true";
+    let answer = admin.ask(Method::POST, path, Some(body), wait).await;
+    read(&answer.map_err(|error| of_forward(&error, admin))?)
+}
+
 fn failure(kind: FailureKind, reason: impl Into<String>) -> NodeFailure {
     NodeFailure {
         kind,

@@ -20,7 +20,7 @@ use crate::daemon::schedule::backoff::Answered;
 use crate::daemon::schedule::cooldown::COOLDOWN;
 use crate::daemon::store::summary;
 use crate::diagnose::level::Severity;
-use crate::diagnose::{Pull, Verdict};
+use crate::diagnose::{Pull, Unseen, Verdict, rests_on};
 use crate::model::evidence::Attempt;
 use crate::model::network::PodEip;
 use crate::model::reference::Reference;
@@ -111,7 +111,7 @@ async fn wait(args: &WaitArgs, out: &mut dyn Write) -> Result<u8, Error> {
         // One check without the EIP shows what else is wrong.
         if pace.next <= Instant::now() && (!is_missing || report.is_none()) {
             let Ok(newest) = timeout_at(deadline.into(), Box::pin(check.make())).await else {
-                break false;
+                break !is_missing && report.as_ref().is_some_and(|report| lets_go(report, true));
             };
             let newest = newest?;
             let answered = summary::answered(&newest.evidence.walk, Timestamp::now());
@@ -119,10 +119,14 @@ async fn wait(args: &WaitArgs, out: &mut dyn Write) -> Result<u8, Error> {
             report = Some(newest);
         }
         let verdict = report.as_ref().map(|report| &report.verdict);
-        if !is_missing && verdict.is_some_and(|verdict| verdict.pull == Pull::WouldSucceed) {
+        let now = Instant::now();
+        if !is_missing
+            && report
+                .as_ref()
+                .is_some_and(|report| lets_go(report, now >= deadline))
+        {
             break true;
         }
-        let now = Instant::now();
         if let Some(line) = lines.next(&status(&eip, verdict), now - started) {
             let _ = writeln!(io::stderr(), "{line}");
         }
@@ -154,6 +158,17 @@ async fn wait(args: &WaitArgs, out: &mut dyn Write) -> Result<u8, Error> {
         (false, true, _) | (_, _, Some(Pull::WouldFail)) => FAILURE,
         _ => UNKNOWN,
     })
+}
+
+/// Whether the pod may go on: a pull would succeed, or what speaks against it rests on what can't be seen from here.
+/// Time does not change settings of the node; a connection may still open until the timeout.
+fn lets_go(report: &Report, is_over: bool) -> bool {
+    match rests_on(&report.evidence, &report.verdict) {
+        _ if report.verdict.pull == Pull::WouldSucceed => true,
+        Some(Unseen::Settings) => true,
+        Some(Unseen::Connection) => is_over,
+        None => false,
+    }
 }
 
 /// The check of `probe`, repeated.

@@ -19,9 +19,11 @@ families! {
     THROUGHPUT: histogram "pullpath_real_pull_throughput_bytes_per_second" ["registry", "node"]
         "Image size divided by the duration of its pull, unpacking included, in bytes per second: of pulls of 5 s or more, once for each image and node. The size is the compressed one with containerd, the size on disk with CRI-O and docker. Absent before Kubernetes 1.30.";
     FAILURES: counter "pullpath_real_pull_failures_total" ["registry", "node", "cause"]
-        "Failed real pulls, by the cause that the runtime's message shows; `unexplained` if no cause matches the message. `registry` is empty if the image reference is invalid.";
+        "Failed real pulls, by the cause that the runtime's message shows; `unexplained` if no cause matches the message. `registry` is empty if the image reference is invalid, or if the node's runtime is at fault (`runtime_fault`).";
     FAILING: gauge "pullpath_real_pull_failing" ["registry", "cause"]
         "Containers that wait for an image whose pull fails, by the cause of the newest failure. Absent if none fails, and at a replica on standby.";
+    SANDBOX_FAILING: gauge "pullpath_real_pull_sandbox_failing" ["node", "registry", "cause"]
+        "Pods that can't start on this node because the image of their sandbox can't be pulled: no new pod starts there. Absent if none fails, and at a replica on standby.";
     SLOW: gauge "pullpath_real_pull_slow" ["registry", "node", "cause"]
         "1 if the newest real pulls are slow because they wait for each other (`serial_pull`), or because of the node's disk (`disk_unpack`, only with cluster.node_rates_mbit). Absent otherwise, and at a replica on standby.";
     SECRETS_MISSING: gauge "pullpath_real_pull_pods_missing_secrets" []
@@ -109,6 +111,18 @@ fn of_now(state: &ClusterState, page: &mut Page) {
     page.add(
         &FAILING,
         failing.map(|((registry, cause), count)| ([registry, cause.code()], count)),
+    );
+    let mut sandboxes: BTreeMap<(&str, &str, Cause), u64> = BTreeMap::new();
+    for one in tally.failing.values().filter(|one| one.failure.is_sandbox) {
+        let cause = one.failure.cause.unwrap_or(Cause::Unexplained);
+        *sandboxes
+            .entry((&one.node, &one.registry, cause))
+            .or_default() += 1;
+    }
+    let sandboxes = sandboxes.into_iter();
+    page.add(
+        &SANDBOX_FAILING,
+        sandboxes.map(|((node, registry, cause), count)| ([node, registry, cause.code()], count)),
     );
     let slow = tally.pairs.iter().filter_map(|((registry, node), pair)| {
         let cause = pair.slow.as_ref()?.cause.code();

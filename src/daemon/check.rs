@@ -34,7 +34,7 @@ use crate::model::settings_source::SettingsSource;
 use crate::model::text::printable;
 use crate::model::units::Bytes;
 use crate::model::vantage::{NetworkView, NodeFacts, Vantage};
-use crate::model::workload::{SecretLookup, SecretRefs};
+use crate::model::workload::{Found, SecretLookup, SecretRefs};
 use crate::net::netlink::Netlink;
 use crate::probe::check::Budget;
 use crate::probe::check::{Check, Effort};
@@ -293,7 +293,7 @@ pub async fn make(world: &CheckContext, job: Job) -> CheckResult {
     made_defect(&target.name);
     let started = Timestamp::now();
     let began = Instant::now();
-    let (mut given, lookups) = from_secrets(target, &world.secrets);
+    let (mut given, lookups) = from_secrets(target, &world.secrets).await;
     given.extend(sources(target).await);
     given.extend(
         world
@@ -350,6 +350,7 @@ pub async fn make(world: &CheckContext, job: Job) -> CheckResult {
         world.vantage(fresh),
     );
     evidence.vantage = Vantage::clone(&vantage);
+    evidence.present_for = target.present_for();
     expect_classes(target, &mut evidence);
     remember_hops(&mut evidence, job.hops);
     remember_addresses(&mut evidence, &job.addresses);
@@ -462,7 +463,10 @@ fn tag(key: &[u8; 32], registry: &str, credential: &Credential) -> u16 {
 }
 
 /// The Secrets that pods name for a target, in the pods' order, and the result of reading each.
-fn from_secrets(target: &Target, secrets: &Secrets) -> (Vec<LoadedSource>, Vec<SecretLookup>) {
+async fn from_secrets(
+    target: &Target,
+    secrets: &Secrets,
+) -> (Vec<LoadedSource>, Vec<SecretLookup>) {
     let Some(refs) = &target.secrets else {
         return (Vec::new(), Vec::new());
     };
@@ -470,6 +474,10 @@ fn from_secrets(target: &Target, secrets: &Secrets) -> (Vec<LoadedSource>, Vec<S
     for key in refs.keys() {
         let (read, found) = secrets.get(&key).sources(&key);
         sources.extend(read);
+        let found = match found {
+            Found::Absent => secrets.absent(&key).await,
+            found => found,
+        };
         lookups.push(SecretLookup {
             name: printable(&key.name),
             found,

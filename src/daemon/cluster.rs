@@ -125,7 +125,9 @@ impl Cluster {
         let may_list = client.clone().filter(|_| follows_pods);
         let own_pod = may_list.and_then(|client| OwnPod::of(client, |name| env::var(name).ok()));
         let publisher = client.clone().filter(|_| config.events == Events::Pods);
-        let events = publisher.map(|client| PodEvents::start(client, node, counts, stop.clone()));
+        let events = publisher
+            .zip(pods.clone())
+            .map(|(client, pods)| PodEvents::start(client, node, pods, counts, stop.clone()));
         Ok(Self {
             events,
             scope: scope(config),
@@ -149,6 +151,7 @@ impl Cluster {
             tokio::select! {
                 () = change(pods) => {}
                 () = change(node) => {}
+                () = self.secrets.changed() => {}
             }
             *self.settled.insert(Instant::now() + SETTLE)
         };

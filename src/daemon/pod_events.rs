@@ -5,40 +5,45 @@ use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
 use kube::Client;
-use tokio::sync::mpsc;
-use tokio::time::Instant;
+use tokio::sync::{mpsc, watch};
+use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 
 use super::schedule::clock::hash;
 use super::store::target::Target;
 use super::store::targets::EventCounts;
 use crate::diagnose::catalogue::Cause;
-use crate::diagnose::level::Severity;
+use crate::diagnose::level::{Confidence, Severity};
+use crate::diagnose::secrets::{SecretOutcome, SecretVerdict};
 use crate::diagnose::{Finding, Pull};
 use crate::kubernetes::publish::{MOST_MESSAGE, Note, PublishError, Published, publish, reason};
 use crate::kubernetes::watch::View;
-use crate::model::text::{clean, without_title};
+use crate::model::text::{clean, printable, without_title};
 use crate::model::vantage::NetworkView;
 use crate::model::workload::ContainerKind;
 use crate::report::Report;
 use crate::workload::discovery::Use;
-use crate::workload::pod::Pod;
+use crate::workload::pod::{Container, Pod};
 
 /// While a cause lasts, its Event is published again after this: an API server drops Events after an hour.
 const AGAIN: Duration = Duration::from_hours(1);
 
 /// Maximum of Events of one node in a minute. If a registry fails, a hundred pods may wait on a node, and a
-/// cluster may have thousands of nodes. Pods above the limit get their Event after the next check.
+/// cluster may have thousands of nodes. Events above the limit wait, the most severe and the newest first.
 const MOST_A_MINUTE: usize = 10;
 
-/// Maximum of Events that wait for the API server. Others are dropped, and published after the next check.
-const MOST_WAITING: usize = 64;
+/// Maximum of Events that wait for the API server, or for the next minute. Others are dropped, and published after the
+/// next check.
+const MOST_WAITING: usize = 256;
 
 /// Maximum of containers whose newest Event is remembered. A node has some hundred containers.
 const MOST_KNOWN: usize = 1024;
 
-/// Maximum length of a fact or a hint in a message, so that both fit.
+/// Maximum length of the facts or of the hint in a message, so that both fit.
 const MOST_PART: usize = 350;
+
+/// Facts of a cause in a message: what is wrong, and where.
+const MOST_FACTS: usize = 2;
 
 const MINUTE: Duration = Duration::from_mins(1);
 
@@ -65,7 +70,7 @@ fn note(one: &Use, uid: &str, cause: Option<&'static str>, message: &str) -> Not
 }
 
 /// The Events for the containers that wait for exactly the checked image; none if the report names no cause.
-pub fn of(report: &Report, target: &Target, pods: &View<Pod>, node: &str) -> Vec<Note> {
+pub fn of(report: &Report, target: &Target, pods: &View<Pod>, node: &str) -> Vec<Queued> {
     let image = target.reference.to_string();
     let waiting = target
         .uses
@@ -78,13 +83,23 @@ pub fn of(report: &Report, target: &Target, pods: &View<Pod>, node: &str) -> Vec
     let Some((cause, message)) = message_of(report, &image, node) else {
         return Vec::new();
     };
+    let message = |one: &Use| match cause {
+        None => bounded(&message),
+        Some(_) => bounded(&format!(
+            "{message}; more: kubectl pullpath why {} -n {}",
+            one.pod, one.namespace
+        )),
+    };
     waiting
         .filter_map(|one| {
             let (uid, _) = pods
                 .objects
                 .iter()
                 .find(|(_, pod)| pod.namespace == one.namespace && pod.name == one.pod)?;
-            Some(note(one, uid, cause, &message))
+            Some(Queued {
+                urgency: Urgency::of(report),
+                note: note(one, uid, cause, &message(one)),
+            })
         })
         .collect()
 }
@@ -96,7 +111,7 @@ fn message_of(report: &Report, image: &str, node: &str) -> Option<(Option<&'stat
         let message = format!(
             "a pull of {image} would succeed now (checked on node {node} from {vantage}); the kubelet tries again within 5 minutes"
         );
-        return Some((None, bounded(&message)));
+        return Some((None, message));
     }
     let worst = verdict.findings.first()?;
     // A cause that Pullpath does not know helps no user.
@@ -109,25 +124,79 @@ fn message_of(report: &Report, image: &str, node: &str) -> Option<(Option<&'stat
     };
     Some((
         Some(worst.cause.code()),
-        bounded(&format!(
+        format!(
             "{}{may} ({image}, checked on node {node} from {vantage})",
-            summary(worst)
-        )),
+            summary(worst, &verdict.secrets)
+        ),
     ))
 }
 
-/// The cause, one fact, and the fix.
-fn summary(finding: &Finding) -> String {
+/// The cause, its facts, the Secret that does not fit, and the fix.
+fn summary(finding: &Finding, secrets: &[SecretVerdict]) -> String {
     let mut text = finding.cause.code().to_owned();
-    if let Some(fact) = finding.evidence.first() {
-        text.push_str(": ");
-        text.push_str(&clean(&without_title(fact), MOST_PART));
+    let facts = finding.evidence.iter().take(MOST_FACTS);
+    let mut facts: Vec<String> = facts.map(|fact| without_title(fact)).collect();
+    if needs_credential(finding.cause) {
+        let unfit = secrets.iter().filter(|one| is_unfit(one.outcome));
+        let unfit = unfit.map(|one| format!("Secret {}: {}", one.name, one.message));
+        let is_named = |one: &str| facts.iter().any(|fact| fact.contains(one));
+        let unfit: Vec<String> = unfit.filter(|one| !is_named(one)).collect();
+        facts.splice(..0, unfit);
     }
-    if !finding.hint.is_empty() {
+    if !facts.is_empty() {
+        text.push_str(": ");
+        text.push_str(&clean(&facts.join("; "), MOST_PART));
+    }
+    let hint = for_readers(&finding.hint);
+    if !hint.is_empty() {
         text.push_str(". hint: ");
-        text.push_str(&clean(&finding.hint, MOST_PART));
+        text.push_str(&clean(&hint, MOST_PART));
     }
     text
+}
+
+/// Causes for which each Secret of the pod matters.
+fn needs_credential(cause: Cause) -> bool {
+    matches!(
+        cause,
+        Cause::AuthNoCred
+            | Cause::SecretKeyMismatch
+            | Cause::SecretMissing
+            | Cause::ManifestUnknown
+    )
+}
+
+/// Secrets that are of no use for this image.
+fn is_unfit(outcome: SecretOutcome) -> bool {
+    matches!(
+        outcome,
+        SecretOutcome::NoKey | SecretOutcome::Unusable | SecretOutcome::Absent
+    )
+}
+
+/// The parts of a fix that a reader of Events can act on: not those that name options of this program.
+fn for_readers(hint: &str) -> String {
+    let is_for_checks = |part: &str| {
+        let outside_commands = part.split('`').step_by(2);
+        let mut words = outside_commands.flat_map(str::split_whitespace);
+        words.any(|word| word.starts_with("--")) || part.contains("to this check")
+    };
+    let reduced = |part: &str| -> Option<String> {
+        if !is_for_checks(part) {
+            return Some(part.to_owned());
+        }
+        let (head, _) = part.rsplit_once(", and ")?;
+        (!is_for_checks(head)).then(|| head.to_owned())
+    };
+    let sentences = hint.split(". ").filter_map(|sentence| {
+        let parts: Vec<String> = sentence.split("; ").filter_map(reduced).collect();
+        (!parts.is_empty()).then(|| parts.join("; "))
+    });
+    let mut kept = sentences.collect::<Vec<_>>().join(". ");
+    if !kept.is_empty() && !kept.ends_with(['.', '`', ')']) {
+        kept.push('.');
+    }
+    kept
 }
 
 fn vantage(network: NetworkView) -> &'static str {
@@ -150,6 +219,89 @@ fn bounded(text: &str) -> String {
 
 /// The UID of a pod, and one of its containers.
 type Subject = (String, ContainerKind, String);
+
+/// How soon an Event should be published.
+#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
+pub enum Urgency {
+    /// It revokes a cause.
+    Resolved,
+    /// Whether a pull would succeed is unknown.
+    Unknown,
+    /// A pull would fail, and other causes are possible.
+    Likely,
+    /// A pull would fail, for a certain cause.
+    Certain,
+}
+
+impl Urgency {
+    fn of(report: &Report) -> Self {
+        let verdict = &report.verdict;
+        let confidence = verdict.findings.first().map(|finding| finding.confidence);
+        match verdict.pull {
+            Pull::WouldSucceed => Self::Resolved,
+            Pull::Unknown => Self::Unknown,
+            Pull::WouldFail if confidence == Some(Confidence::High) => Self::Certain,
+            Pull::WouldFail => Self::Likely,
+        }
+    }
+}
+
+/// An Event to be published.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Queued {
+    /// Decides the order if many wait.
+    pub urgency: Urgency,
+    /// The Event.
+    pub note: Note,
+}
+
+/// The Events that wait, one for each container: the newest.
+#[derive(Debug, Default)]
+struct Backlog {
+    waiting: BTreeMap<Subject, (Urgency, u64, Note)>,
+    added: u64,
+}
+
+impl Backlog {
+    /// Adds an Event. Returns whether one had to be dropped.
+    fn add(&mut self, queued: Queued) -> bool {
+        self.added += 1;
+        let entry = (queued.urgency, self.added, queued.note);
+        self.waiting.insert(subject(&entry.2), entry);
+        if self.waiting.len() <= MOST_WAITING {
+            return false;
+        }
+        let order = |(_, entry): &(&Subject, &(Urgency, u64, Note))| (entry.0, entry.1);
+        let least = self.waiting.iter().min_by_key(order);
+        if let Some(key) = least.map(|(key, _)| key.clone()) {
+            self.waiting.remove(&key);
+        }
+        true
+    }
+
+    /// Takes the most severe, and of those the newest.
+    fn take(&mut self) -> Option<Note> {
+        let order = |(_, entry): &(&Subject, &(Urgency, u64, Note))| (entry.0, entry.1);
+        let most = self.waiting.iter().max_by_key(order);
+        let key = most.map(|(key, _)| key.clone())?;
+        self.waiting.remove(&key).map(|(_, _, note)| note)
+    }
+}
+
+fn subject(event: &Note) -> Subject {
+    (event.uid.clone(), event.kind, event.container.clone())
+}
+
+/// Whether the Event is still about something: its pod is there, and the container has not got its image.
+fn is_topical(event: &Note, pods: &View<Pod>) -> bool {
+    let Some(pod) = pods.objects.get(&event.uid) else {
+        return false;
+    };
+    let is_it =
+        |one: &&Container| one.kind == event.kind && printable(&one.name) == event.container;
+    let container = pod.containers.iter().find(is_it);
+    !pod.is_over && container.is_some_and(|one| !one.is_present)
+}
 
 /// The newest Event of each container.
 #[derive(Debug, Default)]
@@ -180,11 +332,18 @@ enum EventAction {
 }
 
 impl EventLog {
-    fn decide(&mut self, event: &Note, now: Instant) -> EventAction {
+    /// When another Event may be published: now, if the limit per minute is not reached.
+    fn free_at(&self, now: Instant) -> Instant {
+        let over = self.published.len().checked_sub(MOST_A_MINUTE);
+        let oldest = over.and_then(|over| self.published.get(over));
+        oldest.map_or(now, |at| (*at + MINUTE).max(now))
+    }
+
+    /// What to do with an Event now.
+    fn state(&mut self, event: &Note, now: Instant) -> EventAction {
         self.published
             .retain(|at| now.saturating_duration_since(*at) < MINUTE);
-        let key = (event.uid.clone(), event.kind, event.container.clone());
-        let known = self.known.get(&key);
+        let known = self.known.get(&subject(event));
         let before = known.filter(|known| known.cause == event.cause);
         let is_valid = match (known, event.cause) {
             // There is nothing to revoke.
@@ -200,9 +359,16 @@ impl EventLog {
         if self.published.len() >= MOST_A_MINUTE {
             return EventAction::Limited;
         }
-        let times = before.map(|known| known.times);
-        self.published.push_back(now);
-        EventAction::Publish(times)
+        EventAction::Publish(before.map(|known| known.times))
+    }
+
+    /// The same; an Event to be published is counted in the limit per minute.
+    fn decide(&mut self, event: &Note, now: Instant) -> EventAction {
+        let action = self.state(event, now);
+        if matches!(action, EventAction::Publish(_)) {
+            self.published.push_back(now);
+        }
+        action
     }
 
     /// Remembers a published Event.
@@ -211,13 +377,12 @@ impl EventLog {
             Published::Created => 1,
             Published::Counted { times } => times,
         };
-        let key = (event.uid.clone(), event.kind, event.container.clone());
         let known = Known {
             cause: event.cause,
             at: now,
             times,
         };
-        self.known.insert(key, known);
+        self.known.insert(subject(event), known);
         if self.known.len() > MOST_KNOWN
             && let Some(oldest) = self.known.iter().min_by_key(|(_, known)| known.at)
         {
@@ -230,21 +395,34 @@ impl EventLog {
 /// Queues Events and publishes those that are new.
 #[derive(Clone, Debug)]
 pub struct PodEvents {
-    queue: mpsc::Sender<Note>,
+    queue: mpsc::Sender<Queued>,
     counts: EventCounts,
 }
 
 impl PodEvents {
     /// Publishes until `stop` is cancelled, and counts outcomes in `counts`.
-    pub fn start(client: Client, node: &str, counts: EventCounts, stop: CancellationToken) -> Self {
-        let (queue, waiting) = mpsc::channel(MOST_WAITING);
-        let run = run(client, node.to_owned(), waiting, counts.clone());
-        tokio::spawn(async move { stop.run_until_cancelled(run).await });
+    pub fn start(
+        client: Client,
+        node: &str,
+        pods: watch::Receiver<View<Pod>>,
+        counts: EventCounts,
+        stop: CancellationToken,
+    ) -> Self {
+        let (queue, incoming) = mpsc::channel(MOST_WAITING);
+        let publisher = Publisher {
+            client,
+            node: node.to_owned(),
+            pods,
+            counts: counts.clone(),
+            log: EventLog::default(),
+            is_healthy: true,
+        };
+        tokio::spawn(async move { stop.run_until_cancelled(publisher.run(incoming)).await });
         Self { queue, counts }
     }
 
     /// Queues Events. It never waits: if the queue is full, they are dropped and counted.
-    pub fn take(&self, events: Vec<Note>) {
+    pub fn take(&self, events: Vec<Queued>) {
         for event in events {
             if self.queue.try_send(event).is_err() {
                 count(&self.counts, "dropped");
@@ -254,40 +432,85 @@ impl PodEvents {
 }
 
 fn count(counts: &EventCounts, outcome: &'static str) {
-    counts.send_modify(|counts| *counts.entry(outcome).or_default() += 1);
+    counts
+        .outcomes
+        .send_modify(|counts| *counts.entry(outcome).or_default() += 1);
 }
 
-async fn run(client: Client, node: String, mut waiting: mpsc::Receiver<Note>, counts: EventCounts) {
-    let mut log = EventLog::default();
-    let mut is_healthy = true;
-    while let Some(event) = waiting.recv().await {
-        let times = match log.decide(&event, Instant::now()) {
-            EventAction::Publish(times) => times,
-            EventAction::Nothing => continue,
-            EventAction::Limited => {
-                count(&counts, "limited");
-                continue;
+/// Publishes Events one after the other.
+struct Publisher {
+    client: Client,
+    node: String,
+    pods: watch::Receiver<View<Pod>>,
+    counts: EventCounts,
+    log: EventLog,
+    is_healthy: bool,
+}
+
+impl Publisher {
+    async fn run(mut self, mut incoming: mpsc::Receiver<Queued>) {
+        let mut backlog = Backlog::default();
+        loop {
+            let free = self.log.free_at(Instant::now());
+            tokio::select! {
+                biased;
+                queued = incoming.recv() => {
+                    let Some(queued) = queued else { return };
+                    self.add(&mut backlog, queued);
+                }
+                () = sleep_until(free), if !backlog.waiting.is_empty() => {
+                    if let Some(event) = backlog.take() {
+                        self.publish(event).await;
+                    }
+                }
             }
+            let is_limited = self.log.free_at(Instant::now()) > Instant::now();
+            let waiting = if is_limited { backlog.waiting.len() } else { 0 };
+            self.counts.waiting.send_replace(waiting);
+        }
+    }
+
+    fn add(&mut self, backlog: &mut Backlog, queued: Queued) {
+        match self.log.state(&queued.note, Instant::now()) {
+            // An older one about the container no longer applies.
+            EventAction::Nothing => {
+                backlog.waiting.remove(&subject(&queued.note));
+                return;
+            }
+            EventAction::Limited => count(&self.counts, "limited"),
+            EventAction::Publish(_) => {}
+        }
+        if backlog.add(queued) {
+            count(&self.counts, "dropped");
+        }
+    }
+
+    async fn publish(&mut self, event: Note) {
+        if !is_topical(&event, &self.pods.borrow()) {
+            return;
+        }
+        let EventAction::Publish(times) = self.log.decide(&event, Instant::now()) else {
+            return;
         };
-        let published = publish(&client, &node, &event, times).await;
+        let published = publish(&self.client, &self.node, &event, times).await;
         let outcome = match &published {
             Ok(Published::Created) => "created",
             Ok(Published::Counted { .. }) => "counted",
             Err(PublishError::Forbidden { .. }) => "forbidden",
             Err(PublishError::Late | PublishError::Refused(_)) => "failed",
         };
-        count(&counts, outcome);
+        count(&self.counts, outcome);
         match published {
             Ok(published) => {
-                log.note(&event, published, Instant::now());
-                is_healthy = true;
+                self.log.note(&event, published, Instant::now());
+                self.is_healthy = true;
             }
             // Logged once, and again after a success.
             Err(error) => {
-                if is_healthy {
+                if self.is_healthy {
                     tracing::warn!(%error, "an Event can't be published");
                 }
-                is_healthy = false;
+                self.is_healthy = false;
             }
         }
     }
@@ -373,6 +596,141 @@ mod tests {
     }
 
     #[test]
+    fn of_those_that_wait_the_most_severe_and_the_newest_is_first() {
+        let mut backlog = Backlog::default();
+        let queued = |uid: &str, urgency| Queued {
+            urgency,
+            note: event(uid, Some("tcp_timeout")),
+        };
+        for (uid, urgency) in [
+            ("resolved", Urgency::Resolved),
+            ("certain-1", Urgency::Certain),
+            ("unknown", Urgency::Unknown),
+            ("certain-2", Urgency::Certain),
+            ("likely", Urgency::Likely),
+        ] {
+            assert!(!backlog.add(queued(uid, urgency)));
+        }
+        // A newer one of the same container replaces the older.
+        assert!(!backlog.add(queued("likely", Urgency::Unknown)));
+        let all: Vec<String> = std::iter::from_fn(|| backlog.take())
+            .map(|note| note.uid)
+            .collect();
+        let order = ["certain-2", "certain-1", "likely", "unknown", "resolved"];
+        assert_eq!(all, order);
+        assert!(!backlog.add(queued("least", Urgency::Unknown)));
+        let mut others = (0..MOST_WAITING).map(|n| queued(&n.to_string(), Urgency::Likely));
+        assert_eq!(
+            others.position(|one| backlog.add(one)),
+            Some(MOST_WAITING - 1)
+        );
+        assert!(!backlog.waiting.keys().any(|(uid, ..)| uid == "least"));
+        assert_eq!(backlog.waiting.len(), MOST_WAITING);
+    }
+
+    #[test]
+    fn the_next_may_be_published_when_the_oldest_is_a_minute_ago() {
+        let now = Instant::now();
+        let mut log = EventLog::default();
+        assert_eq!(log.free_at(now), now);
+        for number in 0..MOST_A_MINUTE {
+            let then = now + Duration::from_secs(number as u64);
+            log.decide(&event(&number.to_string(), Some("tcp_timeout")), then);
+        }
+        let late = now + Duration::from_secs(30);
+        assert_eq!(log.free_at(late), now + MINUTE);
+        assert_eq!(log.free_at(now + 2 * MINUTE), now + 2 * MINUTE);
+    }
+
+    #[test]
+    fn an_event_is_not_published_on_a_pod_that_has_its_image() {
+        let view = |pod: Option<&Pod>| {
+            let objects = pod.map(|pod| ("u1".to_owned(), std::sync::Arc::new(pod.clone())));
+            View::<Pod> {
+                objects: std::sync::Arc::new(objects.into_iter().collect()),
+                ..View::default()
+            }
+        };
+        let mut pod = Pod {
+            containers: vec![Container {
+                name: "app".to_owned(),
+                kind: ContainerKind::Container,
+                image: "r.test/a:1".to_owned(),
+                policy: None,
+                is_sidecar: false,
+                is_present: false,
+                state: crate::workload::pod::ContainerState::Unknown,
+            }],
+            ..Pod::default()
+        };
+        let event = event("u1", Some("tcp_timeout"));
+        assert!(!is_topical(&event, &view(None)), "the pod is gone");
+        assert!(is_topical(&event, &view(Some(&pod))));
+        pod.containers[0].is_present = true;
+        assert!(!is_topical(&event, &view(Some(&pod))));
+    }
+
+    #[test]
+    fn a_hint_for_readers_has_no_option_of_this_program() {
+        for (hint, wanted) in [
+            (
+                "Name a pull secret for r.test in the pod's imagePullSecrets, in the pod's own namespace; give it to this check with --secret-file.",
+                "Name a pull secret for r.test in the pod's imagePullSecrets, in the pod's own namespace.",
+            ),
+            (
+                "Create it (`kubectl create secret docker-registry a --docker-server=r.test`). Then wait.",
+                "Create it (`kubectl create secret docker-registry a --docker-server=r.test`). Then wait.",
+            ),
+            (
+                "Enable TLS at r.test; if it must stay without, set `server = \"http://r.test\"` in certs.d/r.test/hosts.toml on the nodes, and probe with --plain-http.",
+                "Enable TLS at r.test; if it must stay without, set `server = \"http://r.test\"` in certs.d/r.test/hosts.toml on the nodes.",
+            ),
+        ] {
+            assert_eq!(for_readers(hint), wanted);
+        }
+    }
+
+    #[test]
+    fn the_error_its_place_and_the_secret_that_does_not_fit_are_named() {
+        let finding = |cause, facts: &[&str]| Finding {
+            cause,
+            severity: Severity::Critical,
+            confidence: Confidence::High,
+            leg: None,
+            phase: None,
+            evidence: facts.iter().map(|fact| (*fact).to_owned()).collect(),
+            hint: String::new(),
+        };
+        let storage = finding(
+            Cause::RedirectBlob,
+            &[
+                "10.0.2.9:443: no answer",
+                "the layer storage is https://b.test",
+                "third",
+            ],
+        );
+        assert_eq!(
+            summary(&storage, &[]),
+            "redirect_blob: 10.0.2.9:443: no answer; the layer storage is https://b.test"
+        );
+        let secrets = [
+            (SecretOutcome::NoKey, "none of its keys matches this image"),
+            (SecretOutcome::Unread, "not read"),
+        ];
+        let secrets = secrets.map(|(outcome, message)| SecretVerdict {
+            namespace: None,
+            name: "otherkey".to_owned(),
+            outcome,
+            message: message.to_owned(),
+        });
+        let login = finding(Cause::AuthNoCred, &["no source has a key"]);
+        assert_eq!(
+            summary(&login, &secrets),
+            "auth_no_cred: Secret otherkey: none of its keys matches this image; no source has a key"
+        );
+    }
+
+    #[test]
     fn what_is_the_same_has_the_same_name_which_is_one_of_kubernetes() {
         let one = event("u1", Some("tcp_timeout"));
         assert_eq!(one, event("u1", Some("tcp_timeout")));
@@ -394,7 +752,10 @@ mod tests {
             evidence: vec!["HTTP 403: a page titled 'Sign in, ann@example.com'".to_owned()],
             hint: "Ask.".to_owned(),
         };
-        assert_eq!(summary(&finding), "fw_403: HTTP 403: a page. hint: Ask.");
+        assert_eq!(
+            summary(&finding, &[]),
+            "fw_403: HTTP 403: a page. hint: Ask."
+        );
     }
 
     #[test]
@@ -409,7 +770,7 @@ mod tests {
             evidence: vec!["e".repeat(5000), "second".to_owned()],
             hint: "h".repeat(5000),
         };
-        let text = summary(&finding);
+        let text = summary(&finding, &[]);
         assert!(text.starts_with("auth_bad_cred: eee") && text.contains("…. hint: hhh"));
         assert!(text.len() < MOST_MESSAGE && !text.contains("second"));
     }

@@ -357,6 +357,7 @@ pub(super) fn healthy() -> Evidence {
             ..Vantage::default()
         }),
         pods: Vec::new(),
+        present_for: None,
         requested_secrets: Vec::new(),
         kubelet: Some("v1.30.4".parse().unwrap()),
         hosts: HostsConfig::Unread,

@@ -22,7 +22,8 @@ use level::{Confidence, Severity};
 use path::leg_path::LegPath;
 pub(crate) use rules::new as finding;
 pub use rules::{
-    eip_annotation, judge as diagnose, nearest_key, recreate_key, secret, secret_for_image,
+    Unseen, eip_annotation, judge as diagnose, nearest_key, recreate_key, rests_on, secret,
+    secret_for_image,
 };
 use secrets::SecretVerdict;
 use throughput::Throughput;

@@ -54,7 +54,7 @@ pub enum SecretOutcome {
 /// The verdicts for the Secrets of all pods; each Secret once.
 pub(super) fn verdicts(evidence: &Evidence) -> Vec<SecretVerdict> {
     let verdict = |(pod, sought): (&PodUse, &SecretLookup)| {
-        let (outcome, message) = judge(evidence, pod.namespace.as_deref(), sought);
+        let (outcome, message) = judge(evidence, pod, sought);
         SecretVerdict {
             namespace: pod.namespace.clone(),
             name: sought.name.clone(),
@@ -73,13 +73,16 @@ pub(super) fn sought(evidence: &Evidence) -> impl Iterator<Item = (&PodUse, &Sec
     all.filter(move |(pod, sought)| seen.insert((&pod.namespace, &sought.name)))
 }
 
-fn judge(
-    evidence: &Evidence,
-    namespace: Option<&str>,
-    sought: &SecretLookup,
-) -> (SecretOutcome, String) {
+fn judge(evidence: &Evidence, pod: &PodUse, sought: &SecretLookup) -> (SecretOutcome, String) {
     match &sought.found {
-        Found::Here => of_content(evidence, namespace, &sought.name),
+        Found::Here => of_content(evidence, pod.namespace.as_deref(), &sought.name),
+        Found::Elsewhere { namespaces } if pod.is_of_cluster() => (
+            SecretOutcome::Absent,
+            format!(
+                "the API server has no Secret of this name there, but one in {}; the kubelet continues without it",
+                in_namespaces(namespaces)
+            ),
+        ),
         Found::Elsewhere { namespaces } => (
             SecretOutcome::NotGiven,
             format!(

@@ -3,14 +3,14 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use kube::api::{ListParams, PartialObjectMeta};
 use kube::runtime::WatchStreamExt as _;
 use kube::runtime::watcher::{self, Event, watcher};
 use kube::{Api, Client};
 use serde_json::json;
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
 
 use super::client::with_sources;
@@ -84,6 +84,61 @@ pub struct Secrets {
     client: Option<Client>,
     access: Access,
     needs: Mutex<Needs>,
+    changes: Arc<Changes>,
+    /// Absent Secrets by name, with the answer about other namespaces.
+    absent: Mutex<BTreeMap<String, (Instant, Found)>>,
+}
+
+/// How long the namespaces of a Secret that is absent are remembered.
+const ABSENT_FOR: Duration = Duration::from_mins(10);
+
+/// How long a check waits for them. Without them, the Secret is only absent.
+const ABSENT_WAIT: Duration = Duration::from_secs(2);
+
+/// Maximum of names that are remembered.
+const MOST_ABSENT: usize = 256;
+
+/// The Secrets that were created, changed or deleted since they were first read.
+#[derive(Debug, Default)]
+struct Changes {
+    keys: Mutex<BTreeSet<SecretKey>>,
+    news: Notify,
+}
+
+impl Changes {
+    fn keys(&self) -> MutexGuard<'_, BTreeSet<SecretKey>> {
+        self.keys.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn add(&self, key: &SecretKey) {
+        self.keys().insert(key.clone());
+        self.news.notify_one();
+    }
+}
+
+/// The version of a Secret that a watch last had.
+#[derive(Debug, Default)]
+enum Version {
+    /// No answer yet.
+    #[default]
+    Unknown,
+    /// The namespace has no such Secret.
+    Absent,
+    /// Its `resourceVersion`.
+    Here(Option<String>),
+}
+
+impl Version {
+    /// Takes the newest version; returns whether that is a change, and not the first answer.
+    fn is_new(&mut self, now: Self) -> bool {
+        let is_new = match (&*self, &now) {
+            (Self::Unknown, _) | (Self::Absent, Self::Absent) => false,
+            (Self::Here(before), Self::Here(now)) => before != now,
+            _ => true,
+        };
+        *self = now;
+        is_new
+    }
 }
 
 /// Which Secrets are needed, and by what.
@@ -159,7 +214,55 @@ impl Secrets {
             client,
             access,
             needs: Mutex::default(),
+            changes: Arc::default(),
+            absent: Mutex::default(),
         }
+    }
+
+    /// A Secret that its namespace does not have: with the other namespaces that have one of this name, if all Secrets
+    /// may be listed. The answer is kept for ten minutes.
+    pub async fn absent(&self, key: &SecretKey) -> Found {
+        let Some(client) = self
+            .client
+            .as_ref()
+            .filter(|_| self.access == Access::Discovered)
+        else {
+            return Found::Absent;
+        };
+        let known = self.absent_names().get(&key.name).cloned();
+        let found = match known {
+            Some((at, found)) if at.elapsed() < ABSENT_FOR => found,
+            _ => {
+                let request = absent(client, &key.name);
+                let found = tokio::time::timeout(ABSENT_WAIT, request).await;
+                let found = found.unwrap_or(Found::Absent);
+                let mut all = self.absent_names();
+                all.retain(|_, (at, _)| at.elapsed() < ABSENT_FOR);
+                if all.len() < MOST_ABSENT {
+                    all.insert(key.name.clone(), (Instant::now(), found.clone()));
+                }
+                found
+            }
+        };
+        // Its own namespace had it a moment ago.
+        match found {
+            Found::Elsewhere { namespaces } if namespaces.contains(&key.namespace) => Found::Absent,
+            found => found,
+        }
+    }
+
+    fn absent_names(&self) -> MutexGuard<'_, BTreeMap<String, (Instant, Found)>> {
+        self.absent.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Waits until a Secret changes that is needed.
+    pub async fn changed(&self) {
+        self.changes.news.notified().await;
+    }
+
+    /// Takes the Secrets that were created, changed or deleted since the last call.
+    pub fn take_changed(&self) -> BTreeSet<SecretKey> {
+        std::mem::take(&mut *self.changes.keys())
     }
 
     fn needs(&self) -> MutexGuard<'_, Needs> {
@@ -202,7 +305,9 @@ impl Secrets {
             }
             let (sender, known) = watch::channel(Known::Unread(PENDING.to_owned()));
             let stop = CancellationToken::new();
-            tokio::spawn(follow(client.clone(), key.clone(), sender, stop.clone()));
+            let changes = Arc::clone(&self.changes);
+            let followed = follow(client.clone(), key.clone(), sender, changes, stop.clone());
+            tokio::spawn(followed);
             held.insert(key.clone(), WatchedSecret { known, stop });
         }
     }
@@ -338,24 +443,38 @@ async fn follow(
     client: Client,
     key: SecretKey,
     known: watch::Sender<Known>,
+    changes: Arc<Changes>,
     stop: CancellationToken,
 ) {
     let api: Api<SecretObject> = Api::namespaced(client, &key.namespace);
     let config = watcher::Config::default().fields(&format!("metadata.name={}", key.name));
     let stream = watcher(api, config).default_backoff();
     let mut is_seen = false;
+    let mut version = Version::default();
+    let mut take = |newest: Known, now: Version| {
+        known.send_replace(newest);
+        if version.is_new(now) {
+            changes.add(&key);
+        }
+    };
+    let here = |secret: &SecretObject| {
+        let version = secret.metadata.resource_version.clone();
+        (Known::Here(source_of(secret)), Version::Here(version))
+    };
     let handle = |event: WatchEvent<SecretObject>| match event {
         WatchEvent::Event(Event::Init) => is_seen = false,
         WatchEvent::Event(Event::InitApply(secret)) => {
             is_seen = true;
-            known.send_replace(Known::Here(source_of(&secret)));
+            let (newest, version) = here(&secret);
+            take(newest, version);
         }
         WatchEvent::Event(Event::Apply(secret)) => {
-            known.send_replace(Known::Here(source_of(&secret)));
+            let (newest, version) = here(&secret);
+            take(newest, version);
         }
         WatchEvent::Event(Event::InitDone) if is_seen => {}
         WatchEvent::Event(Event::InitDone | Event::Delete(_)) => {
-            known.send_replace(Known::Absent);
+            take(Known::Absent, Version::Absent);
         }
         WatchEvent::Loss(error) => lose(&known, &key, &error),
         WatchEvent::Answer => {}
@@ -430,6 +549,34 @@ mod tests {
         assert!(
             matches!(secrets.get(&key("b")), Known::Unread(reason) if reason.contains("not been requested"))
         );
+    }
+
+    #[test]
+    fn a_change_is_one_after_the_first_answer() {
+        let here = |version: &str| Version::Here(Some(version.to_owned()));
+        let mut version = Version::default();
+        let steps = [
+            (here("1"), false),
+            (here("1"), false),
+            (here("2"), true),
+            (Version::Absent, true),
+            (Version::Absent, false),
+            (here("3"), true),
+        ];
+        for (index, (now, is_change)) in steps.into_iter().enumerate() {
+            assert_eq!(version.is_new(now), is_change, "step {index}");
+        }
+        assert!(!Version::default().is_new(Version::Absent));
+    }
+
+    #[tokio::test]
+    async fn changes_wait_until_they_are_taken() {
+        let secrets = secrets(Access::Discovered);
+        secrets.changes.add(&key("a"));
+        secrets.changes.add(&key("b"));
+        secrets.changed().await;
+        assert_eq!(secrets.take_changed(), BTreeSet::from([key("a"), key("b")]));
+        assert_eq!(secrets.take_changed(), BTreeSet::new());
     }
 
     #[tokio::test]

@@ -415,10 +415,15 @@ impl<'a> Index<'a> {
             let image = workload.containers.iter().find(|i| self.serves(content, i));
             fits.extend(image.map(|image| (name.to_owned(), image)));
         }
-        let (first, image) = fits.first()?.clone();
+        let image = fits.first()?.1;
         let account = workload.account();
         let is_hub = fits.iter().all(|(_, image)| domain(image) == "docker.io");
+        // At most eight candidates.
         let names: Vec<String> = fits.iter().map(|(name, _)| name.clone()).collect();
+        let which = match &names[..] {
+            [one] => one.clone(),
+            several => format!("one of {}", several.join(", ")),
+        };
         let whom = if workload.kind == WorkloadKind::Pod {
             "names no Secret in imagePullSecrets".to_owned()
         } else {
@@ -435,7 +440,7 @@ impl<'a> Index<'a> {
                 [one] => format!("Secret {one} in this namespace has a key for {}", image.image),
                 _ => format!(
                     "Secrets {} in this namespace have keys for {} or another of its images",
-                    listed(&names),
+                    names.join(", "),
                     image.image
                 ),
             })
@@ -448,7 +453,7 @@ impl<'a> Index<'a> {
             }))
             .fact("no registry was contacted: it may allow anonymous pulls")
             .hint(format!(
-                "If the registry requires a login, name {first} in spec.imagePullSecrets of the pod template, or in imagePullSecrets of ServiceAccount {account}; then recreate existing pods."
+                "If the registry requires a login, name {which} in spec.imagePullSecrets of the pod template, or in imagePullSecrets of ServiceAccount {account}; then recreate existing pods."
             ));
         Some(Draft::of(found).shown_by(image))
     }

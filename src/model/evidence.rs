@@ -42,6 +42,10 @@ pub struct Evidence {
     /// The containers and image volumes that use the image; empty if no workload was given.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub pods: Vec<PodUse>,
+    /// A container of this node that runs with exactly this image while none waits for it, so the node had it from
+    /// somewhere. Absent if there is none, or if pods were not observed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub present_for: Option<String>,
     /// Secrets of the cluster that were named for this check (`--secret`, `--service-account`).
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[serde(alias = "asked_secrets")]

@@ -68,6 +68,14 @@ pub struct PodUse {
 }
 
 impl PodUse {
+    /// [`Self::path`] of a pod that was read from the API server.
+    pub const CLUSTER: &str = "the cluster";
+
+    /// Whether the API server has this pod: what it reports of its Secrets holds for the cluster.
+    pub fn is_of_cluster(&self) -> bool {
+        self.path == Self::CLUSTER
+    }
+
     /// `Deployment default/foo, container container-0`; for a pod that does not exist, `a Pod in namespace
     /// default`.
     pub fn place(&self) -> String {

@@ -155,6 +155,7 @@ async fn pull_by(
         started,
         vantage: probe_network.vantage.clone(),
         pods: check.pods.clone(),
+        present_for: None,
         requested_secrets: check.requested_secrets.clone(),
         keyring,
         runtime: check.runtime.clone(),

@@ -913,6 +913,187 @@ fn a_clock_that_is_ahead_keeps_nothing_alive() {
     assert!(tally.failing.is_empty());
 }
 
+/// Real Events of a kubelet 1.20 (containerd 1.7.24), in each version in which the API server had them.
+fn real_events() -> Vec<Event> {
+    #[derive(Deserialize)]
+    struct Line {
+        uid: String,
+        namespace: String,
+        pod: String,
+        container: String,
+        reason: String,
+        message: String,
+        count: u64,
+        first: Timestamp,
+        last: Timestamp,
+    }
+    let lines = include_str!("../../tests/data/kubelet-events.jsonl").lines();
+    let lines = lines.map(|line| serde_json::from_str::<Line>(line).unwrap());
+    let event = |line: Line| Event {
+        uid: line.uid,
+        namespace: line.namespace,
+        pod: line.pod,
+        container: line.container,
+        node: "node-a".to_owned(),
+        reason: line.reason,
+        message: line.message,
+        is_warning: false,
+        count: line.count,
+        first: Some(line.first),
+        last: Some(line.last),
+    };
+    lines.map(event).collect()
+}
+
+/// The newest version of each Event, as a list has it.
+fn newest_versions(events: &[Event]) -> Vec<Event> {
+    let mut newest: BTreeMap<&str, &Event> = BTreeMap::new();
+    for event in events {
+        let known = newest.entry(&event.uid).or_insert(event);
+        if known.count <= event.count {
+            *known = event;
+        }
+    }
+    newest.into_values().cloned().collect()
+}
+
+/// What the state shows after these Events.
+fn state_after(events: &[Event], is_list: bool) -> String {
+    let limits = Limits {
+        max_pairs: 100,
+        ..LIMITS
+    };
+    let mut tally = Tally::new(limits, at(0));
+    let now = events.iter().filter_map(|event| event.last).max().unwrap();
+    tally.list_begins();
+    if !is_list {
+        tally.list_ends();
+    }
+    for event in events {
+        tally.take(event, now);
+    }
+    tally.list_ends();
+    let failures: Vec<_> = tally
+        .pairs
+        .iter()
+        .map(|(key, pair)| (key, &pair.failures))
+        .collect();
+    let unknown = tally.unknown.iter();
+    let unknown: Vec<_> = unknown.map(|one| (one.last, &one.text)).collect();
+    format!(
+        "{:#?}",
+        (
+            &tally.failing,
+            &tally.secrets,
+            &tally.counts,
+            failures,
+            unknown
+        )
+    )
+}
+
+#[test]
+fn a_newer_failure_counts_whatever_the_back_off_before_it_in_the_list() {
+    let backs_off = "Back-off pulling image \"r.example.com/a:1\"";
+    let qps = "Failed to pull image \"r.example.com/a:1\": pull QPS exceeded.";
+    let mut tally = underway();
+    tally.take(&event(1, "BackOff", backs_off, 9, 11, 60), at(60));
+    tally.take(&event(2, "Failed", qps, 1, 10, 10), at(60));
+    tally.take(&event(3, "Failed", FAILED, 4, 20, 50), at(60));
+    let failing = tally.failing.values().next().unwrap();
+    assert_eq!(failing.failure.cause, Some(Cause::TcpTimeout));
+    assert_eq!((failing.first, failing.last), (at(10), at(60)));
+    assert_eq!(failing.count, 5);
+    // The image was there later, and the failure before it is listed after it.
+    tally.take(&event(4, "Pulled", PULLED, 1, 70, 70), at(70));
+    assert!(tally.failing.is_empty());
+    tally.take(&event(5, "Failed", FAILED, 4, 20, 65), at(70));
+    assert!(tally.failing.is_empty());
+    let missing = |uid, names: &str, second| {
+        let text = format!("Unable to retrieve some image pull secrets ({names}); …");
+        event(uid, "FailedToRetrieveImagePullSecret", &text, 1, 5, second)
+    };
+    tally.take(&missing(6, "a, b", 60), at(70));
+    tally.take(&missing(7, "b", 30), at(70));
+    assert_eq!(tally.secrets.values().next().unwrap().names, ["a", "b"]);
+}
+
+/// A pod whose container the kubelet works on has its sandbox.
+#[test]
+fn a_sandbox_that_was_made_is_no_failure_any_more() {
+    let image = "registry.k8s.io/pause:3.9";
+    let text = format!(
+        "Failed to create pod sandbox: rpc error: code = Unknown desc = failed to get sandbox image \"{image}\": failed to pull image \"{image}\": dial tcp 10.0.0.9:443: i/o timeout"
+    );
+    let failed = Event {
+        container: String::new(),
+        ..event(1, "FailedCreatePodSandBox", &text, 3, 10, 30)
+    };
+    let pulling = event(
+        2,
+        "Pulling",
+        "Pulling image \"r.example.com/a:1\"",
+        1,
+        40,
+        40,
+    );
+    for order in [[&failed, &pulling], [&pulling, &failed]] {
+        let mut tally = underway();
+        order.iter().for_each(|event| tally.take(event, at(40)));
+        assert!(tally.failing.is_empty(), "{:?}", tally.failing);
+    }
+    let mut tally = underway();
+    tally.take(&failed, at(40));
+    assert_eq!(tally.failing.len(), 1);
+}
+
+/// containerd's socket is down: that is the node's, whatever registry its images are from.
+#[test]
+fn a_runtime_that_does_not_answer_is_no_failure_of_each_registry() {
+    let mut tally = underway();
+    for (n, registry) in ["a.test", "b.test", "c.test"].into_iter().enumerate() {
+        let text = format!(
+            "Failed to inspect image \"{registry}/app:1\": rpc error: code = Unavailable desc = connection error: desc = \"transport: Error while dialing dial unix /run/containerd/containerd.sock: connect: no such file or directory\""
+        );
+        let one = Event {
+            pod: format!("p{n}"),
+            ..event(n as u128, "InspectFailed", &text, 1, 10, 10)
+        };
+        tally.take(&one, at(10));
+    }
+    assert_eq!(tally.failing.len(), 3);
+    let is_of_node = |cause, registry: &str| (cause, registry) == (Some(Cause::RuntimeFault), "");
+    let all = tally.failing.values();
+    assert!(
+        all.clone()
+            .all(|one| is_of_node(one.failure.cause, &one.registry)),
+        "{:?}",
+        tally.failing
+    );
+    let key = ("".into(), "n1".into());
+    assert_eq!(tally.pairs[&key].failures[&Cause::RuntimeFault], 3);
+    assert_eq!(tally.pairs.len(), 1);
+}
+
+#[test]
+fn a_list_has_the_same_result_as_the_watch_before_it() {
+    let events = real_events();
+    let watched = state_after(&events, false);
+    assert!(watched.contains("ManifestUnknown") && watched.contains("KubeletQps"));
+    assert_eq!(state_after(&newest_versions(&events), true), watched);
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(16))]
+
+    #[test]
+    fn the_order_of_events_changes_nothing(
+        listed in Just(newest_versions(&real_events())).prop_shuffle(),
+    ) {
+        prop_assert_eq!(state_after(&listed, true), state_after(&newest_versions(&real_events()), true));
+    }
+}
+
 proptest! {
     #[test]
     fn no_text_panics(

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::text::{Ink, Page, Style, render};
 use super::{Report, Tool, optional};
+use crate::diagnose::Pull;
 use crate::model::units::{HumanDuration, Seconds};
 
 /// What `wait -o json` prints.
@@ -20,7 +21,8 @@ pub struct WaitDocument {
     pub pullpath: Tool,
     /// The image reference with its domain: `docker.io/library/nginx` for `nginx`.
     pub image: String,
-    /// The EIP is bound, if one is required, and a pull would succeed.
+    /// The EIP is bound, if one is required, and a pull would succeed, or only what can't be observed from the pod
+    /// speaks against it.
     pub is_open: bool,
     /// From the start of the command to its end.
     #[serde(rename = "waited_seconds", with = "Seconds")]
@@ -75,8 +77,21 @@ pub fn render_wait(document: &WaitDocument, style: Style) -> String {
             Eip::Bound { address } => format!(", the pod's EIP is {address}"),
             _ => String::new(),
         };
-        let text = format!("{open} after {waited}: a pull of {image} would succeed{eip}");
+        let unseen = document
+            .report
+            .as_ref()
+            .filter(|report| report.verdict.pull != Pull::WouldSucceed);
+        let Some(report) = unseen else {
+            let text = format!("{open} after {waited}: a pull of {image} would succeed{eip}");
+            page.prose("", &text);
+            return page.out;
+        };
+        let text = format!(
+            "{open} after {waited}: whether a pull of {image} would succeed depends on the node, which can't be observed from here{eip}"
+        );
         page.prose("", &text);
+        page.line("");
+        page.out.push_str(&render(report, style, false));
         return page.out;
     }
     let closed = page.style.paint(Ink::Bad, "NOT OPEN");

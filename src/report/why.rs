@@ -11,6 +11,7 @@ use super::{Report, SCHEMA_VERSION, Tool, optional, worst};
 use crate::diagnose::Pull;
 use crate::diagnose::catalogue::Cause;
 use crate::diagnose::level::Confidence;
+use crate::diagnose::secrets::SecretOutcome;
 use crate::model::text::joined;
 use crate::model::workload::{ContainerKind, Found};
 use crate::pulls::failure::is_on_node;
@@ -127,6 +128,9 @@ pub enum WhyCheck {
         pod: String,
         /// Its report.
         report: Box<Report>,
+        /// The report is the newest of the daemon's schedule, since it makes no further check now.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        scheduled: bool,
     },
     /// This program made the check from its own machine (`--local`).
     Local {
@@ -246,8 +250,19 @@ impl Page {
         self.beside(&image.image, &format!("on node {}", image.node));
         let verdict = self.verdict(image.check.pull(), "a pull would succeed now");
         let by = match &image.check {
-            WhyCheck::Node { pod, .. } => {
-                format!(", checked on that node by its daemon (pod {pod})")
+            WhyCheck::Node {
+                pod,
+                report,
+                scheduled,
+            } => {
+                let started = scheduled.then_some(report.evidence.started);
+                let age = optional(started, |started| {
+                    format!(
+                        " {} ago, on its schedule: it makes no further check now (on_demand.per_minute, or a budget)",
+                        ago(started, at)
+                    )
+                });
+                format!(", checked on that node by its daemon (pod {pod}){age}")
             }
             WhyCheck::Local { .. } => ", checked from THIS MACHINE, not from that node: the node's network, resolver, mirrors and trusted roots were not observed".to_owned(),
             WhyCheck::NotMade { .. } | WhyCheck::NotNeeded { .. } => String::new(),
@@ -314,6 +329,12 @@ impl Page {
         let mut meanings = image.kubelet.iter().filter_map(|one| one.meaning.as_ref());
         if let Some(meaning) = meanings.next().filter(|one| is_on_node(one.cause)) {
             self.hint(&meaning.hint);
+            return;
+        }
+        if pulled_without_secrets(image) {
+            self.hint(
+                "Wait for the kubelet's next try, or delete the pod. A kubelet that has just started pulls once without Secrets, because it has not read them yet (its log: 'failed to sync secret cache'). The pod's Secret is accepted.",
+            );
             return;
         }
         self.hint(
@@ -428,6 +449,19 @@ impl Page {
 }
 
 /// `12 s`, `4 m`, `2 h`.
+/// The check's login with a Secret of the pod is accepted, and the kubelet's newest failure was that it had none.
+fn pulled_without_secrets(image: &WhyImage) -> bool {
+    let mut meanings = image.kubelet.iter().filter_map(|one| one.meaning.as_ref());
+    let was_without = meanings
+        .next()
+        .is_some_and(|meaning| [Cause::AuthNoCred, Cause::AuthUnknown].contains(&meaning.cause));
+    let accepted = image.check.report().is_some_and(|report| {
+        let mut secrets = report.verdict.secrets.iter();
+        secrets.any(|one| one.outcome == SecretOutcome::Accepted)
+    });
+    was_without && accepted
+}
+
 fn ago(then: Timestamp, now: Timestamp) -> String {
     let seconds = now.duration_since(then).as_secs().max(0);
     match seconds {
@@ -495,6 +529,7 @@ mod tests {
         let by_node = WhyCheck::Node {
             pod: "pullpath-x".to_owned(),
             report: Box::new(report()),
+            scheduled: false,
         };
         let nobody = WhyCheck::NotMade {
             failure: NodeFailure {

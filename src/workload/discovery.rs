@@ -87,10 +87,12 @@ pub struct Discovered {
     pub malformed: Vec<String>,
 }
 
-/// The images of one repository with one credential. One of them is checked for all.
+/// The images of one repository with one credential. One of them is checked for all; each further image that a
+/// container waits for is checked for itself.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Wanted {
     /// `registry/repository`, with pull secrets followed by `@namespace/secret+secret`. Stable while any pod uses it.
+    /// A further image that a container waits for has its tag or digest after the repository.
     pub name: String,
     /// The image that is checked.
     pub witness: Reference,
@@ -207,13 +209,16 @@ pub fn discover<'a>(pods: impl IntoIterator<Item = &'a Pod>, scope: &Scope) -> D
     let mut wanted = Vec::new();
     for (name, group) in groups {
         if group.is_platform {
-            found.platform.extend(group.wanted(name));
+            found.platform.extend(group.wanted(name).into_iter().next());
         } else {
-            wanted.extend(group.wanted(name));
+            wanted.extend(group.wanted(name).into_iter().enumerate());
         }
     }
-    // First those that a container waits for, then those with the most uses.
-    wanted.sort_by_key(|one: &Wanted| (!one.is_waited_for(), Reverse(one.uses.len())));
+    // First those that a container waits for, one of each repository before further ones; then those with the most uses.
+    wanted.sort_by_key(|(place, one): &(usize, Wanted)| {
+        (!one.is_waited_for(), *place, Reverse(one.uses.len()))
+    });
+    let mut wanted: Vec<Wanted> = wanted.into_iter().map(|(_, one)| one).collect();
     let over = wanted.split_off(wanted.len().min(scope.most));
     found.over = over.into_iter().map(|one| one.name).collect();
     found.wanted = wanted;
@@ -225,8 +230,12 @@ pub fn discover<'a>(pods: impl IntoIterator<Item = &'a Pod>, scope: &Scope) -> D
 /// `registry/repository`, and with Secrets `registry/repository@namespace/secret+secret`.
 fn name(reference: &Reference, secrets: Option<&SecretRefs>) -> String {
     let repository = format!("{}/{}", reference.domain(), reference.repository());
+    with_secrets(&repository, secrets)
+}
+
+fn with_secrets(repository: &str, secrets: Option<&SecretRefs>) -> String {
     match secrets {
-        None => repository,
+        None => repository.to_owned(),
         Some(secrets) => format!(
             "{repository}@{}/{}",
             printable(&secrets.namespace),
@@ -274,16 +283,31 @@ impl RepositoryUse {
             .insert((Reverse(rank), reference.to_string()), reference);
     }
 
-    fn wanted(self, name: String) -> Option<Wanted> {
-        let (_, witness) = self.images.into_iter().next()?;
-        let mut uses = self.uses;
+    /// The image that is checked for all, and each further one that a container waits for: its tag may be what is
+    /// wrong.
+    fn wanted(self, name: String) -> Vec<Wanted> {
+        let (secrets, mut uses) = (self.secrets, self.uses);
         uses.sort();
-        Some(Wanted {
+        let mut images = self.images.into_iter();
+        let Some((_, witness)) = images.next() else {
+            return Vec::new();
+        };
+        let waited = images.take_while(|((Reverse(rank), _), _)| *rank == Rank::Waited);
+        let further: Vec<Wanted> = waited
+            .map(|((_, image), witness)| Wanted {
+                name: with_secrets(&image, secrets.as_ref()),
+                uses: uses.extract_if(.., |one| one.image == image).collect(),
+                witness,
+                secrets: secrets.clone(),
+            })
+            .collect();
+        let first = Wanted {
             name,
             witness,
-            secrets: self.secrets,
+            secrets,
             uses,
-        })
+        };
+        std::iter::once(first).chain(further).collect()
     }
 }
 
@@ -470,6 +494,49 @@ mod tests {
             pod.is_over = true;
         }
         assert_eq!(discover(&over, &scope), Discovered::default());
+    }
+
+    /// Two pods that wait for different tags: each image is checked, and each pod is of one target.
+    #[test]
+    fn each_image_that_a_container_waits_for_is_checked() {
+        let waits = |name: &str, image: &str| {
+            let mut pod = pod("shop", name, &["s"], &[image]);
+            pod.containers[0].is_present = false;
+            pod.containers[0].state =
+                ContainerState::Waiting(ReasonMessage::new("ImagePullBackOff", ""));
+            pod
+        };
+        let pods = [
+            waits("a", "r.test/app:1"),
+            waits("b", "r.test/app:2"),
+            waits("c", "r.test/app:2"),
+            waits("d", "z.test/app:1"),
+            pod("shop", "e", &["s"], &["r.test/app:0"]),
+        ];
+        let found = discover(&pods, &scope());
+        assert_eq!(
+            names(&found.wanted),
+            [
+                "r.test/app@shop/s",
+                "z.test/app@shop/s",
+                "r.test/app:2@shop/s"
+            ]
+        );
+        let pods_of =
+            |one: &Wanted| -> Vec<String> { one.uses.iter().map(|one| one.pod.clone()).collect() };
+        let of: Vec<_> = found.wanted.iter().map(pods_of).collect();
+        assert_eq!(of, [vec!["a", "e"], vec!["d"], vec!["b", "c"]]);
+        let witness = found.wanted[2].witness.to_string();
+        assert_eq!(witness, "r.test/app:2");
+        // The bound holds, and further images come after one of each repository.
+        let mut scope = scope();
+        scope.most = 2;
+        let found = discover(&pods, &scope);
+        assert_eq!(
+            names(&found.wanted),
+            ["r.test/app@shop/s", "z.test/app@shop/s"]
+        );
+        assert_eq!(found.over, ["r.test/app:2@shop/s"]);
     }
 
     proptest! {

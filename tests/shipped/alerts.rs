@@ -570,6 +570,24 @@ const CASES: &[Case] = &[
         fire: &[],
     },
     Case {
+        name: "the sandbox's image can't be pulled, so no new pod starts on the node",
+        series: &[(
+            r#"pullpath_real_pull_sandbox_failing{cluster="c", node="n1", registry="r.test", cause="tcp_refused"}"#,
+            "_x20 1x180",
+        )],
+        at: "26m",
+        fire: &["PullpathNodeStartsNoPods"],
+    },
+    Case {
+        name: "one pod had no sandbox for a moment",
+        series: &[(
+            r#"pullpath_real_pull_sandbox_failing{cluster="c", node="n1", registry="r.test", cause="tcp_refused"}"#,
+            "_x20 1x3 stale",
+        )],
+        at: "26m",
+        fire: &[],
+    },
+    Case {
         name: "an instance can't be scraped",
         series: &[(
             r#"up{job="monitoring/pullpath", cluster="c", node="n1", instance="i1"}"#,

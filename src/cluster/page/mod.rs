@@ -287,6 +287,9 @@ fn group(
         cause: cause.map_or("unexplained", Cause::code),
         title: cause.map_or("No cause matches the message", |cause| cause.entry().title),
         registry: match registry {
+            "" if cause == Some(Cause::RuntimeFault) => {
+                "no registry: the node's runtime is at fault".to_owned()
+            }
             "" => "no registry: the image reference is invalid".to_owned(),
             registry => registry.to_owned(),
         },
@@ -321,12 +324,15 @@ fn pod(key: &ContainerKey, one: &Failing) -> PodView {
     }
 }
 
+/// Why a kubelet may not have read a Secret.
+const SECRETS_HINT: &str = "Create the Secret in the pod's namespace, or correct its name in the pod. If it is there: a kubelet that has just started pulls once without Secrets ('failed to sync secret cache' in its log), and the next try has them.";
+
 fn secrets(state: &ClusterState) -> Vec<SecretsView> {
     let all = state.tally.secrets.iter().take(CARDS);
     all.map(|((namespace, pod), missing)| SecretsView {
         pod: format!("{namespace}/{pod}"),
         names: missing.names.join(", "),
-        hint: Cause::SecretMissing.entry().fix,
+        hint: SECRETS_HINT,
     })
     .collect()
 }

@@ -111,7 +111,7 @@ families! {
     KUBERNETES_IMAGES: gauge "pullpath_kubernetes_images" ["state"]
         "Repositories used by pods of this node, by what is done with them: `checked`, `over_limit` (beyond kubernetes.max_targets), `platform`, `out_of_scope` (counted per container), `malformed`. Absent before the API server has answered, and with `kubernetes.discover: off`.";
     EVENTS: counter "pullpath_events_published_total" ["outcome"]
-        "Events on pods that wait for an image, by outcome: `created`, `counted` (an existing Event was updated), `limited` (too many in a minute), `dropped` (the API server is slow), `forbidden`, `failed`.";
+        "Events on pods that wait for an image, by outcome: `created`, `counted` (an existing Event was updated), `limited` (too many in a minute: it waited first), `dropped` (the API server is slow), `forbidden`, `failed`.";
     NODE_INFO: gauge "pullpath_node_info" ["runtime", "kubelet", "zone"]
         "1 for this node, with its container runtime and kubelet, their versions, and its zone. Absent until the Node was read from the API server.";
     NODE_CREATED: gauge "pullpath_node_created_timestamp_seconds" []
@@ -360,7 +360,7 @@ fn of_process(store: &TargetStore, page: &mut Page) {
         let is_known = cluster.state != WatchState::Unknown;
         page.add(&KUBERNETES_IMAGES, counts.into_iter().filter(|_| is_known));
     }
-    page.add(&EVENTS, by(&counters.events.borrow()));
+    page.add(&EVENTS, by(&counters.events.outcomes.borrow()));
     of_node(store, page);
     if let Some(leases) = &store.leases {
         page.add(&SPREAD_SLOTS, by(&counters.slots));

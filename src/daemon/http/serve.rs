@@ -33,9 +33,9 @@ use crate::kubernetes::watch::View;
 use crate::model::endpoint::Role;
 use crate::model::kubelet::KubeletVersion;
 use crate::model::vantage::NodeFacts;
-use crate::report::Document;
 use crate::report::text::Style;
 use crate::report::vantage::VantageDocument;
+use crate::report::{Document, Report};
 use crate::serving::cause;
 use crate::serving::http::{JSON, METRICS, guard, html, json, made, of_type, plain, style};
 
@@ -511,7 +511,11 @@ async fn check(State(app): State<App>, Query(query): Query<CheckQuery>) -> Respo
 }
 
 /// Checks an image on request: as a pod of this node pulls it, or with named Secrets.
-async fn probe_image(State(app): State<App>, body: Body) -> Response {
+async fn probe_image(
+    State(app): State<App>,
+    Query(query): Query<ImageQuery>,
+    body: Body,
+) -> Response {
     let Ok(body) = to_bytes(body, on_demand::MOST_BYTES).await else {
         return plain(
             StatusCode::PAYLOAD_TOO_LARGE,
@@ -522,15 +526,33 @@ async fn probe_image(State(app): State<App>, body: Body) -> Response {
         Ok(request) => Box::new(request),
         Err(reason) => return plain(StatusCode::BAD_REQUEST, reason + "\n"),
     };
+    if query.known {
+        let answer = command(&app, |done| Command::Known { request, done }).await;
+        return match answer.unwrap_or(Err(on_demand::Refused::Failed("stopping"))) {
+            Ok(Some(report)) => one_report(*report),
+            Ok(None) => plain(StatusCode::NOT_FOUND, "no scheduled check has this image\n"),
+            Err(refused) => not_probed(refused, Timestamp::now()),
+        };
+    }
     // A check ends within its own time (schedule.check_timeout).
     let answer = command(&app, |done| Command::Probe { request, done }).await;
     match answer.unwrap_or(Err(on_demand::Refused::Failed("stopping"))) {
-        Ok(report) => {
-            let text = serde_json::to_string(&Document::new(vec![*report]));
-            made(JSON, text.map(|text| text + "\n"))
-        }
+        Ok(report) => one_report(*report),
         Err(refused) => not_probed(refused, Timestamp::now()),
     }
+}
+
+/// The query of `/-/probe`.
+#[derive(Debug, Deserialize)]
+struct ImageQuery {
+    /// The newest report of the schedule is requested, and no check.
+    #[serde(default)]
+    known: bool,
+}
+
+fn one_report(report: Report) -> Response {
+    let text = serde_json::to_string(&Document::new(vec![report]));
+    made(JSON, text.map(|text| text + "\n"))
 }
 
 fn not_probed(refused: on_demand::Refused, now: Timestamp) -> Response {

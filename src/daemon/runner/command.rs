@@ -30,6 +30,13 @@ pub enum Command {
         /// Receives the report.
         done: ProbeReply,
     },
+    /// Give the newest report of the schedule about an image, without a check.
+    Known {
+        /// The image, and as whom to pull it.
+        request: Box<Request>,
+        /// Receives the report; `None`: there is none.
+        done: KnownReply,
+    },
 }
 
 /// Receives the number of the run, or why there is none.
@@ -37,6 +44,9 @@ pub type CheckReply = oneshot::Sender<Result<u64, Refused>>;
 
 /// Receives the report of an image, or why there is none.
 pub type ProbeReply = oneshot::Sender<Result<Box<Report>, on_demand::Refused>>;
+
+/// Receives the newest report about an image, or why it is not given.
+pub type KnownReply = oneshot::Sender<Result<Option<Box<Report>>, on_demand::Refused>>;
 
 /// Why a target is not checked now.
 #[derive(Clone, Debug, Eq, PartialEq)]

@@ -40,6 +40,7 @@ use crate::daemon::store::target::Target;
 use crate::daemon::store::targets::{SharedStore, TargetStore};
 use crate::kubernetes::watch;
 use crate::model::endpoint::Role;
+use crate::report::Report;
 use crate::serving::reload::Loader;
 use crate::workload::discovery::Wanted;
 
@@ -230,6 +231,7 @@ impl Runner {
 
     /// Updates the targets after a change of this node's pods or Node.
     fn discover(&mut self) {
+        self.check_changed_secrets();
         let own_node = self.cluster.newest_node();
         self.recorder.write(|store| store.own_node = own_node);
         let Some((discovery, failing)) = self.cluster.newest_pods() else {
@@ -250,6 +252,16 @@ impl Runner {
         let now = self.clock.now();
         for name in self.recorder.waited_for(&failing) {
             self.timetable.hasten_reach(&name, now);
+            self.show(Some(&name));
+        }
+    }
+
+    /// What waits with a Secret that has changed is checked at once: the kubelet reads it at its next pull.
+    fn check_changed_secrets(&mut self) {
+        let changed = self.cluster.secrets.take_changed();
+        let now = self.clock.now();
+        for name in self.recorder.waiting_with(&changed) {
+            self.timetable.hasten_for_secret(&name, now);
             self.show(Some(&name));
         }
     }
@@ -291,6 +303,9 @@ impl Runner {
             }
             Command::Check { target, tier, done } => self.begin_requested(target, tier, done),
             Command::Probe { request, done } => self.begin_on_demand(&request, done),
+            Command::Known { request, done } => {
+                let _ = done.send(self.known(&request));
+            }
         }
     }
 
@@ -661,18 +676,29 @@ impl Runner {
         }
     }
 
-    fn admit_on_demand(
-        &mut self,
-        request: &Request,
-        now: Moment,
-    ) -> Result<Underway, images::Refused> {
+    /// What an on-demand check would check, if the configuration allows it.
+    fn plan_on_demand(&self, request: &Request) -> Result<Target, images::Refused> {
         let view = self.cluster.pods();
         let pods = match &view {
             None => Err(images::NOT_WATCHED),
             Some(view) if view.state == watch::WatchState::Unknown => Err(images::NOT_LISTED),
             Some(view) => Ok(view.objects.values().map(|pod| &**pod).collect()),
         };
-        let target = images::plan(request, &self.config, &self.recorder.targets(), &pods)?;
+        images::plan(request, &self.config, &self.recorder.targets(), &pods)
+    }
+
+    /// The newest report of a scheduled check of the same pull.
+    fn known(&self, request: &Request) -> Result<Option<Box<Report>>, images::Refused> {
+        let planned = self.plan_on_demand(request)?;
+        Ok(self.recorder.newest_report(&planned).map(Box::new))
+    }
+
+    fn admit_on_demand(
+        &mut self,
+        request: &Request,
+        now: Moment,
+    ) -> Result<Underway, images::Refused> {
+        let target = self.plan_on_demand(request)?;
         self.on_demand
             .may(self.config.on_demand.per_minute.0, now)?;
         let due = Due {
@@ -730,6 +756,7 @@ fn log_changes(underway: &Underway, changes: &Changes) {
             registry,
             cause = finding.cause.code(),
             severity = ?finding.severity,
+            confidence = finding.confidence.as_str(),
             leg = finding.leg.map(Role::as_str),
             evidence = finding.evidence.first(),
             hint = finding.hint,

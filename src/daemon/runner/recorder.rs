@@ -1,6 +1,6 @@
 //! Records the results of checks for metrics, page and API, and keeps what later checks need.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
@@ -20,6 +20,7 @@ use crate::model::endpoint::{Endpoint, Role};
 use crate::model::evidence::AddressTrial;
 use crate::model::hops::Trace;
 use crate::model::vantage::Vantage;
+use crate::model::workload::{Namespaced, SecretRefs};
 use crate::report::Report;
 
 /// Writes the store, and reads it for the runner.
@@ -92,6 +93,32 @@ impl Recorder {
         self.read(|store| {
             let all = store.targets.iter();
             all.filter(|(_, watched)| is_waited_for(watched))
+                .map(|(name, _)| Arc::clone(name))
+                .collect()
+        })
+    }
+
+    /// The newest report of a target whose pull is the same as this one.
+    pub(super) fn newest_report(&self, planned: &Target) -> Option<Report> {
+        let is_same = |watched: &&Watched| watched.target.is_same_pull(planned);
+        let report = self.read(|store| {
+            let watched = store.targets.values().find(is_same)?;
+            let mut runs = watched.history.runs();
+            runs.find_map(|run| run.report.clone())
+        });
+        serde_json::from_str(&report?.text()?).ok()
+    }
+
+    /// Targets that a container waits for, and that are pulled with one of these Secrets.
+    pub(super) fn waiting_with(&self, secrets: &BTreeSet<Namespaced>) -> Vec<Arc<str>> {
+        let is_concerned = |watched: &Watched| {
+            let target = &watched.target;
+            let mut keys = target.secrets.iter().flat_map(SecretRefs::keys);
+            target.uses.iter().any(|one| one.waits) && keys.any(|key| secrets.contains(&key))
+        };
+        self.read(|store| {
+            let all = store.targets.iter();
+            all.filter(|(_, watched)| is_concerned(watched))
                 .map(|(name, _)| Arc::clone(name))
                 .collect()
         })

@@ -89,6 +89,9 @@ const SOON: Duration = Duration::from_secs(2);
 /// The least interval of unscheduled `reach` checks for pods that wait; a kubelet retries after 10 s, 20 s, …
 const WAITED_FOR: Duration = Duration::from_mins(1);
 
+/// The least interval of unscheduled `reach` checks after changes of a Secret.
+const SECRET_CHANGED: Duration = Duration::from_secs(10);
+
 /// A target to be checked.
 #[derive(Clone, Debug)]
 pub struct Planned {
@@ -121,6 +124,8 @@ struct Task {
     hastened: Option<Moment>,
     /// The last unscheduled `reach` check, or the next.
     waited: Option<Moment>,
+    /// The same after a change of a Secret.
+    secret: Option<Moment>,
 }
 
 impl Timetable {
@@ -152,6 +157,7 @@ impl Timetable {
                 first: None,
                 hastened: None,
                 waited: None,
+                secret: None,
             });
             task.first = (!planned.has_result).then_some(first);
             for tier in Tier::ALL {
@@ -232,6 +238,13 @@ impl Timetable {
                 }
             });
             let planned = again.map_or(planned, |again| again.min(planned));
+            // Brought forward while this check ran.
+            let is_hastened = is_itself && at > due.at && not_before.is_none();
+            let planned = if is_hastened {
+                planned.min(at.max(from))
+            } else {
+                planned
+            };
             if is_itself && tier != Tier::Transfer {
                 let periods = now.since(at).as_nanos() / period.as_nanos().max(1);
                 missed = u64::try_from(periods).unwrap_or(u64::MAX);
@@ -309,6 +322,27 @@ impl Timetable {
         self.plan(&name, Tier::Reach, at);
         if let Some(task) = self.tasks.get_mut(&name) {
             task.waited = Some(at);
+        }
+    }
+
+    /// Brings the next `reach` check forward because a Secret has changed with which a pod waits.
+    pub fn hasten_for_secret(&mut self, target: &str, now: Moment) {
+        let Some((name, task)) = self.tasks.get_key_value(target) else {
+            return;
+        };
+        let soon = now.after(SOON);
+        let at = task
+            .secret
+            .map_or(soon, |last| soon.max(last.after(SECRET_CHANGED)));
+        // One that is running may have read the Secret before.
+        let is_planned = |next: Moment| next <= at && !(task.running && next <= now);
+        if task.next[Tier::Reach as usize].is_some_and(is_planned) {
+            return;
+        }
+        let name = Arc::clone(name);
+        self.plan(&name, Tier::Reach, at);
+        if let Some(task) = self.tasks.get_mut(&name) {
+            task.secret = Some(at);
         }
     }
 
@@ -556,6 +590,37 @@ mod tests {
         schedule.hasten_reach("a", later);
         assert_eq!(schedule.next_of("a", Tier::Reach), Some(later.after(SOON)));
         schedule.hasten_reach("unknown", later);
+    }
+
+    #[test]
+    fn a_changed_secret_brings_the_check_forward_also_while_one_runs() {
+        let mut schedule = Timetable::new("n");
+        let now = Moment(Duration::from_secs(1_000_000));
+        let rhythm = Rhythm {
+            reach: Duration::from_hours(1),
+            path: Duration::from_hours(1),
+            transfer: None,
+        };
+        schedule.replace([planned("a", rhythm, None)], FIRST, now);
+        schedule.hasten_reach("a", now);
+        let first = schedule.take(now.after(SOON)).unwrap();
+        // Hastened because its pod waits: not again within the minute, but for a new Secret.
+        let changed = first.at.after(Duration::from_millis(100));
+        schedule.hasten_for_secret("a", changed);
+        let ended = first.at.after(Duration::from_secs(1));
+        schedule.done(&first, ended, None);
+        let second = schedule.next_of("a", Tier::Reach).unwrap();
+        assert_eq!(second, changed.after(SOON));
+        let due = schedule.take(second).unwrap();
+        schedule.done(&due, second, None);
+        // A Secret that changes all the time causes a check each 10 s.
+        for millis in [100, 200, 300] {
+            let then = second.after(Duration::from_millis(millis));
+            schedule.hasten_for_secret("a", then);
+            let next = schedule.next_of("a", Tier::Reach);
+            assert_eq!(next, Some(second.after(SECRET_CHANGED)));
+        }
+        schedule.hasten_for_secret("unknown", now);
     }
 
     #[test]

@@ -136,7 +136,7 @@ impl Target {
     pub fn pods(&self, lookups: &[SecretLookup]) -> Vec<PodUse> {
         let (uses, secrets) = (self.uses.iter().take(MAX_PODS), self.secrets.as_ref());
         uses.map(|one| PodUse {
-            path: "the cluster".to_owned(),
+            path: PodUse::CLUSTER.to_owned(),
             kind: "Pod".to_owned(),
             namespace: Some(one.namespace.clone()),
             name: one.pod.clone(),
@@ -153,6 +153,29 @@ impl Target {
             secrets: lookups.to_vec(),
         })
         .collect()
+    }
+
+    /// Whether a check of the other target makes the same requests with the same credentials.
+    pub fn is_same_pull(&self, other: &Self) -> bool {
+        self.reference == other.reference
+            && self.platform == other.platform
+            && self.plain_http == other.plain_http
+            && self.credential == other.credential
+            && self.secrets == other.secrets
+    }
+
+    /// A container that runs with exactly this image while none waits for it: the node had it from somewhere.
+    pub fn present_for(&self) -> Option<String> {
+        let image = self.reference.to_string();
+        let mut of_image = self.uses.iter().filter(|one| one.image == image);
+        if of_image.clone().any(|one| one.waits) {
+            return None;
+        }
+        let one = of_image.find(|one| one.is_present)?;
+        Some(format!(
+            "Pod {}/{}, container {}",
+            one.namespace, one.pod, one.container
+        ))
     }
 
     /// The expected rate in bytes per second: the larger of `expect.throughput_mbit` and of what
@@ -270,6 +293,32 @@ mod tests {
                 assert_eq!((&all[0].sources[..], all[0].uses.len()), (&sources[..], 1));
             }
         }
+    }
+
+    #[test]
+    fn an_image_is_present_for_a_container_that_has_it_while_none_waits() {
+        let used = |pod: &str, image: &str, waits: bool, is_present: bool| Use {
+            namespace: "shop".to_owned(),
+            pod: pod.to_owned(),
+            container: "app".to_owned(),
+            kind: crate::model::workload::ContainerKind::Container,
+            policy: crate::model::workload::PullPolicy::IfNotPresent,
+            image: image.to_owned(),
+            waits,
+            is_present,
+        };
+        let of = |uses: &[Use]| {
+            let mut target = Target::clone(&target(""));
+            target.uses = uses.to_vec();
+            target.present_for()
+        };
+        let has = used("a", "r.test/a:1", false, true);
+        let other = used("b", "r.test/a:2", true, false);
+        let waits = used("c", "r.test/a:1", true, false);
+        let shown = Some("Pod shop/a, container app".to_owned());
+        assert_eq!(of(&[other.clone(), has.clone()]), shown);
+        assert_eq!(of(&[has, waits]), None);
+        assert_eq!(of(&[used("d", "r.test/a:2", false, true)]), None);
     }
 
     #[test]

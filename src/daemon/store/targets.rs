@@ -121,8 +121,14 @@ impl Default for RegistryStats {
     }
 }
 
-/// Counts of Events on pods, by outcome; the task that publishes them writes the counts.
-pub type EventCounts = watch::Sender<BTreeMap<&'static str, u64>>;
+/// Counts of Events on pods; the task that publishes them writes the counts.
+#[derive(Clone, Debug, Default)]
+pub struct EventCounts {
+    /// Events by outcome.
+    pub outcomes: watch::Sender<BTreeMap<&'static str, u64>>,
+    /// Events that wait now because the limit per minute is reached.
+    pub waiting: watch::Sender<usize>,
+}
 
 /// Counts since the start of the daemon.
 #[derive(Debug, Default)]
@@ -133,7 +139,7 @@ pub struct Counters {
     pub findings: BTreeMap<&'static str, u64>,
     /// On-demand checks, by outcome.
     pub on_demand: BTreeMap<&'static str, u64>,
-    /// Events on pods, by outcome.
+    /// Events on pods.
     pub events: EventCounts,
     /// Checks that were due and were not made, by reason.
     pub skipped: BTreeMap<&'static str, u64>,

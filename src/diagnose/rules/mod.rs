@@ -27,6 +27,7 @@ use outcome::{is_complete, is_got_round, is_spared, leaves_undecided, pull, unna
 mod tests;
 mod throughput;
 mod tls;
+mod unseen;
 mod workload;
 
 use std::iter;
@@ -41,11 +42,12 @@ use crate::model::evidence::{ByRelease, Evidence, Leg};
 use crate::model::fault::{ManifestFault, Phase};
 use crate::model::hosts::{HostsConfig, HostsEffect};
 use crate::model::resolve::Resolution;
-use crate::model::vantage::{NetworkView, NotObserved};
+use crate::model::vantage::NotObserved;
 use Rule::{Beside, OfLeg, OfPath, Once, Whole};
 
 pub use auth::{nearest_key, recreate_key};
 pub use secrets::{secret, secret_for_image};
+pub use unseen::{Unseen, rests_on};
 pub use workload::eip_annotation;
 
 /// A rule, by the part of the evidence it inspects.
@@ -195,6 +197,9 @@ pub fn judge(evidence: &Evidence) -> Verdict {
     if pull == Pull::WouldSucceed && is_spared(evidence) {
         pull = Pull::Unknown;
     }
+    if pull == Pull::WouldFail && unseen::is_contradicted(evidence, &mut findings) {
+        pull = Pull::Unknown;
+    }
     for finding in findings.iter_mut().chain(&mut consequences) {
         let is_open = pull == Pull::Unknown || leaves_undecided(evidence, finding);
         if is_open && finding.severity == Severity::Critical {
@@ -316,7 +321,7 @@ fn temper(evidence: &Evidence, finding: &mut Finding) {
                 .to_owned(),
         );
     }
-    if let Some(unseen) = depends_on(evidence, finding) {
+    if let Some(unseen) = unseen::depends_on(evidence, finding) {
         finding.confidence = finding.confidence.min(Confidence::Medium);
         finding.evidence.push(format!(
             "the node may differ, because this was not observed: {}",
@@ -334,25 +339,6 @@ fn completed_name<'a>(
     let leg =
         legs.find(|leg| Some(leg.role) == finding.leg && leg.connect.outcome.fault().is_some())?;
     names::completed(leg)
-}
-
-/// A setting of the node that was not observed and that could avoid this failure there.
-fn depends_on(evidence: &Evidence, finding: &Finding) -> Option<NotObserved> {
-    let vantage = &evidence.vantage;
-    let unseen = |what: NotObserved| vantage.not_observed.contains(&what).then_some(what);
-    if certificates::depends_on_roots(finding.cause) {
-        return unseen(NotObserved::NodeRoots);
-    }
-    // Outside a pod, the settings found may be containerd's; inside a pod, they are not.
-    let is_pod = vantage.network != NetworkView::Machine;
-    let is_critical = finding.severity == Severity::Critical;
-    let is_of_connection = matches!(finding.phase, Some(Phase::Connect | Phase::Tls));
-    // That is a fault of the network, for any server.
-    let is_of_network = finding.cause == Cause::NoEgress;
-    if !is_pod || !is_critical || !is_of_connection || is_of_network {
-        return None;
-    }
-    unseen(NotObserved::Proxy).or_else(|| unseen(NotObserved::Mirrors))
 }
 
 fn masks(root: &Finding, finding: &Finding) -> bool {

@@ -21,6 +21,9 @@ pub(super) fn secrets(evidence: &Evidence, findings: &mut Vec<Finding>) {
             // A Secret that can't be read is reported when the registry requires a credential.
             Found::Here | Found::Unread { .. } => continue,
             Found::Absent => absent(&pod.place(), name, name, namespace),
+            Found::Elsewhere { namespaces } if pod.is_of_cluster() => {
+                elsewhere(&pod.place(), name, name, namespace, namespaces)
+            }
             Found::Elsewhere { namespaces } => new(Cause::SecretOtherNamespace)
                 .fact(format!("{} names Secret {name}", pod.place()))
                 .fact(format!(
@@ -58,18 +61,29 @@ pub(super) fn requested_secrets(evidence: &Evidence, findings: &mut Vec<Finding>
         let finding = match &requested.found {
             Found::Here | Found::Unread { .. } | Found::NotGiven { .. } => continue,
             Found::Absent => absent(&by, &format!("{namespace}/{name}"), name, namespace),
-            Found::Elsewhere { namespaces } => new(Cause::SecretOtherNamespace)
-                .fact(format!("{by} names Secret {namespace}/{name}"))
-                .fact(format!(
-                    "the API server has no Secret of that name in namespace {namespace}, but one in {}; Secrets do not cross namespaces",
-                    namespaces.join(", ")
-                ))
-                .hint(format!(
-                    "Create Secret {name} in namespace {namespace} as well: a pod can only use Secrets in its own namespace."
-                )),
+            Found::Elsewhere { namespaces } => elsewhere(
+                &by,
+                &format!("{namespace}/{name}"),
+                name,
+                namespace,
+                namespaces,
+            ),
         };
         findings.push(finding.severity(Severity::critical_if(requires_credential(evidence))));
     }
+}
+
+/// The API server has it in other namespaces alone.
+fn elsewhere(by: &str, shown: &str, name: &str, namespace: &str, namespaces: &[String]) -> Finding {
+    new(Cause::SecretOtherNamespace)
+        .fact(format!("{by} names Secret {shown}"))
+        .fact(format!(
+            "the API server has no Secret of that name in namespace {namespace}, but one in {}; Secrets do not cross namespaces",
+            namespaces.join(", ")
+        ))
+        .hint(format!(
+            "Create Secret {name} in namespace {namespace} as well: a pod can only use Secrets in its own namespace."
+        ))
 }
 
 fn absent(by: &str, shown: &str, name: &str, namespace: &str) -> Finding {

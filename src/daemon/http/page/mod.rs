@@ -151,6 +151,7 @@ pub(super) fn index(store: &TargetStore, now: Timestamp) -> askama::Result<Strin
     warnings.extend(store.cluster.iter().flat_map(of_cluster));
     warnings.extend(store.own_node.as_ref().and_then(lost_node));
     warnings.extend(store.leases.as_ref().and_then(unshared));
+    warnings.extend(waiting_events(*store.counters.events.waiting.borrow()));
     if store.counters.state_errors > 0 {
         warnings.push("The state file in state_dir can't be written; see the log.".to_owned());
     }
@@ -165,6 +166,18 @@ pub(super) fn index(store: &TargetStore, now: Timestamp) -> askama::Result<Strin
         cards,
     }
     .render()
+}
+
+/// What the page says while Events on pods wait for the next minute.
+fn waiting_events(count: usize) -> Option<String> {
+    let what = match count {
+        0 => return None,
+        1 => "1 Event on a pod waits".to_owned(),
+        n => format!("{n} Events on pods wait"),
+    };
+    Some(format!(
+        "{what}: this node writes 10 a minute, the most severe and the newest first."
+    ))
 }
 
 /// Green only if all pulls are known to succeed.

@@ -879,7 +879,7 @@ fn a_nat_gateway_without_ports_for_one_address() {
     };
     // The gateway forgets the ports of the probe before.
     std::thread::sleep(Duration::from_secs(3));
-    let mut held = hold(7);
+    let mut neighbors = hold(7);
     // One is left: the first connection uses it, and the next finds none.
     let outcome = probe().run();
     let findings = &outcome.report.verdict.findings;
@@ -891,14 +891,14 @@ fn a_nat_gateway_without_ports_for_one_address() {
     outcome.says("a later one from another source port got no answer");
     // None is left: nothing distinguishes that from a firewall, and both are named.
     std::thread::sleep(Duration::from_secs(3));
-    held.extend(hold(1));
+    neighbors.extend(hold(1));
     let outcome = probe().run();
     outcome
         .is(REGISTRY, PublicUnknown, Unreachable, &[Medium])
         .finds(&["tcp_timeout"])
         .says("may have none left for 52.20.0.20 while others are reached");
     assert!(!outcome.text().contains("No NAT rule is missing"));
-    drop(held);
+    drop(neighbors);
 }
 
 #[test]

@@ -278,6 +278,7 @@ mod tests {
     }
 
     #[test]
+    #[expect(clippy::too_many_lines, reason = "one table")]
     fn what_is_probably_not_meant_is_reported_without_showing_it() {
         for (key, user, password, want) in [
             ("reg.example.com", "u", "hunter2:with:colons", ""),

@@ -397,7 +397,7 @@ impl Tally {
             }
             EventKind::StillFailing { image } => {
                 let failing = image.map(|image| failing(&image, ParsedFailure::default(), ""));
-                self.reported(container, report(failing, true));
+                self.reported(&container, report(failing, true));
             }
             EventKind::SecretsMissing { names } => {
                 let missing = SecretsMissing {
@@ -415,7 +415,7 @@ impl Tally {
                     failing.registry = Arc::default();
                 }
                 self.failed(&failing, new);
-                self.reported(container, report(Some(failing), false));
+                self.reported(&container, report(Some(failing), false));
             }
             EventKind::SandboxFailed { image, text } => {
                 let failure = ParsedFailure {
@@ -424,7 +424,7 @@ impl Tally {
                 };
                 let failing = failing(&image, failure, &text);
                 self.failed(&failing, new);
-                self.reported(container, report(Some(failing), false));
+                self.reported(&container, report(Some(failing), false));
             }
             EventKind::NeverPulled { image } => {
                 let failure = ParsedFailure {
@@ -434,7 +434,7 @@ impl Tally {
                 };
                 let failing = failing(&image, failure, &event.message);
                 self.failed(&failing, new);
-                self.reported(container, report(Some(failing), false));
+                self.reported(&container, report(Some(failing), false));
             }
         }
     }
@@ -458,8 +458,8 @@ impl Tally {
     }
 
     /// Remembers the newest version of an Event about a failure.
-    fn reported(&mut self, container: ContainerKey, report: FailureReport) {
-        if self.reports.len() >= MOST_FAILING && !self.reports.contains_key(&container) {
+    fn reported(&mut self, container: &ContainerKey, report: FailureReport) {
+        if self.reports.len() >= MOST_FAILING && !self.reports.contains_key(container) {
             self.uncounted += 1;
             return;
         }
@@ -470,7 +470,7 @@ impl Tally {
         if all.len() > MOST_REPORTS {
             all.remove(0);
         }
-        self.conclude(&container);
+        self.conclude(container);
     }
 
     /// Whether a container fails now, from what is remembered about it.

@@ -206,7 +206,7 @@ fn texts_that_are_not_about_a_pull_have_no_cause() {
         "  Warning  FailedCreatePodSandBox  5s  kubelet  Failed to create pod sandbox: rpc error: code = DeadlineExceeded desc = context deadline exceeded",
         r#"  Warning  Failed  7s  kubelet  Error: failed to reserve container name "app_1": name "app_1" is reserved for "818f""#,
         "    State:          Waiting\n      Reason:       CreateContainerError\n      Message:      context deadline exceeded",
-        r#"FATA[0002] connect: connect endpoint 'unix:///var/run/dockershim.sock', make sure you are running as root and the endpoint has been started: context deadline exceeded: dial unix /var/run/dockershim.sock: connect: no such file or directory"#,
+        "FATA[0002] connect: connect endpoint 'unix:///var/run/dockershim.sock', make sure you are running as root and the endpoint has been started: context deadline exceeded: dial unix /var/run/dockershim.sock: connect: no such file or directory",
         r#"connection error: desc = "transport: Error while dialing dial tcp 10.0.0.4:2379: connect: connection refused""#,
         r#"MountVolume.SetUp failed for volume "data": rpc error: code = Unavailable desc = dial unix /var/lib/kubelet/plugins/example/csi.sock: connect: connection refused"#,
     ] {
@@ -1039,7 +1039,9 @@ fn a_sandbox_that_was_made_is_no_failure_any_more() {
     );
     for order in [[&failed, &pulling], [&pulling, &failed]] {
         let mut tally = underway();
-        order.iter().for_each(|event| tally.take(event, at(40)));
+        for event in order {
+            tally.take(event, at(40));
+        }
         assert!(tally.failing.is_empty(), "{:?}", tally.failing);
     }
     let mut tally = underway();

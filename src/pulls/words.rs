@@ -465,6 +465,7 @@ table! {
     ["no suitable address found"] DnsNodata;
     // A client that speaks TLS or plain HTTP to a port of the other kind.
     ["server gave http response to https client"] TlsPlainHttp;
+    ["certificate signed by unknown authority", "http request to an https server"] TlsUnknownCa or TlsIntermediate;
     ["http request to an https server"] HostsTomlInvalid;
     ["plain http request was sent to https port"] HostsTomlInvalid;
     ["malformed http response \"\\x15\\x03"] HostsTomlInvalid;

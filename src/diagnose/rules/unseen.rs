@@ -106,9 +106,10 @@ mod tests {
             issuer: "CN=Example CA".to_owned(),
         };
         let mut evidence = healthy().unsecured(Role::Registry, fault);
-        evidence.vantage.not_observed = match is_seen {
-            true => Vec::new(),
-            false => vec![NotObserved::NodeRoots],
+        evidence.vantage.not_observed = if is_seen {
+            Vec::new()
+        } else {
+            vec![NotObserved::NodeRoots]
         };
         evidence
     }

@@ -19,7 +19,7 @@ use super::text::printable;
 /// One document of a file.
 #[derive(Debug)]
 pub struct Document {
-    /// Its content, without [what no reader needs](BULK).
+    /// Its content, without what no reader needs.
     pub value: Value,
     /// Paths of keys that are given more than once; the last value counts.
     pub duplicates: Vec<String>,

@@ -254,7 +254,7 @@ fn on_the_node(world: &World) {
         causes(&daemon, &target("missing")).contains(&"secret_missing".to_owned())
     });
     eventually_within("elsewhere", SOON, || {
-        causes(&daemon, &target("elsewhere")).contains(&"secret_missing".to_owned())
+        causes(&daemon, &target("elsewhere")).contains(&"secret_other_namespace".to_owned())
     });
 
     // What is wrong stands on the pod, for `kubectl describe`.

@@ -294,7 +294,7 @@ fn is_of_something_else(text: &str) -> bool {
         "ctr: ",
         "pull access",
     ];
-    const OTHERS: [&str; 27] = [
+    const OTHERS: [&str; 29] = [
         "failed to reserve container name",
         "failed to reserve sandbox name",
         "is already in use by container",
@@ -322,7 +322,22 @@ fn is_of_something_else(text: &str) -> bool {
         "AttachVolume.",
         "Unable to attach or mount volumes",
         "failed calling webhook",
+        "unable to tag image",
+        "Cannot start service",
     ];
+    // A push sends the same requests to other paths, and gets the same errors.
+    const PUSHES: [&str; 6] = [
+        "/blobs/uploads/",
+        "PUT https://",
+        "Put \"https://",
+        "Pushing image",
+        "The push refers to repository",
+        "failed to push",
+    ];
+    let is_of_push = PUSHES.iter().any(|words| text.contains(words));
+    if is_of_push && !text.contains("ull image") && !text.contains("ulling image") {
+        return true;
+    }
     OTHERS.iter().any(|words| text.contains(words))
         && !PULLS.iter().any(|words| text.contains(words))
 }
@@ -416,7 +431,7 @@ fn answer(read: Read, count: usize) -> Answer {
         None if is_state => "This line has only the state. The cause is in the Event with the reason Failed: `kubectl describe pod POD`, or run `pullpath why POD`.".to_owned(),
         None if !is_known => "The text matches no known message. Paste the whole error, from `Failed to pull image` on, or run `pullpath probe IMAGE` on the node.".to_owned(),
         _ if !is_known => advice::hint(&failure, "IMAGE", node),
-        _ => advice::hint(&failure, name, node),
+        _ => advice::hint(&failure, name, node).replace(" IMAGE`", &format!(" {name}`")),
     };
     Answer {
         text: shown(&pasted.text),

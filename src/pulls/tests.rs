@@ -198,6 +198,10 @@ fn each_message_of_the_table_has_its_cause() {
 #[test]
 fn texts_that_are_not_about_a_pull_have_no_cause() {
     for text in [
+        "INFO[0003] Pushing image to registry.example.com/shop/app:2\nWARN[0003] Retrying operation after 1s due to PUT https://registry.example.com/v2/shop/app/manifests/2: MANIFEST_BLOB_UNKNOWN: blob unknown to registry",
+        "Error writing blob: Patch \"https://registry.example.com/v2/shop/app/blobs/uploads/5c3f5598\": EOF",
+        "ERROR: for web_1  Cannot start service web: error creating overlay mount to /var/lib/docker/overlay2/1a/merged: invalid argument",
+        "unable to tag image: Error parsing reference: \"/app:1\" is not a valid repository/tag: invalid reference format",
         r#"Error from server (InternalError): failed calling webhook "images.example.com": Post "https://hook.shop.svc:443/admit-image?timeout=30s": x509: certificate relies on legacy Common Name field"#,
         r#"https://api.example.com/groups/shop?api-version=1: got HTTP response status code 403 error code "AuthorizationFailed": the client does not have authorization"#,
         r#"failed to list *v1.Node: Get "https://10.96.0.1:443/api/v1/nodes?limit=500": dial tcp 10.96.0.1:443: i/o timeout"#,

@@ -238,6 +238,7 @@ table! {
     ["short-name", "did not resolve"] ShortName;
     ["short-name resolution enforced"] ShortName;
     ["no unqualified-search registries"] ShortName;
+    ["no registries configured"] ShortName;
     ["short name and no search registries"] ShortName;
     ["short-name", "unqualified-search"] ShortName;
     ["short name mode is enforcing"] ShortName;
@@ -693,6 +694,8 @@ table! {
     ["account is disabled"] AuthBadCred;
     ["user account is locked"] AuthBadCred;
     ["login attempt", "failed"] AuthBadCred;
+    ["denied", "invalid token"] AuthBadCred;
+    ["error looking up service account"] ServiceAccountMissing;
     ["too many login attempts"] AuthBadCred;
     ["email", "not verified"] AuthBadCred;
     ["user: arn:", "is not authorized to perform"] AuthDenied;
@@ -764,6 +767,7 @@ table! {
     ["no image found in image index for architecture"] NoPlatform;
     ["no image found in manifest list for architecture"] NoPlatform;
     ["does not match the specified platform"] NoPlatform;
+    ["does not contain descriptor matching platform"] NoPlatform;
     ["does not provide the specified platform"] NoPlatform;
     ["does not provide any platform"] NoPlatform;
     ["cannot be used on this platform"] NoPlatform;

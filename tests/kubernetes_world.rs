@@ -291,7 +291,7 @@ fn on_the_node(world: &World) {
         ("with-missing", "secret_missing", "shop/missing: MISSING"),
         (
             "with-elsewhere",
-            "secret_missing",
+            "secret_other_namespace",
             "shop/elsewhere: MISSING, but exists in namespace bank",
         ),
     ] {

@@ -630,7 +630,7 @@ fn a_bridge_of_this_host_has_the_range() {
         .is(REGISTRY, Intranet, Unreachable, &[Medium])
         .needs(REGISTRY, &[DirectConnectVpn])
         .finds(&["address_overlap"])
-        .says("br-4f1c2a9e01d7, a bridge inside this host")
+        .says("br-4f1c2a9e01d7 (a bridge inside this host)")
         .says("default-address-pools");
     // A container may be meant where nothing is declared.
     let outcome = probe().run();
@@ -785,10 +785,11 @@ fn routes_of_this_machine_that_reject_packets() {
             .says("`proto bird`");
         node.ip(&format!("route del blackhole {near}"));
         node.ip(&format!("route del {unused}"));
-        // A gateway that does not exist.
+        // A gateway that does not exist: a neighbor is given up after three seconds.
         let dead = format!("{}/32 via 10.0.1.99 dev eth0", host.v4);
         node.ip(&format!("route add {dead}"));
         probe()
+            .args(&["--timeout", "8s"])
             .run()
             .finds(&["host_unreachable"])
             .says("10.0.1.99 does not answer on eth0");

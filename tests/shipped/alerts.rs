@@ -831,6 +831,7 @@ const OF_A_NODE: &[&str] = &[
     "PullpathTransferBudgetExhausted",
     "PullpathKubernetesWatchDown",
     "PullpathCheckPanicked",
+    "PullpathNodeStartsNoPods",
 ];
 
 #[test]
@@ -1162,11 +1163,11 @@ fn annotations_have_what_prometheus_knows_beside_the_alert() {
     for (series, fix) in [
         (
             &slow[..],
-            "Run 'pullpath explain bw_eip_cap', the cause that limits the rate, and apply its fix. A smaller image helps, too.",
+            "Run 'pullpath explain bw_eip_cap', the cause that limits the rate, and apply its fix.",
         ),
         (
             &slow[..1],
-            "Find out what limits the rate (pullpath probe IMAGE --node n1 --transfer auto). A smaller image helps, too.",
+            "Find out what limits the rate (pullpath probe IMAGE --node n1 --transfer auto).",
         ),
     ] {
         annotations_test(
@@ -1216,7 +1217,7 @@ fn the_base_of_the_runbooks_is_a_setting() {
     let known = "runbook_url: 'https://wiki.test/pullpath#path_unexpected'";
     let labelled = "runbook_url: 'https://wiki.test/pullpath#{{ $labels.cause }}'";
     assert_eq!(text.matches(known).count(), 2);
-    assert_eq!(text.matches(labelled).count(), 10);
+    assert_eq!(text.matches(labelled).count(), 11);
     for bad in [
         "wiki.test/",
         "https://wiki.test/{{ $value }}",

@@ -13,6 +13,13 @@ use support::{PASSWORD, World};
 use tokio::process::Command;
 
 fn wait(world: &World, args: &[&str]) -> Command {
+    let mut command = wait_with_roots_of_this_machine(world, args);
+    command.arg("--ca-file").arg(world.ca.file());
+    command
+}
+
+/// The authority of the world is none of them.
+fn wait_with_roots_of_this_machine(world: &World, args: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_pullpath"));
     command
         .env_clear()
@@ -20,8 +27,6 @@ fn wait(world: &World, args: &[&str]) -> Command {
         .arg("wait")
         .arg(world.reference())
         .args(["--nameserver", &world.nameserver()])
-        .arg("--ca-file")
-        .arg(world.ca.file())
         .arg("--containerd-config")
         .arg(world.write("empty.toml", ""))
         .args(["--answer-timeout", "1s", "--platform", "linux/amd64"])
@@ -66,20 +71,7 @@ async fn an_open_way_is_not_waited_for() {
 #[tokio::test(flavor = "multi_thread")]
 async fn what_cannot_be_seen_from_the_pod_holds_it_not_back() {
     let world = World::healthy().await;
-    let mut command = Command::new(env!("CARGO_BIN_EXE_pullpath"));
-    command
-        .env_clear()
-        .env("HOME", "/nonexistent")
-        .arg("wait")
-        .arg(world.reference())
-        .args(["--nameserver", &world.nameserver()])
-        .arg("--containerd-config")
-        .arg(world.write("empty.toml", ""))
-        .args(["--answer-timeout", "1s", "--platform", "linux/amd64"])
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .kill_on_drop(true);
+    let mut command = wait_with_roots_of_this_machine(&world, &[]);
     let output = ended(&mut command).await;
     let said = words(&output.stdout);
     assert_eq!(output.status.code(), Some(0), "{said}");

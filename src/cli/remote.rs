@@ -41,16 +41,10 @@ pub(super) async fn check(
     question: &Question,
     wait: Duration,
 ) -> Result<Report, NodeFailure> {
-    let body: Bytes = serde_json::to_vec(question)
-        .map_err(|error| failure(FailureKind::Failed, error.to_string()))?
-        .into();
     let end = Instant::now() + wait;
     loop {
         let left = end.saturating_duration_since(Instant::now());
-        let answer = admin
-            .ask(Method::POST, "/-/probe", Some(body.clone()), left)
-            .await
-            .map_err(|error| of_forward(&error, admin))?;
+        let answer = ask(admin, "/-/probe", question, left).await?;
         if answer.status == 409 && Instant::now() + BUSY_PAUSE < end {
             tokio::time::sleep(BUSY_PAUSE).await;
             continue;
@@ -66,12 +60,21 @@ pub(super) async fn known(
     question: &Question,
     wait: Duration,
 ) -> Result<Report, NodeFailure> {
+    read(&ask(admin, "/-/probe?known=true", question, wait).await?)
+}
+
+/// Sends a question to a path of the daemon's admin listener.
+async fn ask(
+    admin: &Admin,
+    path: &str,
+    question: &Question,
+    wait: Duration,
+) -> Result<Answer, NodeFailure> {
     let body: Bytes = serde_json::to_vec(question)
         .map_err(|error| failure(FailureKind::Failed, error.to_string()))?
         .into();
-    let path = "/-/probe?known=true";
     let answer = admin.ask(Method::POST, path, Some(body), wait).await;
-    read(&answer.map_err(|error| of_forward(&error, admin))?)
+    answer.map_err(|error| of_forward(&error, admin))
 }
 
 fn failure(kind: FailureKind, reason: impl Into<String>) -> NodeFailure {

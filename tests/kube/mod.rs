@@ -134,7 +134,7 @@ impl Cluster {
         let rules = json!([quiet, {"level": "Metadata"}]);
         let whole = json!({"apiVersion": "audit.k8s.io/v1", "kind": "Policy", "omitStages": ["RequestReceived"], "rules": rules});
         fs::write(&policy, whole.to_string()).unwrap();
-        let mut command = Command::new(binary());
+        let mut command = Command::new(built("kube-apiserver"));
         command
             .args(["--etcd-servers", &format!("http://127.0.0.1:{etcd}")])
             .args([
@@ -408,12 +408,13 @@ pub async fn create_all(cluster: &Cluster, path: &str, objects: Vec<Value>) {
         .await;
 }
 
-/// Built once, outside of the tree.
-fn binary() -> &'static Path {
-    static BINARY: OnceLock<PathBuf> = OnceLock::new();
-    BINARY.get_or_init(|| {
+/// A program of Kubernetes, built once, outside of the tree.
+pub fn built(program: &str) -> PathBuf {
+    static FOLDER: OnceLock<PathBuf> = OnceLock::new();
+    let folder = FOLDER.get_or_init(|| {
         let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/kube/build");
         let output = run(&mut Command::new(script));
         PathBuf::from(output.trim())
-    })
+    });
+    folder.join(program)
 }

@@ -376,7 +376,7 @@ fn take(state: &Shared, ended: &CancellationToken, change: Change) {
     match change {
         Change::ListBegins => tally.list_begins(),
         Change::Seen(event) => tally.take(&event, Timestamp::now()),
-        Change::ListEnds => tally.list_ends(),
+        Change::ListEnds => tally.list_ends(Timestamp::now()),
         Change::Gone(uid) => tally.gone(&uid),
     }
 }

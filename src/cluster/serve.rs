@@ -322,7 +322,9 @@ mod tests {
     use tokio::net::{TcpListener, TcpStream};
 
     use super::*;
-    use crate::pulls::tally::Tally;
+    use crate::kubernetes::watch::WatchState;
+    use crate::pulls::tally::{Limits, Tally};
+    use crate::workload::pod::Event;
     use crate::serving::reload::Reload;
 
     /// A server on loopback, and a function that sends it one request.
@@ -427,5 +429,80 @@ mod tests {
             assert!(page.contains("longer than 256 KiB"), "{page}");
         }
         stop.cancel();
+    }
+
+    /// The page, the API and the metrics after a list of these Events.
+    fn served(events: &[Event]) -> [String; 3] {
+        let now = Timestamp::from_second(2000).unwrap();
+        let limits = Limits {
+            max_pairs: 2,
+            ..Limits::default()
+        };
+        let mut tally = Tally::new(limits, Timestamp::UNIX_EPOCH);
+        tally.list_begins();
+        for event in events {
+            tally.take(event, now);
+        }
+        tally.list_ends(now);
+        let state = ClusterState {
+            identity: "a".to_owned(),
+            lease: "pullpath/pullpath-cluster".to_owned(),
+            role: Role::Active { since: now },
+            events: Some(WatchState::Unknown),
+            tally,
+            lint: None,
+            reload: Reload::begin(now),
+        };
+        let api = serde_json::to_string_pretty(&summary(&state)).unwrap();
+        let metrics = metrics::text(&state);
+        let lasting = metrics.lines().filter(|line| !line.contains("process_"));
+        [
+            page::index(&state, now).unwrap(),
+            api,
+            lasting.collect::<Vec<_>>().join("\n"),
+        ]
+    }
+
+    #[test]
+    fn what_is_served_does_not_depend_on_the_order_of_listed_events() {
+        let event = |number: u32| {
+            let image = format!("r{}.test/a:{}", number % 3, number % 4);
+            let (reason, message) = match number % 4 {
+                0 => ("Failed", format!("Failed to pull image \"{image}\": a text of its own, {number}")),
+                1 => (
+                    "FailedToRetrieveImagePullSecret",
+                    format!("Unable to retrieve some image pull secrets (s{number}); …"),
+                ),
+                _ => (
+                    "Pulled",
+                    format!("Successfully pulled image \"{image}\" in 6s ({}s including waiting). Image size: 9000000 bytes.", 12 + number % 5),
+                ),
+            };
+            let at = Timestamp::from_second(1000 + i64::from(number / 2)).ok();
+            Event {
+                uid: format!("{number:032x}"),
+                namespace: "shop".to_owned(),
+                pod: format!("p{}", number % 7),
+                container: "app".to_owned(),
+                node: format!("n{}", number % 2),
+                reason: reason.to_owned(),
+                message,
+                is_warning: false,
+                count: 1,
+                first: at,
+                last: at,
+            }
+        };
+        let mut events: Vec<Event> = (0..90).map(event).collect();
+        let in_order = served(&events);
+        let [page, api, metrics] = &in_order;
+        assert!(page.contains("a text of its own"), "{page}");
+        assert!(api.contains("serial_pull") && api.contains("\"s89\""), "{api}");
+        assert!(metrics.contains("pullpath_real_pull_throughput_bytes_per_second_sum"));
+        for by in [7, 31] {
+            events.rotate_left(by);
+            events.reverse();
+            assert_eq!(served(&events), in_order);
+        }
     }
 }

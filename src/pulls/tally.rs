@@ -1,7 +1,7 @@
 //! Tallies of real pulls from Events: figures for each pair of registry and node, current failures, newest
 //! pulls. Each occurrence counts once, however often its Event is delivered; every collection is bounded.
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::sync::Arc;
 use std::time::Duration;
@@ -29,8 +29,8 @@ const PULL_SECONDS: &[f64] = &[
 /// Bucket edges for the time spent waiting for other pulls.
 const WAIT_SECONDS: &[f64] = &[0.1, 1.0, 5.0, 15.0, 60.0, 300.0, 1800.0];
 
-/// Events remembered so that each is counted once (6 MB). The API server keeps Events for an hour; 500 nodes
-/// that start ten pods each within an hour produce 20,000.
+/// Events remembered so that each is counted once (6 MB), and Events of a list that is not complete. The API
+/// server keeps Events for an hour; 500 nodes that start ten pods each within an hour produce 20,000.
 const MOST_EVENTS: usize = 100_000;
 
 /// Simultaneously failing containers that are listed one by one.
@@ -79,7 +79,10 @@ pub struct Tally {
     since: Timestamp,
     /// The first list since then is complete.
     is_underway: bool,
-    seen: HashMap<u128, Occurrence>,
+    /// The count of each Event, by its UID.
+    seen: BTreeMap<u128, u64>,
+    /// The Events of a list that is not complete, the oldest first.
+    listed: Option<BTreeMap<ListKey, Event>>,
     /// Figures by (registry, node); at most [`Limits::max_pairs`].
     pub pairs: BTreeMap<PairKey, Pair>,
     /// Containers and image volumes whose pulls fail now; at most 1000.
@@ -115,11 +118,8 @@ struct FailureReport {
     is_back_off: bool,
 }
 
-#[derive(Clone, Copy, Debug)]
-struct Occurrence {
-    count: u64,
-    is_listed: bool,
-}
+/// The order of listed Events: by the time of their last and first occurrence, then by UID.
+type ListKey = (Timestamp, Timestamp, u128);
 
 /// Figures of a registry and a node.
 #[derive(Clone, Debug)]
@@ -133,12 +133,20 @@ pub struct Pair {
     /// Failures by cause; `unexplained` if the message matches none.
     pub failures: BTreeMap<Cause, u64>,
     /// The newest pulls, the newest last.
-    recent: VecDeque<PullTimes>,
+    recent: Vec<RecentPull>,
     /// Why the newest pulls are slow; `None` if they are not, or if their times don't show it.
     pub slow: Option<Slow>,
     /// Hashes of images observed on this node, the newest last.
     images: VecDeque<u64>,
     last: Timestamp,
+}
+
+/// A pull that is judged together with others.
+#[derive(Clone, Copy, Debug)]
+struct RecentPull {
+    at: Timestamp,
+    event: u128,
+    took: PullTimes,
 }
 
 /// The container or image volume whose image is pulled.
@@ -269,6 +277,7 @@ impl Tally {
         self.since = whole_second(since);
         self.is_underway = false;
         self.seen.clear();
+        self.listed = None;
         self.failing.clear();
         self.reports.clear();
         self.recovered.clear();
@@ -276,16 +285,20 @@ impl Tally {
         self.newest.clear();
     }
 
-    /// A new list of all Events begins.
+    /// A new list of all Events begins. An API server lists them by name, so they take effect by their time, when
+    /// the list is complete.
     pub fn list_begins(&mut self) {
-        for seen in self.seen.values_mut() {
-            seen.is_listed = false;
-        }
+        self.listed = Some(BTreeMap::new());
     }
 
-    /// The list is complete; Events that were not in it are forgotten.
-    pub fn list_ends(&mut self) {
-        self.seen.retain(|_, seen| seen.is_listed);
+    /// The list is complete. Events that were not in it are forgotten.
+    pub fn list_ends(&mut self, now: Timestamp) {
+        let listed = self.listed.take().unwrap_or_default();
+        let uids: BTreeSet<u128> = listed.keys().map(|(_, _, uid)| *uid).collect();
+        self.seen.retain(|uid, _| uids.contains(uid));
+        for event in listed.values() {
+            self.apply(event, now);
+        }
         self.is_underway = true;
     }
 
@@ -296,6 +309,23 @@ impl Tally {
 
     /// Takes an Event as the API server delivers it: new, with a higher count, or repeated.
     pub fn take(&mut self, event: &Event, now: Timestamp) {
+        let Some(listed) = &mut self.listed else {
+            self.apply(event, now);
+            return;
+        };
+        if read(&event.reason, &event.message).is_none() {
+            return;
+        }
+        let last = event.last.or(event.first).unwrap_or(now);
+        let first = event.first.unwrap_or(last);
+        listed.insert((last, first, key_of(&event.uid)), event.clone());
+        if listed.len() > MOST_EVENTS {
+            listed.pop_first();
+            self.uncounted += 1;
+        }
+    }
+
+    fn apply(&mut self, event: &Event, now: Timestamp) {
         let Some(said) = read(&event.reason, &event.message) else {
             return;
         };
@@ -316,17 +346,15 @@ impl Tally {
         let key = key_of(&event.uid);
         let count = event.count.max(1);
         if let Some(seen) = self.seen.get_mut(&key) {
-            let new = count.saturating_sub(seen.count);
-            seen.count = seen.count.max(count);
-            seen.is_listed = true;
+            let new = count.saturating_sub(*seen);
+            *seen = count.max(*seen);
             return (new > 0).then_some(new);
         }
         if self.seen.len() >= MOST_EVENTS {
             self.uncounted += 1;
             return None;
         }
-        let is_listed = true;
-        self.seen.insert(key, Occurrence { count, is_listed });
+        self.seen.insert(key, count);
         let after = |at: Option<Timestamp>| at.is_some_and(|at| at >= self.since);
         // The first list may hold earlier occurrences; Events after it are new.
         if self.is_underway || after(event.first) {
@@ -376,13 +404,12 @@ impl Tally {
             }
             EventKind::Pulled { image, took } => {
                 self.recovered(&container, at);
-                if new > 0 {
-                    let rate = self.limits.node_rates.get(&registry).copied();
-                    if let Some(pair) = self.pair((registry.clone(), node.clone()), at) {
-                        pair.pulled(&image, took, rate);
-                    } else {
-                        self.uncounted += new;
-                    }
+                let event = key_of(&event.uid);
+                let pull = RecentPull { at, event, took };
+                let rate = self.limits.node_rates.get(&registry).copied();
+                match self.pair((registry.clone(), node.clone()), at) {
+                    Some(pair) => pair.pulled(&image, pull, new > 0, rate),
+                    None => self.uncounted += new,
                 }
                 self.show(Pull {
                     at,
@@ -643,29 +670,46 @@ impl Pair {
             waiting: Histogram::new(WAIT_SECONDS),
             throughput: Histogram::new(BYTES_PER_SECOND),
             failures: BTreeMap::new(),
-            recent: VecDeque::new(),
+            recent: Vec::new(),
             slow: None,
             images: VecDeque::new(),
             last: at,
         }
     }
 
-    fn pulled(&mut self, image: &str, took: PullTimes, node_rate: Option<f64>) {
-        self.duration.observe(took.pulling.as_secs_f64());
-        if let Some(waiting) = took.waiting() {
-            self.waiting.observe(waiting.as_secs_f64());
-        }
+    /// Takes a pull. One that another replica counted, or that was before the first watch, is only judged.
+    fn pulled(
+        &mut self,
+        image: &str,
+        pull: RecentPull,
+        is_counted: bool,
+        node_rate: Option<f64>,
+    ) {
+        let took = pull.took;
         let is_new = self.has(image);
-        if let Some(rate) = rate(took).filter(|_| is_new) {
-            self.throughput.observe(rate);
+        if is_counted {
+            self.duration.observe(took.pulling.as_secs_f64());
+            if let Some(waiting) = took.waiting() {
+                self.waiting.observe(waiting.as_secs_f64());
+            }
+            if let Some(rate) = rate(took).filter(|_| is_new) {
+                self.throughput.observe(rate);
+            }
         }
         if is_new || took.waiting().is_some_and(|waiting| !waiting.is_zero()) {
-            self.recent.push_back(took);
-            if self.recent.len() > RECENT {
-                self.recent.pop_front();
-            }
+            self.remember(pull);
             self.judge(node_rate);
         }
+    }
+
+    /// Remembers one of the newest pulls, once.
+    fn remember(&mut self, pull: RecentPull) {
+        let order = |one: &RecentPull| (one.at, one.event);
+        if let Err(place) = self.recent.binary_search_by_key(&order(&pull), order) {
+            self.recent.insert(place, pull);
+        }
+        let over = self.recent.len().saturating_sub(RECENT);
+        self.recent.drain(..over);
     }
 
     /// Records that the node has this image; returns whether that is new.
@@ -685,7 +729,8 @@ impl Pair {
     }
 
     fn judge(&mut self, node_rate: Option<f64>) {
-        self.slow = judge::judge(self.recent.make_contiguous(), node_rate);
+        let pulls: Vec<PullTimes> = self.recent.iter().map(|pull| pull.took).collect();
+        self.slow = judge::judge(&pulls, node_rate);
     }
 }
 

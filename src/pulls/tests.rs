@@ -8,7 +8,7 @@ use serde::Deserialize;
 use super::answer::{Answer, MOST_ANSWERS, PasteError, explain};
 use super::event::{EventKind, PullTimes, duration, read};
 use super::failure::{self, ParsedFailure};
-use super::judge::judge;
+use super::judge::{Slow, judge};
 use super::paste::MOST_PASTED;
 use super::tally::{Limits, Tally, rate};
 use crate::diagnose::catalogue::Cause;
@@ -737,7 +737,7 @@ fn failures(tally: &Tally) -> u64 {
 fn underway() -> Tally {
     let mut tally = Tally::new(LIMITS, at(0));
     tally.list_begins();
-    tally.list_ends();
+    tally.list_ends(at(0));
     tally
 }
 
@@ -753,30 +753,30 @@ fn each_occurrence_counts_once() {
     // A new watch begins, and everything is listed again.
     tally.list_begins();
     tally.take(&event(1, "Failed", FAILED, 5, 10, 50), now);
-    tally.list_ends();
+    tally.list_ends(now);
     assert_eq!(failures(&tally), 5);
     assert_eq!(tally.counts["failed"], 5);
     let key = ("r.example.com".into(), "n1".into());
     assert_eq!(tally.pairs[&key].failures[&Cause::TcpTimeout], 5);
     // Whoever leaves the list is forgotten.
     tally.list_begins();
-    tally.list_ends();
+    tally.list_ends(now);
     tally.take(&event(1, "Failed", FAILED, 1, 60, 60), now);
     assert_eq!(failures(&tally), 6, "another one of the same name");
 }
 
 #[test]
 fn what_happened_before_is_shown_and_not_counted() {
+    let now = at(60);
     let mut tally = Tally::new(LIMITS, at(50));
     tally.list_begins();
-    let now = at(60);
     tally.take(&event(1, "Failed", FAILED, 7, 10, 40), now);
-    assert_eq!((failures(&tally), tally.failing.len()), (0, 1));
+    assert_eq!(tally.failing.len(), 0, "the list is not complete");
+    // The newest of seven is later, and all of the last three.
     tally.take(&event(2, "Failed", FAILED, 7, 10, 55), now);
-    assert_eq!(failures(&tally), 1, "the newest of seven");
     tally.take(&event(3, "Failed", FAILED, 3, 52, 55), now);
-    assert_eq!(failures(&tally), 4, "all are later");
-    tally.list_ends();
+    tally.list_ends(now);
+    assert_eq!((failures(&tally), tally.failing.len()), (4, 1));
     // From the watch: new, whatever a node's clock shows.
     tally.take(&event(4, "Failed", FAILED, 1, 5, 5), now);
     assert_eq!(failures(&tally), 5);
@@ -784,7 +784,7 @@ fn what_happened_before_is_shown_and_not_counted() {
     tally.begin(at(80));
     tally.list_begins();
     tally.take(&event(2, "Failed", FAILED, 9, 10, 70), at(90));
-    tally.list_ends();
+    tally.list_ends(at(90));
     assert_eq!(failures(&tally), 5);
 }
 
@@ -961,7 +961,47 @@ fn newest_versions(events: &[Event]) -> Vec<Event> {
     newest.into_values().cloned().collect()
 }
 
-/// What the state shows after these Events.
+/// Pulls of a kubelet 1.30 beside them: two nodes, images that are pulled again or were present, long waits.
+fn modern_events() -> Vec<Event> {
+    let pulled = |uid: u32, second: i64| {
+        let (image, waited) = (uid % 7, 9 + uid % 11);
+        let text = format!(
+            "Successfully pulled image \"r.example.com/a:{image}\" in 6s ({waited}s including waiting). Image size: {} bytes.",
+            9_000_000 * (1 + uid % 5)
+        );
+        let text = if uid.is_multiple_of(6) {
+            format!("Container image \"r.example.com/a:{image}\" already present on machine")
+        } else {
+            text
+        };
+        let mut one = event(uid.into(), "Pulled", &text, 1, second, second);
+        one.node = format!("n{}", uid % 2);
+        one.pod = format!("p{}", uid % 9);
+        one
+    };
+    (1..80).map(|uid| pulled(uid, i64::from(uid / 2))).collect()
+}
+
+/// Everything that the tally holds after a list of these Events.
+fn whole_state_after(listed: &[Event], max_pairs: usize) -> String {
+    let limits = Limits {
+        max_pairs,
+        node_rates: BTreeMap::from([("r.example.com".into(), 1e8)]),
+        idle: Duration::from_hours(1_000_000),
+        ..LIMITS
+    };
+    let now = listed.iter().filter_map(|event| event.last).max().unwrap();
+    let mut tally = Tally::new(limits, at(20));
+    tally.list_begins();
+    for event in listed {
+        tally.take(event, now);
+    }
+    tally.list_ends(now);
+    tally.tidy(now);
+    format!("{tally:#?}")
+}
+
+/// What the state shows after these Events, if they are listed, or watched in this order.
 fn state_after(events: &[Event], is_list: bool) -> String {
     let limits = Limits {
         max_pairs: 100,
@@ -971,12 +1011,14 @@ fn state_after(events: &[Event], is_list: bool) -> String {
     let now = events.iter().filter_map(|event| event.last).max().unwrap();
     tally.list_begins();
     if !is_list {
-        tally.list_ends();
+        tally.list_ends(now);
     }
     for event in events {
         tally.take(event, now);
     }
-    tally.list_ends();
+    if is_list {
+        tally.list_ends(now);
+    }
     let failures: Vec<_> = tally
         .pairs
         .iter()
@@ -994,6 +1036,55 @@ fn state_after(events: &[Event], is_list: bool) -> String {
             unknown
         )
     )
+}
+
+/// Nothing of what a list shows depends on its order, not even what is left out at a bound.
+#[test]
+fn all_of_the_state_is_made_from_a_list() {
+    let listed = [newest_versions(&real_events()), modern_events()].concat();
+    let state = whole_state_after(&listed, 100);
+    for word in ["SerialPull", "ManifestUnknown", "images: [", "recent: ["] {
+        assert!(state.contains(word), "{word}");
+    }
+}
+
+/// Another replica watched the pulls; this one takes over and lists them.
+#[test]
+fn why_pulls_are_slow_is_known_of_pulls_that_another_replica_counted() {
+    let mut listed = modern_events();
+    let mut tally = Tally::new(LIMITS, at(1000));
+    let mut watching = underway();
+    for event in &listed {
+        watching.take(event, at(100));
+    }
+    listed.reverse();
+    tally.list_begins();
+    for event in &listed {
+        tally.take(event, at(100));
+    }
+    tally.list_ends(at(100));
+    let slow = |tally: &Tally| -> Vec<Option<Slow>> {
+        tally.pairs.values().map(|pair| pair.slow.clone()).collect()
+    };
+    assert_eq!(slow(&tally), slow(&watching));
+    assert!(slow(&tally).iter().all(Option::is_some));
+    let counts = |tally: &Tally| -> Vec<u64> {
+        let pairs = tally.pairs.values();
+        pairs
+            .map(|pair| pair.duration.count() + pair.throughput.count())
+            .collect()
+    };
+    assert_eq!(counts(&tally), [0, 0]);
+    // It loses the Lease and gets it back: the same pulls are listed again.
+    watching.begin(at(1000));
+    let (slow_before, counts_before) = (slow(&watching), counts(&watching));
+    watching.list_begins();
+    for event in &listed {
+        watching.take(event, at(100));
+    }
+    watching.list_ends(at(100));
+    assert_eq!(slow(&watching), slow_before);
+    assert_eq!(counts(&watching), counts_before);
 }
 
 #[test]
@@ -1094,9 +1185,14 @@ proptest! {
 
     #[test]
     fn the_order_of_events_changes_nothing(
-        listed in Just(newest_versions(&real_events())).prop_shuffle(),
+        listed in Just([newest_versions(&real_events()), modern_events()].concat()).prop_shuffle(),
+        max_pairs in prop_oneof![Just(2_usize), Just(100)],
     ) {
-        prop_assert_eq!(state_after(&listed, true), state_after(&newest_versions(&real_events()), true));
+        let in_order = [newest_versions(&real_events()), modern_events()].concat();
+        prop_assert_eq!(
+            whole_state_after(&listed, max_pairs),
+            whole_state_after(&in_order, max_pairs)
+        );
     }
 }
 

@@ -387,7 +387,8 @@ fn workloads(lint: &Snapshot) -> Vec<WorkloadsView> {
 fn registries(state: &ClusterState) -> Vec<RegistryView> {
     let mut by: BTreeMap<&str, Vec<&Pair>> = BTreeMap::new();
     for ((registry, _), pair) in &state.tally.pairs {
-        if !registry.is_empty() {
+        let is_counted = pair.duration.count() > 0 || !pair.failures.is_empty();
+        if !registry.is_empty() && is_counted {
             by.entry(registry).or_default().push(pair);
         }
     }

@@ -324,8 +324,8 @@ mod tests {
     use super::*;
     use crate::kubernetes::watch::WatchState;
     use crate::pulls::tally::{Limits, Tally};
-    use crate::workload::pod::Event;
     use crate::serving::reload::Reload;
+    use crate::workload::pod::Event;
 
     /// A server on loopback, and a function that sends it one request.
     async fn server() -> (std::net::SocketAddr, CancellationToken) {
@@ -468,14 +468,20 @@ mod tests {
         let event = |number: u32| {
             let image = format!("r{}.test/a:{}", number % 3, number % 4);
             let (reason, message) = match number % 4 {
-                0 => ("Failed", format!("Failed to pull image \"{image}\": a text of its own, {number}")),
+                0 => (
+                    "Failed",
+                    format!("Failed to pull image \"{image}\": a text of its own, {number}"),
+                ),
                 1 => (
                     "FailedToRetrieveImagePullSecret",
                     format!("Unable to retrieve some image pull secrets (s{number}); …"),
                 ),
                 _ => (
                     "Pulled",
-                    format!("Successfully pulled image \"{image}\" in 6s ({}s including waiting). Image size: 9000000 bytes.", 12 + number % 5),
+                    format!(
+                        "Successfully pulled image \"{image}\" in 6s ({}s including waiting). Image size: 9000000 bytes.",
+                        12 + number % 5
+                    ),
                 ),
             };
             let at = Timestamp::from_second(1000 + i64::from(number / 2)).ok();
@@ -497,7 +503,10 @@ mod tests {
         let in_order = served(&events);
         let [page, api, metrics] = &in_order;
         assert!(page.contains("a text of its own"), "{page}");
-        assert!(api.contains("serial_pull") && api.contains("\"s89\""), "{api}");
+        assert!(
+            api.contains("serial_pull") && api.contains("\"s89\""),
+            "{api}"
+        );
         assert!(metrics.contains("pullpath_real_pull_throughput_bytes_per_second_sum"));
         for by in [7, 31] {
             events.rotate_left(by);

@@ -31,26 +31,27 @@ const CCES_OWN: &str = "default-secret";
 
 const NO_REGISTRY: &str = "no registry was contacted: if it allows anonymous pulls, or the node has its own credential, the pull succeeds without a Secret";
 
-/// The Secrets whose content is needed: those that workloads name, themselves or through their service account, and,
-/// for a workload that names none, the pull secrets of its namespace. No others are read.
+/// The Secrets whose content is needed: those that workloads name, themselves or through their service account, and
+/// the pull secrets of its namespace for a workload that names none, or none that fits. No others are read.
 pub fn needs(cluster: &Cluster) -> BTreeSet<SecretKey> {
     let index = Index::new(cluster);
     let mut needed = BTreeSet::new();
     if cluster.access == Access::None {
         return needed;
     }
-    let mut without_secrets: BTreeSet<&str> = BTreeSet::new();
+    let mut without_fit: BTreeSet<&str> = BTreeSet::new();
     for workload in pulling(cluster) {
         let Some((names, _)) = index.named(workload) else {
             continue;
         };
-        if names.is_empty() {
-            without_secrets.insert(&workload.namespace);
+        if names.is_empty() || index.lacks_one(workload, names) {
+            without_fit.insert(&workload.namespace);
         }
         needed.extend(names.iter().map(|name| key(&workload.namespace, name)));
     }
-    for namespace in without_secrets {
-        needed.extend(index.candidates(namespace).map(|name| key(namespace, name)));
+    for namespace in without_fit {
+        let candidates = index.candidates(namespace).names;
+        needed.extend(candidates.into_iter().map(|name| key(namespace, name)));
     }
     needed.retain(|key| match &cluster.access {
         Access::Named(allowed) => allowed.contains(key),
@@ -81,6 +82,10 @@ pub fn judge(cluster: &Cluster, now: Timestamp) -> Snapshot {
             let users = users_of.entry((&workload.namespace, name)).or_default();
             users.add(workload);
             users.need_it |= !workload.is_idle && index.needs_it(workload, names, name);
+            let fitting = index.fitting(workload, names);
+            users
+                .fitting
+                .extend(fitting.names.into_iter().map(str::to_owned));
         }
     }
     let mut counts = counts(cluster);
@@ -97,6 +102,13 @@ pub fn judge(cluster: &Cluster, now: Timestamp) -> Snapshot {
                     let this = format!(" {name} -n {namespace} ");
                     let hint = found.hint.replace(" NAME -n NAMESPACE ", &this);
                     found.hint = hint.replace(" NAME ", &this);
+                    let fits: Vec<String> = users.fitting.iter().cloned().collect();
+                    if problem.is_some() && !fits.is_empty() {
+                        found = found.fact(format!(
+                            "other Secrets of this namespace have keys for images of these workloads: {}",
+                            fits.join(", ")
+                        ));
+                    }
                     let fails = users.need_it || (spoils_all && users.make_pods);
                     if !fails {
                         found = no_worse(found).fact("each workload that names it has another Secret for all of its images, or creates no pods at present");
@@ -284,8 +296,8 @@ impl<'a> Index<'a> {
         }
     }
 
-    /// Names of the pull secrets of a namespace, sorted; at most eight.
-    fn candidates(&self, namespace: &'a str) -> impl Iterator<Item = &'a str> {
+    /// The pull secrets of a namespace.
+    fn candidates(&self, namespace: &'a str) -> Candidates<'a> {
         let secrets = self.secrets.range((namespace, "")..);
         let secrets = secrets.take_while(move |((of, _), _)| *of == namespace);
         let allowed: Vec<&str> = match &self.cluster.access {
@@ -296,7 +308,71 @@ impl<'a> Index<'a> {
             Access::None | Access::Discovered => Vec::new(),
         };
         let names: BTreeSet<&str> = secrets.map(|((_, name), _)| *name).chain(allowed).collect();
-        names.into_iter().take(MOST_CANDIDATES)
+        Candidates {
+            more: names.len().saturating_sub(MOST_CANDIDATES),
+            names: names.into_iter().take(MOST_CANDIDATES).collect(),
+        }
+    }
+
+    /// Secrets of its namespace that a workload does not name, and that have a key for an image that none of its own
+    /// Secrets has a key for.
+    fn fitting(&self, workload: &'a WorkloadResource, names: &'a [Box<str>]) -> Fitting<'a> {
+        let unserved: Vec<&Image> = workload
+            .containers
+            .iter()
+            .filter(|image| !self.is_served(workload, names, image))
+            .collect();
+        if unserved.is_empty() {
+            return Fitting::default();
+        }
+        let candidates = self.candidates(&workload.namespace);
+        let mut fitting = Fitting {
+            more: candidates.more,
+            ..Fitting::default()
+        };
+        for name in candidates.names {
+            if names.iter().any(|own| **own == *name) {
+                continue;
+            }
+            let Presence::SecretRead(content) = self.presence(&workload.namespace, name) else {
+                continue;
+            };
+            let image = unserved.iter().find(|image| self.serves(content, image));
+            if let Some(image) = image {
+                fitting.names.push(name);
+                fitting.image = fitting.image.or(Some(*image));
+                fitting.is_hub_only &= domain(image) == "docker.io";
+            }
+        }
+        fitting
+    }
+
+    /// Whether one of the Secrets that a workload names has a key for an image.
+    fn is_served(
+        &self,
+        workload: &'a WorkloadResource,
+        names: &'a [Box<str>],
+        image: &'a Image,
+    ) -> bool {
+        names
+            .iter()
+            .any(|name| match self.presence(&workload.namespace, name) {
+                Presence::SecretRead(content) => self.serves(content, image),
+                _ => false,
+            })
+    }
+
+    /// Whether a workload has an image that none of its Secrets has a key for. All of them are known.
+    fn lacks_one(&self, workload: &'a WorkloadResource, names: &'a [Box<str>]) -> bool {
+        let is_known = |name: &str| {
+            !matches!(
+                self.presence(&workload.namespace, name),
+                Presence::Unknown(_)
+            )
+        };
+        let mut images = workload.containers.iter();
+        names.iter().all(|name| is_known(name))
+            && images.any(|image| !self.is_served(workload, names, image))
     }
 
     fn serves(&self, content: &'a InspectedSecret, image: &'a Image) -> bool {
@@ -359,22 +435,17 @@ impl<'a> Index<'a> {
             .collect();
         let mut presences = all.iter().map(|(_, presence)| presence);
         let is_blind = presences.any(|one| matches!(one, Presence::Unknown(_)));
-        let is_served = |image: &'a Image| {
-            all.iter().any(|(_, presence)| match presence {
-                Presence::SecretRead(content) => self.serves(content, image),
-                _ => false,
-            })
-        };
         let unserved: Vec<&Image> = workload
             .containers
             .iter()
-            .filter(|i| !is_served(i))
+            .filter(|image| !self.is_served(workload, names, image))
             .collect();
         let state = WorkloadState {
             workload,
             account,
             unserved: &unserved,
             is_blind,
+            fitting: self.fitting(workload, names),
         };
         for (name, presence) in &all {
             match presence {
@@ -407,23 +478,9 @@ impl<'a> Index<'a> {
 
     /// A workload that names no Secret while its namespace has one that fits.
     fn unnamed(&self, workload: &'a WorkloadResource) -> Option<Draft> {
-        let mut fits: Vec<(String, &Image)> = Vec::new();
-        for name in self.candidates(&workload.namespace) {
-            let Presence::SecretRead(content) = self.presence(&workload.namespace, name) else {
-                continue;
-            };
-            let image = workload.containers.iter().find(|i| self.serves(content, i));
-            fits.extend(image.map(|image| (name.to_owned(), image)));
-        }
-        let image = fits.first()?.1;
+        let fitting = self.fitting(workload, &[]);
+        let image = fitting.image?;
         let account = workload.account();
-        let is_hub = fits.iter().all(|(_, image)| domain(image) == "docker.io");
-        // At most eight candidates.
-        let names: Vec<String> = fits.iter().map(|(name, _)| name.clone()).collect();
-        let which = match &names[..] {
-            [one] => one.clone(),
-            several => format!("one of {}", several.join(", ")),
-        };
         let whom = if workload.kind == WorkloadKind::Pod {
             "names no Secret in imagePullSecrets".to_owned()
         } else {
@@ -433,17 +490,10 @@ impl<'a> Index<'a> {
         let later = later.filter(|account| !account.pull_secrets.is_empty());
         let found = diagnose::finding(Cause::SecretNotNamed)
             // Docker Hub allows anonymous pulls; Secrets for it mostly serve to raise rate limits.
-            .severity(Severity::warning_if(!is_hub))
+            .severity(Severity::warning_if(!fitting.is_hub_only))
             .confidence(Confidence::Medium)
             .fact(format!("{} {whom}", workload.shown()))
-            .fact(match &names[..] {
-                [one] => format!("Secret {one} in this namespace has a key for {}", image.image),
-                _ => format!(
-                    "Secrets {} in this namespace have keys for {} or another of its images",
-                    names.join(", "),
-                    image.image
-                ),
-            })
+            .facts(fitting.facts())
             .facts(later.map(|account| {
                 format!(
                     "ServiceAccount {} now names {}, but pods get that only when they are created",
@@ -453,9 +503,82 @@ impl<'a> Index<'a> {
             }))
             .fact("no registry was contacted: it may allow anonymous pulls")
             .hint(format!(
-                "If the registry requires a login, name {which} in spec.imagePullSecrets of the pod template, or in imagePullSecrets of ServiceAccount {account}; then recreate existing pods."
+                "If the registry requires a login, name {} in spec.imagePullSecrets of the pod template, or in imagePullSecrets of ServiceAccount {account}; then recreate existing pods.",
+                fitting.which()
             ));
         Some(Draft::of(found).shown_by(image))
+    }
+}
+
+/// Names of the pull secrets of a namespace, sorted.
+struct Candidates<'a> {
+    /// At most eight.
+    names: Vec<&'a str>,
+    /// How many others there are.
+    more: usize,
+}
+
+/// Secrets that a workload could name.
+struct Fitting<'a> {
+    names: Vec<&'a str>,
+    /// An image that the first of them has a key for.
+    image: Option<&'a Image>,
+    /// All of the images are from Docker Hub.
+    is_hub_only: bool,
+    /// Pull secrets of the namespace that were not read.
+    more: usize,
+}
+
+impl Default for Fitting<'_> {
+    fn default() -> Self {
+        Self {
+            names: Vec::new(),
+            image: None,
+            is_hub_only: true,
+            more: 0,
+        }
+    }
+}
+
+impl Fitting<'_> {
+    /// Which Secrets have a key; none if there is no such Secret.
+    fn facts(&self) -> Vec<String> {
+        let Some(image) = self.image.map(|image| &image.image) else {
+            return Vec::new();
+        };
+        let fits = match &self.names[..] {
+            [one] => format!("Secret {one} in this namespace has a key for {image}"),
+            several => format!(
+                "Secrets {} in this namespace have keys for {image} or another of its images",
+                several.join(", ")
+            ),
+        };
+        let more = (self.more > 0).then(|| {
+            format!(
+                "{} more pull secrets of this namespace were not read",
+                self.more
+            )
+        });
+        [fits].into_iter().chain(more).collect()
+    }
+
+    /// `pull`, `one of pull, other`.
+    fn which(&self) -> String {
+        match &self.names[..] {
+            [one] => (*one).to_owned(),
+            several => format!("one of {}", several.join(", ")),
+        }
+    }
+
+    /// Adds what could be named instead to a fix.
+    fn or_name(&self, hint: String) -> String {
+        if self.names.is_empty() {
+            return hint;
+        }
+        format!(
+            "Name {} instead, if its login may pull this image. Otherwise: {hint}",
+            self.which()
+        )
     }
 }
 
@@ -473,6 +596,7 @@ struct WorkloadState<'a> {
     /// Images that no readable Secret has a key for.
     unserved: &'a [&'a Image],
     is_blind: bool,
+    fitting: Fitting<'a>,
 }
 
 impl WorkloadState<'_> {
@@ -549,7 +673,12 @@ impl WorkloadState<'_> {
                 "Create it (`kubectl create secret docker-registry {secret} -n {namespace} --docker-server=... --docker-username=... --docker-password=...`), or {correct}."
             )
         };
-        self.add(secret, Draft::of(self.weigh(found).hint(hint)), drafts);
+        let found = self.weigh(found).facts(self.fitting.facts());
+        self.add(
+            secret,
+            Draft::of(found.hint(self.fitting.or_name(hint))),
+            drafts,
+        );
     }
 
     /// A Secret none of whose keys matches any of the images.
@@ -609,14 +738,15 @@ impl WorkloadState<'_> {
                     "the nearest key for {} is '{key}': {rule}",
                     image.image
                 ))
-                .hint(match rule {
+                .facts(self.fitting.facts())
+                .hint(self.fitting.or_name(match rule {
                     // It is for this image, and lacks a login.
                     MatchRule::Empty => diagnose::recreate_key(domain(image), nearest),
                     _ => format!(
                         "If it is meant for this image: {}",
                         diagnose::recreate_key(domain(image), nearest)
                     ),
-                });
+                }));
             Draft::of(self.weigh(found)).shown_by(image)
         } else {
             let keys: Vec<String> = rules.into_iter().map(|rule| rule.credential.key).collect();
@@ -627,9 +757,16 @@ impl WorkloadState<'_> {
             } else {
                 format!("its keys are for other registries: {}", listed(&keys))
             });
-            Draft::of(self.weigh(found).hint(format!(
-                "Name a Secret with a login for {wanted} instead, or remove {secret} from imagePullSecrets."
-            )))
+            let hint = match &self.fitting.names[..] {
+                [] => format!(
+                    "Name a Secret with a login for {wanted} instead, or remove {secret} from imagePullSecrets."
+                ),
+                _ => format!(
+                    "Name {} instead of {secret}, if its login may pull this image.",
+                    self.fitting.which()
+                ),
+            };
+            Draft::of(self.weigh(found.facts(self.fitting.facts())).hint(hint))
         };
         self.add(secret, draft, drafts);
     }
@@ -711,6 +848,8 @@ struct Users {
     make_pods: bool,
     /// At least one of them creates pods and has no other Secret that fits.
     need_it: bool,
+    /// Other Secrets with keys for images that none of their own Secrets has a key for.
+    fitting: BTreeSet<String>,
 }
 
 impl Users {

@@ -653,6 +653,74 @@ fn only_secrets_that_somebody_needs_are_read() {
     assert_eq!(needs(&lonely.0), BTreeSet::new());
 }
 
+/// Whatever is wrong with the Secret that a workload names: all others of its namespace with a key for the image are
+/// named, and read for that.
+#[test]
+fn each_finding_names_all_secrets_that_would_fit() {
+    let image = "reg.example.com/team/app:1";
+    let opaque = json!({"kind": "Secret", "metadata": {"name": "pull", "namespace": "shop"},
+        "type": "Opaque", "data": {}});
+    let fitting = || {
+        let world = world()
+            .secret("shop", "a-fits", "reg.example.com")
+            .secret("shop", "b-other", "other.example.com")
+            .secret("shop", "c-fits", "reg.example.com/team")
+            .secret("bank", "d-elsewhere", "reg.example.com");
+        world.workload(deployment(&[image], &["pull"]))
+    };
+    for (case, world) in [
+        ("secret_missing", fitting().absent("shop", "pull")),
+        (
+            "secret_other_namespace",
+            fitting()
+                .absent("shop", "pull")
+                .metadata("bank", "pull", false),
+        ),
+        (
+            "secret_key_mismatch",
+            fitting().secret("shop", "pull", "reg.example.com:5000"),
+        ),
+        (
+            "secret_key_mismatch",
+            fitting().secret("shop", "pull", "quay.io"),
+        ),
+        ("secret_format", fitting().manifest("shop", "pull", &opaque)),
+    ] {
+        let found = world.only();
+        assert_eq!(found.cause.code(), case);
+        says(&found, "a-fits, c-fits");
+        let text = format!("{found:?}");
+        assert!(
+            !text.contains("b-other") && !text.contains("d-elsewhere"),
+            "{text}"
+        );
+        if case != "secret_format" {
+            says(&found, "Name one of a-fits, c-fits instead");
+        }
+        assert!(needs(&world.0).contains(&key("shop", "c-fits")), "{case}");
+    }
+    // Before the Secrets that it names are read, no others are requested.
+    let unread = fitting().unread("shop", "pull");
+    assert_eq!(needs(&unread.0), BTreeSet::from([key("shop", "pull")]));
+    // The pod's other Secret fits: nothing is missing.
+    let mut both = fitting().absent("shop", "pull");
+    both.0.workloads = vec![Arc::new(deployment(&[image], &["pull", "a-fits"]))];
+    let found = both.only();
+    assert_eq!(found.severity, Warning);
+    assert!(!format!("{found:?}").contains("c-fits"));
+    let named = [key("shop", "pull"), key("shop", "a-fits")];
+    assert_eq!(needs(&both.0), BTreeSet::from(named));
+    // More than are read.
+    let mut many = fitting().absent("shop", "pull");
+    for number in 0..9 {
+        many = many.metadata("shop", &format!("x{number}"), false);
+    }
+    says(
+        &many.only(),
+        "4 more pull secrets of this namespace were not read",
+    );
+}
+
 #[test]
 fn pods_of_a_workload_that_is_not_read_are_reported_once() {
     let mut cluster = world().absent("shop", "pull");

@@ -678,13 +678,7 @@ impl Pair {
     }
 
     /// Takes a pull. One that another replica counted, or that was before the first watch, is only judged.
-    fn pulled(
-        &mut self,
-        image: &str,
-        pull: RecentPull,
-        is_counted: bool,
-        node_rate: Option<f64>,
-    ) {
+    fn pulled(&mut self, image: &str, pull: RecentPull, is_counted: bool, node_rate: Option<f64>) {
         let took = pull.took;
         let is_new = self.has(image);
         if is_counted {

@@ -84,6 +84,144 @@ async fn what_cannot_be_seen_from_the_pod_holds_it_not_back() {
     }
 }
 
+/// In a pod, only what is certain ends with 1; on a machine, what can't be observed is not an issue.
+#[tokio::test(flavor = "multi_thread")]
+async fn in_a_pod_what_is_not_certain_lets_the_pod_start_at_the_timeout() {
+    struct Case {
+        name: &'static str,
+        /// Exit statuses in a pod and on a machine.
+        statuses: (i32, i32),
+        pod_prints: &'static str,
+    }
+    let cases = [
+        Case {
+            name: "the connection is refused",
+            statuses: (0, 1),
+            pod_prints: "depends on the node, which can't be observed from here",
+        },
+        Case {
+            name: "the realm is plain HTTP",
+            statuses: (0, 2),
+            pod_prints: "is unknown from here",
+        },
+        Case {
+            name: "the tag is missing",
+            statuses: (1, 1),
+            pod_prints: "manifest_unknown",
+        },
+    ];
+    for case in cases {
+        let world = World::healthy().await;
+        let secret = world.secret_file();
+        // The registry listens at 127.0.0.1 alone.
+        let closed = format!("{}:127.0.0.2", world.registry_host());
+        let mut args = vec!["--secret-file", secret.to_str().unwrap(), "--timeout", "3s"];
+        match case.name {
+            "the connection is refused" => args.extend(["--resolve", &closed]),
+            "the realm is plain HTTP" => {
+                let realm = world.realm().replace("https:", "http:");
+                let service = support::REGISTRY.to_owned();
+                world.registry.knobs().auth = support::registry::Auth::Bearer { realm, service };
+            }
+            _ => world
+                .registry
+                .knobs()
+                .manners
+                .fail("/manifests/", support::registry::manifest_unknown()),
+        }
+        for (is_pod, status) in [(true, case.statuses.0), (false, case.statuses.1)] {
+            let mut command = wait(&world, &args);
+            if is_pod {
+                command.env("KUBERNETES_SERVICE_HOST", "127.0.0.1");
+            }
+            let begun = Instant::now();
+            let output = ended(&mut command).await;
+            let (printed, context) = (words(&output.stdout), format!("{}, {is_pod}", case.name));
+            assert_eq!(output.status.code(), Some(status), "{context}: {printed}");
+            assert!(
+                begun.elapsed() >= Duration::from_secs(3),
+                "{context}: it waits"
+            );
+            let is_open = status == 0;
+            assert_eq!(
+                printed.starts_with("open after"),
+                is_open,
+                "{context}: {printed}"
+            );
+            if is_pod {
+                assert!(printed.contains(case.pod_prints), "{context}: {printed}");
+            }
+        }
+    }
+}
+
+/// The arguments of the init container in a piece of YAML.
+fn documented_args(yaml: &str) -> Vec<String> {
+    let document: serde_json::Value = serde_saphyr::from_str(yaml).unwrap();
+    let template = document.pointer("/spec/template/spec").unwrap_or(&document);
+    let args = template.pointer("/initContainers/0/args").unwrap();
+    serde_json::from_value(args.clone()).unwrap()
+}
+
+/// The documented init containers, in a pod whose roots are not those of the node: the authority of this registry is
+/// known on the node alone.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_documented_init_containers_work_where_the_roots_of_the_node_differ() {
+    let documents = include_str!("../docs/on-demand.md");
+    let (_, block) = documents.split_once("```yaml\ninitContainers:").unwrap();
+    let (block, _) = block.split_once("```").unwrap();
+    let example = include_str!("../deploy/examples/foo-by-eip.yaml");
+    for yaml in [format!("initContainers:{block}"), example.to_owned()] {
+        let world = World::healthy().await;
+        let config = World::docker_config(&world.registry_host(), support::USER, PASSWORD);
+        let config = world.write("config.json", &config);
+        let [command_name, image, options @ ..] = &documented_args(&yaml)[..] else {
+            panic!("{yaml}")
+        };
+        assert_eq!(command_name, "wait");
+        assert!(
+            image
+                .parse::<pullpath::model::reference::Reference>()
+                .is_ok()
+        );
+        let requests_eip = "yangtse.io/pod-with-eip=\"true\"\n";
+        let annotations = world.write("annotations", requests_eip);
+        let mut args: Vec<String> = options
+            .iter()
+            .map(|option| {
+                option.replace(
+                    "/etc/pull-secret/.dockerconfigjson",
+                    config.to_str().unwrap(),
+                )
+            })
+            .collect();
+        assert!(
+            args.iter().any(|arg| arg.contains("config.json")),
+            "{args:?}"
+        );
+        args.push(format!("--pod-annotations={}", annotations.display()));
+        let args: Vec<&str> = args.iter().map(String::as_str).collect();
+        let mut command = wait_with_roots_of_this_machine(&world, &args);
+        command.env("KUBERNETES_SERVICE_HOST", "127.0.0.1");
+        let child = command.spawn().unwrap();
+        tokio::time::sleep(Duration::from_secs(2)).await;
+        let bound = format!("{requests_eip}yangtse.io/allocated-ipv4-eip=\"203.0.113.9\"\n");
+        world.write("annotations", &bound);
+        let output = tokio::time::timeout(Duration::from_mins(1), child.wait_with_output());
+        let output = output.await.expect("it ends").unwrap();
+        let printed = words(&output.stdout);
+        assert_eq!(output.status.code(), Some(0), "{printed}");
+        for word in ["open after", "203.0.113.9", "tls_unknown_ca"] {
+            assert!(printed.contains(word), "{word}: {printed}");
+        }
+        assert!(
+            text(&output.stderr).contains("has none yet"),
+            "{}",
+            text(&output.stderr)
+        );
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn an_eip_is_waited_for_where_the_pod_asks_for_one() {
     let world = World::healthy().await;

@@ -25,7 +25,7 @@ use crate::model::evidence::Attempt;
 use crate::model::network::PodEip;
 use crate::model::reference::Reference;
 use crate::model::units::HumanDuration;
-use crate::model::vantage::Vantage;
+use crate::model::vantage::{NetworkView, Vantage};
 use crate::probe;
 use crate::probe::check::{Check, Effort};
 use crate::probe::network::NoProgress;
@@ -57,8 +57,9 @@ const REPEAT_STATUS: Duration = Duration::from_mins(1);
 #[command(
     after_help = "For an init container. The kubelet pulls the init container's own image and image volumes before this command\n\
                   runs, so it can't help these; it pulls the images of the main containers after all init containers have ended.\n\n\
-                  Exit status: 0 a pull would succeed, 1 it would still fail at the timeout (the report shows why),\n\
-                  2 unknown, or no check could be made."
+                  Exit status: 0 a pull would succeed, or, in a pod, only what can't be observed there may prevent it;\n\
+                  1 at the timeout it would still fail (the report shows why), or the EIP is missing;\n\
+                  2 outside of a pod: unknown at the timeout; anywhere: no check could be made."
 )]
 pub(super) struct WaitArgs {
     /// The image to wait for, written as in a pod's `image:`
@@ -99,6 +100,7 @@ async fn wait(args: &WaitArgs, out: &mut dyn Write) -> Result<u8, Error> {
     let (mut pace, mut lines) = (Pace::default(), StatusLines::default());
     let mut report: Option<Report> = None;
     let mut was_missing = false;
+    let is_pod = check.is_pod();
     let is_open = loop {
         let eip = eip_of(check.pod_eip().as_ref(), args.require_eip);
         let is_missing = eip.is_missing();
@@ -111,7 +113,7 @@ async fn wait(args: &WaitArgs, out: &mut dyn Write) -> Result<u8, Error> {
         // One check without the EIP shows what else is wrong.
         if pace.next <= Instant::now() && (!is_missing || report.is_none()) {
             let Ok(newest) = timeout_at(deadline.into(), Box::pin(check.make())).await else {
-                break !is_missing && report.as_ref().is_some_and(|report| lets_go(report, true));
+                break !is_missing && lets_go(report.as_ref(), is_pod, true);
             };
             let newest = newest?;
             let answered = summary::answered(&newest.evidence.walk, Timestamp::now());
@@ -120,11 +122,7 @@ async fn wait(args: &WaitArgs, out: &mut dyn Write) -> Result<u8, Error> {
         }
         let verdict = report.as_ref().map(|report| &report.verdict);
         let now = Instant::now();
-        if !is_missing
-            && report
-                .as_ref()
-                .is_some_and(|report| lets_go(report, now >= deadline))
-        {
+        if !is_missing && lets_go(report.as_ref(), is_pod, now >= deadline) {
             break true;
         }
         if let Some(line) = lines.next(&status(&eip, verdict), now - started) {
@@ -160,14 +158,18 @@ async fn wait(args: &WaitArgs, out: &mut dyn Write) -> Result<u8, Error> {
     })
 }
 
-/// Whether the pod may go on: a pull would succeed, or what speaks against it rests on what can't be seen from here.
-/// Time does not change settings of the node; a connection may still open until the timeout.
-fn lets_go(report: &Report, is_over: bool) -> bool {
+/// Whether to end with success. In a pod, any other exit status keeps the pod from starting. So there, only what is
+/// certain may do that: not what rests on what a pod can't observe of its node, nor what is unknown. Time does not
+/// change settings of the node, but a connection may still open until the timeout, and what is unknown may become known.
+fn lets_go(report: Option<&Report>, is_pod: bool, is_over: bool) -> bool {
+    let Some(report) = report else {
+        return is_pod && is_over;
+    };
     match rests_on(&report.evidence, &report.verdict) {
         _ if report.verdict.pull == Pull::WouldSucceed => true,
         Some(Unseen::Settings) => true,
         Some(Unseen::Connection) => is_over,
-        None => false,
+        None => is_pod && is_over && report.verdict.pull == Pull::Unknown,
     }
 }
 
@@ -202,6 +204,12 @@ impl<'a> RepeatedCheck<'a> {
             vantage: None,
             made: 0,
         })
+    }
+
+    /// Whether this is a pod's view of the network, as far as the environment shows it.
+    fn is_pod(&self) -> bool {
+        let view = self.context.probe_network.vantage.network;
+        matches!(view, NetworkView::Pod | NetworkView::PodOrNode)
     }
 
     fn pod_eip(&self) -> Option<PodEip> {

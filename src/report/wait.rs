@@ -21,8 +21,8 @@ pub struct WaitDocument {
     pub pullpath: Tool,
     /// The image reference with its domain: `docker.io/library/nginx` for `nginx`.
     pub image: String,
-    /// The EIP is bound, if one is required, and a pull would succeed, or only what can't be observed from the pod
-    /// speaks against it.
+    /// The EIP is bound, if one is required, and a pull would succeed, or, in a pod, only what can't be observed there
+    /// may prevent it, or whether it would succeed is unknown at the timeout.
     pub is_open: bool,
     /// From the start of the command to its end.
     #[serde(rename = "waited_seconds", with = "Seconds")]
@@ -77,21 +77,25 @@ pub fn render_wait(document: &WaitDocument, style: Style) -> String {
             Eip::Bound { address } => format!(", the pod's EIP is {address}"),
             _ => String::new(),
         };
-        let unseen = document
-            .report
-            .as_ref()
-            .filter(|report| report.verdict.pull != Pull::WouldSucceed);
-        let Some(report) = unseen else {
-            let text = format!("{open} after {waited}: a pull of {image} would succeed{eip}");
-            page.prose("", &text);
-            return page.out;
+        let report = document.report.as_ref();
+        let what = match report.map(|report| report.verdict.pull) {
+            Some(Pull::WouldSucceed) => format!("a pull of {image} would succeed"),
+            Some(Pull::WouldFail) => format!(
+                "whether a pull of {image} would succeed depends on the node, which can't be observed from here"
+            ),
+            Some(Pull::Unknown) => format!(
+                "whether a pull of {image} would succeed is unknown from here; the kubelet's own pull shows it"
+            ),
+            None => format!(
+                "no check was completed, so whether a pull of {image} would succeed is unknown; the kubelet's own pull shows it"
+            ),
         };
-        let text = format!(
-            "{open} after {waited}: whether a pull of {image} would succeed depends on the node, which can't be observed from here{eip}"
-        );
-        page.prose("", &text);
-        page.line("");
-        page.out.push_str(&render(report, style, false));
+        page.prose("", &format!("{open} after {waited}: {what}{eip}"));
+        let unseen = report.filter(|report| report.verdict.pull != Pull::WouldSucceed);
+        if let Some(report) = unseen {
+            page.line("");
+            page.out.push_str(&render(report, style, false));
+        }
         return page.out;
     }
     let closed = page.style.paint(Ink::Bad, "NOT OPEN");

@@ -91,6 +91,7 @@ const ELSEWHERE: &[(&str, &str)] = &[
     ("image_policy", WORDS),
     ("image_encrypted", WORDS),
     ("short_name", WORDS),
+    ("secret_unread", WORDS),
     ("serial_pull", PULLS),
     ("disk_unpack", TALLIES),
     // A mirror serves, and the registry behind it does not: beside a real containerd.

@@ -17,6 +17,7 @@ use super::output::{Printing, status};
 use super::probe_context::{ContainerdArgs, NetworkArgs, ProbeContext, runtime};
 use super::remote::{self, Question, Tier};
 use super::tasks::in_order;
+use crate::diagnose::catalogue::Cause;
 use crate::kubernetes::events;
 use crate::kubernetes::forward::Admin;
 use crate::kubernetes::lookup::{self, DaemonPod};
@@ -45,6 +46,7 @@ use crate::report::why::{
 };
 use crate::workload::pending_pods::{self, ImageWait, ImageWhy, Wait};
 use crate::workload::pod::{ContainerState, Event, Pod, ReasonMessage};
+use crate::workload::reasons::is_undecodable_secret;
 
 /// Requests to the API server, and checks on nodes, at the same time.
 const AT_ONCE: usize = 8;
@@ -513,9 +515,7 @@ impl WaitingPods<'_> {
                     first: None,
                     last: None,
                     count: 1,
-                    meaning: status_error(&state.message)
-                        .or((state.reason == "ErrImagePull").then_some(state.message.as_str()))
-                        .and_then(|text| self.judged(text)),
+                    meaning: self.meaning_of_state(state),
                 });
             }
         }
@@ -529,8 +529,24 @@ impl WaitingPods<'_> {
             event::EventKind::Failed { text, .. } | event::EventKind::NotInspected { text, .. } => {
                 self.judged(&text)
             }
+            event::EventKind::SecretUndecodable { .. } => self.of_undecodable_secret(),
             _ => None,
         }
+    }
+
+    fn meaning_of_state(&self, state: &ReasonMessage) -> Option<Meaning> {
+        if is_undecodable_secret(&state.reason) {
+            return self.of_undecodable_secret();
+        }
+        let is_error = state.reason == "ErrImagePull";
+        status_error(&state.message)
+            .or(is_error.then_some(state.message.as_str()))
+            .and_then(|text| self.judged(text))
+    }
+
+    fn of_undecodable_secret(&self) -> Option<Meaning> {
+        let judged = ParsedFailure::certain(Cause::SecretFormat);
+        meaning(judged, &self.image, &self.node)
     }
 
     fn judged(&self, text: &str) -> Option<Meaning> {

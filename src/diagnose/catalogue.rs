@@ -490,6 +490,12 @@ causes! {
         cause "The name is misspelled, or the Secret is not in the pod's namespace. The kubelet goes on without it."
         detection "The pod's imagePullSecrets are compared with the Secrets given. If the registry refuses anonymous clients, it is critical, and whether a pull would succeed stays unknown, since the cluster may have the Secret, unless the API server reports that it has none. Otherwise it is a warning, or info if no Secret was given at all."
         fix "Create the Secret in the pod's namespace, or correct its name. If it exists, give it to `pullpath probe` with --secret-file."
+        SecretUnread = "secret_unread", Warning, Now, [];
+        "The kubelet could not read the pull secret"
+        symptom "The kubelet's log has `Unable to retrieve pull secret`, with `failed to sync secret cache` or `object \"NAMESPACE\"/\"NAME\" not registered`; then it pulls without the Secret"
+        cause "The kubelet has just started and pulls once before it has read the Secret, or its API server is slow, refuses it or does not answer. The Secret may exist and be right."
+        detection "The kubelet's log has the reason. Its Event (`FailedToRetrieveImagePullSecret`) has none and fits secret_missing as well. No check finds it: a check reads the Secret itself."
+        fix "Wait for the kubelet's next try, or delete the pod to try at once. If it lasts, look at the kubelet's connection to the API server and its rights (`journalctl -u kubelet` on the node)."
         SecretNotNamed = "secret_not_named", Undecided, Now, [];
         "The pod names no pull secret"
         symptom "401 or `pull access denied`, although the Secret is in the namespace"

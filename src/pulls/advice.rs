@@ -101,6 +101,11 @@ pub fn hint(parsed: &ParsedFailure, image: &str, node: &str) -> String {
     }
     let others: Vec<&str> = parsed.or.iter().map(|cause| cause.code()).collect();
     let others = others.join(" and ");
+    if parsed.cause == Some(Cause::SecretMissing) {
+        return format!(
+            "{hint} The message also fits {others}: `kubectl get secret NAME -n NAMESPACE` shows which it is."
+        );
+    }
     format!("{hint} The message also fits {others}: {probe} shows which it is.")
 }
 
@@ -123,29 +128,29 @@ pub fn decider(parsed: &ParsedFailure) -> Option<&'static str> {
     }
     let all = || std::iter::once(cause).chain(parsed.or.iter().copied());
     let has = |wanted: &[Cause]| all().any(|cause| wanted.contains(&cause));
-    Some(
-        if cause == Cause::NodeStorage || cause == Cause::LayerInvalid {
-            "Pull the image on another node: if it fails there in the same way, the layer is invalid, otherwise this node's store is at fault."
-        } else if has(&[Cause::ClockSkew]) {
-            "Compare the node's clock with the certificate's dates (`date -u` on the node)."
-        } else if has(&[Cause::Fw403]) && has(&[Cause::AuthDenied, Cause::BlobDenied]) {
-            "The body of the 403 decides: a registry sends a JSON document with a code such as DENIED, a filter sends a page. `pullpath probe` shows it."
-        } else if cause == Cause::AuthNoCred && parsed.is_sent == Some(false) {
-            "No credential was sent. Registries answer the same for a private repository and for one that does not exist: check its spelling, then pull with a credential."
-        } else if has(&[Cause::AuthNoCred]) {
-            "Which credential the pull sent, if any, decides: none (auth_no_cred), one that is rejected (auth_bad_cred), or one without the right (auth_denied). A misspelled repository looks the same."
-        } else if has(&[Cause::ManifestUnknown]) && has(&[Cause::NameUnknown]) {
-            "A list of the repository's tags decides whether the tag or the repository is missing (`skopeo list-tags`)."
-        } else if has(&[Cause::DnsNodata, Cause::DnsServfail, Cause::DnsRefused]) {
-            "The response code of the node's name servers decides (`dig NAME` on the node)."
-        } else if has(&[Cause::MtuBlackhole]) {
-            "A second try with small segments decides; `pullpath probe` makes it."
-        } else if has(&[Cause::TcpReset, Cause::TlsReset]) {
-            "The phase in which the connection ended decides; `pullpath probe` on the node shows it."
-        } else {
-            "A check from the node decides: it makes the same requests, and shows the phase that fails."
-        },
-    )
+    Some(if has(&[Cause::SecretUnread]) {
+        "The API server decides: `kubectl get secret NAME -n NAMESPACE` shows whether the Secret exists."
+    } else if cause == Cause::NodeStorage || cause == Cause::LayerInvalid {
+        "Pull the image on another node: if it fails there in the same way, the layer is invalid, otherwise this node's store is at fault."
+    } else if has(&[Cause::ClockSkew]) {
+        "Compare the node's clock with the certificate's dates (`date -u` on the node)."
+    } else if has(&[Cause::Fw403]) && has(&[Cause::AuthDenied, Cause::BlobDenied]) {
+        "The body of the 403 decides: a registry sends a JSON document with a code such as DENIED, a filter sends a page. `pullpath probe` shows it."
+    } else if cause == Cause::AuthNoCred && parsed.is_sent == Some(false) {
+        "No credential was sent. Registries answer the same for a private repository and for one that does not exist: check its spelling, then pull with a credential."
+    } else if has(&[Cause::AuthNoCred]) {
+        "Which credential the pull sent, if any, decides: none (auth_no_cred), one that is rejected (auth_bad_cred), or one without the right (auth_denied). A misspelled repository looks the same."
+    } else if has(&[Cause::ManifestUnknown]) && has(&[Cause::NameUnknown]) {
+        "A list of the repository's tags decides whether the tag or the repository is missing (`skopeo list-tags`)."
+    } else if has(&[Cause::DnsNodata, Cause::DnsServfail, Cause::DnsRefused]) {
+        "The response code of the node's name servers decides (`dig NAME` on the node)."
+    } else if has(&[Cause::MtuBlackhole]) {
+        "A second try with small segments decides; `pullpath probe` makes it."
+    } else if has(&[Cause::TcpReset, Cause::TlsReset]) {
+        "The phase in which the connection ended decides; `pullpath probe` on the node shows it."
+    } else {
+        "A check from the node decides: it makes the same requests, and shows the phase that fails."
+    })
 }
 
 /// Whether a fault concerns a credential, and a sandbox's image is pulled with none of a pod's.

@@ -148,11 +148,11 @@ fn read(pasted: Pasted) -> Read {
                 is_of_pull: false,
             };
         }
-        Some(EventKind::SecretsMissing { .. }) => failure = certain(Cause::SecretMissing),
-        _ if is_secret_missing(&pasted.text) => {
-            failure = certain(Cause::SecretMissing);
+        Some(EventKind::SecretUndecodable { .. }) => {
+            failure = ParsedFailure::certain(Cause::SecretFormat);
         }
-        _ if is_never(&pasted.text) => failure = certain(Cause::NoPull),
+        _ if is_of_pull_secret(&pasted) => failure = of_pull_secret(&pasted.text),
+        _ if is_never(&pasted.text) => failure = ParsedFailure::certain(Cause::NoPull),
         // The kubelet's Event about a container that was not created; that about a pull names the image.
         _ if pasted.reason.as_deref() == Some("Failed") && is_only_an_end(&pasted.text) => {}
         _ if !is_state && !is_of_something_else(&pasted.text) => {
@@ -175,7 +175,7 @@ fn read(pasted: Pasted) -> Read {
             }
         }
         _ if inner == "InvalidImageName" || pasted.text.contains("InvalidImageName") => {
-            failure = certain(Cause::ImageNameInvalid);
+            failure = ParsedFailure::certain(Cause::ImageNameInvalid);
         }
         _ => {}
     }
@@ -201,13 +201,51 @@ fn is_only_an_end(text: &str) -> bool {
     ["context deadline exceeded", "context canceled"].contains(&text)
 }
 
-/// The kubelet's messages about a pod's Secret that it can't read.
-fn is_secret_missing(text: &str) -> bool {
+/// The kubelet's messages about a pod's Secret that it can't read (`getPullSecretsForPod`).
+fn is_of_pull_secret(pasted: &Pasted) -> bool {
     const WORDS: [&str; 2] = [
         "Unable to retrieve some image pull secrets",
         "Unable to retrieve pull secret",
     ];
-    WORDS.iter().any(|words| text.contains(words))
+    let beside = pasted.beside.as_deref().unwrap_or_default();
+    let mut all = WORDS.iter();
+    all.any(|words| pasted.text.contains(words) || beside.contains(words))
+}
+
+/// Why the kubelet could not read a pod's Secret: its log has the reason, its Event has none.
+fn of_pull_secret(text: &str) -> ParsedFailure {
+    // Its cache of Secrets (`pkg/kubelet/util/manager`), or the API server.
+    const UNREAD: [&str; 6] = [
+        "failed to sync secret cache",
+        "not registered",
+        "is forbidden",
+        "dial tcp",
+        "timed out",
+        "deadline exceeded",
+    ];
+    if UNREAD.iter().any(|words| text.contains(words)) {
+        return ParsedFailure::certain(Cause::SecretUnread);
+    }
+    if text.contains("not found") {
+        return ParsedFailure::certain(Cause::SecretMissing);
+    }
+    ParsedFailure {
+        or: vec![Cause::SecretUnread],
+        confidence: Some(Confidence::Medium),
+        ..ParsedFailure::certain(Cause::SecretMissing)
+    }
+}
+
+/// The kubelet's messages about a ConfigMap or Secret that it has not read yet, for a volume or a variable.
+fn is_unread_object(text: &str) -> bool {
+    let is_unregistered = text.contains("object \"") && text.contains("\" not registered");
+    is_unregistered
+        || [
+            "failed to sync secret cache",
+            "failed to sync configmap cache",
+        ]
+        .iter()
+        .any(|words| text.contains(words))
 }
 
 /// Whether a text has words of a pull, or a registry's URL.
@@ -258,14 +296,6 @@ fn without_proof(failure: ParsedFailure, text: &str) -> ParsedFailure {
     ParsedFailure {
         confidence: failure.confidence.min(Some(Confidence::Medium)),
         ..failure
-    }
-}
-
-fn certain(cause: Cause) -> ParsedFailure {
-    ParsedFailure {
-        cause: Some(cause),
-        confidence: Some(Confidence::High),
-        ..ParsedFailure::default()
     }
 }
 
@@ -429,6 +459,7 @@ fn answer(read: Read, count: usize) -> Answer {
     let probe = (is_known && !failure.is_on_node()).then(|| format!("pullpath probe {name}"));
     let hint = match failure.cause {
         None if is_state => "This line has only the state. The cause is in the Event with the reason Failed: `kubectl describe pod POD`, or run `pullpath why POD`.".to_owned(),
+        None if is_unread_object(&pasted.text) => "This is not about an image: the kubelet has not read a ConfigMap or Secret that a volume or variable of the pod names, as happens just after its start or while a pod is deleted. It tries again by itself. If it lasts, look at the kubelet's connection to the API server (`journalctl -u kubelet` on the node).".to_owned(),
         None if !is_known => "The text matches no known message. Paste the whole error, from `Failed to pull image` on, or run `pullpath probe IMAGE` on the node.".to_owned(),
         _ if !is_known => advice::hint(&failure, "IMAGE", node),
         _ => advice::hint(&failure, name, node).replace(" IMAGE`", &format!(" {name}`")),

@@ -8,6 +8,7 @@ use jiff::SignedDuration;
 use super::wrapped::{self, COMBINED, STATES};
 use crate::model::text::clean;
 use crate::model::units::Bytes;
+use crate::workload::reasons::is_undecodable_secret;
 
 /// What an Event reports.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -35,6 +36,12 @@ pub enum EventKind {
         /// The image as the pod names it.
         image: String,
         /// The runtime's own message.
+        text: String,
+    },
+    /// The kubelet can't decode a Secret of the pod, so it does not pull (Kubernetes 1.33 and later, which then name no
+    /// image).
+    SecretUndecodable {
+        /// The error.
         text: String,
     },
     /// The image of the pod's sandbox can't be pulled (reason `FailedCreatePodSandBox`): the runtime pulls it
@@ -105,7 +112,7 @@ impl EventKind {
             | Self::NeverPulled { image }
             | Self::NotInspected { image, .. } => Some(image),
             Self::StillFailing { image } => image.as_deref(),
-            Self::SecretsMissing { .. } => None,
+            Self::SecretsMissing { .. } | Self::SecretUndecodable { .. } => None,
         }
     }
 
@@ -115,7 +122,7 @@ impl EventKind {
             Self::Pulling { .. } => "pulling",
             Self::Pulled { .. } => "pulled",
             Self::Present { .. } => "present",
-            Self::Failed { .. } => "failed",
+            Self::Failed { .. } | Self::SecretUndecodable { .. } => "failed",
             Self::SandboxFailed { .. } => "sandbox_failed",
             Self::StillFailing { .. } => "still_failing",
             Self::SecretsMissing { .. } => "secrets_missing",
@@ -245,6 +252,10 @@ fn failed(message: &str) -> Option<EventKind> {
     let Some(state) = message.strip_prefix("Error: ") else {
         return pull_of(message);
     };
+    if is_undecodable_secret(state) {
+        let text = state.to_owned();
+        return Some(EventKind::SecretUndecodable { text });
+    }
     // Other container failures have the same reason.
     STATES
         .contains(&state)

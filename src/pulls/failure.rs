@@ -47,6 +47,15 @@ pub struct ParsedFailure {
 }
 
 impl ParsedFailure {
+    /// What shows this cause without doubt.
+    pub fn certain(cause: Cause) -> Self {
+        Self {
+            cause: Some(cause),
+            confidence: Some(Confidence::High),
+            ..Self::default()
+        }
+    }
+
     /// Whether no registry is at fault: the node, its policies or the pod's own settings are.
     pub fn is_on_node(&self) -> bool {
         self.cause.is_some_and(is_on_node)
@@ -69,6 +78,7 @@ pub fn is_on_node(cause: Cause) -> bool {
             | Cause::NoPull
             | Cause::ImageNameInvalid
             | Cause::SecretFormat
+            | Cause::SecretUnread
     )
 }
 

@@ -399,7 +399,9 @@ fn finish(one: &mut Pasted) {
         .find_map(|key| field(text, key));
     one.image = name.or_else(|| image_of(text));
     if let Some(inner) = error {
-        one.beside = message();
+        // klog: the message is first, in quotes.
+        let first = || text.starts_with('"').then(|| field(text, "\""))?;
+        one.beside = message().or_else(first);
         one.text = inner;
     } else if let Some(inner) = message() {
         one.text = inner;

@@ -13,7 +13,6 @@ use super::event::{EventKind, PullTimes, read};
 use super::failure::{self, ParsedFailure};
 use super::judge::{self, Slow};
 use crate::diagnose::catalogue::Cause;
-use crate::diagnose::level::Confidence;
 use crate::model::histogram::{BYTES_PER_SECOND, Histogram};
 use crate::model::reference::Reference;
 use crate::model::text::clean;
@@ -168,7 +167,8 @@ pub struct ContainerKey {
 pub struct Failing {
     /// The image as the Event names it, at most 400 characters.
     pub image: String,
-    /// The image's registry. Empty if the image's name is invalid, or if the node's runtime is at fault.
+    /// The image's registry. Empty if the image's name is invalid, or if the node's runtime or a Secret that can't be
+    /// decoded is at fault.
     #[serde(serialize_with = "as_text")]
     pub registry: Arc<str>,
     /// The node that pulls. Empty if the Event names none.
@@ -444,6 +444,12 @@ impl Tally {
                 self.failed(&failing, new);
                 self.reported(&container, report(Some(failing), false));
             }
+            EventKind::SecretUndecodable { text } => {
+                let failure = ParsedFailure::certain(Cause::SecretFormat);
+                let failing = failing("", failure, &text);
+                self.failed(&failing, new);
+                self.reported(&container, report(Some(failing), false));
+            }
             EventKind::SandboxFailed { image, text } => {
                 let failure = ParsedFailure {
                     is_sandbox: true,
@@ -454,11 +460,7 @@ impl Tally {
                 self.reported(&container, report(Some(failing), false));
             }
             EventKind::NeverPulled { image } => {
-                let failure = ParsedFailure {
-                    cause: Some(Cause::NoPull),
-                    confidence: Some(Confidence::High),
-                    ..ParsedFailure::default()
-                };
+                let failure = ParsedFailure::certain(Cause::NoPull);
                 let failing = failing(&image, failure, &event.message);
                 self.failed(&failing, new);
                 self.reported(&container, report(Some(failing), false));

@@ -218,6 +218,19 @@ fn texts_that_are_not_about_a_pull_have_no_cause() {
         let causes: Vec<_> = answers.iter().map(|one| one.failure.cause).collect();
         assert!(causes.iter().all(Option::is_none), "{text}: {causes:?}");
     }
+    // The kubelet's own caches, for volumes and variables.
+    for text in [
+        r#"MountVolume.SetUp failed for volume "kube-api-access-x" : object "shop"/"kube-root-ca.crt" not registered"#,
+        r#"MountVolume.SetUp failed for volume "conf" : failed to sync configmap cache: timed out waiting for the condition"#,
+        "  Warning  Failed  7s  kubelet  Error: failed to sync secret cache: timed out waiting for the condition",
+    ] {
+        let answer = first(text);
+        assert_eq!(answer.failure.cause, None, "{text}");
+        assert!(
+            answer.hint.starts_with("This is not about an image"),
+            "{answer:?}"
+        );
+    }
 }
 
 /// The error fits, and nothing shows that it is a pull's.

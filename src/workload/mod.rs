@@ -6,7 +6,7 @@ pub mod eip;
 pub mod new_failures;
 pub mod pending_pods;
 pub mod pod;
-mod reasons;
+pub mod reasons;
 pub mod resources;
 mod search;
 pub mod spec;

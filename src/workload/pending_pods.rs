@@ -6,7 +6,8 @@ use jiff::Timestamp;
 
 use super::pod::{Container, ContainerState, Event, Pod, ReasonMessage};
 use super::reasons::{
-    ERR_IMAGE_NEVER_PULL, IMAGE_REASONS, INVALID_IMAGE_NAME, STARTING, stands_in,
+    ERR_IMAGE_NEVER_PULL, INVALID_IMAGE_NAME, STARTING, is_of_image, is_undecodable_secret,
+    stands_in,
 };
 use crate::model::workload::{ContainerKind, PullPolicy};
 
@@ -121,7 +122,7 @@ pub fn waits(pod: &Pod, events: Option<&[Event]>) -> Vec<Wait> {
                 ));
             }
             ContainerState::Ended | ContainerState::Running | ContainerState::BehindVolume => {}
-            ContainerState::Waiting(why) if IMAGE_REASONS.contains(&why.reason.as_str()) => {
+            ContainerState::Waiting(why) if is_of_image(&why.reason) => {
                 found.push(image(ImageWhy::Failed(why.clone())));
             }
             ContainerState::Waiting(why) if why.reason == ERR_IMAGE_NEVER_PULL => {
@@ -241,6 +242,13 @@ fn is_of_pull(message: &str) -> bool {
     ]
     .iter()
     .any(|words| message.contains(words))
+        || is_of_secret(message)
+}
+
+/// Whether the message of an Event is about a Secret that the kubelet can't decode.
+fn is_of_secret(message: &str) -> bool {
+    let error = message.strip_prefix("Error: ");
+    error.is_some_and(is_undecodable_secret)
 }
 
 /// The Events about pulls to show to a user, newest first, at most six; without those that only repeat others.
@@ -254,7 +262,8 @@ pub fn pull_events(events: &[Event]) -> Vec<&Event> {
             | "ErrImageNeverPull" => true,
             "Failed" | "BackOff" => {
                 // `Error: ErrImagePull` adds nothing to the others.
-                is_of_pull(&event.message) && !event.message.starts_with("Error: ")
+                is_of_secret(&event.message)
+                    || is_of_pull(&event.message) && !event.message.starts_with("Error: ")
             }
             "FailedCreatePodSandBox" => is_of_sandbox_image(event),
             _ => false,
@@ -347,6 +356,11 @@ mod tests {
             ("ImagePullBackOff", "image of app: ImagePullBackOff"),
             ("ErrImageNeverPull", "image of app: never"),
             ("InvalidImageName", "image of app: invalid"),
+            // A Secret of the pod can't be decoded (Kubernetes 1.33 and later).
+            (
+                "unexpected end of JSON input",
+                "image of app: unexpected end of JSON input",
+            ),
             (
                 "CreateContainerConfigError",
                 "app: CreateContainerConfigError",
@@ -556,6 +570,12 @@ mod tests {
                 "Unable to retrieve some image pull secrets (a)",
             ),
             event(8, None, "Scheduled", "Successfully assigned"),
+            event(
+                7,
+                Some("app"),
+                "Failed",
+                "Error: illegal base64 data at input byte 0",
+            ),
         ];
         let reasons: Vec<&str> = pull_events(&events)
             .iter()
@@ -567,7 +587,8 @@ mod tests {
                 "BackOff",
                 "Failed",
                 "Pulling",
-                "FailedToRetrieveImagePullSecret"
+                "FailedToRetrieveImagePullSecret",
+                "Failed"
             ]
         );
     }

@@ -4,7 +4,7 @@ use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 
 use jiff::Timestamp;
 
-use super::reasons::IMAGE_REASONS;
+use super::reasons::is_of_image;
 use super::spec::ContainerSpec;
 use crate::model::workload::{ContainerKind, PullPolicy, SecretRefs};
 
@@ -131,7 +131,7 @@ impl Container {
     /// Whether it waits for its image after at least one failed pull (kubernetes `pkg/kubelet/images/types.go`).
     pub fn waits_for_image(&self) -> bool {
         let why = self.waits();
-        why.is_some_and(|why| IMAGE_REASONS.contains(&why.reason.as_str()))
+        why.is_some_and(|why| is_of_image(&why.reason))
     }
 }
 

@@ -104,8 +104,7 @@ impl Volumes {
 }
 
 fn is_of_an_image(reason: &str) -> bool {
-    reasons::IMAGE_REASONS.contains(&reason)
-        || [ERR_IMAGE_NEVER_PULL, INVALID_IMAGE_NAME].contains(&reason)
+    reasons::is_of_image(reason) || [ERR_IMAGE_NEVER_PULL, INVALID_IMAGE_NAME].contains(&reason)
 }
 
 /// Which of these images a message is about; all of them if it names none.

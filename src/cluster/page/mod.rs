@@ -290,6 +290,9 @@ fn group(
             "" if cause == Some(Cause::RuntimeFault) => {
                 "no registry: the node's runtime is at fault".to_owned()
             }
+            "" if cause == Some(Cause::SecretFormat) => {
+                "no registry: a Secret of the pod can't be decoded".to_owned()
+            }
             "" => "no registry: the image reference is invalid".to_owned(),
             registry => registry.to_owned(),
         },

@@ -335,6 +335,34 @@ fn what_cannot_be_run_is_reported_on_stderr_with_status_2() {
     }
 }
 
+/// After an upgrade, a ConfigMap of the version before it ends the cluster role, and the daemon, at once.
+#[test]
+fn a_configuration_of_an_older_version_ends_the_program_with_the_line_and_the_fix() {
+    let folder = tempfile::TempDir::new().unwrap();
+    let file = folder.path().join("pullpath.yaml");
+    for (role, text, says) in [
+        (
+            "cluster",
+            "listen: \":9797\"\ncluster:\n  lint: \"on\"\n  most_pairs: 500\n",
+            "line 4 column 3: cluster.most_pairs was renamed to cluster.max_pairs",
+        ),
+        (
+            "run",
+            "kubernetes:\n  most_targets: 9\n",
+            "line 2 column 3: kubernetes.most_targets was renamed to kubernetes.max_targets",
+        ),
+    ] {
+        std::fs::write(&file, text).unwrap();
+        let output = pullpath(&[role, "--config", file.to_str().unwrap()]);
+        assert_eq!(output.status.code(), Some(2));
+        let printed = stderr(&output);
+        let last = text.lines().last().unwrap();
+        for words in [says, last, "pullpath.yaml"] {
+            assert!(printed.contains(words), "{words}: {printed}");
+        }
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_report_reads_as_reviewed() {
     let world = World::healthy().await;

@@ -128,12 +128,42 @@ fn from_parser(error: &serde_saphyr::Error, text: &str) -> ConfigError {
     }
 }
 
-/// Keys of earlier versions, each with its replacement. Indexes of lists are not part of a path.
-const REPLACED: &[(&str, &str)] = &[
-    ("network.egress.stun", "network.egress.echo"),
-    ("kubernetes.most_targets", "kubernetes.max_targets"),
-    ("cluster.most_pairs", "cluster.max_pairs"),
-    ("cluster.node_rate_mbit", "cluster.node_rates_mbit"),
+/// A key of earlier versions. Indexes of lists are not part of a path.
+struct Replaced {
+    old: &'static str,
+    /// Whether only the name differs.
+    verb: &'static str,
+    new: &'static str,
+    /// What else differs, with the blank before it.
+    note: &'static str,
+}
+
+/// All of them; CHANGELOG.md lists the same.
+const REPLACED: &[Replaced] = &[
+    Replaced {
+        old: "network.egress.stun",
+        verb: "was removed; use",
+        new: "network.egress.echo",
+        note: " (a URL that answers with the client's address)",
+    },
+    Replaced {
+        old: "kubernetes.most_targets",
+        verb: "was renamed to",
+        new: "kubernetes.max_targets",
+        note: "",
+    },
+    Replaced {
+        old: "cluster.most_pairs",
+        verb: "was renamed to",
+        new: "cluster.max_pairs",
+        note: "",
+    },
+    Replaced {
+        old: "cluster.node_rate_mbit",
+        verb: "was replaced by",
+        new: "cluster.node_rates_mbit",
+        note: " (a rate for each registry: `{registry.example.com: 100}`)",
+    },
 ];
 
 /// The message for an unknown key that an earlier version had; `None` for other errors.
@@ -142,10 +172,15 @@ fn replaced(error: &serde_saphyr::Error, text: &str) -> Option<String> {
         return None;
     };
     let file: serde_json::Value = serde_saphyr::from_str(text).ok()?;
-    let (old, new) = REPLACED
-        .iter()
-        .find(|(old, _)| old.rsplit('.').next() == Some(field) && has_key(&file, old))?;
-    Some(format!("{old} no longer exists: use {new}"))
+    let is_it =
+        |key: &&Replaced| key.old.rsplit('.').next() == Some(field) && has_key(&file, key.old);
+    let Replaced {
+        old,
+        verb,
+        new,
+        note,
+    } = REPLACED.iter().find(is_it)?;
+    Some(format!("{old} {verb} {new}{note}"))
 }
 
 fn has_key(value: &serde_json::Value, path: &str) -> bool {

@@ -522,8 +522,8 @@ causes! {
         fix "Create it (`kubectl create serviceaccount NAME -n NAMESPACE`), with the imagePullSecrets that its pods need, or correct the name."
         SecretFormat = "secret_format", Critical, Now, [];
         "A pull secret has an invalid type or content"
-        symptom "401, or an event that the Secret can't be parsed"
-        cause "It is not of a pull secret's type, its data key is missing, or the content is not a docker config: no JSON, `auth` that is not base64 of user:password, a stray newline."
+        symptom "401, or an event that the Secret can't be parsed: `Failed to pull image … illegal base64 data at input byte 0`, from Kubernetes 1.33 on `Error: illegal base64 data at input byte 0`"
+        cause "It is not of a pull secret's type, its data key is missing, or the content is not a docker config: no JSON, `auth` that is not base64 of user:password, a stray newline. In Kubernetes 1.33 and 1.34, one that can't be decoded keeps even an image from starting that is on the node."
         detection "The evidence names the source and what is wrong with it, without its content. A Secret whose docker config can't be decoded is critical even if another would work: the kubelet then fails every pull of the pod. Content that is only unusual is a warning, unless the registry refuses that very credential."
         fix "Recreate it: `kubectl create secret docker-registry NAME -n NAMESPACE --docker-server=... --docker-username=... --docker-password=... --dry-run=client -o yaml | kubectl apply -f -`. If its type is wrong, delete it first: a Secret's type can't be changed. Before pods use it, check it with `pullpath secret check FILE`."
         SecretCopyExpired = "secret_copy_expired", Critical, Now, [];
@@ -565,7 +565,7 @@ causes! {
         ImageVerification = "image_verification", Warning, Now, [];
         "The kubelet may pull an image again to verify a pod's access to it"
         symptom "A pod does not start though its image is on the node: `ErrImagePull` with IfNotPresent (`ErrImageNeverPull` with Never)"
-        cause "From Kubernetes 1.35 on (KubeletEnsureSecretPulledImages), a kubelet records the credentials that an image was pulled with. A pod with another Secret or ServiceAccount, or with none, gets the image only after a pull with its own, which the registry has to answer and to accept. Images that were pulled without a credential or with the node's own are available to all pods, and by default so are those that this kubelet has not pulled."
+        cause "From Kubernetes 1.35 on (KubeletEnsureSecretPulledImages), a kubelet records the credentials that an image was pulled with. A pod gets the image at once if it has that Secret, another one with the same login, or that ServiceAccount. Any other pod gets it only after a pull with its own credentials or without one, which the registry has to answer and to accept. Images that were pulled without a credential or with the node's own are available to all pods, and by default so are those that this kubelet has not pulled."
         detection "The pod has IfNotPresent, and the kubelet is 1.35 or later (`--kubelet-version`, or the Node): a warning if a pull would fail. Info if the image is named by its digest and the pull would succeed, or the kubelet's version is not known. What decides can't be observed: imagePullCredentialsVerificationPolicy of the kubelet, and its records in /var/lib/kubelet/image_manager."
         fix "Fix the cause of the failing pull, or give the pod the Secret that the image was pulled with. If every pod may use the image: imagePullCredentialsVerificationPolicy: NeverVerify in the kubelet's configuration, or NeverVerifyAllowlistedImages with the image in preloadedImagesVerificationAllowlist."
     }

@@ -240,7 +240,7 @@ pub(super) fn verification(evidence: &Evidence, findings: &mut Vec<Finding>) {
             ))
             .fact(format!("a pull may fail: {roots}"))
             .hint(format!(
-                "Fix {roots} first. Until then, a new pod starts on this node only if the kubelet's record has its Secret for this image, if the image was pulled without a credential, or if imagePullCredentialsVerificationPolicy is NeverVerify."
+                "Fix {roots} first. Until then, a new pod starts on this node only if the kubelet's record has its Secret or its login for this image, if the image was pulled without a credential, or if imagePullCredentialsVerificationPolicy is NeverVerify."
             )),
     );
 }

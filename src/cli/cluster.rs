@@ -1,6 +1,6 @@
 //! `pullpath cluster`: reads its arguments, starts the cluster role and runs it until a signal stops it.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::Args;
@@ -15,6 +15,7 @@ use super::service::{LogArgs, bind, handle_signals, host_name, shown, watch};
 use crate::cluster::runner::Runner;
 use crate::cluster::serve::App;
 use crate::config::{Config, ListenAddress};
+use crate::files;
 use crate::serving::http::serve;
 
 #[derive(Args, Debug)]
@@ -42,6 +43,9 @@ pub(super) struct ClusterArgs {
 /// The file in a pod that has the namespace of its service account.
 const NAMESPACE_FILE: &str = "/var/run/secrets/kubernetes.io/serviceaccount/namespace";
 
+/// In bytes.
+const MAX_NAMESPACE: u64 = 4 << 10;
+
 /// The namespace in the shipped manifests; used if no other is known.
 const NAMESPACE: &str = "pullpath";
 
@@ -64,7 +68,7 @@ async fn watch_cluster(args: ClusterArgs, config: Config, identity: &str) -> Res
     let namespace = args
         .namespace
         .or_else(|| config.cluster.namespace.clone())
-        .or_else(|| std::fs::read_to_string(NAMESPACE_FILE).ok())
+        .or_else(|| files::text(Path::new(NAMESPACE_FILE), MAX_NAMESPACE).ok())
         .map(|name| name.trim().to_owned())
         .filter(|name| !name.is_empty());
     let namespace = namespace.as_deref().unwrap_or(NAMESPACE);

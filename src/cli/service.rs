@@ -2,7 +2,7 @@
 
 use std::io::{self, IsTerminal as _};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::Args;
 use tokio::net::TcpListener;
@@ -14,6 +14,7 @@ use tracing_subscriber::util::SubscriberInitExt as _;
 
 use super::error::Error;
 use crate::config::{ListenAddress, Log, LogFormat, LogLevel};
+use crate::files;
 use crate::serving::reload::Watch;
 
 /// Listens at an address; `flag` is the option that an error names.
@@ -74,7 +75,7 @@ fn request(reload: &mpsc::Sender<()>) {
 }
 
 pub(super) fn host_name() -> Option<String> {
-    let name = std::fs::read_to_string("/proc/sys/kernel/hostname").ok()?;
+    let name = files::kernel(Path::new("/proc/sys/kernel/hostname")).ok()?;
     let name = name.trim();
     (!name.is_empty()).then(|| name.to_owned())
 }

@@ -23,7 +23,7 @@ pub use network::{Egress, MetadataMode, Network};
 pub use on_demand::{OnDemand, OnDemandImages};
 pub use spread::{Spread, SpreadBy};
 pub use targets::{CredentialFiles, Expect, Target};
-pub use values::{CountWithin, EchoUrl, HostPort, ListenAddress, NameServer, Size};
+pub use values::{CountWithin, EchoUrl, HostPort, ListenAddress, NameServer, Size, StateSize};
 
 /// The whole file. Every key is optional.
 #[derive(Debug, Default, Deserialize, JsonSchema)]
@@ -38,6 +38,9 @@ pub struct Config {
     /// A folder for state that outlives a restart: used budgets, cooldowns of rejected credentials,
     /// manifests. Without it, each start begins with empty state.
     pub state_dir: Option<std::path::PathBuf>,
+    /// The most that is written to `state_dir`; the oldest manifests are deleted first. At least 16 MiB.
+    #[serde(deserialize_with = "values::or_default")]
+    pub state_size: StateSize,
     /// Format and level of the log.
     #[serde(deserialize_with = "values::or_default")]
     pub log: Log,

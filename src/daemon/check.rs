@@ -23,6 +23,7 @@ use crate::credentials;
 use crate::kubernetes::client::ConnectError;
 use crate::kubernetes::secrets::{Secrets, SecretsInUse};
 use crate::kubernetes::watch::{View, WatchState};
+use crate::files;
 use crate::model::credential::{CredentialSource, SourceProblem};
 use crate::model::endpoint::{Endpoint, Role};
 use crate::model::evidence::{AddressTrial, Attempt, Evidence, Leg};
@@ -496,9 +497,9 @@ async fn sources(target: &Target) -> Vec<LoadedSource> {
     };
     let mut request = none.clone();
     if let (Some(user), Some(path)) = (&files.username, &files.password_file) {
-        let password = match tokio::fs::read(path).await {
+        let password = match credentials::read_to_limit(path) {
             Ok(bytes) => credentials::password_from(bytes.as_slice()).map_err(|e| e.to_string()),
-            Err(error) => Err(error.to_string()),
+            Err(error) => Err(files::reason(&error)),
         };
         match password {
             Ok(password) => {

@@ -332,9 +332,10 @@ impl Runner {
             coordinator,
             config,
         } = prepared;
-        if config.state_dir != self.config.state_dir || config.listen != self.config.listen {
+        let at_start = |config: &Config| (config.state_dir.clone(), config.state_size, config.listen);
+        if at_start(&config) != at_start(&self.config) {
             tracing::warn!(
-                "changes of the listen addresses and state_dir take effect at the next start"
+                "changes of the listen addresses, state_dir and state_size take effect at the next start"
             );
         }
         self.world = Arc::new(world);

@@ -91,7 +91,13 @@ pub fn standard_input(limit: u64) -> io::Result<Vec<u8>> {
 /// Those of [`read`].
 pub fn open(path: &Path) -> io::Result<File> {
     // A look at the kind first: opening a device may have an effect.
-    let is_file = |kind: FileType| if kind.is_file() { Ok(()) } else { Err(unfit(kind)) };
+    let is_file = |kind: FileType| {
+        if kind.is_file() {
+            Ok(())
+        } else {
+            Err(unfit(kind))
+        }
+    };
     is_file(path.metadata()?.file_type())?;
     let file = OpenOptions::new()
         .read(true)
@@ -162,10 +168,7 @@ pub const NEW: &str = ".new";
 ///
 /// # Errors
 /// `TimedOut` if it takes longer than [`PATIENCE`]; otherwise the error of the file system.
-pub fn replace(
-    path: &Path,
-    bytes: impl AsRef<[u8]> + Send + 'static,
-) -> io::Result<()> {
+pub fn replace(path: &Path, bytes: impl AsRef<[u8]> + Send + 'static) -> io::Result<()> {
     let owned = path.to_owned();
     within(path, move || {
         let mut next = owned.clone().into_os_string();
@@ -335,7 +338,11 @@ impl Threads {
     fn begin(&self, path: &Path, end: Instant) -> io::Result<(u64, mpsc::Sender<Job>)> {
         let mut state = self.state();
         loop {
-            if state.uses.iter().any(|one| one.hangs && is_near(&one.path, path)) {
+            if state
+                .uses
+                .iter()
+                .any(|one| one.hangs && is_near(&one.path, path))
+            {
                 return Err(io::Error::new(
                     ErrorKind::TimedOut,
                     "it was not read: an earlier read in this folder still hangs",
@@ -422,5 +429,156 @@ impl Drop for Left {
     fn drop(&mut self) {
         THREADS.state().count -= 1;
         THREADS.ended.notify_one();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::os::unix::fs::symlink;
+    use std::os::unix::net::UnixListener;
+
+    use super::*;
+
+    fn fifo(path: &Path) {
+        nix::unistd::mkfifo(path, nix::sys::stat::Mode::S_IRWXU).unwrap();
+    }
+
+    #[test]
+    fn only_a_regular_file_is_read_and_never_more_than_its_limit() {
+        let folder = tempfile::tempdir().unwrap();
+        let at = |name: &str| folder.path().join(name);
+        fs::write(at("ten"), "0123456789").unwrap();
+        assert_eq!(read(&at("ten"), 10).unwrap(), b"0123456789");
+        fifo(&at("fifo"));
+        let _listener = UnixListener::bind(at("socket")).unwrap();
+        let sparse = File::create(at("sparse")).unwrap();
+        sparse.set_len(1 << 40).unwrap();
+        symlink("/dev/zero", at("link")).unwrap();
+        symlink("loop", at("loop")).unwrap();
+        let zero = Path::new("/dev/zero").to_owned();
+        for (path, kind, words) in [
+            (at("none"), ErrorKind::NotFound, "not found"),
+            (at("ten"), ErrorKind::FileTooLarge, "too large"),
+            (at("sparse"), ErrorKind::FileTooLarge, "too large"),
+            (at("fifo"), ErrorKind::InvalidInput, "a named pipe"),
+            (at("socket"), ErrorKind::InvalidInput, "a socket"),
+            (at("link"), ErrorKind::InvalidInput, "a device"),
+            (zero, ErrorKind::InvalidInput, "a device"),
+            (
+                folder.path().to_owned(),
+                ErrorKind::IsADirectory,
+                "directory",
+            ),
+            (at("loop"), ErrorKind::FilesystemLoop, "loop"),
+        ] {
+            let error = read(&path, 9).unwrap_err();
+            assert_eq!(error.kind(), kind, "{}", path.display());
+            assert!(reason(&error).contains(words), "{}", reason(&error));
+        }
+        // The kernel gives no size for these.
+        assert!(
+            kernel(Path::new("/proc/self/status"))
+                .unwrap()
+                .contains("Pid:")
+        );
+        assert!(read(Path::new("/proc/self/status"), 1 << 20).is_ok());
+    }
+
+    #[test]
+    fn a_file_that_grows_while_it_is_read_is_too_large() {
+        struct Growing;
+        impl Read for Growing {
+            fn read(&mut self, to: &mut [u8]) -> io::Result<usize> {
+                to.fill(b'x');
+                Ok(to.len())
+            }
+        }
+        let error = to_end(Growing, 1 << 20, None).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::FileTooLarge);
+        let error = to_end(Growing, u64::MAX, Some(Instant::now())).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::TimedOut);
+    }
+
+    #[test]
+    fn links_of_a_configmap_are_followed() {
+        let folder = tempfile::tempdir().unwrap();
+        let at = |name: &str| folder.path().join(name);
+        fs::create_dir(at("..1")).unwrap();
+        fs::write(at("..1/config.yaml"), "one").unwrap();
+        symlink("..1", at("..data")).unwrap();
+        symlink("..data/config.yaml", at("config.yaml")).unwrap();
+        assert_eq!(text(&at("config.yaml"), 100).unwrap(), "one");
+        assert_eq!(kind(&at("config.yaml")).unwrap(), Kind::File);
+        assert_eq!(kind(&at("..data")).unwrap(), Kind::Folder);
+        let names: Vec<_> = list(folder.path()).unwrap();
+        let names: Vec<_> = names
+            .iter()
+            .map(|entry| (entry.path.clone(), entry.is_dir))
+            .collect();
+        let expected = [("..1", true), ("..data", false), ("config.yaml", false)];
+        assert_eq!(names, expected.map(|(name, is_dir)| (at(name), is_dir)));
+    }
+
+    #[test]
+    fn a_read_that_hangs_is_left_alone_and_no_second_one_starts() {
+        let folder = tempfile::tempdir().unwrap();
+        let at = |name: &str| folder.path().join(name);
+        fs::create_dir(at("mount")).unwrap();
+        for name in ["mount/one", "mount/two", "other"] {
+            fs::write(at(name), "x").unwrap();
+        }
+        let (release, released) = mpsc::channel::<()>();
+        let error = within(&at("mount/one"), move || {
+            let _ = released.recv();
+            Ok(())
+        });
+        let error = error.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::TimedOut);
+        assert!(error.to_string().contains("in 5 s"), "{error}");
+        for path in ["mount/one", "mount/two", "mount/folder/three"] {
+            let error = within::<()>(&at(path), || panic!("it was used")).unwrap_err();
+            assert!(error.to_string().contains("still hangs"), "{error}");
+        }
+        assert!(list(&at("mount")).is_err());
+        assert!(read(&at("other"), 9).is_ok());
+        assert!(THREADS.state().count <= MAX_THREADS);
+        // It answers again.
+        release.send(()).unwrap();
+        while read(&at("mount/two"), 9).is_err() {
+            std::thread::sleep(Duration::from_millis(10));
+        }
+    }
+
+    #[test]
+    fn what_was_there_stays_if_a_file_can_not_be_replaced() {
+        let folder = tempfile::tempdir().unwrap();
+        let at = |name: &str| folder.path().join(name);
+        replace(&at("state"), "one").unwrap();
+        // Left by a crash; a pipe would hang a write.
+        fifo(&at("state.new"));
+        replace(&at("state"), "two").unwrap();
+        assert_eq!(text(&at("state"), 9).unwrap(), "two");
+        fs::create_dir_all(at("folder/inside")).unwrap();
+        replace(&at("folder"), "three").unwrap_err();
+        assert!(at("folder/inside").is_dir());
+        assert!(!at("folder.new").exists());
+        remove(&at("state")).unwrap();
+        remove(&at("state")).unwrap();
+    }
+
+    #[test]
+    fn a_pipe_that_a_user_names_is_read_to_its_end() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("pipe");
+        fifo(&path);
+        let writer = path.clone();
+        let thread = std::thread::spawn(move || fs::write(writer, "hello").unwrap());
+        assert_eq!(argument(&path, 10).unwrap(), b"hello");
+        thread.join().unwrap();
+        let error = argument(Path::new("/dev/zero"), 1000).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::FileTooLarge);
+        let error = argument(folder.path(), 1000).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::IsADirectory);
     }
 }

@@ -25,6 +25,9 @@ pub use spread::{Spread, SpreadBy};
 pub use targets::{CredentialFiles, Expect, Target};
 pub use values::{CountWithin, EchoUrl, HostPort, ListenAddress, NameServer, Size, StateSize};
 
+/// Maximum size of the file in bytes; a configuration has some pages.
+pub const MAX_CONFIG: u64 = 4 << 20;
+
 /// The whole file. Every key is optional.
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
@@ -92,6 +95,12 @@ impl Config {
         config.schedule.check()?;
         config.kubernetes.check()?;
         Ok(config)
+    }
+
+    /// Whether a file has no key at all: nothing, or only comments.
+    pub fn is_blank(text: &str) -> bool {
+        let mut lines = text.lines().map(str::trim);
+        lines.all(|line| line.is_empty() || line.starts_with('#') || ["---", "..."].contains(&line))
     }
 
     /// The JSON Schema of the file, for editors.

@@ -8,8 +8,8 @@ use std::time::SystemTime;
 
 use toml_edit::{Document, Item, Value};
 
-use super::node_files::{line_at, read};
 use super::go;
+use super::node_files::{line_at, read};
 use super::start;
 use crate::files;
 use crate::model::text::printable;

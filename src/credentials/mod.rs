@@ -261,7 +261,13 @@ async fn read_file(path: &Path) -> (PathBuf, io::Result<Vec<u8>>) {
 ///
 /// # Errors
 /// Those of [`files::read`].
-pub fn read_to_limit(path: &Path) -> io::Result<Vec<u8>> {
+pub async fn read(path: &Path) -> io::Result<Vec<u8>> {
+    let path = path.to_owned();
+    let read = tokio::task::spawn_blocking(move || read_to_limit(&path));
+    read.await.map_err(io::Error::other)?
+}
+
+fn read_to_limit(path: &Path) -> io::Result<Vec<u8>> {
     files::read(path, MAX_FILE)
 }
 

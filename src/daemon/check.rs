@@ -20,10 +20,10 @@ use super::store::target::Target;
 use crate::config::{Budgets, Config, Network};
 use crate::containerd::{Settings, SettingsError};
 use crate::credentials;
+use crate::files;
 use crate::kubernetes::client::ConnectError;
 use crate::kubernetes::secrets::{Secrets, SecretsInUse};
 use crate::kubernetes::watch::{View, WatchState};
-use crate::files;
 use crate::model::credential::{CredentialSource, SourceProblem};
 use crate::model::endpoint::{Endpoint, Role};
 use crate::model::evidence::{AddressTrial, Attempt, Evidence, Leg};
@@ -150,6 +150,7 @@ impl CheckContext {
                 settings,
                 trace: false,
                 transfer_lock: Mutex::new(()),
+                document_lock: Mutex::new(()),
                 vantage: base,
                 netlink,
                 wait,
@@ -497,7 +498,7 @@ async fn sources(target: &Target) -> Vec<LoadedSource> {
     };
     let mut request = none.clone();
     if let (Some(user), Some(path)) = (&files.username, &files.password_file) {
-        let password = match credentials::read_to_limit(path) {
+        let password = match credentials::read(path).await {
             Ok(bytes) => credentials::password_from(bytes.as_slice()).map_err(|e| e.to_string()),
             Err(error) => Err(files::reason(&error)),
         };

@@ -69,6 +69,8 @@ fn strict(folder: &Path, devices: &[&str]) -> Vec<String> {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
 
     #[test]

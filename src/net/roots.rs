@@ -243,8 +243,13 @@ fn read_path(
 ) -> Result<(), String> {
     let resolve = |path: &Path| host_root::resolve(root, path).map_err(|e| e.to_string());
     let resolved = resolve(path)?;
-    let unreadable =
-        |error: io::Error| format!("{} can't be read: {}", shown(&resolved), files::reason(&error));
+    let unreadable = |error: io::Error| {
+        format!(
+            "{} can't be read: {}",
+            shown(&resolved),
+            files::reason(&error)
+        )
+    };
     let mut paths = BTreeSet::new();
     if is_folder(&resolved) {
         for entry in files::list(&resolved).map_err(unreadable)? {
@@ -415,11 +420,11 @@ fn certificates_in(
     left: &mut u64,
     lost: &mut Vec<String>,
 ) -> Vec<CertificateDer<'static>> {
-    let mut lose = |reason: String| lost.push(format!("{}: {reason}", shown(file)));
+    let mut note = |reason: String| lost.push(format!("{}: {reason}", shown(file)));
     let content = match files::read(file, *left) {
         Ok(content) => content,
         Err(error) => {
-            lose(format!("it can't be read: {}", files::reason(&error)));
+            note(format!("it can't be read: {}", files::reason(&error)));
             return Vec::new();
         }
     };
@@ -428,7 +433,7 @@ fn certificates_in(
     for item in CertificateDer::pem_slice_iter(&content) {
         match item {
             Ok(certificate) => certificates.push(certificate),
-            Err(error) => lose(pem_reason(&error)),
+            Err(error) => note(pem_reason(&error)),
         }
     }
     certificates
@@ -446,7 +451,9 @@ fn certificates_of(folder: &Path, lost: &mut Vec<String>) -> Vec<CertificateDer<
         .filter_map(|entry| host_root::resolve(None, &entry.path).ok());
     let paths: BTreeSet<PathBuf> = resolved.filter(|path| is_file(path)).collect();
     let mut left = MAX_FILE;
-    let read = paths.iter().map(|path| certificates_in(path, &mut left, lost));
+    let read = paths
+        .iter()
+        .map(|path| certificates_in(path, &mut left, lost));
     read.collect::<Vec<_>>().concat()
 }
 

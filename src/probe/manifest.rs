@@ -48,8 +48,7 @@ impl Kept {
         let order = self.next;
         self.next += 1;
         self.bytes += size;
-        self.manifests
-            .insert(name, Manifest { body, size, order });
+        self.manifests.insert(name, Manifest { body, size, order });
     }
 
     fn remove(&mut self, name: &str) {

@@ -103,10 +103,7 @@ impl Reload {
     }
 }
 
-fn in_folder(
-    folder: &Path,
-    max: Bytes,
-) -> Result<(Option<StateFile>, KnownManifests), StartError> {
+fn in_folder(folder: &Path, max: Bytes) -> Result<(Option<StateFile>, KnownManifests), StartError> {
     let failed = |source| StartError::StateDir {
         path: folder.display().to_string(),
         source,

@@ -24,6 +24,7 @@
 //! | 3 | [`pull_secret`] | pure: reads pull secrets as the kubelet does, and finds the credentials for an image |
 //! | 2 | [`redact`] | pure: keeps secrets out of all output |
 //! | 2 | [`resolver`] | pure: what a lookup by Go's resolver or libc's gives and costs |
+//! | 1 | [`files`] | reads files that others write, within bounds of bytes and time |
 //! | 1 | [`model`] | the basic types |
 //! | 1 | [`trust`] | pure: whether Go trusts a certificate |
 
@@ -34,6 +35,7 @@ pub mod containerd;
 pub mod credentials;
 pub mod daemon;
 pub mod diagnose;
+pub mod files;
 pub mod kubernetes;
 pub mod lint;
 pub mod model;

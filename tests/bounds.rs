@@ -430,6 +430,7 @@ async fn check(registry: &Server, mirror: Option<&Server>, options: Options) -> 
         settings: Settings::load(&request, |_| None).unwrap(),
         trace: false,
         transfer_lock: Turn::new(()),
+        document_lock: Turn::new(()),
         vantage: Vantage {
             network: NetworkView::Node,
             ..Vantage::default()

@@ -17,7 +17,7 @@ const LEVELS: &[&[&str]] = &[
     &["diagnose", "net", "registry", "workload"],
     &["pull_secret"],
     &["redact", "resolver"],
-    &["model", "trust"],
+    &["files", "model", "trust"],
 ];
 
 /// The modules of the daemon, from the top (src/daemon/mod.rs).

@@ -1,6 +1,6 @@
 //! `pullpath cluster`: reads its arguments, starts the cluster role and runs it until a signal stops it.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::Args;
@@ -8,13 +8,14 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use super::error::Error;
-use super::network_args::{ConfigOrigin, read_config};
+use super::network_args::{ConfigOrigin, read_config_again, read_service_config};
 use super::output::SUCCESS;
 use super::probe_context::runtime;
-use super::service::{LogArgs, bind, handle_signals, host_name, shown, watch};
+use super::service::{LogArgs, Signals, bind, host_name, shown, watch};
 use crate::cluster::runner::Runner;
 use crate::cluster::serve::App;
 use crate::config::{Config, ListenAddress};
+use crate::files;
 use crate::serving::http::serve;
 
 #[derive(Args, Debug)]
@@ -42,37 +43,52 @@ pub(super) struct ClusterArgs {
 /// The file in a pod that has the namespace of its service account.
 const NAMESPACE_FILE: &str = "/var/run/secrets/kubernetes.io/serviceaccount/namespace";
 
+/// In bytes.
+const MAX_NAMESPACE: u64 = 4 << 10;
+
 /// The namespace in the shipped manifests; used if no other is known.
 const NAMESPACE: &str = "pullpath";
 
 pub(super) fn run(args: ClusterArgs) -> Result<u8, Error> {
     let origin = ConfigOrigin::of(&args.config);
-    let config = read_config(&args.config, origin)?;
+    let (signals, reloads) = Signals::start()?;
+    let config = read_service_config(&args.config, origin)?;
     args.log.start(&config.log);
     let identity = args.identity.clone().or_else(host_name);
     let identity = identity.ok_or(Error::NoIdentity)?;
     // As in `run`: work that needs much CPU has a thread of its own.
     let runtime = runtime()?;
-    runtime.block_on(watch_cluster(args, config, &identity))?;
+    let result = runtime.block_on(watch_cluster(args, config, &identity, signals, reloads));
     runtime.shutdown_timeout(Duration::from_secs(1));
-    Ok(SUCCESS)
+    result.map(|()| SUCCESS)
 }
 
-async fn watch_cluster(args: ClusterArgs, config: Config, identity: &str) -> Result<(), Error> {
+async fn watch_cluster(
+    args: ClusterArgs,
+    config: Config,
+    identity: &str,
+    signals: Signals,
+    reloads: mpsc::Receiver<()>,
+) -> Result<(), Error> {
     let listen = args.listen.or(config.listen);
     let public = bind(listen.unwrap_or(ListenAddress::PUBLIC), "--listen").await?;
     let namespace = args
         .namespace
         .or_else(|| config.cluster.namespace.clone())
-        .or_else(|| std::fs::read_to_string(NAMESPACE_FILE).ok())
+        .or_else(|| files::text(Path::new(NAMESPACE_FILE), MAX_NAMESPACE).ok())
         .map(|name| name.trim().to_owned())
         .filter(|name| !name.is_empty());
     let namespace = namespace.as_deref().unwrap_or(NAMESPACE);
     let path = args.config.clone();
     let origin = ConfigOrigin::of(&path);
-    let load = Box::new(move || read_config(&path, origin).map_err(|error| error.to_string()));
-    let runner = Runner::start(identity, namespace, config, load).await?;
-    let (stop, ended) = (CancellationToken::new(), CancellationToken::new());
+    let load =
+        Box::new(move || read_config_again(&path, origin).map_err(|error| error.to_string()));
+    let start = Runner::start(identity, namespace, config, load);
+    let Some(runner) = signals.unless_stopped(start).await else {
+        return Ok(());
+    };
+    let runner = runner?;
+    let (stop, ended) = (signals.stop.clone(), CancellationToken::new());
     let app = App::new(runner.state(), ended.clone(), stop.clone());
     tracing::info!(
         version = crate::VERSION,
@@ -83,13 +99,10 @@ async fn watch_cluster(args: ClusterArgs, config: Config, identity: &str) -> Res
         "started"
     );
     let server = tokio::spawn(serve(public, app.public(), stop.clone()));
-    let (reload, reloads) = mpsc::channel(1);
-    let signals = tokio::spawn(handle_signals(reload.clone(), stop.clone()));
-    let watcher = tokio::spawn(watch(args.config, reload, stop.clone()));
+    let watcher = tokio::spawn(watch(args.config, signals.reload, stop.clone()));
     // Also if the runner panics.
     let _ended = ended.drop_guard();
     runner.run(reloads, stop).await;
-    signals.abort();
     watcher.abort();
     // Open connections had their grace period.
     let _ = tokio::time::timeout(Duration::from_secs(1), server).await;

@@ -1,18 +1,17 @@
 //! Reads files that a user names; `-` is standard input.
 
-use std::fs::File;
 use std::io;
 use std::path::Path;
 
+use crate::files;
 use crate::model::text::printable;
-use crate::net::host_root::read_whole;
 
 /// The whole content, of `limit` bytes at most (otherwise `FileTooLarge`).
 pub(super) fn read(path: &Path, limit: u64) -> io::Result<Vec<u8>> {
     if is_stdin(path) {
-        read_whole(io::stdin().lock(), limit)
+        files::standard_input(limit)
     } else {
-        read_whole(File::open(path)?, limit)
+        files::argument(path, limit)
     }
 }
 

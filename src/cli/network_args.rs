@@ -1,6 +1,7 @@
 //! Options for the network of this node, and the configuration file that they override.
 
 use std::ffi::OsStr;
+use std::io;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
@@ -8,7 +9,8 @@ use clap::Args;
 
 use super::error::Error;
 use super::input;
-use crate::config::{Config, NameServer};
+use crate::config::{Config, MAX_CONFIG, NameServer};
+use crate::files;
 use crate::net::dns::Families;
 use crate::net::resolv;
 
@@ -47,9 +49,6 @@ pub(super) struct NodeSettingsArgs {
     #[arg(short = '6')]
     ipv6: bool,
 }
-
-/// In bytes; a configuration has some pages.
-const MAX_CONFIG: u64 = 4 << 20;
 
 impl NodeSettingsArgs {
     /// The configuration, overridden by the options.
@@ -117,11 +116,39 @@ impl ConfigOrigin {
 
 /// Reads a configuration file; an error names the file and its origin.
 pub(super) fn read_config(path: &Path, origin: ConfigOrigin) -> Result<Config, Error> {
+    read_with(path, origin, input::read, Config::parse)
+}
+
+/// Reads the configuration of a long-running command: a regular file, within a bound of time.
+pub(super) fn read_service_config(path: &Path, origin: ConfigOrigin) -> Result<Config, Error> {
+    read_with(path, origin, files::read, Config::parse)
+}
+
+/// The same at a reload. An empty file is rejected: it is more likely one that is just being written than a request
+/// for the defaults.
+pub(super) fn read_config_again(path: &Path, origin: ConfigOrigin) -> Result<Config, Error> {
+    read_with(path, origin, files::read, |text| {
+        if Config::is_blank(text) {
+            return Err(EMPTY.to_owned());
+        }
+        Config::parse(text).map_err(|error| error.to_string())
+    })
+}
+
+const EMPTY: &str =
+    "it has no key; to return to the defaults, write `targets: []` or restart with this file";
+
+fn read_with<E: ToString>(
+    path: &Path,
+    origin: ConfigOrigin,
+    read: impl Fn(&Path, u64) -> io::Result<Vec<u8>>,
+    parse: impl Fn(&str) -> Result<Config, E>,
+) -> Result<Config, Error> {
     let (shown, origin) = (input::shown(path), origin.describe());
     let failed = |reason: String| Error::Message(format!("{shown}{origin}: {reason}"));
-    let bytes = input::read(path, MAX_CONFIG).map_err(|error| failed(error.to_string()))?;
+    let bytes = read(path, MAX_CONFIG).map_err(|error| failed(error.to_string()))?;
     let text = String::from_utf8(bytes).map_err(|_| failed("it is not UTF-8".to_owned()))?;
-    Config::parse(&text).map_err(|error| failed(error.to_string()))
+    parse(&text).map_err(|error| failed(error.to_string()))
 }
 
 #[cfg(test)]

@@ -157,6 +157,7 @@ impl ProbeContext {
             settings,
             trace,
             transfer_lock: Mutex::new(()),
+            document_lock: Mutex::new(()),
             netlink: NodeSettings::netlink().await,
             wait,
             known: Arc::new(KnownManifests::default()),

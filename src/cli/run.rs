@@ -7,13 +7,12 @@ use std::time::Duration;
 
 use clap::Args;
 use tokio::sync::{mpsc, oneshot};
-use tokio_util::sync::CancellationToken;
 
 use super::error::Error;
-use super::network_args::{ConfigOrigin, read_config};
+use super::network_args::{ConfigOrigin, read_config, read_config_again, read_service_config};
 use super::output::SUCCESS;
 use super::probe_context::runtime;
-use super::service::{LogArgs, bind, handle_signals, host_name, shown, watch};
+use super::service::{LogArgs, Signals, bind, host_name, shown, watch};
 use crate::config::{Config, ListenAddress};
 use crate::daemon::http::serve::App;
 use crate::daemon::runner::Runner;
@@ -47,17 +46,19 @@ pub(super) struct RunArgs {
     log: LogArgs,
 }
 
-/// Reads the configuration, at the start and at each reload; the options override it.
-fn read(args: &RunArgs) -> Result<Config, Error> {
-    let mut config = read_config(&args.config, ConfigOrigin::of(&args.config))?;
+/// The configuration that was read, at the start and at each reload; the options override it.
+fn overridden(mut config: Config, args: &RunArgs, signals: &Signals) -> Config {
     if args.state_dir.is_some() {
         config.state_dir.clone_from(&args.state_dir);
     }
-    Ok(config)
+    signals.set_grace(config.schedule.grace.0);
+    config
 }
 
 pub(super) fn run(args: RunArgs) -> Result<u8, Error> {
-    let config = read(&args)?;
+    let (signals, reloads) = Signals::start()?;
+    let config = read_service_config(&args.config, ConfigOrigin::of(&args.config))?;
+    let config = overridden(config, &args, &signals);
     args.log.start(&config.log);
     let node = args
         .node
@@ -68,13 +69,20 @@ pub(super) fn run(args: RunArgs) -> Result<u8, Error> {
     // Checks wait most of the time. Work that needs much CPU (a scrape of many targets) has a thread of its
     // own, so that it delays no measurement of a check.
     let runtime = runtime()?;
-    runtime.block_on(watch_targets(Arc::new(args), config, node))?;
+    let daemon = watch_targets(Arc::new(args), config, node, signals, reloads);
+    let result = runtime.block_on(daemon);
     // Don't wait for a check that hangs in a system call.
     runtime.shutdown_timeout(Duration::from_secs(1));
-    Ok(SUCCESS)
+    result.map(|()| SUCCESS)
 }
 
-async fn watch_targets(args: Arc<RunArgs>, config: Config, node: String) -> Result<(), Error> {
+async fn watch_targets(
+    args: Arc<RunArgs>,
+    config: Config,
+    node: String,
+    signals: Signals,
+    reloads: mpsc::Receiver<()>,
+) -> Result<(), Error> {
     let listen = args
         .listen
         .or(config.listen)
@@ -88,11 +96,19 @@ async fn watch_targets(args: Arc<RunArgs>, config: Config, node: String) -> Resu
     if !admin.0.ip().is_loopback() {
         tracing::warn!(address = %admin.0, "the admin listener accepts commands from other hosts and is unauthenticated");
     }
-    let stop = CancellationToken::new();
+    let stop = signals.stop.clone();
     let (commands, received) = mpsc::channel(16);
-    let again = Arc::clone(&args);
-    let load = Box::new(move || read(&again).map_err(|error| error.to_string()));
-    let runner = Runner::start(node.clone(), config, load).await?;
+    let (again, own) = (Arc::clone(&args), signals.clone());
+    let load = Box::new(move || {
+        let config = read_config_again(&again.config, ConfigOrigin::of(&again.config));
+        let config = config.map_err(|error| error.to_string())?;
+        Ok(overridden(config, &again, &own))
+    });
+    let start = Runner::start(node.clone(), config, load);
+    let Some(runner) = signals.unless_stopped(start).await else {
+        return Ok(());
+    };
+    let runner = runner?;
     let app = App::new(runner.store(), commands.clone(), stop.clone());
     tracing::info!(
         version = crate::VERSION,
@@ -107,14 +123,11 @@ async fn watch_targets(args: Arc<RunArgs>, config: Config, node: String) -> Resu
         tokio::spawn(serve(public, app_public, stop.clone())),
         tokio::spawn(serve(commands_at, app_admin, stop.clone())),
     ];
-    let (reload, reloads) = mpsc::channel(1);
-    let signals = tokio::spawn(handle_signals(reload.clone(), stop.clone()));
     let reloader = tokio::spawn(request_reloads(reloads, commands));
     // Frees memory that only the start needed.
     machine::give_code_back();
-    let watcher = tokio::spawn(watch(args.config.clone(), reload, stop.clone()));
+    let watcher = tokio::spawn(watch(args.config.clone(), signals.reload, stop.clone()));
     Box::pin(runner.run(received, stop)).await;
-    signals.abort();
     watcher.abort();
     reloader.abort();
     for server in servers {

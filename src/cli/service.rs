@@ -2,18 +2,24 @@
 
 use std::io::{self, IsTerminal as _};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use clap::Args;
 use tokio::net::TcpListener;
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
+use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 use tracing_subscriber::layer::{Layer as _, SubscriberExt as _};
 use tracing_subscriber::util::SubscriberInitExt as _;
 
 use super::error::Error;
+use super::output::UNKNOWN;
 use crate::config::{ListenAddress, Log, LogFormat, LogLevel};
+use crate::files;
 use crate::serving::reload::Watch;
 
 /// Listens at an address; `flag` is the option that an error names.
@@ -39,24 +45,98 @@ pub(super) fn shown(listener: &TcpListener) -> String {
         .map_or_else(|_| "?".to_owned(), |at| at.to_string())
 }
 
-/// SIGHUP reloads the configuration; SIGTERM and SIGINT stop the program.
-pub(super) async fn handle_signals(reload: mpsc::Sender<()>, stop: CancellationToken) {
-    let (Ok(mut hangup), Ok(mut terminate), Ok(mut interrupt)) = (
-        signal(SignalKind::hangup()),
-        signal(SignalKind::terminate()),
-        signal(SignalKind::interrupt()),
-    ) else {
-        tracing::error!("signals can't be received");
-        return;
-    };
-    loop {
+/// What signals request: SIGHUP a reload, SIGTERM and SIGINT the end of the program.
+#[derive(Clone, Debug)]
+pub(super) struct Signals {
+    pub(super) reload: mpsc::Sender<()>,
+    pub(super) stop: CancellationToken,
+    /// How long work that is running may take after the request to stop, in milliseconds.
+    grace: Arc<AtomicU64>,
+}
+
+/// How long the program may take to stop, beyond the grace of running work.
+const STOPS: Duration = Duration::from_secs(5);
+
+impl Signals {
+    /// Handles signals from now on. They have a thread of their own: whatever hangs in the rest of the program, the first
+    /// signal to stop ends it within its grace and 5 s, and a second one at once.
+    pub(super) fn start() -> Result<(Self, mpsc::Receiver<()>), Error> {
+        let failed = |error: io::Error| Error::Message(format!("can't receive signals: {error}"));
+        let (reload, reloads) = mpsc::channel(1);
+        let signals = Self {
+            reload,
+            stop: CancellationToken::new(),
+            grace: Arc::default(),
+        };
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .map_err(failed)?;
+        let received = {
+            let _in = runtime.enter();
+            [
+                SignalKind::hangup(),
+                SignalKind::terminate(),
+                SignalKind::interrupt(),
+            ]
+            .map(signal)
+        };
+        let [hangup, terminate, interrupt] = received;
+        let received = (
+            hangup.map_err(failed)?,
+            terminate.map_err(failed)?,
+            interrupt.map_err(failed)?,
+        );
+        let own = signals.clone();
+        std::thread::Builder::new()
+            .name("signals".to_owned())
+            .stack_size(STACK)
+            .spawn(move || runtime.block_on(own.handle(received)))
+            .map_err(failed)?;
+        Ok((signals, reloads))
+    }
+
+    /// Takes the grace of a configuration that was read.
+    pub(super) fn set_grace(&self, grace: Duration) {
+        let millis = u64::try_from(grace.as_millis()).unwrap_or(u64::MAX);
+        self.grace.store(millis, Ordering::Relaxed);
+    }
+
+    /// What `start` returns; `None`: the program is to stop before that.
+    pub(super) async fn unless_stopped<T>(&self, start: impl Future<Output = T>) -> Option<T> {
         tokio::select! {
-            Some(()) = hangup.recv() => request(&reload),
-            Some(()) = terminate.recv() => stop.cancel(),
-            Some(()) = interrupt.recv() => stop.cancel(),
-            else => return,
+            biased;
+            () = self.stop.cancelled() => None,
+            started = start => Some(started),
         }
     }
+
+    async fn handle(self, (mut hangup, mut terminate, mut interrupt): (Signal, Signal, Signal)) {
+        loop {
+            tokio::select! {
+                _ = hangup.recv() => request(&self.reload),
+                _ = terminate.recv() => break,
+                _ = interrupt.recv() => break,
+            }
+        }
+        self.stop.cancel();
+        let grace = Duration::from_millis(self.grace.load(Ordering::Relaxed)) + STOPS;
+        tokio::select! {
+            () = sleep(grace) => tracing::error!(?grace, "something hangs: stopping without it"),
+            _ = terminate.recv() => tracing::warn!("stopping at once, at the second signal"),
+            _ = interrupt.recv() => tracing::warn!("stopping at once, at the second signal"),
+        }
+        end();
+    }
+}
+
+/// Stack of the thread for signals, in bytes.
+const STACK: usize = 256 << 10;
+
+/// Ends the program without its other threads, one of which may hang.
+#[expect(clippy::exit, reason = "the main thread may hang, and can't return")]
+fn end() {
+    std::process::exit(UNKNOWN.into());
 }
 
 /// Requests a reload when the content of the file changes.
@@ -74,7 +154,7 @@ fn request(reload: &mpsc::Sender<()>) {
 }
 
 pub(super) fn host_name() -> Option<String> {
-    let name = std::fs::read_to_string("/proc/sys/kernel/hostname").ok()?;
+    let name = files::kernel(Path::new("/proc/sys/kernel/hostname")).ok()?;
     let name = name.trim();
     (!name.is_empty()).then(|| name.to_owned())
 }

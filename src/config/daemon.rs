@@ -180,8 +180,8 @@ pub struct History {
     pub runs: CountWithin<1, 1000>,
     /// Failed checks to keep besides, however many have succeeded since.
     pub failures: CountWithin<1, 1000>,
-    /// Memory for all full reports. The newest report of each target, and of its failures, is kept in
-    /// any case.
+    /// Memory for all full reports. The newest report of each target, and of its failures, is dropped
+    /// last.
     pub memory: Size,
 }
 

@@ -23,7 +23,10 @@ pub use network::{Egress, MetadataMode, Network};
 pub use on_demand::{OnDemand, OnDemandImages};
 pub use spread::{Spread, SpreadBy};
 pub use targets::{CredentialFiles, Expect, Target};
-pub use values::{CountWithin, EchoUrl, HostPort, ListenAddress, NameServer, Size};
+pub use values::{CountWithin, EchoUrl, HostPort, ListenAddress, NameServer, Size, StateSize};
+
+/// Maximum size of the file in bytes; a configuration has some pages.
+pub const MAX_CONFIG: u64 = 4 << 20;
 
 /// The whole file. Every key is optional.
 #[derive(Debug, Default, Deserialize, JsonSchema)]
@@ -38,6 +41,9 @@ pub struct Config {
     /// A folder for state that outlives a restart: used budgets, cooldowns of rejected credentials,
     /// manifests. Without it, each start begins with empty state.
     pub state_dir: Option<std::path::PathBuf>,
+    /// The most that is written to `state_dir`; the oldest manifests are deleted first. At least 16 MiB.
+    #[serde(deserialize_with = "values::or_default")]
+    pub state_size: StateSize,
     /// Format and level of the log.
     #[serde(deserialize_with = "values::or_default")]
     pub log: Log,
@@ -89,6 +95,12 @@ impl Config {
         config.schedule.check()?;
         config.kubernetes.check()?;
         Ok(config)
+    }
+
+    /// Whether a file has no key at all: nothing, or only comments.
+    pub fn is_blank(text: &str) -> bool {
+        let mut lines = text.lines().map(str::trim);
+        lines.all(|line| line.is_empty() || line.starts_with('#') || ["---", "..."].contains(&line))
     }
 
     /// The JSON Schema of the file, for editors.

@@ -110,6 +110,32 @@ impl<'de> Deserialize<'de> for Size {
     }
 }
 
+/// A size of `state_dir`.
+#[derive(Clone, Copy, Debug, Eq, JsonSchema, PartialEq)]
+#[schemars(transparent)]
+pub struct StateSize(pub Size);
+
+impl StateSize {
+    /// The state file has up to 12 MiB of it.
+    const LEAST: Bytes = Bytes(16 << 20);
+}
+
+impl Default for StateSize {
+    fn default() -> Self {
+        Self(Size(Bytes(32 << 20)))
+    }
+}
+
+impl<'de> Deserialize<'de> for StateSize {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        let size = Size::deserialize(from)?;
+        if size.0 < Self::LEAST {
+            return Err(de::Error::custom("is too small; write 16MiB or more"));
+        }
+        Ok(Self(size))
+    }
+}
+
 /// A share between 0 and 1.
 #[derive(Clone, Copy, Debug, JsonSchema, PartialEq)]
 #[schemars(transparent)]

@@ -8,9 +8,10 @@ use std::time::SystemTime;
 
 use toml_edit::{Document, Item, Value};
 
-use super::files::{line_at, read};
 use super::go;
+use super::node_files::{line_at, read};
 use super::start;
+use crate::files;
 use crate::model::text::printable;
 use crate::pull_secret::key::glob;
 use crate::redact::Secret;
@@ -229,10 +230,9 @@ fn matches(pattern: &Path) -> Vec<PathBuf> {
                 next.push(folder.join(part));
                 continue;
             }
-            let entries = std::fs::read_dir(folder).into_iter().flatten();
+            let entries = files::list(folder).into_iter().flatten();
             let mut names: Vec<_> = entries
-                .take(super::files::MAX_FILES)
-                .filter_map(|entry| Some(entry.ok()?.file_name()))
+                .filter_map(|entry| Some(entry.path.file_name()?.to_owned()))
                 .filter(|entry| glob(&name, &entry.to_string_lossy()) == Some(true))
                 .collect();
             names.sort();
@@ -241,7 +241,7 @@ fn matches(pattern: &Path) -> Vec<PathBuf> {
         next.truncate(MAX_FILES * 2);
         found = next;
     }
-    found.retain(|path| path.symlink_metadata().is_ok());
+    found.retain(|path| files::exists(path));
     found
 }
 

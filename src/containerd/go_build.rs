@@ -1,9 +1,9 @@
 //! How the containerd binary was built, as far as its lookups of names depend on it (Go, `debug/buildinfo`).
 
-use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};
 use std::path::Path;
 
+use crate::files;
 use crate::model::resolver::RuntimeResolver;
 
 /// What the node's containerd is linked with. `root` is where the node's `/` is mounted; without it, the binary of this
@@ -13,11 +13,13 @@ pub fn resolver(root: Option<&Path>) -> RuntimeResolver {
     let Some(root) = root.or(here) else {
         return RuntimeResolver::default();
     };
-    let mut files = BINARIES
-        .iter()
-        .filter_map(|path| File::open(root.join(path)).ok());
-    match (files.next(), files.next()) {
-        (Some(file), None) => of_binary(file).unwrap_or_default(),
+    let mut found = BINARIES.iter().filter_map(|path| {
+        let path = root.join(path);
+        let binary = path.clone();
+        files::within(&path, move || Ok(of_binary(files::open(&binary)?))).ok()
+    });
+    match (found.next(), found.next()) {
+        (Some(build), None) => build.unwrap_or_default(),
         _ => RuntimeResolver::default(),
     }
 }

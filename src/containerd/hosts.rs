@@ -11,8 +11,8 @@ use strsim::levenshtein;
 use toml_edit::{Array, Document, Item, TableLike, Value};
 
 use super::behaviour::{Behaviour, Release};
-use super::files::line_at;
 use super::go;
+use super::node_files::line_at;
 use crate::model::endpoint::{Endpoint, Host, Scheme, split_port};
 use crate::model::go_url::{self, GoUrl};
 use crate::model::hosts::{HostKind, HostsEffect, HostsProblem, RegistryHost};

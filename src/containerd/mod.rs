@@ -2,15 +2,15 @@
 //!
 //! This module finds and reads the files. [`config_toml`], [`hosts`], [`plan`] and [`proxy`] decide what they mean.
 
-use files::{MAX_FILES, read};
+use node_files::read;
 pub mod behaviour;
 pub mod builds;
 pub mod config_files;
 pub mod config_toml;
-mod files;
 pub mod go;
 pub mod go_build;
 pub mod hosts;
+mod node_files;
 pub mod plan;
 pub mod proxy;
 pub mod start;
@@ -23,6 +23,7 @@ use std::sync::Arc;
 
 use http::{HeaderName, HeaderValue};
 
+use crate::files;
 use crate::model::connect::Roots;
 use crate::model::endpoint::Endpoint;
 use crate::model::hosts::{HostsConfig, HostsEffect, HostsProblem, RegistryHost};
@@ -287,12 +288,10 @@ impl Settings {
             let folders: Vec<PathBuf> = std::env::split_paths(list).collect();
             for folder in &folders {
                 let path = printable(&folder.to_string_lossy());
-                match folder.metadata() {
+                match files::kind(folder) {
                     Err(source) => return Err(SettingsError::Read { by, path, source }),
-                    Ok(metadata) if !metadata.is_dir() => {
-                        return Err(SettingsError::NoFolder { by, path });
-                    }
-                    Ok(_) => {}
+                    Ok(files::Kind::Folder) => {}
+                    Ok(_) => return Err(SettingsError::NoFolder { by, path }),
                 }
             }
             self.source = Source::Folder(list.clone());
@@ -616,7 +615,7 @@ fn find_folder(roots: &[PathBuf], domain: &str) -> Option<PathBuf> {
             .into_iter()
             .map(|n| root.join(n))
     });
-    folders.find(|folder| match folder.metadata() {
+    folders.find(|folder| match files::kind(folder) {
         Ok(_) => true,
         // A folder that exists but can't be read counts as well.
         Err(error) => !matches!(
@@ -659,27 +658,23 @@ fn read_folder(
                 HostsEffect::PullFails,
                 "hosts.toml is a folder, so containerd can't read it".to_owned(),
             )),
-            kind => Some((
+            _ => Some((
                 HostsEffect::Undecided,
                 format!(
-                    "hosts.toml can't be read from here ({kind}), so the registry itself was queried; if containerd \
-                     can't read it either, every pull fails"
+                    "hosts.toml can't be read from here ({}), so the registry itself was queried; if containerd \
+                     can't read it either, every pull fails",
+                    files::reason(&error)
                 ),
             )),
         },
     };
     let problem = problem.map(|(effect, reason)| HostsProblem::of_hosts(effect, reason));
-    let mut names: Vec<String> = std::fs::read_dir(folder)
+    let names: Vec<String> = files::list(folder)
         .into_iter()
         .flatten()
-        .take(MAX_FILES)
-        .filter_map(|entry| {
-            let entry = entry.ok()?;
-            let is_file = entry.file_type().is_ok_and(|kind| !kind.is_dir());
-            is_file.then(|| entry.file_name().to_string_lossy().into_owned())
-        })
+        .filter(|entry| !entry.is_dir)
+        .filter_map(|entry| Some(entry.path.file_name()?.to_string_lossy().into_owned()))
         .collect();
-    names.sort();
     let host = hosts::from_certificates(&names, domain, folder, behaviour);
     (vec![host], Vec::from_iter(problem))
 }
@@ -727,7 +722,7 @@ fn client(
                 Ok(()) => continue,
                 Err(error) => error.to_string(),
             },
-            Err(error) => format!("or its key can't be read: {}", error.kind()),
+            Err(error) => format!("or its key can't be read: {}", files::reason(&error)),
         };
         spoil(
             HostsEffect::PullFails,
@@ -788,15 +783,14 @@ impl Unit {
             source,
         };
         let mut parts = vec![path.to_path_buf()];
-        if path.is_dir() {
+        if matches!(files::kind(path), Ok(files::Kind::Folder)) {
             // A folder such as `containerd.service.d`: drop-ins apply in the order of their names (systemd.unit(5)).
-            parts = std::fs::read_dir(path)
+            parts = files::list(path)
                 .map_err(unreadable)?
-                .take(MAX_FILES)
-                .filter_map(|entry| Some(entry.ok()?.path()))
+                .into_iter()
+                .map(|entry| entry.path)
                 .filter(|p| p.extension().is_some_and(|extension| extension == "conf"))
                 .collect();
-            parts.sort();
         }
         for part in parts {
             let bytes = read(&part).map_err(unreadable)?;

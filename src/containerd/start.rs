@@ -6,6 +6,7 @@ use std::time::SystemTime;
 
 use jiff::Timestamp;
 
+use crate::files;
 use crate::model::text::printable;
 
 /// containerd creates its socket at each start: its own, and that of k3s and RKE2.
@@ -60,7 +61,7 @@ fn started(root: &Path) -> Option<SystemTime> {
 }
 
 fn modified(path: &Path) -> Option<SystemTime> {
-    path.metadata().and_then(|file| file.modified()).ok()
+    files::modified(path)
 }
 
 fn at(time: SystemTime) -> String {

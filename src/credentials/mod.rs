@@ -5,7 +5,6 @@
 pub mod node;
 
 use std::ffi::OsString;
-use std::fs::File;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
@@ -16,11 +15,12 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::process::Command;
 use zeroize::Zeroizing;
 
+use crate::files;
 use crate::model::credential::{CredentialSource, SourceProblem};
 use crate::model::reference::Reference;
 use crate::model::text::printable;
 use crate::model::workload::{Found, PodUse, SecretLookup};
-use crate::net::host_root::{is_absent, read_whole};
+use crate::net::host_root::is_absent;
 use crate::pull_secret::docker_config::{self, ConfigFormat, DockerConfig};
 use crate::pull_secret::entry::Entry;
 use crate::pull_secret::keyring::LoadedSource;
@@ -245,7 +245,7 @@ async fn read_named(
 async fn read_file(path: &Path) -> (PathBuf, io::Result<Vec<u8>>) {
     let named = path.to_owned();
     let read = tokio::task::spawn_blocking(move || {
-        let path = if named.is_dir() {
+        let path = if matches!(files::kind(&named), Ok(files::Kind::Folder)) {
             named.join("config.json")
         } else {
             named
@@ -257,8 +257,18 @@ async fn read_file(path: &Path) -> (PathBuf, io::Result<Vec<u8>>) {
         .unwrap_or_else(|error| (path.to_owned(), Err(io::Error::other(error))))
 }
 
+/// Reads a file of credentials.
+///
+/// # Errors
+/// Those of [`files::read`].
+pub async fn read(path: &Path) -> io::Result<Vec<u8>> {
+    let path = path.to_owned();
+    let read = tokio::task::spawn_blocking(move || read_to_limit(&path));
+    read.await.map_err(io::Error::other)?
+}
+
 fn read_to_limit(path: &Path) -> io::Result<Vec<u8>> {
-    read_whole(File::open(path)?, MAX_FILE)
+    files::read(path, MAX_FILE)
 }
 
 async fn add_docker_config(

@@ -20,6 +20,7 @@ use super::store::target::Target;
 use crate::config::{Budgets, Config, Network};
 use crate::containerd::{Settings, SettingsError};
 use crate::credentials;
+use crate::files;
 use crate::kubernetes::client::ConnectError;
 use crate::kubernetes::secrets::{Secrets, SecretsInUse};
 use crate::kubernetes::watch::{View, WatchState};
@@ -149,6 +150,7 @@ impl CheckContext {
                 settings,
                 trace: false,
                 transfer_lock: Mutex::new(()),
+                document_lock: Mutex::new(()),
                 vantage: base,
                 netlink,
                 wait,
@@ -496,9 +498,9 @@ async fn sources(target: &Target) -> Vec<LoadedSource> {
     };
     let mut request = none.clone();
     if let (Some(user), Some(path)) = (&files.username, &files.password_file) {
-        let password = match tokio::fs::read(path).await {
+        let password = match credentials::read(path).await {
             Ok(bytes) => credentials::password_from(bytes.as_slice()).map_err(|e| e.to_string()),
-            Err(error) => Err(error.to_string()),
+            Err(error) => Err(files::reason(&error)),
         };
         match password {
             Ok(password) => {

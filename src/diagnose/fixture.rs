@@ -310,6 +310,8 @@ fn found() -> ManifestFound {
         media_type: "application/vnd.oci.image.manifest.v1+json".to_owned(),
         platform_digest: DIGEST.to_owned(),
         platforms: vec!["linux/amd64".to_owned(), "linux/arm64".to_owned()],
+        platforms_left_out: 0,
+        layers_left_out: 0,
         layers: vec![Layer {
             digest: DIGEST.to_owned(),
             media_type: "application/vnd.oci.image.layer.v1.tar+gzip".to_owned(),

@@ -1,10 +1,16 @@
 //! A client of the API server whose timeouts are bounded.
 
+use std::io::ErrorKind;
 use std::path::Path;
 use std::time::Duration;
 
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Client, Config};
+use tokio::time::timeout;
+
+use super::kubeconfig;
+use super::sources::with_sources;
+use crate::files;
 
 /// A server in the cluster's own network answers within 5 s or not at all.
 const CONNECT: Duration = Duration::from_secs(5);
@@ -14,6 +20,9 @@ const SILENCE: Duration = Duration::from_mins(5);
 
 /// Timeout of one write to the socket.
 const WRITE: Duration = Duration::from_secs(20);
+
+/// How long the plugin of a kubeconfig may take; one may ask the user for a login.
+const PLUGIN: Duration = Duration::from_mins(1);
 
 /// Why there is no client.
 #[derive(Debug, thiserror::Error)]
@@ -67,52 +76,75 @@ pub async fn connect(
     config.read_timeout = Some(SILENCE);
     config.write_timeout = Some(WRITE);
     let url = config.cluster_url.to_string();
-    Client::try_from(config).map_err(|error| ConnectError::Client {
-        url,
-        reason: error.to_string(),
-    })
+    let failed = |reason: String| ConnectError::Client {
+        url: url.clone(),
+        reason,
+    };
+    // kube runs the plugin of a kubeconfig (`exec`), and waits for its end.
+    let client = tokio::task::spawn_blocking(move || Client::try_from(config));
+    match timeout(PLUGIN, client).await {
+        Ok(Ok(client)) => client.map_err(|error| failed(error.to_string())),
+        Ok(Err(error)) => Err(failed(error.to_string())),
+        Err(_) => Err(failed(format!(
+            "its credential plugin did not end in {} s",
+            PLUGIN.as_secs()
+        ))),
+    }
 }
 
 async fn named(path: &Path, options: &KubeConfigOptions) -> Result<Config, ConnectError> {
-    let wrong = |error: &dyn std::error::Error| ConnectError::Kubeconfig {
-        path: path.display().to_string(),
-        reason: with_sources(error),
-    };
-    let file = Kubeconfig::read_from(path).map_err(|error| wrong(&error))?;
-    Config::from_custom_kubeconfig(file, options)
+    let read = kubeconfig::read(path);
+    of_file(read, options)
         .await
-        .map_err(|error| wrong(&error))
+        .map_err(|reason| ConnectError::Kubeconfig {
+            path: path.display().to_string(),
+            reason,
+        })
+}
+
+async fn of_file(
+    file: Result<Kubeconfig, String>,
+    options: &KubeConfigOptions,
+) -> Result<Config, String> {
+    let file = kubeconfig::with_contents(file?, options.context.as_deref())?;
+    let config = Config::from_custom_kubeconfig(file, options).await;
+    config.map_err(|error| with_sources(&error))
 }
 
 async fn found(options: &KubeConfigOptions) -> Result<Config, ConnectError> {
-    let kubeconfig = Config::from_kubeconfig(options);
     // If the environment names a kubeconfig, no other source is tried.
-    if std::env::var_os("KUBECONFIG").is_some() {
-        return kubeconfig.await.map_err(|error| ConnectError::Kubeconfig {
-            path: std::env::var("KUBECONFIG").unwrap_or_default(),
-            reason: with_sources(&error),
-        });
+    if let Some(list) = std::env::var_os("KUBECONFIG") {
+        let file = kubeconfig::of_list(&list);
+        return of_file(file, options)
+            .await
+            .map_err(|reason| ConnectError::Kubeconfig {
+                path: list.to_string_lossy().into_owned(),
+                reason,
+            });
     }
-    match Config::incluster() {
+    match in_cluster() {
         Ok(config) => Ok(config),
-        Err(in_cluster) => kubeconfig.await.map_err(|error| ConnectError::NotFound {
-            in_cluster: with_sources(&in_cluster),
-            kubeconfig: with_sources(&error),
-        }),
+        Err(in_cluster) => of_file(kubeconfig::of_home(), options)
+            .await
+            .map_err(|kubeconfig| ConnectError::NotFound {
+                in_cluster,
+                kubeconfig,
+            }),
     }
 }
 
-/// The error's text with the texts of its sources.
-pub(crate) fn with_sources(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(error) = source {
-        let more = error.to_string();
-        if !text.contains(&more) {
-            text.push_str(": ");
-            text.push_str(&more);
+/// The service account of this pod. kube reads its files, the token again and again: they must be regular files.
+fn in_cluster() -> Result<Config, String> {
+    for name in ["token", "ca.crt", "namespace"] {
+        let path = Path::new(SERVICE_ACCOUNT).join(name);
+        match files::read(&path, kubeconfig::MAX_FILE) {
+            Err(error) if error.kind() != ErrorKind::NotFound => {
+                return Err(format!("{}: {}", path.display(), files::reason(&error)));
+            }
+            _ => {}
         }
-        source = error.source();
     }
-    text
+    Config::incluster().map_err(|error| with_sources(&error))
 }
+
+const SERVICE_ACCOUNT: &str = "/var/run/secrets/kubernetes.io/serviceaccount";

@@ -13,8 +13,8 @@ use kube::{Api, Client};
 use tokio::time::timeout;
 use tokio_util::task::AbortOnDropHandle;
 
-use super::client::with_sources;
 use super::objects::PodObject;
+use super::sources::with_sources;
 use crate::model::text::printable;
 
 /// Upper bound of one answer, in bytes. A report has some 10 KiB; with the series of a transfer test, some 100 KiB.

@@ -18,7 +18,7 @@ use kube::api::PostParams;
 use kube::{Api, Client};
 use tokio::time::{Instant, timeout};
 
-use super::client::with_sources;
+use super::sources::with_sources;
 use crate::model::text::printable;
 
 /// Timeout of one request. client-go's leader election gives up a renewal after the same time (its renew deadline).

@@ -5,6 +5,7 @@
 pub mod client;
 pub mod events;
 pub mod forward;
+mod kubeconfig;
 pub mod lease;
 pub mod lookup;
 pub mod node;
@@ -13,5 +14,6 @@ pub mod pods;
 pub mod publish;
 pub mod request;
 pub mod secrets;
+mod sources;
 pub mod watch;
 pub mod workloads;

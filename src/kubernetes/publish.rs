@@ -11,7 +11,7 @@ use kube::{Api, Client};
 use serde_json::json;
 use tokio::time::timeout;
 
-use super::client::with_sources;
+use super::sources::with_sources;
 use crate::model::text::printable;
 use crate::model::workload::ContainerKind;
 

@@ -17,8 +17,8 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use zeroize::Zeroizing;
 
-use super::client::with_sources;
 use super::objects::segment;
+use super::sources::with_sources;
 use crate::model::text::printable;
 
 /// Timeout of one request: a page of a list in a large cluster takes some seconds.

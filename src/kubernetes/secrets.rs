@@ -13,9 +13,9 @@ use serde_json::json;
 use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
 
-use super::client::with_sources;
 use super::objects::SecretObject;
 use super::request::{self, RequestError};
+use super::sources::with_sources;
 use super::watch::{WatchEvent, drive, status};
 use crate::model::credential::{CredentialSource, SourceProblem};
 use crate::model::text::printable;

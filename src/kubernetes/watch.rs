@@ -16,7 +16,7 @@ use serde::de::DeserializeOwned;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-use super::client::with_sources;
+use super::sources::with_sources;
 use crate::model::text::printable;
 
 /// The last known objects, and the state of their watch.

@@ -459,20 +459,36 @@ pub struct ManifestFound {
     pub media_type: String,
     /// The digest of the platform's manifest.
     pub platform_digest: String,
-    /// Platforms of the index; empty for a manifest without an index, whose platform a pull does not check.
+    /// Platforms of the index; empty for a manifest without an index, whose platform a pull does not check. Of more
+    /// than 64, the first.
     pub platforms: Vec<String>,
+    /// Number of platforms that `platforms` leaves out.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub platforms_left_out: usize,
     /// Descriptor of the image's configuration.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub config: Option<Layer>,
-    /// Descriptors of the layers, from the lowest up.
+    /// Descriptors of the layers, from the lowest up. Of more than 128, the first 96 and the 32 largest of the others.
     pub layers: Vec<Layer>,
-    /// Sum of the layers' sizes, compressed as they are transferred.
+    /// Number of layers that `layers` leaves out.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub layers_left_out: usize,
+    /// Sum of the sizes of all layers, compressed as they are transferred.
     pub layers_size: Bytes,
     /// It is an artifact in the form of an image (a chart, a signature), from which no container can start.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub not_an_image: bool,
     /// Number of manifests that had to be fetched by GET (Docker Hub counts those).
     pub fetched: usize,
+}
+
+impl ManifestFound {
+    /// Sum of the sizes of the layers that `layers` leaves out.
+    pub fn bytes_left_out(&self) -> Bytes {
+        let sizes = self.layers.iter().map(|layer| layer.size.0);
+        let listed = sizes.fold(0, u64::saturating_add);
+        Bytes(self.layers_size.0.saturating_sub(listed))
+    }
 }
 
 /// A content descriptor (OCI image-spec, descriptor.md): a layer, or the image's configuration.

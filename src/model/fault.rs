@@ -659,6 +659,20 @@ impl HttpFault {
     }
 }
 
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde's signature")]
+fn is_zero(n: &usize) -> bool {
+    *n == 0
+}
+
+/// The items, and how many more there are.
+pub fn with_more(items: &[String], more: usize) -> String {
+    let text = items.join(", ");
+    match more {
+        0 => text,
+        more => format!("{text} and {more} more"),
+    }
+}
+
 /// Why a realm or a redirect is not trusted.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, Error, JsonSchema, PartialEq, Serialize)]
 #[serde(rename_all = "snake_case")]
@@ -739,11 +753,14 @@ pub enum ManifestFault {
     /// The index has no manifest for the requested platform.
     #[error(
         "no image for this platform{}",
-        between("; available: ", Some(available.join(", ")).filter(|all| !all.is_empty()).as_ref(), "")
+        between("; available: ", Some(with_more(available, *left_out)).filter(|all| !all.is_empty()).as_ref(), "")
     )]
     NoPlatform {
-        /// The platforms in the index.
+        /// The platforms in the index; of more than 64, the first.
         available: Vec<String>,
+        /// Number of platforms that `available` leaves out.
+        #[serde(default, skip_serializing_if = "is_zero")]
+        left_out: usize,
     },
     /// A media type that containerd refuses (schema 1 since 2.0) or does not support.
     #[error("containerd does not pull {}", typed(media_type))]

@@ -2,12 +2,13 @@
 
 use std::collections::VecDeque;
 use std::ffi::OsString;
-use std::io::{self, Read};
+use std::io;
 use std::path::{Component, Path, PathBuf};
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer};
 
+use crate::files;
 use crate::model::text::printable;
 
 /// A file that a node may have: a path, or `none`.
@@ -61,7 +62,7 @@ pub enum Unresolved {
         path: PathBuf,
     },
     /// It exists, but an operation failed.
-    #[error("{} can't be read: {}", shown(path), source.kind())]
+    #[error("{} can't be read: {}", shown(path), files::reason(source))]
     Unreadable {
         /// The part of the path with the error.
         path: PathBuf,
@@ -92,6 +93,16 @@ pub fn resolve(root: Option<&Path>, path: &Path) -> Result<PathBuf, Unresolved> 
     let root = root
         .filter(|root| path.starts_with(root))
         .unwrap_or_else(|| Path::new("/"));
+    let (root, owned) = (root.to_owned(), path.to_owned());
+    files::within(path, move || Ok(resolve_here(&root, &owned))).unwrap_or_else(|source| {
+        Err(Unresolved::Unreadable {
+            path: path.to_owned(),
+            source,
+        })
+    })
+}
+
+fn resolve_here(root: &Path, path: &Path) -> Result<PathBuf, Unresolved> {
     let below = path.strip_prefix(root).unwrap_or(path);
     let mut done = root.to_owned();
     // A relative path starts at the working directory.
@@ -166,19 +177,6 @@ pub fn is_absent(error: &io::Error) -> bool {
         error.kind(),
         io::ErrorKind::NotFound | io::ErrorKind::NotADirectory
     )
-}
-
-/// Reads a whole file of at most `limit` bytes: a guard against `/dev/zero` and the like.
-///
-/// # Errors
-/// `FileTooLarge` if there are more bytes; otherwise the error of the read.
-pub fn read_whole(file: impl Read, limit: u64) -> io::Result<Vec<u8>> {
-    let mut bytes = Vec::new();
-    file.take(limit + 1).read_to_end(&mut bytes)?;
-    if bytes.len() as u64 > limit {
-        return Err(io::ErrorKind::FileTooLarge.into());
-    }
-    Ok(bytes)
 }
 
 /// The kernel's limit (`MAXSYMLINKS`).

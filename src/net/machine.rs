@@ -11,6 +11,7 @@ use nix::sys::resource::{UsageWho, getrusage};
 use nix::sys::time::TimeVal;
 
 use super::kernel;
+use crate::files;
 use crate::model::transfer::TcpSettings;
 
 /// Bytes of a network device since it exists.
@@ -24,7 +25,7 @@ pub struct DeviceBytes {
 
 /// The bytes of a network device of this network namespace (`/proc/net/dev`); `None` if there is no such device.
 pub fn device_bytes(device: &str) -> Option<DeviceBytes> {
-    bytes_of(&fs::read_to_string("/proc/net/dev").ok()?, device)
+    bytes_of(&files::kernel(Path::new("/proc/net/dev")).ok()?, device)
 }
 
 /// `  eth0: 1234 5 0 0 0 0 0 0 99 …`: received bytes are first, sent ones ninth.
@@ -44,7 +45,7 @@ fn bytes_of(text: &str, device: &str) -> Option<DeviceBytes> {
 pub fn tcp_settings() -> TcpSettings {
     let is_on = |name: &str| {
         let path = format!("/proc/sys/net/ipv4/{name}");
-        is_on(&fs::read_to_string(path).ok()?)
+        is_on(&files::kernel(Path::new(&path)).ok()?)
     };
     TcpSettings {
         window_scaling: is_on("tcp_window_scaling"),
@@ -63,7 +64,7 @@ fn is_on(text: &str) -> Option<bool> {
 /// not need again.
 pub fn give_code_back() {
     let (Ok(maps), Ok(program)) = (
-        fs::read_to_string("/proc/self/maps"),
+        files::kernel(Path::new("/proc/self/maps")),
         fs::read_link("/proc/self/exe"),
     ) else {
         return;
@@ -120,14 +121,14 @@ fn duration(time: TimeVal) -> Duration {
 fn throttled() -> Option<Duration> {
     static FILE: OnceLock<Option<PathBuf>> = OnceLock::new();
     let file = FILE.get_or_init(|| stat_among(&candidates()));
-    throttled_of(&fs::read_to_string(file.as_ref()?).ok()?)
+    throttled_of(&files::kernel(file.as_ref()?).ok()?)
 }
 
 /// The first file with a limit, or else the first that exists: a limit may be set later.
 fn stat_among(candidates: &[PathBuf]) -> Option<PathBuf> {
     let texts = candidates
         .iter()
-        .filter_map(|path| Some((path, fs::read_to_string(path).ok()?)));
+        .filter_map(|path| Some((path, files::kernel(path).ok()?)));
     let found: Vec<(&PathBuf, String)> = texts.collect();
     let with_limit = found.iter().find(|(_, text)| throttled_of(text).is_some());
     with_limit
@@ -136,7 +137,7 @@ fn stat_among(candidates: &[PathBuf]) -> Option<PathBuf> {
 }
 
 fn candidates() -> Vec<PathBuf> {
-    let own = fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
+    let own = files::kernel(Path::new("/proc/self/cgroup")).unwrap_or_default();
     let root = Path::new("/sys/fs/cgroup");
     own.lines()
         .filter_map(controller_and_path)

@@ -5,14 +5,13 @@
 //! pull continues without it, and so does a check.
 
 use std::collections::HashMap;
-use std::fs::File;
 use std::io::ErrorKind;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use super::host_root::read_whole;
 use super::nsswitch;
+use crate::files;
 use crate::model::resolver::ResolverSettings;
 use crate::model::text::clean;
 
@@ -94,7 +93,7 @@ impl ResolverConfig {
     /// # Errors
     /// If `resolv_conf` exists but can't be read, or is too large. Another file that can't be read is only noted.
     pub fn load(files: ResolverFiles<'_>) -> Result<Self, ResolverConfigError> {
-        let host_name = std::fs::read_to_string(HOST_NAME_FILE).unwrap_or_default();
+        let host_name = files::kernel(Path::new(HOST_NAME_FILE)).unwrap_or_default();
         let text = read(files.resolv_conf, RESOLV_CONF_LIMIT)?;
         let mut config = Self::parse(text.as_deref(), files.resolv_conf, host_name.trim());
         let cause = |error: &ResolverConfigError| {
@@ -396,10 +395,10 @@ fn unknown(settings: &mut ResolverSettings, word: &str) -> String {
 
 /// The text of a file; `None` if it does not exist.
 fn read(path: &Path, limit: u64) -> Result<Option<String>, ResolverConfigError> {
-    let read = File::open(path).and_then(|file| read_whole(file, limit));
+    let read = files::text(path, limit);
     let path = path.to_owned();
     match read {
-        Ok(bytes) => Ok(Some(String::from_utf8_lossy(&bytes).into_owned())),
+        Ok(text) => Ok(Some(text)),
         Err(source) => match source.kind() {
             ErrorKind::NotFound => Ok(None),
             ErrorKind::FileTooLarge => Err(ResolverConfigError::TooLarge { path, limit }),

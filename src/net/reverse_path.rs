@@ -1,10 +1,10 @@
 //! Reads what the kernel's reverse path filter drops: a counter of this network namespace, and the devices with a strict
 //! filter.
 
-use std::fs;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
+use crate::files;
 use crate::model::network::ReversePathDrops;
 
 /// The counter at one moment.
@@ -17,7 +17,7 @@ pub struct ReversePathCounter {
 impl ReversePathCounter {
     /// Reads the counter; `None` if this kernel does not show it.
     pub fn read() -> Option<Self> {
-        let value = counter(&fs::read_to_string("/proc/self/net/netstat").ok()?)?;
+        let value = counter(&files::kernel(Path::new("/proc/self/net/netstat")).ok()?)?;
         let at = Instant::now();
         Some(Self { value, at })
     }
@@ -48,7 +48,7 @@ fn counter(netstat: &str) -> Option<u64> {
 }
 
 fn uptime() -> Duration {
-    let text = fs::read_to_string("/proc/uptime").unwrap_or_default();
+    let text = files::kernel(Path::new("/proc/uptime")).unwrap_or_default();
     let seconds = text.split_whitespace().next().and_then(|s| s.parse().ok());
     Duration::try_from_secs_f64(seconds.unwrap_or_default()).unwrap_or_default()
 }
@@ -57,7 +57,7 @@ fn uptime() -> Duration {
 /// (Documentation/networking/ip-sysctl.rst).
 fn strict(folder: &Path, devices: &[&str]) -> Vec<String> {
     let value = |device: &str| -> u8 {
-        let text = fs::read_to_string(folder.join(device).join("rp_filter"));
+        let text = files::kernel(&folder.join(device).join("rp_filter"));
         text.ok()
             .and_then(|text| text.trim().parse().ok())
             .unwrap_or(0)
@@ -69,6 +69,8 @@ fn strict(folder: &Path, devices: &[&str]) -> Vec<String> {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
 
     #[test]

@@ -6,7 +6,6 @@
 
 use std::collections::BTreeSet;
 use std::ffi::OsString;
-use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -17,6 +16,7 @@ use rustls::pki_types::pem::{self, PemObject};
 use thiserror::Error;
 use x509_parser::prelude::{FromDer, X509Certificate};
 
+use crate::files;
 use crate::model::connect::Roots;
 use crate::model::fault::instant;
 use crate::model::text;
@@ -177,7 +177,7 @@ impl RootsPlace {
     /// The file that is read.
     fn bundle(&self) -> Option<&PathBuf> {
         let mut files = self.files.iter();
-        files.find(|file| self.files_named || file.is_file())
+        files.find(|file| self.files_named || is_file(file))
     }
 }
 
@@ -243,37 +243,35 @@ fn read_path(
 ) -> Result<(), String> {
     let resolve = |path: &Path| host_root::resolve(root, path).map_err(|e| e.to_string());
     let resolved = resolve(path)?;
-    let unreadable =
-        |error: io::Error| format!("{} can't be read: {}", shown(&resolved), error.kind());
-    let mut files = BTreeSet::new();
-    if resolved.is_dir() {
-        let entries = std::fs::read_dir(&resolved).map_err(unreadable)?;
-        for entry in entries.take(MAX_ENTRIES) {
-            let path = entry.map_err(unreadable)?.path();
-            match resolve(&path) {
-                Ok(file) if file.is_file() => {
-                    // The same file is in the folder by name and by hash.
-                    files.insert(file);
+    let unreadable = |error: io::Error| {
+        format!(
+            "{} can't be read: {}",
+            shown(&resolved),
+            files::reason(&error)
+        )
+    };
+    let mut paths = BTreeSet::new();
+    if is_folder(&resolved) {
+        for entry in files::list(&resolved).map_err(unreadable)? {
+            match resolve(&entry.path) {
+                // The same file is in the folder by name and by hash.
+                Ok(file) if is_file(&file) => {
+                    paths.insert(file);
                 }
                 Ok(_) => {}
                 Err(reason) => lost.push(reason),
             }
         }
     } else {
-        files.insert(resolved.clone());
+        paths.insert(resolved.clone());
     }
     let source: Arc<str> = format!("the node's {}", shown(path)).into();
     let before = (read.found.len(), lost.len());
-    for file in &files {
-        let result = rustls_native_certs::load_certs_from_paths(Some(file), None);
-        let errors = result
-            .errors
-            .iter()
-            .map(|error| format!("{}: {error}", shown(file)));
-        lost.extend(errors);
-        read.add(result.certs, &source);
+    let mut left = MAX_FILE;
+    for file in &paths {
+        read.add(certificates_in(file, &mut left, lost), &source);
     }
-    read.files.extend(files);
+    read.files.extend(paths);
     if read.found.len() > before.0 {
         read.roots.sources.push(source.to_string());
     } else if lost.len() == before.1 {
@@ -318,16 +316,16 @@ struct Read {
 }
 
 impl Read {
-    /// Adds the result of one file or folder of this machine.
-    fn note(&mut self, path: &Path, result: rustls_native_certs::CertificateResult) {
-        let shown = shown(path);
-        let problems = result.errors.iter().take(MAX_LISTED);
-        let problems = problems.map(|error| text::printable(&format!("{shown}: {error}")));
+    /// Adds one file, or the files of one folder, of this machine.
+    fn note(&mut self, path: &Path, certificates: Vec<CertificateDer<'static>>, lost: &[String]) {
+        let problems = lost.iter().take(MAX_LISTED);
+        let problems = problems.map(|problem| text::printable(problem));
         self.roots.problems.extend(problems);
-        if !result.certs.is_empty() {
+        let shown = shown(path);
+        if !certificates.is_empty() {
             self.roots.sources.push(shown.clone());
         }
-        self.add(result.certs, &shown.into());
+        self.add(certificates, &shown.into());
     }
 
     fn add(&mut self, certificates: Vec<CertificateDer<'static>>, source: &Arc<str>) {
@@ -345,13 +343,15 @@ fn read_places(places: &RootsPlace) -> Read {
         ..Read::default()
     };
     if let Some(file) = bundle {
-        let result = rustls_native_certs::load_certs_from_paths(Some(file), None);
-        read.note(file, result);
+        let mut lost = Vec::new();
+        let certificates = certificates_in(file, &mut MAX_FILE.clone(), &mut lost);
+        read.note(file, certificates, &lost);
     }
     for folder in &places.folders {
-        if places.folders_named || folder.is_dir() {
-            let result = rustls_native_certs::load_certs_from_paths(None, Some(folder));
-            read.note(folder, result);
+        if places.folders_named || is_folder(folder) {
+            let mut lost = Vec::new();
+            let certificates = certificates_of(folder, &mut lost);
+            read.note(folder, certificates, &lost);
         }
     }
     if read.found.is_empty() && read.roots.problems.is_empty() {
@@ -405,8 +405,60 @@ fn finish(read: Read, ca_files: &[PathBuf], now: Timestamp) -> Result<(Pool, Roo
     Ok((pool, roots))
 }
 
+fn is_file(path: &Path) -> bool {
+    matches!(files::kind(path), Ok(files::Kind::File))
+}
+
+fn is_folder(path: &Path) -> bool {
+    matches!(files::kind(path), Ok(files::Kind::Folder))
+}
+
+/// The certificates of a file. Content that is none is ignored; `lost` gets what can't be read. `left` is how many bytes
+/// may still be read.
+fn certificates_in(
+    file: &Path,
+    left: &mut u64,
+    lost: &mut Vec<String>,
+) -> Vec<CertificateDer<'static>> {
+    let mut note = |reason: String| lost.push(format!("{}: {reason}", shown(file)));
+    let content = match files::read(file, *left) {
+        Ok(content) => content,
+        Err(error) => {
+            note(format!("it can't be read: {}", files::reason(&error)));
+            return Vec::new();
+        }
+    };
+    *left -= content.len() as u64;
+    let mut certificates = Vec::new();
+    for item in CertificateDer::pem_slice_iter(&content) {
+        match item {
+            Ok(certificate) => certificates.push(certificate),
+            Err(error) => note(pem_reason(&error)),
+        }
+    }
+    certificates
+}
+
+/// The certificates of a folder's files. A link to nothing is ignored, and a file with several links is read once.
+fn certificates_of(folder: &Path, lost: &mut Vec<String>) -> Vec<CertificateDer<'static>> {
+    let entries = files::list(folder).unwrap_or_else(|error| {
+        let reason = files::reason(&error);
+        lost.push(format!("{}: it can't be read: {reason}", shown(folder)));
+        Vec::new()
+    });
+    let resolved = entries
+        .iter()
+        .filter_map(|entry| host_root::resolve(None, &entry.path).ok());
+    let paths: BTreeSet<PathBuf> = resolved.filter(|path| is_file(path)).collect();
+    let mut left = MAX_FILE;
+    let read = paths
+        .iter()
+        .map(|path| certificates_in(path, &mut left, lost));
+    read.collect::<Vec<_>>().concat()
+}
+
 fn read_file(path: &Path) -> Result<Vec<u8>, RootsError> {
-    let read = File::open(path).and_then(|file| host_root::read_whole(file, MAX_FILE));
+    let read = files::read(path, MAX_FILE);
     let path = path.to_owned();
     read.map_err(|source| match source.kind() {
         io::ErrorKind::FileTooLarge => RootsError::TooLarge { path },
@@ -500,10 +552,7 @@ const BUNDLES: [&str; 6] = [
 /// `certDirectories` of the same source.
 const FOLDERS: [&str; 2] = ["/etc/ssl/certs", "/etc/pki/tls/certs"];
 
-/// Debian's folder has about 300.
-const MAX_ENTRIES: usize = 5000;
-
-/// Bytes. The bundles of the major distributions are 0.3 MB; this is a guard against `/dev/zero`.
+/// Bytes of a file, and of all files of a folder. The bundles of the major distributions are 0.3 MB.
 const MAX_FILE: u64 = 16 << 20;
 
 /// Bound for the problems of one source, and the roots of one list, that are shown.

@@ -9,6 +9,7 @@ use bytes::{Bytes as Body, BytesMut};
 use flate2::write::{DeflateDecoder, MultiGzDecoder};
 use http::header::{CONTENT_ENCODING, CONTENT_TYPE};
 use http::{HeaderMap, HeaderValue, StatusCode};
+use ruzstd::decoding::{FrameDecoder, StreamingDecoder};
 
 use super::session::ResponseHead;
 use crate::model::evidence::ContentRead;
@@ -34,6 +35,17 @@ pub(super) enum ReadExtent {
     Small { max: u64 },
     /// Only the beginning.
     First { bytes: u64 },
+}
+
+impl ReadExtent {
+    /// How many bytes will be kept, by the size in the descriptor.
+    fn expected(self, size: i64) -> usize {
+        let (Self::Whole { max } | Self::Small { max }) = self else {
+            return 0;
+        };
+        let size = u64::try_from(size).unwrap_or(0).min(max);
+        usize::try_from(size).unwrap_or(0)
+    }
 }
 
 /// Content while it is read.
@@ -77,7 +89,7 @@ impl Reader {
             size: descriptor.size,
             extent,
             hash: Context::new(&SHA256),
-            keep: BytesMut::new(),
+            keep: BytesMut::with_capacity(extent.expected(descriptor.size)),
             start: Vec::new(),
             got: 0,
             retries: 0,
@@ -187,15 +199,17 @@ impl Reader {
             match response.next(raw, wait).await {
                 Ok(Some(data)) => {
                     raw += data.len() as u64;
-                    let mut data = match decoder.push(data) {
-                        Ok(data) => data,
-                        Err(fault) => return Part::Failed(fault),
-                    };
-                    let skipped = skip.min(data.len() as u64);
-                    skip -= skipped;
-                    let _ = data.split_to(usize::try_from(skipped).unwrap_or(usize::MAX));
-                    if let Err(fault) = self.take(&data) {
-                        return Part::Failed(fault);
+                    for piece in decoder.pieces(data) {
+                        let mut data = match decoder.push(piece) {
+                            Ok(data) => data,
+                            Err(fault) => return Part::Failed(fault),
+                        };
+                        let skipped = skip.min(data.len() as u64);
+                        skip -= skipped;
+                        let _ = data.split_to(usize::try_from(skipped).unwrap_or(usize::MAX));
+                        if let Err(fault) = self.take(&data) {
+                            return Part::Failed(fault);
+                        }
                     }
                 }
                 Ok(None) | Err(HttpFault::Truncated { .. }) if skip > 0 => return too_short(),
@@ -392,6 +406,15 @@ impl Decoder {
         !matches!(self, Self::Plain)
     }
 
+    /// The parts in which data is decoded. Each may have a thousand times its size, so the bounds are checked between two.
+    fn pieces(&self, mut data: Body) -> impl Iterator<Item = Body> + use<> {
+        let piece = if self.is_coded() { PIECE } else { usize::MAX };
+        std::iter::from_fn(move || {
+            let length = piece.min(data.len());
+            (length > 0).then(|| data.split_to(length))
+        })
+    }
+
     fn push(&mut self, data: Body) -> Result<Body, HttpFault> {
         let decoded = match self {
             Self::Plain => return Ok(data),
@@ -438,21 +461,55 @@ impl Decoder {
 /// The fixed part of a gzip header, in bytes.
 const GZIP_HEADER: usize = 10;
 
+/// Bytes that are decoded at once.
+const PIECE: usize = 1 << 10;
+
 /// Bytes of content with zstd that is decoded in memory.
 const MAX_ZSTD: usize = 16 << 20;
 
-/// Decodes zstd (RFC 8878), up to a bound for the result.
-pub(super) fn unpack_zstd(packed: &[u8], max: u64) -> std::io::Result<Vec<u8>> {
-    let mut rest = packed;
-    let mut content = Vec::new();
-    while !rest.is_empty() {
-        let decoder = ruzstd::decoding::StreamingDecoder::new(&mut rest)
-            .map_err(|_| std::io::Error::from(std::io::ErrorKind::InvalidData))?;
-        let left = (max + 1).saturating_sub(content.len() as u64);
-        decoder.take(left).read_to_end(&mut content)?;
-        if content.len() as u64 > max {
-            return Err(std::io::ErrorKind::FileTooLarge.into());
+/// Decodes zstd (RFC 8878): one frame after the other.
+pub(super) struct ZstdReader<'b> {
+    rest: &'b [u8],
+    frame: Option<StreamingDecoder<&'b [u8], FrameDecoder>>,
+}
+
+impl<'b> ZstdReader<'b> {
+    pub(super) fn new(packed: &'b [u8]) -> Self {
+        Self {
+            rest: packed,
+            frame: None,
         }
+    }
+}
+
+impl Read for ZstdReader<'_> {
+    fn read(&mut self, to: &mut [u8]) -> std::io::Result<usize> {
+        loop {
+            if let Some(frame) = &mut self.frame {
+                let read = frame.read(to)?;
+                if read > 0 || to.is_empty() {
+                    return Ok(read);
+                }
+                self.rest = *frame.get_ref();
+                self.frame = None;
+            }
+            if self.rest.is_empty() {
+                return Ok(0);
+            }
+            let frame = StreamingDecoder::new(self.rest);
+            self.frame = Some(frame.map_err(|_| std::io::ErrorKind::InvalidData)?);
+        }
+    }
+}
+
+/// Decodes zstd, up to a bound for the result.
+fn unpack_zstd(packed: &[u8], max: u64) -> std::io::Result<Vec<u8>> {
+    let mut content = Vec::new();
+    ZstdReader::new(packed)
+        .take(max + 1)
+        .read_to_end(&mut content)?;
+    if content.len() as u64 > max {
+        return Err(std::io::ErrorKind::FileTooLarge.into());
     }
     Ok(content)
 }
@@ -489,9 +546,11 @@ pub(super) async fn collect(
         if Instant::now() > deadline {
             return Err(slow(wait * WHOLE_BODY, raw, None));
         }
-        content.extend_from_slice(&decoder.push(data)?);
-        if content.len() as u64 > max {
-            return Err(HttpFault::TooLarge { limit: Bytes(max) });
+        for piece in decoder.pieces(data) {
+            content.extend_from_slice(&decoder.push(piece)?);
+            if content.len() as u64 > max {
+                return Err(HttpFault::TooLarge { limit: Bytes(max) });
+            }
         }
     }
     content.extend_from_slice(&decoder.finish()?);

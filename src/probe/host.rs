@@ -573,7 +573,7 @@ impl<'a> HostWalk<'a> {
     ) -> Option<Result<ResponseHead, HttpFault>> {
         let mut session = Session::new("", None, true);
         let decodes = self.lines.rules.in_force().decodes_encodings();
-        for url in descriptor.urls.iter().take(MAX_URLS) {
+        for url in &descriptor.urls {
             let Ok(url) = url::Url::parse(url) else {
                 continue;
             };
@@ -694,9 +694,6 @@ impl<'a> HostWalk<'a> {
 
 /// Bytes. Manifests are read into memory up to this size; containerd has no bound for those below the root.
 pub(super) const MAX_MANIFEST: u64 = 8 << 20;
-
-/// Bound for the URLs of one descriptor that are tried.
-const MAX_URLS: usize = 8;
 
 /// Whether no other host is queried: containerd would wait for a response without a bound, or this program has reached
 /// a limit of its own.

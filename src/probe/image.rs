@@ -5,6 +5,7 @@ use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes as Body;
+use tokio::sync::MutexGuard;
 
 use super::check::Budget;
 use super::content::{Part, ReadExtent, Reader};
@@ -35,6 +36,9 @@ const AFTER_OTHERS: Duration = Duration::from_millis(300);
 const MAX_NESTING: usize = 8;
 /// Manifests of one image; containerd 2.1 pulls all that match.
 const MAX_MANIFESTS: usize = 16;
+
+/// Bytes; a larger document is read in turn.
+const LARGE_DOCUMENT: i64 = 1 << 20;
 
 /// The host that decides, if content could not be read.
 pub(super) struct Refused {
@@ -84,10 +88,20 @@ impl<'a> HostsWalk<'a> {
         let mut images = Vec::new();
         let mut found: Option<(usize, ManifestFound)> = None;
         let mut queue = vec![(root.clone(), None, 0usize)];
-        let mut platforms = Vec::new();
+        let mut platforms = (Vec::new(), 0);
         let start = Instant::now();
-        let mut fetched = 0;
+        let (mut fetched, mut parsed) = (0, 0);
         while let Some((descriptor, platform, depth)) = queue.pop() {
+            parsed += 1;
+            if parsed > MAX_MANIFESTS {
+                let reason = format!(
+                    "it leads to more than {MAX_MANIFESTS} manifests, which are not all followed"
+                );
+                let fault = ManifestFault::Undecided { reason };
+                let holder = found.as_ref().map_or(resolved_by, |(holder, _)| *holder);
+                return Err(no_manifest(visits, holder, fault, start));
+            }
+            let turn = self.turn_for(&descriptor).await;
             let manifest = self.manifest(visits, &descriptor, resolved_by, &mut fetched);
             let manifest = manifest.await;
             let (host, body) =
@@ -96,40 +110,41 @@ impl<'a> HostsWalk<'a> {
             let refuse = |visits: &mut [Option<HostWalk<'a>>], fault| {
                 Err(no_manifest(visits, holder, fault, start))
             };
-            match oci::parse(&body, Kind::of(&descriptor.media_type)) {
+            let read = oci::parse(
+                &body,
+                Kind::of(&descriptor.media_type),
+                &self.check.platform,
+            );
+            drop((body, turn));
+            match read {
                 Err(fault) => return refuse(visits, fault),
-                Ok(Manifest::Index(entries)) => {
+                Ok(Manifest::Index(index)) => {
                     if depth >= MAX_NESTING {
-                        let reason = format!("indexes are nested more than {MAX_NESTING} deep");
-                        return refuse(visits, ManifestFault::Malformed { reason });
+                        let reason = format!(
+                            "its indexes are nested more than {MAX_NESTING} deep, which are not all followed"
+                        );
+                        return refuse(visits, ManifestFault::Undecided { reason });
                     }
-                    let names = platforms_of(&entries);
+                    let names = (index.platforms, index.platforms_left_out);
                     let chosen = self.rules.decide(|b| {
                         let exactly = b.unpacks_as() >= Release::V2_1;
-                        let chosen = oci::select(&entries, &self.check.platform, exactly);
+                        let chosen = oci::select(&index.entries, &self.check.platform, exactly);
                         let chosen = chosen.into_iter().cloned();
                         chosen.collect::<Vec<_>>()
                     });
                     if chosen.is_empty() {
-                        let available = names;
-                        return refuse(visits, ManifestFault::NoPlatform { available });
+                        return refuse(visits, no_platform(names));
                     }
                     // containerd then computes the image's size for an entry with a platform, which was not downloaded.
-                    let has_platform = entries.iter().any(|entry| entry.platform.is_some());
-                    if has_platform && chosen.iter().all(|entry| entry.platform.is_none()) {
-                        return refuse(visits, ManifestFault::NoPlatform { available: names });
+                    if index.has_platform && chosen.iter().all(|entry| entry.platform.is_none()) {
+                        return refuse(visits, no_platform(names));
                     }
-                    if platforms.is_empty() {
+                    if platforms.0.is_empty() {
                         platforms = names;
                     }
                     for entry in chosen.into_iter().rev() {
                         let wants = entry.platform.is_none();
                         queue.push((entry.descriptor, Some(wants), depth + 1));
-                    }
-                    if queue.len() > MAX_MANIFESTS {
-                        let reason =
-                            format!("an index leads to more than {MAX_MANIFESTS} manifests");
-                        return refuse(visits, ManifestFault::Malformed { reason });
                     }
                 }
                 Ok(Manifest::Image(image)) => {
@@ -142,9 +157,7 @@ impl<'a> HostsWalk<'a> {
             }
         }
         let Some((holder, mut value)) = found else {
-            let available = platforms;
-            let fault = ManifestFault::NoPlatform { available };
-            return Err(no_manifest(visits, 0, fault, start));
+            return Err(no_manifest(visits, 0, no_platform(platforms), start));
         };
         value.fetched = fetched;
         if let Some(visit) = visits[holder].as_mut() {
@@ -159,6 +172,14 @@ impl<'a> HostsWalk<'a> {
         let deciding = served.max(holder);
         settle(visits, deciding);
         Ok(deciding)
+    }
+
+    /// Large documents are read one after the other, whatever checks run at the same time.
+    async fn turn_for(&self, descriptor: &Descriptor) -> Option<MutexGuard<'_, ()>> {
+        if descriptor.size <= LARGE_DOCUMENT {
+            return None;
+        }
+        Some(self.probe_network.document_lock.lock().await)
     }
 
     /// A manifest by its digest, from memory or by one `GET`.
@@ -181,6 +202,9 @@ impl<'a> HostsWalk<'a> {
                 let media_type = descriptor.media_type.clone();
                 return Err(at_resolver(ManifestFault::Unsupported { media_type }));
             }
+        }
+        if is_too_large(descriptor) {
+            return Err(at_resolver(too_large("it", descriptor)));
         }
         if descriptor.size <= 0 {
             let reason = format!(
@@ -223,15 +247,31 @@ impl<'a> HostsWalk<'a> {
     ) -> Result<usize, Refused> {
         // Content that is not a layer by its type is requested at once, at the same time as the configuration.
         let others: Vec<Descriptor> = self.rules.decide(|b| {
-            let is_layer = |layer: &&Descriptor| layer.is_layer(b.release >= Release::V2_0);
-            let others = image.layers.iter().filter(|layer| !is_layer(layer));
-            others.cloned().collect()
+            let others = image.layers.others(b.release >= Release::V2_0);
+            others
+                .into_iter()
+                .map(|layer| layer.descriptor.clone())
+                .collect()
         });
         let has_others = !others.is_empty();
+        let start = Instant::now();
+        if is_too_large(&image.config) {
+            let fault = too_large("the image's configuration", &image.config);
+            return Err(no_manifest(visits, holder, fault, start));
+        }
+        if image.layers.urls_left_out {
+            let reason = "its layers have more URLs, or longer ones, than are read here".to_owned();
+            return Err(no_manifest(
+                visits,
+                holder,
+                ManifestFault::Undecided { reason },
+                start,
+            ));
+        }
         if has_others {
             sessions(visits).for_each(Session::part);
         }
-        let start = Instant::now();
+        let turn = self.turn_for(&image.config).await;
         let extent = ReadExtent::Whole { max: MAX_MANIFEST };
         let config = self
             .content(visits, Content::Config, &image.config, extent)
@@ -252,11 +292,10 @@ impl<'a> HostsWalk<'a> {
             .rules
             .decide(|b| unpack::plan(image, &body, b.unpacks_as()));
         let plan = match unpack::is_for(&body, &self.check.platform) {
-            Err(found) if wants_platform => Err(ManifestFault::NoPlatform {
-                available: vec![found],
-            }),
+            Err(found) if wants_platform => Err(no_platform((vec![found], 0))),
             _ => plan,
         };
+        drop((body, turn));
         let plan = match plan {
             Ok(plan) => plan,
             Err(fault) => {
@@ -264,8 +303,9 @@ impl<'a> HostsWalk<'a> {
                 let refused = no_manifest(visits, holder, fault, start);
                 // No pull of this image reads its layers, but pulls of its repaired form and of its neighbors do: the
                 // state of their storage is worth knowing.
-                let rest = image.layers.iter().filter(|one| !others.contains(one));
-                let rest: Vec<Descriptor> = rest.cloned().collect();
+                let rest = image.layers.shown().into_iter();
+                let rest: Vec<Descriptor> =
+                    rest.filter(|one| !others.contains(one)).cloned().collect();
                 if is_malformed && let Ok(host) = self.layers(visits, &rest, &[]).await {
                     Box::pin(self.transfer(visits, host, found)).await;
                 }
@@ -768,35 +808,48 @@ fn source_of(descriptor: &Descriptor, got: &ResponseHead) -> BlobFound {
     }
 }
 
-/// The platforms of an index, without those of attestations unless it has nothing else.
-fn platforms_of(entries: &[oci::Entry]) -> Vec<String> {
-    let named = |entry: &oci::Entry| Some(entry.platform.as_ref()?.to_string());
-    let is_unknown = |name: &String| name.starts_with("unknown");
-    let mut all: Vec<String> = entries.iter().filter_map(named).collect();
-    if all.len() == entries.len() && all.iter().all(is_unknown) {
-        all.dedup();
-        return all;
+fn no_platform((available, left_out): (Vec<String>, usize)) -> ManifestFault {
+    ManifestFault::NoPlatform {
+        available,
+        left_out,
     }
-    all.retain(|name| !is_unknown(name));
-    all
+}
+
+/// Whether a document is larger than what is read. containerd has no limit for what an index or a manifest names.
+fn is_too_large(descriptor: &Descriptor) -> bool {
+    u64::try_from(descriptor.size).is_ok_and(|size| size > MAX_MANIFEST)
+}
+
+fn too_large(what: &str, descriptor: &Descriptor) -> ManifestFault {
+    let size = Bytes(u64::try_from(descriptor.size).unwrap_or(0));
+    let limit = Bytes(MAX_MANIFEST);
+    ManifestFault::Undecided {
+        reason: format!("{what} has {size}, and at most {limit} are read here"),
+    }
 }
 
 fn found_of(
     root: &Descriptor,
     manifest: &Descriptor,
-    platforms: &[String],
+    (platforms, platforms_left_out): &(Vec<String>, usize),
     image: &Image,
     fetched: usize,
 ) -> ManifestFound {
-    let layers: Vec<_> = image.layers.iter().map(Descriptor::layer).collect();
-    let size = layers.iter().map(|layer| layer.size.0);
+    let layers: Vec<_> = image
+        .layers
+        .shown()
+        .into_iter()
+        .map(Descriptor::layer)
+        .collect();
     ManifestFound {
         digest: root.digest.clone(),
         media_type: manifest.media_type.clone(),
         platform_digest: manifest.digest.clone(),
-        platforms: platforms.to_vec(),
+        platforms: platforms.clone(),
+        platforms_left_out: *platforms_left_out,
         config: Some(image.config.layer()),
-        layers_size: Bytes(size.fold(0, u64::saturating_add)),
+        layers_size: Bytes(image.layers.bytes),
+        layers_left_out: image.layers.count - layers.len(),
         layers,
         not_an_image: false,
         fetched,
@@ -807,34 +860,5 @@ fn of_manifest(fault: HttpFault) -> ManifestFault {
     match fault {
         HttpFault::WrongDigest { expected, got } => ManifestFault::DigestMismatch { expected, got },
         fault => ManifestFault::Http { fault },
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn attestations_are_no_platform_unless_there_is_nothing_else() {
-        let entry = |platform: Option<&str>| oci::Entry {
-            descriptor: Descriptor {
-                digest: String::new(),
-                media_type: String::new(),
-                size: 1,
-                urls: Vec::new(),
-            },
-            platform: platform.map(|name| name.parse().unwrap()),
-            wants_features: false,
-        };
-        let attested = || entry(Some("unknown/unknown"));
-        let image = || entry(Some("linux/arm64"));
-        for (entries, expected) in [
-            (vec![image(), attested()], vec!["linux/arm64"]),
-            (vec![attested(), attested()], vec!["unknown/unknown"]),
-            (vec![entry(None), attested()], vec![]),
-            (vec![], vec![]),
-        ] {
-            assert_eq!(platforms_of(&entries), expected);
-        }
     }
 }

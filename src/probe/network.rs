@@ -33,6 +33,8 @@ pub struct ProbeNetwork {
     pub trace: bool,
     /// One transfer at a time: two would measure each other.
     pub transfer_lock: Mutex<()>,
+    /// Held while a manifest or a configuration of more than 1 MiB is read.
+    pub document_lock: Mutex<()>,
     /// Where the checks run, and what can be observed there.
     pub vantage: Vantage,
     /// The kernel's routes; `None` if they can't be read.

@@ -3,19 +3,20 @@
 
 use std::io::Read;
 
+use aws_lc_rs::digest::{Context, SHA256};
 use flate2::read::MultiGzDecoder;
 
-use super::content::unpack_zstd;
+use super::content::ZstdReader;
 use crate::containerd::behaviour::Release;
 use crate::model::fault::{HttpFault, ManifestFault};
 use crate::model::platform::Platform;
-use crate::model::text::printable;
+use crate::model::text::{hex, printable};
 use crate::registry::manifest::{self as oci, Descriptor, Image};
 
 /// How containerd handles an image.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(super) struct Plan {
-    /// The layers that it downloads after the configuration, in their order.
+    /// The layers that it downloads after the configuration, in their order; of very many, those that are kept.
     pub layers: Vec<Descriptor>,
     /// The digest of each when unpacked; empty if they are not unpacked.
     pub diff_ids: Vec<String>,
@@ -29,42 +30,45 @@ pub(super) struct Plan {
 /// If it fails, whatever the layers contain.
 pub(super) fn plan(image: &Image, config: &[u8], release: Release) -> Result<Plan, ManifestFault> {
     let malformed = |reason: String| ManifestFault::Malformed { reason };
-    let is_encrypted = |layer: &Descriptor| layer.media_type.contains("+encrypted");
-    if image.layers.iter().any(is_encrypted) {
+    if image.layers.is_encrypted {
         return Err(ManifestFault::Undecided {
             reason: "its layers are encrypted: whether the node has a decoder and the key can't be observed \
                      from here"
                 .to_owned(),
         });
     }
-    let read = oci::parse_config(config)
-        .map_err(|reason| malformed(format!("the image's configuration: {reason}")))?;
     let supports_zstd = release >= Release::V2_0;
-    let (layers, others): (Vec<Descriptor>, Vec<Descriptor>) = image
-        .layers
+    let (kept, others) = (
+        image.layers.kept(supports_zstd),
+        image.layers.others(supports_zstd),
+    );
+    let places: Vec<usize> = kept
         .iter()
-        .cloned()
-        .partition(|layer| layer.is_layer(supports_zstd));
+        .map(|layer| layer.place(supports_zstd))
+        .collect();
+    let read = oci::parse_config(config, &places)?;
+    let layers = image.layers.unpacked(supports_zstd);
     let mismatch = |layers: usize| {
         malformed(format!(
             "the configuration has {} diff_ids for {layers} layers",
-            read.diff_ids.len()
+            read.diff_ids
         ))
     };
-    if image.config.is_image_config() && !layers.is_empty() {
+    if image.config.is_image_config() && layers > 0 {
+        let kept = kept.iter().map(|layer| layer.descriptor.clone());
         if release >= Release::V2_1 && read.has_other_rootfs {
             return Ok(Plan {
-                layers,
+                layers: kept.collect(),
                 diff_ids: Vec::new(),
                 not_an_image: true,
             });
         }
-        if layers.len() != read.diff_ids.len() {
-            return Err(mismatch(layers.len()));
+        if layers != read.diff_ids {
+            return Err(mismatch(layers));
         }
         return Ok(Plan {
-            layers,
-            diff_ids: read.diff_ids,
+            layers: kept.collect(),
+            diff_ids: read.chosen,
             not_an_image: !others.is_empty(),
         });
     }
@@ -74,15 +78,15 @@ pub(super) fn plan(image: &Image, config: &[u8], release: Release) -> Result<Pla
             media_type: printable(&descriptor.media_type),
         };
         let counted = match release {
-            Release::V1_6 => image.layers.len(),
-            _ => layers.len(),
+            Release::V1_6 => image.layers.count,
+            _ => layers,
         };
-        let is_odd = counted != read.diff_ids.len() || counted > 0;
+        let is_odd = counted != read.diff_ids || counted > 0;
         if is_odd && !image.config.is_image_config() {
             return Err(unsupported(&image.config));
         }
         if let Some(other) = others.first().filter(|_| is_odd) {
-            return Err(unsupported(other));
+            return Err(unsupported(&other.descriptor));
         }
         if is_odd {
             return Err(mismatch(counted));
@@ -99,7 +103,7 @@ pub(super) fn plan(image: &Image, config: &[u8], release: Release) -> Result<Pla
 /// The error is the platform of the configuration, as text.
 pub(super) fn is_for(config: &[u8], wanted: &Platform) -> Result<(), String> {
     let unnamed = || "a manifest whose configuration has no platform".to_owned();
-    let config = oci::parse_config(config).map_err(|_| unnamed())?;
+    let config = oci::parse_config(config, &[]).map_err(|_| unnamed())?;
     let os = match config.os.as_str() {
         "" => "linux",
         os => os,
@@ -138,30 +142,34 @@ pub(super) fn check(
     };
     let is_gzip = body.starts_with(&[0x1f, 0x8b, 8]);
     let is_zstd = body.starts_with(&[0x28, 0xb5, 0x2f, 0xfd]);
-    let mut unpacked = Vec::new();
-    let content = if is_raw || !(is_gzip || is_zstd) {
-        body
+    let (mut unpacked, encoding): (Box<dyn Read + '_>, &str) = if is_raw || !(is_gzip || is_zstd) {
+        (Box::new(body), "")
     } else if is_zstd {
-        match unpack_zstd(body, MAX_UNPACKED) {
-            Ok(content) => unpacked = content,
-            Err(error) if error.kind() == std::io::ErrorKind::FileTooLarge => return Ok(()),
-            Err(_) => return Err(unfit("it is not a valid zstd stream")),
-        }
-        &unpacked
+        (Box::new(ZstdReader::new(body)), "zstd")
     } else {
-        let mut bounded = MultiGzDecoder::new(body).take(MAX_UNPACKED + 1);
-        bounded
-            .read_to_end(&mut unpacked)
-            .map_err(|_| unfit("it is not a valid gzip stream"))?;
-        if unpacked.len() as u64 > MAX_UNPACKED {
+        (Box::new(MultiGzDecoder::new(body)), "gzip")
+    };
+    // It may unpack to much more than it has, so that only its digest is kept.
+    let (mut start, mut hash, mut all) = (Vec::new(), Context::new(&SHA256), 0);
+    let mut part = vec![0; PART];
+    loop {
+        let read = match unpacked.read(&mut part) {
+            Ok(0) => break,
+            Ok(read) => read,
+            Err(_) => return Err(unfit(&format!("it is not a valid {encoding} stream"))),
+        };
+        let missing = TAR_HEADER.saturating_sub(start.len()).min(read);
+        start.extend_from_slice(&part[..missing]);
+        hash.update(&part[..read]);
+        all += read as u64;
+        if all > MAX_UNPACKED {
             return Ok(());
         }
-        &unpacked
-    };
-    if !begins_as_tar(content) {
+    }
+    if !begins_as_tar(&start) {
         return Err(unfit("it is not a tar archive"));
     }
-    let got = oci::sha256(content);
+    let got = format!("sha256:{}", hex(hash.finish().as_ref()));
     if got == diff_id {
         return Ok(());
     }
@@ -174,9 +182,15 @@ pub(super) fn check(
 /// Bytes; a small layer may unpack to much more.
 const MAX_UNPACKED: u64 = 32 << 20;
 
+/// Bytes that are unpacked at once.
+const PART: usize = 64 << 10;
+
+/// Bytes of the header of a file in an archive.
+const TAR_HEADER: usize = 512;
+
 /// Nothing, zeros, or a header with a correct checksum (POSIX.1, ustar).
 fn begins_as_tar(content: &[u8]) -> bool {
-    let Some(header) = content.get(..512) else {
+    let Some(header) = content.get(..TAR_HEADER) else {
         return content.is_empty();
     };
     if header.iter().all(|byte| *byte == 0) {

@@ -1,14 +1,17 @@
-//! Manifests and indexes (OCI image-spec; Docker schema 2), and which manifest of an index a node pulls.
+//! Parses manifests, indexes and configurations (OCI image-spec; Docker schema 2), and checks their digests.
 
 use aws_lc_rs::digest;
-use serde::Deserialize;
+use serde::de::DeserializeSeed as _;
 
-use crate::model::evidence::Layer;
+use super::descriptor::SCHEMA_1;
+pub use super::descriptor::{Descriptor, Entry, ImageConfig, Index, Kind};
+use super::document::{ConfigDocument, Document, Field};
+use super::layers::Layers;
+pub use super::platforms::select;
 use crate::model::fault::ManifestFault;
 use crate::model::platform::Platform;
 use crate::model::reference::check_digest;
 use crate::model::text::{hex, printable};
-use crate::model::units::Bytes;
 
 /// The `Accept` field of containerd's request by tag or digest (`core/remotes/docker/resolver.go`).
 pub const ACCEPT: &str = "application/vnd.docker.distribution.manifest.v2+json, \
@@ -18,33 +21,6 @@ pub const ACCEPT: &str = "application/vnd.docker.distribution.manifest.v2+json, 
 
 /// A larger manifest is not resolved (`MaxManifestSize`; the number is containerd's).
 pub const MAX_ROOT_SIZE: u64 = 4 * 1048 * 1048;
-
-/// How containerd treats content, decided by its media type alone: compared exactly, and without reading the content.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Kind {
-    /// An OCI index or Docker manifest list.
-    Index,
-    /// An OCI or Docker image manifest.
-    Image,
-    /// Docker's schema 1: containerd 1 converts it, containerd 2 rejects it.
-    Schema1,
-    /// Requested as a blob; not usable as the root of an image.
-    Other,
-}
-
-impl Kind {
-    /// The kind for a media type without parameters, as [`media_type`] returns it.
-    pub fn of(media_type: &str) -> Self {
-        match media_type {
-            "application/vnd.docker.distribution.manifest.v2+json"
-            | "application/vnd.oci.image.manifest.v1+json" => Self::Image,
-            "application/vnd.docker.distribution.manifest.list.v2+json"
-            | "application/vnd.oci.image.index.v1+json" => Self::Index,
-            SCHEMA_1 => Self::Schema1,
-            _ => Self::Other,
-        }
-    }
-}
 
 /// The media type that containerd derives from a `Content-Type`: nothing after a semicolon, and schema 1 for plain
 /// text.
@@ -59,10 +35,10 @@ pub fn media_type(content_type: Option<&str>) -> String {
 /// A parsed manifest.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum Manifest {
-    /// The manifests of an index, in its order.
-    Index(Vec<Entry>),
+    /// The manifests of an index.
+    Index(Index),
     /// One image.
-    Image(Image),
+    Image(Box<Image>),
 }
 
 /// The content of one image.
@@ -70,81 +46,22 @@ pub enum Manifest {
 pub struct Image {
     /// The image's configuration.
     pub config: Descriptor,
-    /// The layers, lowest first.
-    pub layers: Vec<Descriptor>,
+    /// The layers.
+    pub layers: Layers,
 }
 
-/// A reference to content (OCI image-spec, descriptor.md).
-#[derive(Clone, Debug, Eq, PartialEq)]
-pub struct Descriptor {
-    /// As written; it must be checked before it becomes part of a URL.
-    pub digest: String,
-    /// As written; empty if it is missing.
-    pub media_type: String,
-    /// In bytes, as written; 0 if it is missing, and possibly negative.
-    pub size: i64,
-    /// Other URLs of the content; requested before the registry.
-    pub urls: Vec<String>,
-}
-
-impl Descriptor {
-    /// The descriptor as evidence.
-    pub fn layer(&self) -> Layer {
-        Layer {
-            digest: printable(&self.digest),
-            media_type: printable(&self.media_type),
-            size: Bytes(u64::try_from(self.size).unwrap_or(0)),
-        }
-    }
-
-    /// Whether containerd unpacks it as a layer. Releases before 2.0 don't support Docker's zstd.
-    pub fn is_layer(&self, knows_docker_zstd: bool) -> bool {
-        if self
-            .media_type
-            .starts_with("application/vnd.oci.image.layer.")
-        {
-            return true;
-        }
-        let base = self.media_type.split('+').next().unwrap_or_default();
-        match base {
-            "application/vnd.docker.image.rootfs.diff.tar"
-            | "application/vnd.docker.image.rootfs.diff.tar.gzip"
-            | "application/vnd.docker.image.rootfs.foreign.diff.tar"
-            | "application/vnd.docker.image.rootfs.foreign.diff.tar.gzip" => true,
-            "application/vnd.docker.image.rootfs.diff.tar.zstd" => knows_docker_zstd,
-            _ => false,
-        }
-    }
-
-    /// Whether it is an image configuration, and not another document in its place.
-    pub fn is_image_config(&self) -> bool {
-        matches!(
-            self.media_type.as_str(),
-            "application/vnd.docker.container.image.v1+json"
-                | "application/vnd.oci.image.config.v1+json"
-        )
-    }
-}
-
-/// One manifest of an index.
-#[derive(Clone, Debug, Eq, PartialEq)]
-pub struct Entry {
-    /// The manifest of the entry.
-    pub descriptor: Descriptor,
-    /// `None` if the entry states none: containerd takes it if nothing else matches.
-    pub platform: Option<Platform>,
-    /// It requires features of the operating system, which no Linux node has.
-    pub wants_features: bool,
-}
-
-/// Parses a manifest that was requested as `kind`.
+/// Parses a manifest that was requested as `kind`, for a node of the platform `wanted`.
 ///
 /// # Errors
 /// If containerd would reject it or can't process it.
-pub fn parse(body: &[u8], kind: Kind) -> Result<Manifest, ManifestFault> {
-    let document: Document =
-        serde_json::from_slice(body).map_err(|error| malformed(&no_json(&error)))?;
-    if document.fs_layers.is_some() {
+pub fn parse(body: &[u8], kind: Kind, wanted: &Platform) -> Result<Manifest, ManifestFault> {
+    let document = Document::new(kind, wanted);
+    let mut reader = serde_json::Deserializer::from_slice(body);
+    let document = document
+        .deserialize(&mut reader)
+        .and_then(|document| reader.end().map(|()| document))
+        .map_err(|error| fault(&error))?;
+    if document.has(Field::FsLayers) {
         return Err(ManifestFault::Unsupported {
             media_type: SCHEMA_1.to_owned(),
         });
@@ -153,33 +70,25 @@ pub fn parse(body: &[u8], kind: Kind) -> Result<Manifest, ManifestFault> {
     match kind {
         // A body that can be read both ways is an attack (CVE-2021-41190).
         Kind::Index
-            if document.config.is_some()
-                || document.layers.is_some()
+            if document.has(Field::Config)
+                || document.has(Field::Layers)
                 || own == Some(Kind::Image) =>
         {
             Err(malformed(
                 "it was sent as an index but is an image manifest",
             ))
         }
-        Kind::Index => {
-            let manifests: Option<Vec<RawDescriptor>> = of_type(document.manifests)?;
-            let entries = manifests.unwrap_or_default().into_iter();
-            Ok(Manifest::Index(
-                entries.map(RawDescriptor::into_entry).collect(),
-            ))
-        }
-        _ if document.manifests.is_some() || own == Some(Kind::Index) => Err(malformed(
+        Kind::Index => Ok(Manifest::Index(document.index.finish())),
+        _ if document.has(Field::Manifests) || own == Some(Kind::Index) => Err(malformed(
             "it was sent as an image manifest but is an index",
         )),
         _ => {
-            let config: Option<RawDescriptor> = of_type(document.config)?;
+            let config = document.config;
             let config = config.ok_or_else(|| malformed("the image manifest has no config"))?;
-            let layers: Option<Vec<RawDescriptor>> = of_type(document.layers)?;
-            let layers = layers.unwrap_or_default().into_iter();
-            Ok(Manifest::Image(Image {
-                config: config.into_descriptor(),
-                layers: layers.map(RawDescriptor::into_descriptor).collect(),
-            }))
+            Ok(Manifest::Image(Box::new(Image {
+                config,
+                layers: document.layers,
+            })))
         }
     }
 }
@@ -195,12 +104,20 @@ fn no_json(error: &serde_json::Error) -> String {
     }
 }
 
-/// A part of a document whose presence is checked before its content.
-fn of_type<T: serde::de::DeserializeOwned>(
-    value: Option<serde_json::Value>,
-) -> Result<Option<T>, ManifestFault> {
-    let value = value.unwrap_or_default();
-    serde_json::from_value(value).map_err(|error| malformed(&no_json(&error)))
+fn fault(error: &serde_json::Error) -> ManifestFault {
+    if is_twice(error) {
+        return ManifestFault::Undecided {
+            reason: format!("{TWICE}, in line {}", error.line()),
+        };
+    }
+    malformed(&no_json(error))
+}
+
+/// Go's decoder merges the values, or takes the last one.
+const TWICE: &str = "a field is given twice, which readers of JSON treat differently";
+
+fn is_twice(error: &serde_json::Error) -> bool {
+    error.is_data() && error.to_string().starts_with("duplicate field")
 }
 
 fn malformed(reason: &str) -> ManifestFault {
@@ -209,73 +126,21 @@ fn malformed(reason: &str) -> ManifestFault {
     }
 }
 
-/// The parts of an image's configuration that a pull reads (OCI image-spec, config.md).
-#[derive(Clone, Debug, Eq, PartialEq)]
-pub struct ImageConfig {
-    /// As written, such as `linux`; empty if missing.
-    pub os: String,
-    /// As written, such as `amd64`; empty if missing.
-    pub architecture: String,
-    /// Neither missing nor `layers`: containerd 2.1 then unpacks nothing.
-    pub has_other_rootfs: bool,
-    /// The digest of each uncompressed layer, lowest first; empty if missing.
-    pub diff_ids: Vec<String>,
-}
-
-/// Parses an image's configuration.
+/// Parses an image's configuration. `places` are those of the digests of uncompressed layers that are kept, ascending.
 ///
 /// # Errors
 /// If containerd can't parse it; the text says why.
-pub fn parse_config(body: &[u8]) -> Result<ImageConfig, String> {
-    let config: RawConfig = serde_json::from_slice(body).map_err(|error| no_json(&error))?;
-    let rootfs = config.rootfs.unwrap_or_default();
-    let kind = rootfs.kind.unwrap_or_default();
-    Ok(ImageConfig {
-        os: config.os.unwrap_or_default(),
-        architecture: config.architecture.unwrap_or_default(),
-        has_other_rootfs: !kind.is_empty() && kind != "layers",
-        diff_ids: rootfs.diff_ids.unwrap_or_default(),
+pub fn parse_config(body: &[u8], places: &[usize]) -> Result<ImageConfig, ManifestFault> {
+    let mut reader = serde_json::Deserializer::from_slice(body);
+    let read = ConfigDocument { places }
+        .deserialize(&mut reader)
+        .and_then(|config| reader.end().map(|()| config));
+    read.map_err(|error| match fault(&error) {
+        ManifestFault::Malformed { reason } => ManifestFault::Malformed {
+            reason: format!("the image's configuration: {reason}"),
+        },
+        other => other,
     })
-}
-
-/// Only fields whose wrong type makes containerd reject the document.
-#[derive(Deserialize)]
-struct RawConfig {
-    os: Option<String>,
-    architecture: Option<String>,
-    rootfs: Option<RawRootFs>,
-    #[serde(rename = "created")]
-    _created: Option<jiff::Timestamp>,
-    #[serde(rename = "author")]
-    _author: Option<String>,
-    #[serde(rename = "config")]
-    _config: Option<RawRuntimeConfig>,
-    #[serde(rename = "history")]
-    _history: Option<Vec<serde_json::Map<String, serde_json::Value>>>,
-}
-
-#[derive(Default, Deserialize)]
-struct RawRootFs {
-    #[serde(rename = "type")]
-    kind: Option<String>,
-    diff_ids: Option<Vec<String>>,
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "PascalCase")]
-struct RawRuntimeConfig {
-    #[serde(rename = "User")]
-    _user: Option<String>,
-    #[serde(rename = "Env")]
-    _env: Option<Vec<String>>,
-    #[serde(rename = "Entrypoint")]
-    _entrypoint: Option<Vec<String>>,
-    #[serde(rename = "Cmd")]
-    _cmd: Option<Vec<String>>,
-    #[serde(rename = "WorkingDir")]
-    _working_dir: Option<String>,
-    #[serde(rename = "Labels")]
-    _labels: Option<std::collections::BTreeMap<String, Option<String>>>,
 }
 
 /// The `sha256:…` digest of a body, for a server that states no digest.
@@ -308,31 +173,6 @@ pub fn verify(body: &[u8], expected: &str) -> Result<(), ManifestFault> {
     }
 }
 
-/// The entries that containerd pulls for a platform. containerd 1 takes one: the closest that the machine can run
-/// (containerd/platforms, `Only`), the first of equals, one without a platform last. containerd 2.1 (`exactly`) takes
-/// all entries that match the platform itself or have none. Versions of an operating system are not compared.
-pub fn select<'a>(entries: &'a [Entry], wanted: &Platform, exactly: bool) -> Vec<&'a Entry> {
-    let acceptable = acceptable(wanted);
-    let rank = |entry: &Entry| match &entry.platform {
-        None => Some(acceptable.len()),
-        Some(platform) => acceptable.iter().position(|p| p == platform),
-    };
-    if exactly {
-        let is_taken = |entry: &&Entry| {
-            !entry.wants_features
-                && matches!(rank(entry), Some(rank) if rank == 0 || entry.platform.is_none())
-        };
-        return entries.iter().filter(is_taken).collect();
-    }
-    entries
-        .iter()
-        .filter_map(|entry| Some((rank(entry)?, entry)))
-        .min_by_key(|(rank, _)| *rank)
-        .map(|(_, entry)| entry)
-        .into_iter()
-        .collect()
-}
-
 /// The layer whose first bytes show which path layers take: the largest, since small ones may be stored elsewhere.
 pub fn witness(layers: &[Descriptor]) -> Option<&Descriptor> {
     layers
@@ -340,160 +180,13 @@ pub fn witness(layers: &[Descriptor]) -> Option<&Descriptor> {
         .reduce(|best, layer| if layer.size > best.size { layer } else { best })
 }
 
-/// The platforms that a machine of this platform can run, best first.
-fn acceptable(wanted: &Platform) -> Vec<Platform> {
-    let mut list = vec![Platform::normalized(
-        &wanted.os,
-        &wanted.architecture,
-        wanted.variant.as_deref(),
-    )];
-    let mut add = |architecture: &str, variant: Option<String>| {
-        list.push(Platform::normalized(
-            &wanted.os,
-            architecture,
-            variant.as_deref(),
-        ));
-    };
-    let wanted_variant = wanted.variant.as_deref();
-    match wanted.architecture.as_str() {
-        "amd64" => {
-            for level in (1..number(wanted_variant).unwrap_or(0)).rev() {
-                add("amd64", Some(format!("v{level}")));
-            }
-            add("386", None);
-        }
-        "arm" => {
-            for version in (5..number(wanted_variant).unwrap_or(0)).rev() {
-                add("arm", Some(format!("v{version}")));
-            }
-        }
-        "arm64" => {
-            let variant = wanted_variant.unwrap_or("v8");
-            let (major, minor) = variant.split_once('.').unwrap_or((variant, "0"));
-            let Some(major) = number(Some(major)) else {
-                return list;
-            };
-            let mut minor = number(Some(minor)).unwrap_or(0);
-            let named = |major: u8, minor: u8| match minor {
-                0 => format!("v{major}"),
-                _ => format!("v{major}.{minor}"),
-            };
-            if major == 9 {
-                for lower in (0..minor).rev() {
-                    add("arm64", Some(named(9, lower)));
-                }
-                // Armv9.0 corresponds to Armv8.5.
-                minor += 5;
-                add("arm64", Some(named(8, minor)));
-            }
-            if major == 8 || major == 9 {
-                for lower in (0..minor).rev() {
-                    add("arm64", Some(named(8, lower)));
-                }
-            }
-            // v9 itself is also tried as 32-bit v9; v8.x and v9.x are tried as v8.
-            let version = if variant.contains('.') { 8 } else { major };
-            for version in (5..=version).rev() {
-                add("arm", Some(format!("v{version}")));
-            }
-        }
-        _ => {}
-    }
-    list
-}
-
-/// 3 for `v3`. Levels and versions have one or two digits.
-fn number(variant: Option<&str>) -> Option<u8> {
-    let variant = variant?;
-    let digits = variant.strip_prefix('v').unwrap_or(variant);
-    digits.parse().ok().filter(|n| *n < 100)
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct Document {
-    media_type: Option<String>,
-    /// `null` counts as present.
-    #[serde(default, deserialize_with = "present")]
-    manifests: Option<serde_json::Value>,
-    #[serde(default, deserialize_with = "present")]
-    config: Option<serde_json::Value>,
-    #[serde(default, deserialize_with = "present")]
-    layers: Option<serde_json::Value>,
-    #[serde(default, deserialize_with = "present")]
-    fs_layers: Option<serde_json::Value>,
-}
-
-fn present<'de, D: serde::Deserializer<'de>>(
-    deserializer: D,
-) -> Result<Option<serde_json::Value>, D::Error> {
-    serde_json::Value::deserialize(deserializer).map(Some)
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct RawDescriptor {
-    media_type: Option<String>,
-    digest: Option<String>,
-    size: Option<i64>,
-    urls: Option<Vec<String>>,
-    platform: Option<RawPlatform>,
-    #[serde(rename = "annotations")]
-    _annotations: Option<std::collections::BTreeMap<String, Option<String>>>,
-}
-
-#[derive(Deserialize)]
-struct RawPlatform {
-    #[serde(default)]
-    os: String,
-    #[serde(default)]
-    architecture: String,
-    variant: Option<String>,
-    #[serde(rename = "os.features")]
-    os_features: Option<Vec<String>>,
-}
-
-impl RawDescriptor {
-    fn into_descriptor(self) -> Descriptor {
-        Descriptor {
-            digest: self.digest.unwrap_or_default(),
-            media_type: self.media_type.unwrap_or_default(),
-            size: self.size.unwrap_or(0),
-            urls: self.urls.unwrap_or_default(),
-        }
-    }
-
-    fn into_entry(mut self) -> Entry {
-        let platform = self.platform.take();
-        Entry {
-            wants_features: platform
-                .as_ref()
-                .and_then(|p| p.os_features.as_ref())
-                .is_some_and(|features| !features.is_empty()),
-            platform: platform.map(|p| {
-                // An entry without a system is treated as one for the node's own.
-                let os = if p.os.is_empty() { "linux" } else { &p.os };
-                let variant = p.variant.map(|v| printable(&v));
-                Platform::normalized(
-                    &printable(os),
-                    &printable(&p.architecture),
-                    variant.as_deref(),
-                )
-            }),
-            descriptor: self.into_descriptor(),
-        }
-    }
-}
-
-/// containerd's media type for schema 1, whichever variant was sent.
-const SCHEMA_1: &str = "application/vnd.docker.distribution.manifest.v1+prettyjws";
-
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
     use serde_json::{Value, json};
 
     use super::*;
+    use crate::registry::platforms::acceptable;
 
     const OCI_INDEX: &str = "application/vnd.oci.image.index.v1+json";
     const OCI_IMAGE: &str = "application/vnd.oci.image.manifest.v1+json";
@@ -507,10 +200,15 @@ mod tests {
     }
 
     fn read(document: &Value, kind: Kind) -> Result<Manifest, ManifestFault> {
-        parse(document.to_string().as_bytes(), kind)
+        parse(document.to_string().as_bytes(), kind, &node())
     }
 
-    fn index(platforms: &[&str]) -> Vec<Entry> {
+    fn node() -> Platform {
+        "linux/amd64".parse().unwrap()
+    }
+
+    /// What a node of the platform keeps of an index.
+    fn index(platforms: &[&str], wanted: &Platform) -> Vec<Entry> {
         let manifests: Vec<Value> = platforms
             .iter()
             .zip(0..)
@@ -524,11 +222,9 @@ mod tests {
                 entry
             })
             .collect();
-        match read(
-            &json!({"schemaVersion": 2, "manifests": manifests}),
-            Kind::Index,
-        ) {
-            Ok(Manifest::Index(entries)) => entries,
+        let document = json!({"schemaVersion": 2, "manifests": manifests});
+        match parse(document.to_string().as_bytes(), Kind::Index, wanted) {
+            Ok(Manifest::Index(index)) => index.entries,
             other => panic!("{other:?}"),
         }
     }
@@ -543,8 +239,8 @@ mod tests {
         assert_eq!(
             (
                 image.config.digest,
-                image.layers.len(),
-                image.layers[1].size
+                image.layers.count,
+                image.layers.shown()[1].size
             ),
             (digest_of(1), 2, 30)
         );
@@ -608,7 +304,7 @@ mod tests {
             Err(ManifestFault::Unsupported { .. })
         ));
         assert!(matches!(
-            parse(b"<html>", Kind::Image),
+            parse(b"<html>", Kind::Image, &node()),
             Err(ManifestFault::Malformed { .. })
         ));
     }
@@ -618,14 +314,37 @@ mod tests {
         let mut unknown = descriptor(8, 1);
         unknown["platform"] = json!({"os": "unknown", "architecture": "unknown"});
         let document = json!({"manifests": [unknown, descriptor(9, 1)]});
-        let Ok(Manifest::Index(entries)) = read(&document, Kind::Index) else {
+        let Ok(Manifest::Index(index)) = read(&document, Kind::Index) else {
             panic!()
         };
-        let wanted = "linux/amd64".parse().unwrap();
         for exactly in [false, true] {
-            let chosen = select(&entries, &wanted, exactly);
+            let chosen = select(&index.entries, &node(), exactly);
             assert_eq!(chosen.len(), 1);
             assert_eq!(chosen[0].platform, None);
+        }
+    }
+
+    #[test]
+    fn attestations_are_no_platform_unless_there_is_nothing_else() {
+        let entry = |platform: Option<&str>| {
+            let mut entry = descriptor(1, 1);
+            if let Some((os, architecture)) = platform.and_then(|p| p.split_once('/')) {
+                entry["platform"] = json!({"os": os, "architecture": architecture});
+            }
+            entry
+        };
+        let attested = || entry(Some("unknown/unknown"));
+        let image = || entry(Some("linux/arm64"));
+        for (entries, expected) in [
+            (vec![image(), attested()], vec!["linux/arm64"]),
+            (vec![attested(), attested()], vec!["unknown/unknown"]),
+            (vec![entry(None), attested()], vec![]),
+            (vec![], vec![]),
+        ] {
+            match read(&json!({"manifests": entries}), Kind::Index) {
+                Ok(Manifest::Index(index)) => assert_eq!(index.platforms, expected),
+                other => panic!("{other:?}"),
+            }
         }
     }
 
@@ -639,16 +358,11 @@ mod tests {
             (&["linux/386"], &[]),
             (&["", "linux/amd64", "linux/arm64", ""], &[0, 1, 3]),
         ] {
-            let entries = index(platforms);
-            let found = select(&entries, &"linux/amd64".parse().unwrap(), true);
-            let expected: Vec<&Entry> = chosen.iter().map(|n: &usize| &entries[*n]).collect();
-            assert!(
-                found
-                    .iter()
-                    .zip(&expected)
-                    .all(|(a, b)| std::ptr::eq(*a, *b))
-            );
-            assert_eq!(found.len(), expected.len(), "{platforms:?}");
+            let entries = index(platforms, &node());
+            let found = select(&entries, &node(), true);
+            let found = found.iter().map(|entry| entry.descriptor.digest.clone());
+            let expected = chosen.iter().map(|n: &u8| digest_of(*n));
+            assert!(found.eq(expected), "{platforms:?}");
         }
     }
 
@@ -656,10 +370,13 @@ mod tests {
     fn a_configuration_is_read_as_far_as_a_pull_reads_it() {
         let good = json!({"os": "linux", "architecture": "amd64", "created": "2026-11-29T00:00:00Z",
             "config": {"Env": ["A=b"]}, "rootfs": {"type": "layers", "diff_ids": ["sha256:x"]}});
-        let read = parse_config(good.to_string().as_bytes()).unwrap();
-        assert_eq!(read.diff_ids, ["sha256:x"]);
+        let read = parse_config(good.to_string().as_bytes(), &[0]).unwrap();
+        assert_eq!(
+            (read.diff_ids, read.chosen),
+            (1, vec!["sha256:x".to_owned()])
+        );
         assert!(!read.has_other_rootfs);
-        assert!(parse_config(b"{}").unwrap().diff_ids.is_empty());
+        assert_eq!(parse_config(b"{}", &[0]).unwrap(), ImageConfig::default());
         for bad in [
             json!([]),
             json!("x"),
@@ -667,7 +384,10 @@ mod tests {
             json!({"rootfs": {"diff_ids": [1]}}),
             json!({"config": {"Env": "A=b"}}),
         ] {
-            assert!(parse_config(bad.to_string().as_bytes()).is_err(), "{bad}");
+            assert!(
+                parse_config(bad.to_string().as_bytes(), &[]).is_err(),
+                "{bad}"
+            );
         }
     }
 
@@ -710,12 +430,12 @@ mod tests {
             ("linux/amd64", &["linux/arm64", ""], Some(1)),
             ("linux/amd64", &[], None),
         ] {
-            let entries = index(platforms);
-            let found = select(&entries, &wanted.parse().unwrap(), false);
-            let expected: Option<&Entry> = chosen.map(|n: usize| &entries[n]);
+            let node = wanted.parse().unwrap();
+            let entries = index(platforms, &node);
+            let found = select(&entries, &node, false);
             assert_eq!(
-                found.first().copied().map(std::ptr::from_ref),
-                expected.map(std::ptr::from_ref),
+                found.first().map(|entry| entry.descriptor.digest.clone()),
+                chosen.map(digest_of),
                 "{wanted} of {platforms:?}"
             );
         }
@@ -761,9 +481,9 @@ mod tests {
         #[test]
         fn any_body_is_read(body in proptest::collection::vec(any::<u8>(), 0..200)) {
             for kind in [Kind::Image, Kind::Index] {
-                let _ = parse(&body, kind);
+                let _ = parse(&body, kind, &node());
             }
-            let _ = parse_config(&body);
+            let _ = parse_config(&body, &[0, 3]);
         }
 
         #[test]

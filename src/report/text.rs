@@ -870,9 +870,13 @@ impl Page {
         self.step_after_token("manifest", &evidence.walk.manifest, last, |found| {
             let platforms = match found.platforms.len() {
                 0 => "a manifest without platform (a pull does not check it)".to_owned(),
-                all => format!("{} of {all} platforms", evidence.platform),
+                listed => {
+                    let all = listed + found.platforms_left_out;
+                    format!("{} of {all} platforms", evidence.platform)
+                }
             };
-            let layers = count(found.layers.len(), "layer", "layers");
+            let layers = found.layers.len() + found.layers_left_out;
+            let layers = count(layers, "layer", "layers");
             format!("{platforms}, {layers}, {} compressed", found.layers_size)
         });
         self.step_after_token("blob", &evidence.walk.blob, last, |found| {
@@ -922,11 +926,13 @@ impl Page {
         let unread_bytes = unread
             .iter()
             .map(|layer| layer.size.0.saturating_sub(layer.read.0));
+        let left_out = layers.map_or(0, |found| found.layers_left_out);
+        let bytes_left_out = layers.map_or(0, |found| found.bytes_left_out().0);
         let text = format!(
             "not tested: contents of {} of {} ({})",
-            unread.len(),
-            count(all.len(), "layer", "layers"),
-            Bytes(unread_bytes.fold(0, u64::saturating_add)),
+            unread.len() + left_out,
+            count(all.len() + left_out, "layer", "layers"),
+            Bytes(unread_bytes.fold(bytes_left_out, u64::saturating_add)),
         );
         self.remark(&text);
     }

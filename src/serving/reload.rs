@@ -1,6 +1,7 @@
 //! Detects changes of the configuration file, also by the symlink swap of a mounted ConfigMap. A watch on
 //! the file itself would end with the old file, so its folder is watched.
 
+use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -9,6 +10,9 @@ use jiff::Timestamp;
 use notify::{RecommendedWatcher, RecursiveMode, Watcher as _};
 use tokio::sync::mpsc;
 use tokio::time::{sleep, timeout};
+
+use crate::config::MAX_CONFIG;
+use crate::files;
 
 /// The wait after an event, because editors write a file in several steps.
 const SETTLES: Duration = Duration::from_millis(250);
@@ -80,9 +84,14 @@ impl Watch {
             .parent()
             .filter(|folder| !folder.as_os_str().is_empty());
         let folder = folder.unwrap_or_else(|| Path::new("."));
-        let watcher = notify::recommended_watcher(on_event).and_then(|mut watcher| {
-            watcher.watch(folder, RecursiveMode::NonRecursive)?;
-            Ok(watcher)
+        let parent = folder.to_owned();
+        let watcher = files::within(path, move || {
+            let watch = |mut watcher: RecommendedWatcher| {
+                watcher.watch(&parent, RecursiveMode::NonRecursive)?;
+                Ok(watcher)
+            };
+            let made = notify::recommended_watcher(on_event).and_then(watch);
+            made.map_err(io::Error::other)
         });
         if let Err(error) = &watcher {
             tracing::warn!(%error, folder = %folder.display(), "the folder can't be watched; changes of the configuration are detected within a minute");
@@ -95,7 +104,7 @@ impl Watch {
         }
     }
 
-    /// Waits until the content changes. A file that is missing for a moment is no change.
+    /// Waits until the content changes. A file that is missing for a moment is no change; one that can't be read is.
     pub async fn changed(&mut self) {
         loop {
             match timeout(READ_EVERY, self.events.recv()).await {
@@ -116,9 +125,13 @@ impl Watch {
     }
 }
 
+/// The hash of the content, or why it can't be read; `None`: there is no file.
 fn content(path: &Path) -> Option<Vec<u8>> {
-    let bytes = std::fs::read(path).ok()?;
-    Some(digest::digest(&digest::SHA256, &bytes).as_ref().to_vec())
+    match files::read(path, MAX_CONFIG) {
+        Ok(bytes) => Some(digest::digest(&digest::SHA256, &bytes).as_ref().to_vec()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+        Err(error) => Some(files::reason(&error).into_bytes()),
+    }
 }
 
 #[cfg(test)]

@@ -18,6 +18,7 @@ use std::time::{Duration, Instant};
 use futures_util::future::join_all;
 
 use crate::config::{HostPort, MetadataMode, Network};
+use crate::files;
 use crate::model::endpoint::Host;
 use crate::model::network::{
     Baseline, BaselineKind, Control, Metadata, MetadataSkip, PodEip, Provider, ProviderBy,
@@ -26,7 +27,6 @@ use crate::model::network::{
 use crate::model::path::Signal;
 use crate::model::text::printable;
 use crate::model::vantage::{Missing, NetworkView, NodeFacts, Vantage};
-use crate::net::host_root::read_whole;
 use crate::net::netlink::Netlink;
 use crate::net::tcp;
 
@@ -167,7 +167,7 @@ fn sign(
             .iter()
             .filter_map(|field| {
                 let path = Path::new("/sys/class/dmi/id").join(field);
-                Some((*field, std::fs::read_to_string(path).ok()?))
+                Some((*field, files::kernel(&path).ok()?))
             })
             .collect();
         provider::by_dmi(&fields)
@@ -209,9 +209,9 @@ pub fn pod_eip(config: &Network, network: NetworkView) -> Option<PodEip> {
     let named = config.pod_annotations.as_deref();
     let path = named.unwrap_or(Path::new(POD_ANNOTATIONS));
     let shown = printable(&path.to_string_lossy());
-    match std::fs::File::open(path).and_then(|file| read_whole(file, MAX_ANNOTATIONS)) {
+    match files::text(path, MAX_ANNOTATIONS) {
         Ok(text) => {
-            let mut eip = pod::read(&String::from_utf8_lossy(&text), &shown);
+            let mut eip = pod::read(&text, &shown);
             eip.container_age = container_age(network);
             Some(eip)
         }
@@ -235,7 +235,7 @@ fn container_age(network: NetworkView) -> Option<Duration> {
     if network == NetworkView::Machine {
         return None;
     }
-    let file = |path| std::fs::read_to_string(path).unwrap_or_default();
+    let file = |path| files::kernel(Path::new(path)).unwrap_or_default();
     pod::age(&file("/proc/1/stat"), &file("/proc/uptime"), TICKS)
 }
 

@@ -134,7 +134,11 @@ impl Runner {
                 Some((underway, result, reply)) = self.on_demand.ended() => {
                     self.finish_on_demand(&underway, result, reply);
                 }
-                Some(command) = commands.recv() => self.handle(command).await,
+                Some(command) = commands.recv() => tokio::select! {
+                    biased;
+                    () = stop.cancelled() => break,
+                    () = self.handle(command) => {}
+                },
                 () = self.cluster.changed() => self.discover(),
                 Some(answer) = self.coordinator.retry_answer() => {
                     let (now, reach) = (self.clock.now(), self.config.schedule.reach.0);
@@ -332,9 +336,11 @@ impl Runner {
             coordinator,
             config,
         } = prepared;
-        if config.state_dir != self.config.state_dir || config.listen != self.config.listen {
+        let at_start =
+            |config: &Config| (config.state_dir.clone(), config.state_size, config.listen);
+        if at_start(&config) != at_start(&self.config) {
             tracing::warn!(
-                "changes of the listen addresses and state_dir take effect at the next start"
+                "changes of the listen addresses, state_dir and state_size take effect at the next start"
             );
         }
         self.world = Arc::new(world);

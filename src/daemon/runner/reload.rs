@@ -8,9 +8,10 @@ use crate::daemon::check::{CheckContext, StartError};
 use crate::daemon::cluster::Cluster;
 use crate::daemon::coordination::coordinator::Coordinator;
 use crate::daemon::schedule::large_hello::LargeHellos;
-use crate::daemon::schedule::state::StateFile;
+use crate::daemon::schedule::state::{self, StateFile};
 use crate::daemon::store::targets::EventCounts;
 use crate::kubernetes::client::ConnectError;
+use crate::model::units::Bytes;
 use crate::net::netlink::Netlink;
 use crate::probe::manifest::KnownManifests;
 use crate::serving::reload::Loader;
@@ -42,7 +43,7 @@ impl Reload {
     ) -> Result<(Self, Option<StateFile>), StartError> {
         let (file, known) = match &config.state_dir {
             None => (None, KnownManifests::default()),
-            Some(folder) => in_folder(folder)?,
+            Some(folder) => in_folder(folder, config.state_size.0.0)?,
         };
         let reload = Self {
             load,
@@ -102,12 +103,13 @@ impl Reload {
     }
 }
 
-fn in_folder(folder: &Path) -> Result<(Option<StateFile>, KnownManifests), StartError> {
+fn in_folder(folder: &Path, max: Bytes) -> Result<(Option<StateFile>, KnownManifests), StartError> {
     let failed = |source| StartError::StateDir {
         path: folder.display().to_string(),
         source,
     };
     let file = StateFile::in_folder(folder).map_err(failed)?;
-    let known = KnownManifests::in_folder(&folder.join("manifests")).map_err(failed)?;
+    let left = max.0.saturating_sub(state::MAX_BYTES);
+    let known = KnownManifests::in_folder(&folder.join("manifests"), left).map_err(failed)?;
     Ok((Some(file), known))
 }

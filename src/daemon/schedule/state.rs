@@ -1,16 +1,14 @@
 //! The state file in `state_dir`, which outlives a restart. A damaged or foreign file is renamed, and never
 //! stops the daemon.
 
-use std::fs::{self, File};
-use std::io::{self, Write as _};
-use std::os::unix::fs::OpenOptionsExt as _;
+use std::io;
 use std::path::{Path, PathBuf};
 
 use aws_lc_rs::rand;
 use serde::{Deserialize, Serialize};
 
 use super::ledger::Ledger;
-use crate::net::host_root::read_whole;
+use crate::files;
 
 /// The content of the state file.
 #[derive(Clone, Debug, Deserialize, Serialize)]
@@ -29,7 +27,10 @@ pub struct PersistedState {
 const VERSION: u32 = 1;
 
 /// Maximum size of the file; it usually has some KiB.
-const MOST: u64 = 16 << 20;
+const MAX_FILE: u64 = 4 << 20;
+
+/// Bytes of the folder for the state file, its successor while that is written, and a damaged one that was renamed.
+pub const MAX_BYTES: u64 = 3 * MAX_FILE;
 
 impl PersistedState {
     /// An empty state with a new key.
@@ -58,7 +59,8 @@ impl StateFile {
     /// # Errors
     /// If the folder can't be created.
     pub fn in_folder(folder: &Path) -> io::Result<Self> {
-        fs::create_dir_all(folder)?;
+        let owned = folder.to_owned();
+        files::within(folder, move || std::fs::create_dir_all(owned))?;
         Ok(Self {
             path: folder.join("state.json"),
         })
@@ -72,7 +74,9 @@ impl StateFile {
             Err(reason) => reason,
         };
         let aside = self.path.with_extension("json.bad");
-        let message = match fs::rename(&self.path, &aside) {
+        let (from, to) = (self.path.clone(), aside.clone());
+        let renamed = files::within(&self.path, move || std::fs::rename(from, to));
+        let message = match renamed {
             Ok(()) => format!("{reason}; it was renamed to {}", aside.display()),
             Err(error) => format!("{reason}; it can't be renamed: {error}"),
         };
@@ -81,7 +85,7 @@ impl StateFile {
 
     fn read(&self, node: &str) -> Result<Option<PersistedState>, String> {
         let shown = self.path.display();
-        let text = match File::open(&self.path).and_then(|file| read_whole(file, MOST)) {
+        let text = match files::read(&self.path, MAX_FILE) {
             Ok(text) => text,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             Err(error) => return Err(format!("{shown} can't be read: {error}")),
@@ -108,21 +112,18 @@ impl StateFile {
     /// # Errors
     /// If it can't be written or renamed.
     pub fn save(&self, state: &PersistedState) -> io::Result<()> {
-        let next = self.path.with_extension("json.new");
-        let mut file = fs::OpenOptions::new()
-            .write(true)
-            .create(true)
-            .truncate(true)
-            .mode(0o600)
-            .open(&next)?;
-        file.write_all(&serde_json::to_vec(state)?)?;
-        file.sync_data()?;
-        fs::rename(&next, &self.path)
+        let text = serde_json::to_vec(state)?;
+        if text.len() as u64 > MAX_FILE {
+            return Err(io::ErrorKind::FileTooLarge.into());
+        }
+        files::replace(&self.path, text)
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
 
     #[test]

@@ -273,16 +273,16 @@ impl TargetHistory {
         reports.map(CompressedReport::size).sum()
     }
 
-    /// Drops the oldest full report, and returns its size in bytes. The newest report stays, and the newest of a
-    /// failed run.
-    pub fn forget_one(&mut self) -> Option<usize> {
+    /// Drops the oldest full report, and returns its size in bytes. Unless `all` may go, the newest report stays, and
+    /// the newest of a failed run.
+    pub fn forget_one(&mut self, all: bool) -> Option<usize> {
         let newest = self.runs.back().map(|run| run.id);
         let newest_failure = self.failures.back().map(|run| run.id);
         let id = self
             .runs()
             .filter(|run| run.report.is_some())
             .map(|run| run.id)
-            .filter(|id| Some(*id) != newest && Some(*id) != newest_failure)
+            .filter(|id| all || (Some(*id) != newest && Some(*id) != newest_failure))
             .min()?;
         let mut size = 0;
         for list in [&mut self.runs, &mut self.failures] {
@@ -414,16 +414,19 @@ mod tests {
         }
         let size = CompressedReport::of("a report").size();
         assert_eq!(record.memory(), 4 * size);
-        assert_eq!(record.forget_one(), Some(size));
+        assert_eq!(record.forget_one(false), Some(size));
         assert!(record.run(2).unwrap().report.is_none());
-        assert_eq!(record.forget_one(), Some(size));
+        assert_eq!(record.forget_one(false), Some(size));
         assert_eq!(
-            record.forget_one(),
+            record.forget_one(false),
             None,
             "the newest, and the newest failure"
         );
         assert!(record.run(4).unwrap().report.is_some());
         assert!(record.run(1).unwrap().report.is_some());
+        assert_eq!(record.forget_one(true), Some(size));
+        assert_eq!(record.forget_one(true), Some(size));
+        assert_eq!((record.forget_one(true), record.memory()), (None, 0));
     }
 
     #[test]

@@ -262,7 +262,14 @@ impl TargetStore {
         if self.memory <= limit {
             return;
         }
-        let enough = limit - limit / 16;
+        // The newest report of each target goes only if all of these together are too large.
+        self.forget_down_to(limit - limit / 16, false);
+        if self.memory > limit {
+            self.forget_down_to(limit, true);
+        }
+    }
+
+    fn forget_down_to(&mut self, enough: usize, all: bool) {
         let mut largest: BinaryHeap<(usize, Arc<str>)> = self
             .targets
             .iter()
@@ -275,7 +282,7 @@ impl TargetStore {
                 continue;
             };
             // A target of which every report must stay is skipped.
-            if let Some(size) = watched.history.forget_one() {
+            if let Some(size) = watched.history.forget_one(all) {
                 self.memory -= size;
                 largest.push((watched.history.memory(), name));
             }

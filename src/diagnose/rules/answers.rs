@@ -10,7 +10,7 @@ use crate::diagnose::level::{Confidence, Severity};
 use crate::diagnose::throughput;
 use crate::model::endpoint::{Endpoint, Role, Scheme};
 use crate::model::evidence::{Evidence, LayerRead, Walk};
-use crate::model::fault::{HttpFault, ManifestFault, Phase};
+use crate::model::fault::{HttpFault, ManifestFault, Phase, with_more};
 use crate::model::step::Step;
 use crate::model::text::or;
 use crate::model::transfer::{StreamEnd, Transfer, TransferStream};
@@ -51,7 +51,7 @@ pub(super) fn manifest(evidence: &Evidence) -> Option<Finding> {
             .fact(format!("the manifest is redirected to {to}: {reason}"))
             .fact("no request was sent there; containerd would follow")
             .hint("Correct the address of the upstream in the registry's configuration."),
-        ManifestFault::NoPlatform { available } => no_platform(evidence, available),
+        ManifestFault::NoPlatform { available, left_out } => no_platform(evidence, available, *left_out),
         // A page that is served with status 200 for every path.
         ManifestFault::Unsupported { media_type } if media_type.starts_with("text/") => no_registry(evidence, Role::Registry, Phase::Manifest)
             .fact(format!("the response for the manifest was 200 with media type {media_type}")),
@@ -82,7 +82,7 @@ pub(super) fn manifest(evidence: &Evidence) -> Option<Finding> {
 }
 
 /// The index has no image for the platform.
-fn no_platform(evidence: &Evidence, available: &[String]) -> Finding {
+fn no_platform(evidence: &Evidence, available: &[String], left_out: usize) -> Finding {
     let finding = at(Cause::NoPlatform, Role::Registry, Phase::Manifest);
     let wanted = &evidence.platform;
     // Buildx gives this platform to the attestations of an image (provenance, SBOM).
@@ -105,7 +105,7 @@ fn no_platform(evidence: &Evidence, available: &[String]) -> Finding {
     }
     finding.fact(format!(
         "the required platform is {wanted}, the index has {}",
-        available.join(", ")
+        with_more(available, left_out)
     ))
 }
 
@@ -149,18 +149,29 @@ pub(super) fn config(evidence: &Evidence) -> Option<Finding> {
     Some(unless_given(finding, evidence.config_elsewhere()))
 }
 
+/// Media types of layers that are listed.
+const MAX_TYPES: usize = 5;
+
 /// The reference is an artifact, not an image.
 pub(super) fn artifact(evidence: &Evidence) -> Option<Finding> {
     let found = evidence.walk.manifest.done().filter(|f| f.not_an_image)?;
     let config = found.config.as_ref();
     let config = config.map_or("", |config| &config.media_type);
     let mut types: Vec<&str> = found.layers.iter().map(|l| l.media_type.as_str()).collect();
+    types.sort_unstable();
     types.dedup();
+    let more = types.len().saturating_sub(MAX_TYPES);
+    types.truncate(MAX_TYPES);
+    let more = if more > 0 {
+        format!(" and {more} more")
+    } else {
+        String::new()
+    };
     Some(
         at(Cause::ArtifactNotImage, Role::Registry, Phase::Manifest)
             .fact(format!("the configuration's media type is {config}"))
             .fact(format!(
-                "the media types of its layers: {}",
+                "the media types of its layers: {}{more}",
                 types.join(", ")
             ))
             .fact("containerd pulls it, but no container can start from it"),

@@ -1871,6 +1871,7 @@ fn each_way_not_to_have_a_manifest_has_its_cause() {
         (
             ManifestFault::NoPlatform {
                 available: vec!["linux/arm64".to_owned()],
+                left_out: 0,
             },
             "no_platform",
             "linux/arm64",
@@ -2288,7 +2289,8 @@ fn manifest_fault() -> impl Strategy<Value = ManifestFault> {
     prop_oneof![
         http_fault().prop_map(|fault| ManifestFault::Http { fault }),
         Just(ManifestFault::NoPlatform {
-            available: Vec::new()
+            available: Vec::new(),
+            left_out: 0,
         }),
         text().prop_map(|media_type| ManifestFault::Unsupported { media_type }),
         Just(ManifestFault::DigestMismatch {

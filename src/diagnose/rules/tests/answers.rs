@@ -329,7 +329,10 @@ fn a_limit_is_that_of_the_server_that_says_so() {
 fn an_index_of_attestations_alone_has_no_image() {
     let of = |available: &[&str]| {
         let available = available.iter().map(|name| (*name).to_owned()).collect();
-        let fault = ManifestFault::NoPlatform { available };
+        let fault = ManifestFault::NoPlatform {
+            available,
+            left_out: 0,
+        };
         only(&healthy().no_manifest(fault), "no_platform", Critical)
     };
     let finding = of(&["unknown/unknown"]);

@@ -1,0 +1,120 @@
+//! Reads kubeconfigs and the files that they name, in place of kube, whose reads have no bound.
+
+use std::ffi::OsStr;
+use std::path::{Path, PathBuf};
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use kube::config::Kubeconfig;
+
+use super::sources::with_sources;
+use crate::files;
+
+/// Bytes of a kubeconfig, or of a file that it names.
+pub(super) const MAX_FILE: u64 = 4 << 20;
+
+/// Reads one file. Relative paths in it are relative to its folder.
+pub(super) fn read(path: &Path) -> Result<Kubeconfig, String> {
+    let text = files::text(path, MAX_FILE)
+        .map_err(|error| format!("it can't be read: {}", files::reason(&error)))?;
+    let mut config = Kubeconfig::from_yaml(&text).map_err(|error| with_sources(&error))?;
+    let folder = path.parent().unwrap_or(Path::new(""));
+    let absolute = |path: &mut Option<String>| {
+        if let Some(path) = path {
+            let joined = folder.join(&*path);
+            *path = joined.to_string_lossy().into_owned();
+        }
+    };
+    for named in &mut config.clusters {
+        if let Some(cluster) = &mut named.cluster {
+            absolute(&mut cluster.certificate_authority);
+        }
+    }
+    for named in &mut config.auth_infos {
+        if let Some(user) = &mut named.auth_info {
+            absolute(&mut user.client_certificate);
+            absolute(&mut user.client_key);
+            absolute(&mut user.token_file);
+            // As client-go does: a name without a slash is looked up in PATH.
+            if let Some(exec) = &mut user.exec
+                && exec
+                    .command
+                    .as_ref()
+                    .is_some_and(|command| command.contains('/'))
+            {
+                absolute(&mut exec.command);
+            }
+        }
+    }
+    Ok(config)
+}
+
+/// The files of `KUBECONFIG`, merged; without any, that of the home folder.
+pub(super) fn of_list(list: &OsStr) -> Result<Kubeconfig, String> {
+    let mut paths = std::env::split_paths(list).filter(|path| !path.as_os_str().is_empty());
+    let Some(first) = paths.next() else {
+        return of_home();
+    };
+    paths.try_fold(read(&first)?, |merged, path| {
+        merged
+            .merge(read(&path)?)
+            .map_err(|error| with_sources(&error))
+    })
+}
+
+/// `~/.kube/config`.
+pub(super) fn of_home() -> Result<Kubeconfig, String> {
+    let home = std::env::var_os("HOME").map(PathBuf::from);
+    let path = home
+        .ok_or("the home folder is unknown")?
+        .join(".kube/config");
+    read(&path).map_err(|reason| format!("{}: {reason}", path.display()))
+}
+
+/// Replaces the paths of the context that is used with the content of their files, and checks its token file, which kube
+/// reads again and again.
+pub(super) fn with_contents(
+    mut config: Kubeconfig,
+    context: Option<&str>,
+) -> Result<Kubeconfig, String> {
+    let Some(name) = context.or(config.current_context.as_deref()) else {
+        return Ok(config);
+    };
+    let mut contexts = config.contexts.iter();
+    let context = contexts.find(|named| named.name == name);
+    let Some(context) = context.and_then(|named| named.context.clone()) else {
+        return Ok(config);
+    };
+    let mut clusters = config.clusters.iter_mut();
+    let cluster = clusters.find(|named| named.name == context.cluster);
+    if let Some(cluster) = cluster.and_then(|named| named.cluster.as_mut()) {
+        let data = &mut cluster.certificate_authority_data;
+        *data = data.take().map_or_else(
+            || content(cluster.certificate_authority.as_deref()),
+            |data| Ok(Some(data)),
+        )?;
+    }
+    let mut users = config.auth_infos.iter_mut();
+    let user = users.find(|named| Some(&named.name) == context.user.as_ref());
+    if let Some(user) = user.and_then(|named| named.auth_info.as_mut()) {
+        if user.client_certificate_data.is_none() {
+            user.client_certificate_data = content(user.client_certificate.as_deref())?;
+        }
+        if user.client_key_data.is_none() {
+            user.client_key_data = content(user.client_key.as_deref())?.map(Into::into);
+        }
+        if user.token.is_none() {
+            content(user.token_file.as_deref())?;
+        }
+    }
+    Ok(config)
+}
+
+/// The content of a file, in base64.
+fn content(path: Option<&str>) -> Result<Option<String>, String> {
+    let Some(path) = path else { return Ok(None) };
+    match files::read(Path::new(path), MAX_FILE) {
+        Ok(bytes) => Ok(Some(STANDARD.encode(bytes))),
+        Err(error) => Err(format!("{path} can't be read: {}", files::reason(&error))),
+    }
+}

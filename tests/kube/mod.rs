@@ -1,5 +1,5 @@
 //! A real cluster API for a test: etcd and kube-apiserver on loopback, with RBAC. Nothing else runs: a test
-//! plays the kubelet and the controllers.
+//! plays the controllers, and the kubelet unless it starts real ones.
 
 #![allow(dead_code, reason = "each test uses a part")]
 #![allow(unreachable_pub, reason = "a module of several tests")]
@@ -25,6 +25,10 @@ pub struct Cluster {
     server: Option<Process>,
     etcd: Option<Process>,
     ports: Ports,
+    /// Where the API server listens.
+    address: &'static str,
+    /// Names of the nodes that have a real kubelet.
+    nodes: &'static [&'static str],
     /// Tokens of users, by name.
     users: Mutex<BTreeMap<String, String>>,
     /// Behind the processes, whose logs are read at their end.
@@ -56,11 +60,28 @@ pub const ADMIN: &str = "admin";
 /// Those whom tests give rights by RBAC.
 pub const USERS: &[&str] = &["node", "cluster", "person", "nobody"];
 
+/// The address of the Service `kubernetes`: the first of its range.
+pub const API: &str = "10.96.0.1";
+
+/// The user of a node's kubelet.
+pub fn kubelet_of(node: &str) -> String {
+    format!("system:node:{node}")
+}
+
 impl Cluster {
     pub fn start() -> Self {
+        Self::start_at("127.0.0.1", free_port(), &[])
+    }
+
+    /// One with real kubelets. Its server has the address of the Service `kubernetes`, so pods need no kube-proxy.
+    pub fn with_kubelets(nodes: &'static [&'static str]) -> Self {
+        Self::start_at(API, 443, nodes)
+    }
+
+    fn start_at(address: &'static str, api: u16, nodes: &'static [&'static str]) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let ports = Ports {
-            api: free_port(),
+            api,
             etcd: free_port(),
             peers: free_port(),
         };
@@ -70,17 +91,20 @@ impl Cluster {
             .args(["genrsa", "-out"])
             .arg(&key)
             .arg("2048"));
-        let users: BTreeMap<String, String> = std::iter::once(&ADMIN)
-            .chain(USERS)
-            .map(|name| ((*name).to_owned(), format!("token-of-{name}-{}", ports.api)))
+        let kubelets = nodes.iter().map(|node| kubelet_of(node));
+        let people = std::iter::once(&ADMIN).chain(USERS);
+        let users: BTreeMap<String, String> = people
+            .map(|name| (*name).to_owned())
+            .chain(kubelets)
+            .map(|name| (name.clone(), format!("token-of-{name}-{}", ports.api)))
             .collect();
         let tokens: Vec<String> = users
             .iter()
             .map(|(name, token)| {
-                let group = if name == ADMIN {
-                    "system:masters"
-                } else {
-                    "people"
+                let group = match name.as_str() {
+                    ADMIN => "system:masters",
+                    name if name.starts_with("system:node:") => "system:nodes",
+                    _ => "people",
                 };
                 format!("{token},{name},{name},\"{group}\"\n")
             })
@@ -90,6 +114,8 @@ impl Cluster {
             etcd: None,
             server: None,
             ports,
+            address,
+            nodes,
             users: Mutex::new(users),
             folder,
         };
@@ -137,18 +163,14 @@ impl Cluster {
         let mut command = Command::new(built("kube-apiserver"));
         command
             .args(["--etcd-servers", &format!("http://127.0.0.1:{etcd}")])
-            .args([
-                "--bind-address",
-                "127.0.0.1",
-                "--advertise-address",
-                "127.0.0.1",
-            ])
+            .args(["--bind-address", self.address])
+            .args(["--advertise-address", self.address])
             .args(["--secure-port", &api.to_string(), "--insecure-port", "0"])
             .arg("--cert-dir")
             .arg(path("server"))
             .arg("--token-auth-file")
             .arg(path("tokens.csv"))
-            .args(["--authorization-mode", "RBAC"])
+            .args(self.authorization())
             .args(["--service-cluster-ip-range", "10.96.0.0/24"])
             .args(["--service-account-issuer", "https://kubernetes.default.svc"])
             .arg("--service-account-key-file")
@@ -172,6 +194,19 @@ impl Cluster {
             );
             std::thread::sleep(Duration::from_millis(100));
         }
+    }
+
+    fn authorization(&self) -> &'static [&'static str] {
+        if self.nodes.is_empty() {
+            return &["--authorization-mode", "RBAC"];
+        }
+        &[
+            "--authorization-mode=Node,RBAC",
+            "--enable-admission-plugins=NodeRestriction",
+            "--feature-gates=BoundServiceAccountTokenVolume=true,RootCAConfigMap=true",
+            "--kubelet-preferred-address-types=InternalIP",
+            "--allow-privileged",
+        ]
     }
 
     /// etcd forgets all but what is there now, so that a watch from an earlier version gets 410.
@@ -200,7 +235,7 @@ impl Cluster {
     }
 
     pub fn url(&self) -> String {
-        format!("https://127.0.0.1:{}", self.ports.api)
+        format!("https://{}:{}", self.address, self.ports.api)
     }
 
     /// A kubeconfig of a user.
@@ -217,7 +252,8 @@ impl Cluster {
         path
     }
 
-    fn authority(&self) -> PathBuf {
+    /// The certificate that the server presents, its own authority.
+    pub fn authority(&self) -> PathBuf {
         self.folder.path().join("server/apiserver.crt")
     }
 

@@ -1,4 +1,5 @@
-//! What makes Pullpath easy to adopt: Helm's chart. It makes the same objects as kustomize does.
+//! What makes Pullpath easy to adopt: Helm's chart, and files for krew, node-problem-detector and GitHub. The chart makes
+//! the same objects as kustomize does, and each file follows the rules that its tool documents.
 
 #![allow(clippy::unwrap_used, reason = "this is test code")]
 
@@ -35,7 +36,7 @@ fn python(script: &str, test: &str) {
 
 #[test]
 fn what_is_generated_is_up_to_date() {
-    for generate in ["deploy/chart/generate"] {
+    for generate in ["deploy/chart/generate", "deploy/krew/generate"] {
         run(Command::new(root().join(generate)).arg("--check"));
     }
 }
@@ -84,4 +85,9 @@ fn a_folder_that_a_node_lacks_keeps_no_pod_from_starting() {
 #[test]
 fn the_chart_is_pushed_to_a_registry_and_pulled_from_it() {
     python("chart.py", "packaged");
+}
+
+#[test]
+fn the_plugins_manifest_follows_krews_rules() {
+    python("rules.py", "krew");
 }

@@ -91,3 +91,8 @@ fn the_chart_is_pushed_to_a_registry_and_pulled_from_it() {
 fn the_plugins_manifest_follows_krews_rules() {
     python("rules.py", "krew");
 }
+
+#[test]
+fn the_detectors_configuration_follows_its_rules() {
+    python("rules.py", "detector");
+}

@@ -96,3 +96,18 @@ fn the_plugins_manifest_follows_krews_rules() {
 fn the_detectors_configuration_follows_its_rules() {
     python("rules.py", "detector");
 }
+
+#[test]
+fn the_workflows_run_the_gate_and_make_a_whole_release() {
+    python("rules.py", "workflows");
+}
+
+#[test]
+fn the_issue_forms_follow_githubs_rules_and_ask_for_the_report() {
+    python("rules.py", "forms");
+}
+
+#[test]
+fn the_list_of_crates_has_each_that_is_linked() {
+    python("rules.py", "sbom");
+}

@@ -50,6 +50,23 @@ fn made(overlay: &str, components: &[&str]) -> Vec<Value> {
     documents(&run(kubectl().arg("kustomize").arg(canonical)))
 }
 
+/// As Helm makes it, of a release with names of its own.
+fn by_helm(values: &[&str]) -> Vec<Value> {
+    let tools = run(&mut Command::new(root().join("tests/manifests/tools")));
+    let mut command = Command::new(Path::new(tools.trim()).join("helm"));
+    command
+        .args(["template", RELEASE])
+        .arg(root().join("deploy/chart"));
+    // A pod is admitted by a controller's account, which this cluster has not.
+    command.args(["-n", RELEASE, "--set", "test.enabled=false"]);
+    for value in values {
+        command.args(["--set-json", value]);
+    }
+    documents(run(&mut command).trim_start_matches("---\n"))
+}
+
+const RELEASE: &str = "second";
+
 fn example(name: &str) -> Vec<Value> {
     let path = root().join("deploy/examples").join(name);
     documents(&fs::read_to_string(path).unwrap())
@@ -139,7 +156,7 @@ fn apply(cluster: &Cluster, what: &str, objects: Vec<Value>, how: &[&str]) -> BT
     kinds
 }
 
-/// The operator's two kinds, with the keys of theirs that are used here: others are dropped, and missed.
+/// The operator's kinds, with the keys of theirs that are used here: others are dropped, and missed.
 fn of_the_operator(cluster: &Cluster) {
     let text = json!({"type": "string"});
     let texts = json!({"type": "object", "additionalProperties": text});
@@ -152,7 +169,8 @@ fn of_the_operator(cluster: &Cluster) {
     let monitor = json!({"type": "object", "properties": {
         "selector": {"type": "object", "properties": {"matchLabels": texts}},
         "namespaceSelector": {"type": "object", "properties": {"matchNames": {"type": "array", "items": text}}},
-        "podMetricsEndpoints": {"type": "array", "items": endpoint}}});
+        "podMetricsEndpoints": {"type": "array", "items": endpoint},
+        "endpoints": {"type": "array", "items": endpoint}}});
     let rule = json!({"type": "object", "properties": {
         "alert": text, "record": text, "expr": {"x-kubernetes-int-or-string": true}, "for": text, "labels": texts, "annotations": texts}});
     let group = json!({"type": "object", "properties": {
@@ -160,7 +178,8 @@ fn of_the_operator(cluster: &Cluster) {
     let rules =
         json!({"type": "object", "properties": {"groups": {"type": "array", "items": group}}});
     for (kind, plural, spec) in [
-        ("PodMonitor", "podmonitors", monitor),
+        ("PodMonitor", "podmonitors", monitor.clone()),
+        ("ServiceMonitor", "servicemonitors", monitor),
         ("PrometheusRule", "prometheusrules", rules),
     ] {
         let schema = json!({"type": "object", "properties": {
@@ -195,6 +214,7 @@ fn a_real_api_server_takes_all_of_it_and_drops_nothing() {
     of_the_operator(&cluster);
     // Whose Secrets the component secrets-named names, as an example.
     cluster.namespace("shop", &[]);
+    cluster.namespace(RELEASE, &[]);
     let mut kinds = BTreeSet::new();
     for how in [&[][..], &["--server-side", "--force-conflicts"]] {
         for overlay in [
@@ -216,16 +236,44 @@ fn a_real_api_server_takes_all_of_it_and_drops_nothing() {
             "ask",
             "image-pull-secret",
             "lint",
+            "network-policy",
             "node-files",
+            "node-files-as-root",
+            "node-files-pki",
             "pod-events",
             "secrets-discovered",
             "secrets-named",
+            "service-monitor",
             "spread",
         ];
         let whole = made("overlays/any", &components);
         kinds.append(&mut apply(&cluster, "all components", whole, how));
+        for distribution in fs::read_dir(root().join("deploy/components")).unwrap() {
+            let name = distribution.unwrap().file_name().into_string().unwrap();
+            // OpenShift has a kind of its own. One after the other on one server: only a plain apply takes away what the
+            // one before had.
+            let is_here = name.starts_with("distribution-") && name != "distribution-openshift";
+            if is_here && how.is_empty() {
+                let whole = made("overlays/any", &[&name]);
+                kinds.append(&mut apply(&cluster, &name, whole, how));
+            }
+        }
         let whole = made("monitoring", &[]);
         kinds.append(&mut apply(&cluster, "monitoring", whole, how));
+        let on = [
+            "ask.enabled=true",
+            "podEvents.enabled=true",
+            "secrets={\"mode\": \"named\", \"named\": [{\"namespace\": \"shop\", \"names\": [\"pull\"]}]}",
+            "spread={\"enabled\": true, \"namespace\": \"second-spread\"}",
+            "lint.enabled=true",
+            "networkPolicy.enabled=true",
+            "podMonitor.enabled=true",
+            "serviceMonitor.enabled=true",
+            "prometheusRule.enabled=true",
+            "dashboards.enabled=true",
+            "distribution=\"k3s\"",
+        ];
+        kinds.append(&mut apply(&cluster, "the chart", by_helm(&on), how));
         for name in ["secret", "foo-by-eip", "foo-by-snat"] {
             let whole = example(&format!("{name}.yaml"));
             kinds.append(&mut apply(&cluster, name, whole, how));
@@ -239,13 +287,16 @@ fn a_real_api_server_takes_all_of_it_and_drops_nothing() {
         "DaemonSet",
         "Deployment",
         "Namespace",
+        "NetworkPolicy",
         "PodMonitor",
         "PriorityClass",
         "PrometheusRule",
         "Role",
         "RoleBinding",
         "Secret",
+        "Service",
         "ServiceAccount",
+        "ServiceMonitor",
     ] {
         assert!(kinds.remove(kind), "{kind} was not applied");
     }

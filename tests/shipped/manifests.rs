@@ -256,7 +256,7 @@ fn the_overlay_of_autopilot_asks_for_nothing_that_autopilot_refuses() {
     }
 }
 
-/// A folder that a node lacks keeps its pod from starting: only overlays that know their nodes mount one.
+/// A folder that a node lacks is created there: only overlays that know their nodes mount one.
 #[test]
 fn what_is_for_any_node_mounts_nothing_of_it() {
     for (overlay, mounted) in [("any", false), ("cce-standard", true), ("cce-turbo", true)] {

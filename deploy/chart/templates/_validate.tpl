@@ -1,0 +1,22 @@
+{{/* Combinations that values.schema.json can't express. */}}
+{{- define "pullpath.validate" -}}
+{{- if and .Values.distribution (ne .Values.overlay "any") }}
+{{- fail (printf "distribution: %s needs overlay: any, not %s, which has its own paths" .Values.distribution .Values.overlay) }}
+{{- end }}
+{{- if and (eq .Values.overlay "pod-view") (or .Values.nodeFiles.enabled .Values.nodeFiles.pki .Values.nodeFiles.asRoot) }}
+{{- fail "nodeFiles: the pod view mounts no files of the node; use overlay: any" }}
+{{- end }}
+{{- if include "pullpath.isAutopilot" . }}
+{{- range $name, $on := dict "podEvents.enabled" .Values.podEvents.enabled "spread.enabled" .Values.spread.enabled "secrets.mode" (ne .Values.secrets.mode "none") "nodeFiles.enabled" .Values.nodeFiles.enabled "nodeFiles.pki" .Values.nodeFiles.pki "nodeFiles.asRoot" .Values.nodeFiles.asRoot }}
+{{- if $on }}
+{{- fail (printf "%s: daemons have no access to the API server or to nodes with overlay: cce-autopilot" $name) }}
+{{- end }}
+{{- end }}
+{{- end }}
+{{- if and .Values.lint.enabled (not (include "pullpath.hasCluster" .)) }}
+{{- fail "lint.enabled: it is the cluster role that lints; cluster.enabled is false, or the overlay has none" }}
+{{- end }}
+{{- if and (eq .Values.secrets.mode "named") (not .Values.secrets.named) }}
+{{- fail "secrets.mode: named needs secrets.named, a list of {namespace, names}" }}
+{{- end }}
+{{- end }}

@@ -445,8 +445,7 @@ impl Tally {
                 self.reported(&container, report(Some(failing), false));
             }
             EventKind::SecretUndecodable { text } => {
-                let failure = ParsedFailure::certain(Cause::SecretFormat);
-                let failing = failing("", failure, &text);
+                let failing = failing("", ParsedFailure::certain(Cause::SecretFormat), &text);
                 self.failed(&failing, new);
                 self.reported(&container, report(Some(failing), false));
             }

@@ -22,7 +22,7 @@ use base64::prelude::BASE64_STANDARD;
 use forward::{Behind, Forwarder};
 use harness::Probe;
 use kube::Cluster;
-use operated::{Daemon, eventually};
+use operated::{Daemon, eventually, eventually_within};
 use pullpath::diagnose::Pull;
 use pullpath::diagnose::level::Severity;
 use pullpath::report::nodes::{Aspect, FailureKind, NodesDocument};
@@ -789,6 +789,93 @@ async fn why_a_pod_waits_is_requested_from_its_own_node() {
         "a pull would succeed now",
         "Wait for the kubelet's next try",
     ]);
+    assert_eq!(n1.stop(), Some(0));
+}
+
+/// Many people ask, or one again and again: what the schedule has found is shown, with its age.
+#[tokio::test(flavor = "multi_thread")]
+async fn where_the_budget_is_used_up_why_shows_what_the_schedule_has_found_and_its_age() {
+    let world = World::healthy().await;
+    let cluster = Cluster::start();
+    let forwarder = Forwarder::start(&cluster).await;
+    cluster.namespace("pullpath", &[]);
+    cluster.namespace("shop", &[]);
+    secret(&cluster, &world, "shop", "pull", "wrong");
+    rights_of_daemons(&cluster);
+    let image = world.reference();
+    node(&cluster, "n1", false);
+    let n1 = daemon(
+        &cluster,
+        &forwarder,
+        &world,
+        "n1",
+        &world.nameserver(),
+        "  discover: node\n  secrets: discovered\non_demand: {per_minute: 1}",
+    );
+    let back_off = json!({"waiting": {"reason": "ImagePullBackOff", "message": format!("Back-off pulling image \"{image}\"")}});
+    for (name, secrets) in [("web", &["pull"][..]), ("other", &[])] {
+        pod(
+            &cluster,
+            ("shop", name),
+            Some("n1"),
+            &image,
+            secrets,
+            &json!({}),
+        );
+        status(&cluster, ("shop", name), &back_off);
+    }
+    rights(
+        &cluster,
+        &[
+            ("", "pods", &["get", "list"]),
+            ("", "pods/portforward", &["get", "create"]),
+            ("", "events", &["list"]),
+            ("", "secrets", &["get"]),
+        ],
+    );
+    let kubeconfig = cluster.kubeconfig("person");
+    let why =
+        async |pod: &str| run(&["why", pod, "-n", "shop", "--kubeconfig", str(&kubeconfig)]).await;
+    // A pod that waits is checked without a request.
+    let has_run = || {
+        let targets: Vec<Value> = serde_json::from_str(&n1.get("/api/v1/targets").body).unwrap();
+        let mut runs = targets
+            .iter()
+            .map(|target| target["runs"].as_array().unwrap());
+        targets.len() == 2 && runs.all(|runs| !runs.is_empty())
+    };
+    eventually_within("checks of the schedule", Duration::from_mins(1), has_run);
+    let outcomes = |outcome: &str| {
+        let series = format!("pullpath_on_demand_total{{outcome=\"{outcome}\"}}");
+        n1.metrics().value(&series).unwrap_or(0.0)
+    };
+    // The one check of this minute.
+    let first = why("web").await;
+    assert_eq!(first.code, 1, "{}{}", first.stdout, first.stderr);
+    first.says(&[
+        "auth_bad_cred critical",
+        "checked on that node by its daemon",
+    ]);
+    assert!(
+        !first.stdout.contains("on its schedule"),
+        "{}",
+        first.stdout
+    );
+    let requests = world.registry.server.seen().len();
+    for (pod, cause) in [("web", "auth_bad_cred"), ("other", "auth_no_cred")] {
+        let known = why(pod).await;
+        assert_eq!(known.code, 1, "{}{}", known.stdout, known.stderr);
+        known.says(&[
+            cause,
+            "ago, on its schedule: it makes no further check now (on_demand.per_minute, or a budget)",
+        ]);
+    }
+    assert_eq!(
+        world.registry.server.seen().len(),
+        requests,
+        "no request is sent"
+    );
+    assert!(outcomes("deferred") >= 2.0);
     assert_eq!(n1.stop(), Some(0));
 }
 

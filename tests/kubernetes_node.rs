@@ -591,7 +591,7 @@ async fn of_many_events_ten_a_minute_are_published_the_most_severe_first_and_the
     assert_eq!(daemon.stop(), Some(0));
 }
 
-/// Nobody asks, and the next check on the schedule is a day away.
+/// No check is requested, and the next one on the schedule is a day away.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_changed_secret_is_checked_at_once_where_a_pod_waits_for_it() {
     let world = World::healthy().await;

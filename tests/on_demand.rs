@@ -22,7 +22,7 @@ use base64::prelude::BASE64_STANDARD;
 use forward::{Behind, Forwarder};
 use harness::Probe;
 use kube::Cluster;
-use operated::{Daemon, eventually, eventually_within};
+use operated::{Daemon, eventually};
 use pullpath::diagnose::Pull;
 use pullpath::diagnose::level::Severity;
 use pullpath::report::nodes::{Aspect, FailureKind, NodesDocument};
@@ -836,15 +836,18 @@ async fn where_the_budget_is_used_up_why_shows_what_the_schedule_has_found_and_i
     let kubeconfig = cluster.kubeconfig("person");
     let why =
         async |pod: &str| run(&["why", pod, "-n", "shop", "--kubeconfig", str(&kubeconfig)]).await;
-    // A pod that waits is checked without a request.
-    let has_run = || {
-        let targets: Vec<Value> = serde_json::from_str(&n1.get("/api/v1/targets").body).unwrap();
-        let mut runs = targets
-            .iter()
-            .map(|target| target["runs"].as_array().unwrap());
-        targets.len() == 2 && runs.all(|runs| !runs.is_empty())
+    let targets = || -> Vec<String> {
+        let all: Vec<Value> = serde_json::from_str(&n1.get("/api/v1/targets").body).unwrap();
+        let names = all.iter().map(|target| target["name"].as_str().unwrap());
+        names
+            .map(|name| name.replace('/', "%2F").replace('@', "%40"))
+            .collect()
     };
-    eventually_within("checks of the schedule", Duration::from_mins(1), has_run);
+    eventually("both targets", || targets().len() == 2);
+    // As the schedule makes it, whose next check is an hour away.
+    for target in targets() {
+        n1.check(&target, "reach");
+    }
     let outcomes = |outcome: &str| {
         let series = format!("pullpath_on_demand_total{{outcome=\"{outcome}\"}}");
         n1.metrics().value(&series).unwrap_or(0.0)

@@ -510,6 +510,140 @@ async fn findings_are_published_on_the_pods_that_wait_once_and_taken_back() {
     assert_eq!(daemon.stop(), Some(0));
 }
 
+/// Pods of our Events, in the order in which they were written.
+fn in_order(cluster: &Cluster) -> Vec<String> {
+    let (_, list) = cluster
+        .curl(ADMIN, "GET", "/api/v1/namespaces/shop/events", None)
+        .unwrap();
+    let mut all: Vec<(u64, String)> = list["items"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|event| {
+            let version = event["metadata"]["resourceVersion"].as_str().unwrap();
+            let pod = event["involvedObject"]["name"].as_str().unwrap();
+            (version.parse().unwrap(), pod.to_owned())
+        })
+        .collect();
+    all.sort();
+    all.into_iter().map(|(_, pod)| pod).collect()
+}
+
+/// A registry fails for all pods of a node at once.
+#[tokio::test(flavor = "multi_thread")]
+async fn of_many_events_ten_a_minute_are_published_the_most_severe_first_and_the_page_counts_the_others()
+ {
+    let world = World::healthy().await;
+    let cluster = Cluster::start();
+    cluster.namespace("shop", &[]);
+    cluster.allow("node", &rights_for_pods());
+    let rules = json!([{"apiGroups": [""], "resources": ["events"], "verbs": ["create", "patch"]}]);
+    allow_in(&cluster, "shop", "node", "events", &rules);
+    let (image, host) = (world.reference(), world.registry_host());
+    let file = World::docker_config(&host, support::USER, "wrong");
+    let file = world.write("node.json", &file);
+    let daemon = Daemon::start(&config(
+        &world,
+        &cluster,
+        &format!(
+            "  events: pods\n  credential: {{docker_config: '{}'}}\nschedule: {{reach: 10s}}",
+            file.display()
+        ),
+    ));
+    let wait_for_image = |name: &str, secrets: &[&str]| {
+        pod(&cluster, "shop", name, "n1", &image, secrets);
+        kubelet_says(&cluster, "shop", name, &image, Some("ErrImagePull"));
+    };
+    for number in 0..10 {
+        wait_for_image(&format!("first-{number}"), &[]);
+    }
+    eventually_within("the Events of a minute", Duration::from_secs(40), || {
+        in_order(&cluster).len() == 10
+    });
+    // The Secret is not read, so whether this pull would succeed is unknown: it can wait.
+    wait_for_image("unknown", &["pull"]);
+    eventually("one that waits", || {
+        daemon.get("/").body.contains("1 Event on a pod waits")
+    });
+    wait_for_image("certain-1", &[]);
+    wait_for_image("certain-2", &[]);
+    eventually("three that wait", || {
+        daemon.get("/").body.contains(
+            "3 Events on pods wait: this node writes 10 a minute, the most severe and the newest first.",
+        )
+    });
+    assert_eq!(in_order(&cluster).len(), 10, "no more within the minute");
+    let limited = "pullpath_events_published_total{outcome=\"limited\"}";
+    assert!(daemon.metrics().value(limited).unwrap() >= 3.0);
+    eventually_within("all of them", Duration::from_mins(2), || {
+        in_order(&cluster).len() == 13
+    });
+    let order = in_order(&cluster);
+    assert_eq!(
+        order[10..],
+        ["certain-2", "certain-1", "unknown"],
+        "{order:?}"
+    );
+    eventually("a page without them", || {
+        !daemon.get("/").body.contains("on a pod wait")
+            && !daemon.get("/").body.contains("on pods wait")
+    });
+    assert_eq!(daemon.stop(), Some(0));
+}
+
+/// No check is requested, and the next one on the schedule is a day away.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_changed_secret_is_checked_at_once_where_a_pod_waits_for_it() {
+    let world = World::healthy().await;
+    let cluster = Cluster::start();
+    cluster.namespace("shop", &[]);
+    cluster.allow(
+        "node",
+        &json!([{"apiGroups": [""], "resources": ["pods", "secrets"], "verbs": ["list", "watch"]}]),
+    );
+    let image = world.reference();
+    for (name, waits) in [("pull", true), ("beside", false)] {
+        secret(&cluster, &world, "shop", name, "wrong");
+        pod(&cluster, "shop", name, "n1", &image, &[name]);
+        let state = waits.then_some("ErrImagePull");
+        kubelet_says(&cluster, "shop", name, &image, state);
+    }
+    let daemon = Daemon::start(&config(
+        &world,
+        &cluster,
+        "  secrets: discovered\nschedule: {reach: 24h, path: 168h, transfer: off, first_check: 1s}",
+    ));
+    let target = |secret: &str| {
+        let name = format!("@shop/{secret}");
+        let is_it = |target: &Value| target["name"].as_str().unwrap().ends_with(&name);
+        targets(&daemon).into_iter().find(is_it).unwrap_or_default()
+    };
+    let outcome = |secret: &str| target(secret)["outcome"].as_str().map(str::to_owned);
+    let runs = |secret: &str| target(secret)["runs"].as_array().map_or(0, Vec::len);
+    for name in ["pull", "beside"] {
+        eventually_within("the first check", Duration::from_mins(1), || {
+            outcome(name).as_deref() == Some("would_fail")
+        });
+    }
+    let change = |name: &str| {
+        cluster.ask(
+            "PATCH",
+            &format!("/api/v1/namespaces/shop/secrets/{name}"),
+            Some(&json!({"data": {".dockerconfigjson": docker_config(&world, PASSWORD)}})),
+        );
+    };
+    let beside = runs("beside");
+    change("beside");
+    change("pull");
+    eventually_within(
+        "a check of the changed Secret",
+        Duration::from_mins(2),
+        || outcome("pull").as_deref() == Some("would_succeed"),
+    );
+    assert_eq!(runs("beside"), beside, "no pod waits for it");
+    assert_eq!(daemon.stop(), Some(0));
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_pull_that_fails_otherwise_is_checked_again_and_not_at_each_try() {
     let world = World::healthy().await;

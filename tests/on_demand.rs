@@ -792,6 +792,96 @@ async fn why_a_pod_waits_is_requested_from_its_own_node() {
     assert_eq!(n1.stop(), Some(0));
 }
 
+/// Many people ask, or one again and again: what the schedule has found is shown, with its age.
+#[tokio::test(flavor = "multi_thread")]
+async fn where_the_budget_is_used_up_why_shows_what_the_schedule_has_found_and_its_age() {
+    let world = World::healthy().await;
+    let cluster = Cluster::start();
+    let forwarder = Forwarder::start(&cluster).await;
+    cluster.namespace("pullpath", &[]);
+    cluster.namespace("shop", &[]);
+    secret(&cluster, &world, "shop", "pull", "wrong");
+    rights_of_daemons(&cluster);
+    let image = world.reference();
+    node(&cluster, "n1", false);
+    let n1 = daemon(
+        &cluster,
+        &forwarder,
+        &world,
+        "n1",
+        &world.nameserver(),
+        "  discover: node\n  secrets: discovered\non_demand: {per_minute: 1}",
+    );
+    let back_off = json!({"waiting": {"reason": "ImagePullBackOff", "message": format!("Back-off pulling image \"{image}\"")}});
+    for (name, secrets) in [("web", &["pull"][..]), ("other", &[])] {
+        pod(
+            &cluster,
+            ("shop", name),
+            Some("n1"),
+            &image,
+            secrets,
+            &json!({}),
+        );
+        status(&cluster, ("shop", name), &back_off);
+    }
+    rights(
+        &cluster,
+        &[
+            ("", "pods", &["get", "list"]),
+            ("", "pods/portforward", &["get", "create"]),
+            ("", "events", &["list"]),
+            ("", "secrets", &["get"]),
+        ],
+    );
+    let kubeconfig = cluster.kubeconfig("person");
+    let why =
+        async |pod: &str| run(&["why", pod, "-n", "shop", "--kubeconfig", str(&kubeconfig)]).await;
+    let targets = || -> Vec<String> {
+        let all: Vec<Value> = serde_json::from_str(&n1.get("/api/v1/targets").body).unwrap();
+        let names = all.iter().map(|target| target["name"].as_str().unwrap());
+        names
+            .map(|name| name.replace('/', "%2F").replace('@', "%40"))
+            .collect()
+    };
+    eventually("both targets", || targets().len() == 2);
+    // As the schedule makes it, whose next check is an hour away.
+    for target in targets() {
+        n1.check(&target, "reach");
+    }
+    let outcomes = |outcome: &str| {
+        let series = format!("pullpath_on_demand_total{{outcome=\"{outcome}\"}}");
+        n1.metrics().value(&series).unwrap_or(0.0)
+    };
+    // The one check of this minute.
+    let first = why("web").await;
+    assert_eq!(first.code, 1, "{}{}", first.stdout, first.stderr);
+    first.says(&[
+        "auth_bad_cred critical",
+        "checked on that node by its daemon",
+    ]);
+    assert!(
+        !first.stdout.contains("on its schedule"),
+        "{}",
+        first.stdout
+    );
+    let requests = world.registry.server.seen().len();
+    for (pod, cause) in [("web", "auth_bad_cred"), ("other", "auth_no_cred")] {
+        let known = why(pod).await;
+        assert_eq!(known.code, 1, "{}{}", known.stdout, known.stderr);
+        known.says(&[
+            cause,
+            "ago, on its schedule: it makes no further check now (on_demand.per_minute, or a budget)",
+        ]);
+    }
+    assert_eq!(
+        world.registry.server.seen().len(),
+        requests,
+        "no request is sent"
+    );
+    assert!(outcomes("deferred") >= 2.0);
+    assert_eq!(n1.stop(), Some(0));
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn as_a_plugin_of_kubectl_it_calls_itself_so() {
     let folder = tempfile::tempdir().unwrap();

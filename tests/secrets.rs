@@ -2,12 +2,37 @@
 
 #![allow(clippy::unwrap_used, reason = "this is test code")]
 
+use std::collections::BTreeMap;
 use std::io::Write as _;
 use std::process::{Command, Stdio};
+use std::sync::Arc;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
+use pullpath::config::Config;
+use pullpath::daemon::pod_events;
+use pullpath::daemon::store::target::Target;
+use pullpath::diagnose::level::Confidence;
+use pullpath::kubernetes::secrets::{Access, Known, SecretKey};
+use pullpath::kubernetes::watch::View;
+use pullpath::lint::{self, InspectedSecret, Listed, SecretRead, Unknown};
+use pullpath::model::vantage::NetworkView;
+use pullpath::model::workload::{ContainerKind, Found, PodUse, PullPolicy};
+use pullpath::pull_secret::keyring::{Keyring, LoadedSource, source_evidence};
+use pullpath::pull_secret::secret::of_manifest;
+use pullpath::pulls::answer;
+use pullpath::pulls::event::{self, EventKind};
+use pullpath::report::lint::LintDocument;
 use pullpath::report::secret::SecretDocument;
+use pullpath::report::text::{self, Style};
+use pullpath::report::why::{self, WhyCheck, WhyDocument, WhyImage, WhySecret};
+use pullpath::report::{Document, Report};
+use pullpath::workload::discovery::{Use, Wanted};
+use pullpath::workload::pod::Pod;
+use pullpath::workload::resources::{
+    Account, Image, SecretMetadata, WorkloadKind, WorkloadResource,
+};
+use pullpath::workload::spec::ContainerSpec;
 use serde_json::{Value, json};
 
 const PASSWORD: &str = "canary-7f3a9c";
@@ -497,4 +522,301 @@ fn a_docker_config_is_refused_with_what_this_command_can_do_with_it() {
     );
     assert!(text.contains("| pullpath secret check -`"), "{text}");
     assert!(!text.contains("--docker-config"), "{text}");
+}
+
+// ---- the same Secret in all faces ---------------------------------------------------------------
+
+const IMAGE: &str = "www.example.com/janedoe/awesomeapp:v1";
+
+/// What a text claims about Secret `shop/test`.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Claim {
+    /// The namespace has none.
+    Missing,
+    /// The same, and another namespace has one.
+    Elsewhere,
+    /// It exists.
+    Here,
+    /// Whether it exists, or what is in it, is unknown.
+    Unknown,
+}
+
+impl Claim {
+    /// All claims of a text; a face must not make two.
+    fn of(text: &str) -> Vec<Self> {
+        let text = text.split_whitespace().collect::<Vec<_>>().join(" ");
+        let has = |words: &[&str]| words.iter().any(|words| text.contains(words));
+        let is_elsewhere = has(&["secret_other_namespace", "exists in namespace bank"]);
+        let is_missing = has(&["secret_missing", "no Secret test", "no Secret of that name"]);
+        let claims = [
+            (is_elsewhere, Self::Elsewhere),
+            (is_missing && !is_elsewhere, Self::Missing),
+            (
+                has(&[
+                    "shop/test: exists",
+                    "secret_key_mismatch",
+                    "secret_format",
+                    "none of its keys matches",
+                ]),
+                Self::Here,
+            ),
+            (
+                has(&[
+                    "unknown whether it exists",
+                    "auth_unknown",
+                    "could not be checked",
+                ]),
+                Self::Unknown,
+            ),
+        ];
+        let made = claims.into_iter().filter(|(is_made, _)| *is_made);
+        made.map(|(_, claim)| claim).collect()
+    }
+}
+
+struct Situation {
+    name: &'static str,
+    claim: Claim,
+    found: Found,
+    /// What the Secret holds, if it can be read.
+    content: Option<Value>,
+    /// All Secrets may be listed.
+    may_list: bool,
+}
+
+fn situations() -> Vec<Situation> {
+    let login = |key: &str| json!({"auths": {key: {"username": "u", "password": PASSWORD}}});
+    let manifest = |kind: &str, config: &Value| {
+        json!({"kind": "Secret", "metadata": {"name": "test", "namespace": "shop"}, "type": kind,
+               "data": {".dockerconfigjson": STANDARD.encode(config.to_string())}})
+    };
+    let wrong_key = manifest(
+        "kubernetes.io/dockerconfigjson",
+        &login("www.example.com:5000"),
+    );
+    let wrong_type = manifest("Opaque", &login("www.example.com"));
+    let bank = || Found::Elsewhere {
+        namespaces: vec!["bank".to_owned()],
+    };
+    let unread = || Found::Unread {
+        reason: "RBAC must allow it".to_owned(),
+    };
+    let mut all = Vec::new();
+    for may_list in [true, false] {
+        for (name, claim, found, content) in [
+            ("missing", Claim::Missing, Found::Absent, None),
+            ("elsewhere", Claim::Elsewhere, bank(), None),
+            ("wrong key", Claim::Here, Found::Here, Some(&wrong_key)),
+            ("wrong type", Claim::Here, Found::Here, Some(&wrong_type)),
+            ("unreadable", Claim::Unknown, unread(), None),
+        ] {
+            // Without the right to list Secrets, other namespaces are not known.
+            let is_hidden = name == "elsewhere" && !may_list;
+            all.push(Situation {
+                name,
+                claim: if is_hidden { Claim::Missing } else { claim },
+                found: if is_hidden { Found::Absent } else { found },
+                content: content.cloned(),
+                may_list,
+            });
+        }
+    }
+    all
+}
+
+impl Situation {
+    fn source(&self) -> Option<LoadedSource> {
+        if let Some(manifest) = &self.content {
+            return Some(of_manifest(manifest, "the cluster"));
+        }
+        let Found::Unread { reason } = &self.found else {
+            return None;
+        };
+        let key = SecretKey {
+            namespace: "shop".to_owned(),
+            name: "test".to_owned(),
+        };
+        Known::Unread(reason.clone()).sources(&key).0.pop()
+    }
+
+    /// The daemon's report: the registry requires a login, and this Secret is the only source.
+    fn report(&self) -> Report {
+        let case = concat!(
+            env!("CARGO_MANIFEST_DIR"),
+            "/tests/cases/cce_deployment_other_namespace/report.json"
+        );
+        let text = std::fs::read_to_string(case).unwrap();
+        let document: Document = serde_json::from_str(&text).unwrap();
+        let mut evidence = document.reports[0].evidence.clone();
+        let keyring = Keyring::new(self.source().into_iter().collect());
+        evidence.keyring = keyring.lookup(&IMAGE.parse().unwrap()).1;
+        evidence.vantage.not_observed.clear();
+        evidence.vantage.network = NetworkView::Node;
+        let pod = &mut evidence.pods[0];
+        pod.path = PodUse::CLUSTER.to_owned();
+        pod.secrets[0].found = self.found.clone();
+        Report::conclude(evidence)
+    }
+
+    /// The Event on the pod.
+    fn event(&self, report: &Report) -> String {
+        let reference = IMAGE.parse().unwrap();
+        let wanted = Wanted {
+            name: "x".to_owned(),
+            witness: reference,
+            secrets: None,
+            uses: vec![Use {
+                namespace: "shop".to_owned(),
+                pod: "foo-1".to_owned(),
+                container: "container-0".to_owned(),
+                kind: ContainerKind::Container,
+                policy: PullPolicy::Always,
+                image: IMAGE.to_owned(),
+                waits: true,
+                is_present: false,
+            }],
+        };
+        let target = Target::discovered(&wanted, &Config::default());
+        let pod = Pod {
+            namespace: "shop".to_owned(),
+            name: "foo-1".to_owned(),
+            ..Pod::default()
+        };
+        let pods = View {
+            objects: Arc::new(BTreeMap::from([("uid".to_owned(), Arc::new(pod))])),
+            ..View::default()
+        };
+        let queued = pod_events::of(report, &target, &pods, "n1");
+        queued[0].note.message.clone()
+    }
+
+    fn why(&self, report: &Report) -> String {
+        let image = WhyImage {
+            image: IMAGE.to_owned(),
+            node: "n1".to_owned(),
+            pods: Vec::new(),
+            secrets: vec![WhySecret {
+                namespace: "shop".to_owned(),
+                name: "test".to_owned(),
+                found: self.found.clone(),
+            }],
+            kubelet: Vec::new(),
+            check: WhyCheck::Node {
+                pod: "pullpath-n1".to_owned(),
+                report: Box::new(report.clone()),
+                scheduled: false,
+            },
+        };
+        let now = "2026-11-23T09:00:00Z".parse().unwrap();
+        let document = WhyDocument::new(now, vec![image], Vec::new(), Vec::new());
+        why::render(&document, Style { color: false })
+    }
+
+    fn lint(&self) -> String {
+        let key = |namespace: &str| SecretKey {
+            namespace: namespace.to_owned(),
+            name: "test".to_owned(),
+        };
+        let read = match (&self.found, self.source()) {
+            (Found::Unread { reason }, _) => SecretRead::Unread(reason.clone()),
+            (Found::Here, Some(source)) => SecretRead::Content(Arc::new(InspectedSecret {
+                evidence: source_evidence(&source),
+                keys: source,
+            })),
+            _ => SecretRead::Absent,
+        };
+        let container = ContainerSpec {
+            name: "container-0".to_owned(),
+            image: IMAGE.to_owned(),
+            ..ContainerSpec::default()
+        };
+        let workload = WorkloadResource {
+            kind: WorkloadKind::Deployment,
+            owner: None,
+            namespace: "shop".into(),
+            name: "foo".into(),
+            pull_secrets: ["test".into()].into(),
+            service_account: None,
+            containers: Image::of(ContainerKind::Container, &container)
+                .into_iter()
+                .collect(),
+            eip: Box::default(),
+            is_idle: false,
+        };
+        let account = Account {
+            namespace: "shop".into(),
+            name: "default".into(),
+            pull_secrets: Box::default(),
+        };
+        let elsewhere = matches!(self.found, Found::Elsewhere { .. }).then(|| {
+            Arc::new(SecretMetadata {
+                namespace: "bank".into(),
+                name: "test".into(),
+                version: "1".into(),
+                is_renewed: false,
+            })
+        });
+        let cluster = lint::Cluster {
+            workloads: vec![Arc::new(workload)],
+            accounts: Listed {
+                items: vec![Arc::new(account)],
+                unknown: Unknown::default(),
+            },
+            secrets: Listed {
+                items: elsewhere.into_iter().collect(),
+                unknown: Unknown {
+                    everywhere: !self.may_list,
+                    ..Unknown::default()
+                },
+            },
+            access: if self.may_list {
+                Access::Discovered
+            } else {
+                Access::Named([key("shop")].into())
+            },
+            read: BTreeMap::from([(key("shop"), read)]),
+            not_observed: Vec::new(),
+        };
+        let now = "2026-11-23T09:00:00Z".parse().unwrap();
+        let document = LintDocument::new(now, lint::judge::judge(&cluster, now));
+        pullpath::report::lint::render(&document, Style { color: false })
+    }
+}
+
+/// A report, the Event on the pod, `why`, `lint` and the cluster role must not contradict each other about a Secret.
+#[test]
+fn no_two_faces_contradict_each_other_about_a_secret() {
+    for situation in situations() {
+        let report = situation.report();
+        let faces = [
+            (
+                "report",
+                text::render(&report, Style { color: false }, false),
+            ),
+            ("Event", situation.event(&report)),
+            ("why", situation.why(&report)),
+            ("lint", situation.lint()),
+        ];
+        for (face, text) in faces {
+            assert!(!text.contains(PASSWORD));
+            let (name, may_list) = (situation.name, situation.may_list);
+            assert_eq!(
+                Claim::of(&text),
+                [situation.claim],
+                "{name}, may list: {may_list}, {face}: {text}"
+            );
+        }
+        // The cluster role has the kubelet's Event alone, which has no reason: it never claims that a Secret is missing.
+        let reason = "FailedToRetrieveImagePullSecret";
+        let message = "Unable to retrieve some image pull secrets (test); attempting to pull the image may not succeed.";
+        let Some(EventKind::SecretsMissing { names }) = event::read(reason, message) else {
+            panic!()
+        };
+        assert_eq!(names, ["test"]);
+        let answers = answer::explain(message).unwrap();
+        let failure = &answers.all[0].failure;
+        assert_eq!(failure.cause.unwrap().code(), "secret_missing");
+        assert_eq!(failure.or.len(), 1, "the Secret may exist");
+        assert!(failure.confidence < Some(Confidence::High));
+    }
 }

@@ -523,7 +523,7 @@ causes! {
         SecretFormat = "secret_format", Critical, Now, [];
         "A pull secret has an invalid type or content"
         symptom "401, or an event that the Secret can't be parsed: `Failed to pull image … illegal base64 data at input byte 0`, from Kubernetes 1.33 on `Error: illegal base64 data at input byte 0`"
-        cause "It is not of a pull secret's type, its data key is missing, or the content is not a docker config: no JSON, `auth` that is not base64 of user:password, a stray newline. In Kubernetes 1.33 and 1.34, one that can't be decoded keeps even an image from starting that is on the node."
+        cause "It is not of a pull secret's type, its data key is missing, or the content is not a docker config: no JSON, `auth` that is not base64 of user:password, a stray newline. In Kubernetes 1.33 and 1.34, one that can't be decoded also stops pods whose image is on the node."
         detection "The evidence names the source and what is wrong with it, without its content. A Secret whose docker config can't be decoded is critical even if another would work: the kubelet then fails every pull of the pod. Content that is only unusual is a warning, unless the registry refuses that very credential."
         fix "Recreate it: `kubectl create secret docker-registry NAME -n NAMESPACE --docker-server=... --docker-username=... --docker-password=... --dry-run=client -o yaml | kubectl apply -f -`. If its type is wrong, delete it first: a Secret's type can't be changed. Before pods use it, check it with `pullpath secret check FILE`."
         SecretCopyExpired = "secret_copy_expired", Critical, Now, [];

@@ -423,16 +423,26 @@ pub async fn exists(client: &Client, key: &SecretKey) -> Result<bool, RequestErr
     }
 }
 
-/// How to report a Secret that does not exist: with the other namespaces that have one with this name, if RBAC allows
-/// a list of all Secrets. Their content is not requested.
+/// The types of a pull secret.
+pub(super) const PULL_TYPES: [&str; 2] =
+    ["kubernetes.io/dockerconfigjson", "kubernetes.io/dockercfg"];
+
+/// How to report a Secret that does not exist: with the other namespaces that have a pull secret with this name, if
+/// RBAC allows a list of all Secrets. Their content is not requested.
 pub async fn absent(client: &Client, name: &str) -> Found {
     let mut namespaces = Vec::new();
-    let secrets: Api<SecretMetadataObject> = Api::all(client.clone());
-    let of_this_name = ListParams::default().fields(&format!("metadata.name={name}"));
-    let listed = request::list(secrets, of_this_name, |secret| {
-        namespaces.extend(secret.metadata.namespace);
-    });
-    if listed.await.is_err() || namespaces.is_empty() {
+    for kind in PULL_TYPES {
+        let secrets: Api<SecretMetadataObject> = Api::all(client.clone());
+        let fields = format!("metadata.name={name},type={kind}");
+        let of_this_name = ListParams::default().fields(&fields);
+        let listed = request::list(secrets, of_this_name, |secret| {
+            namespaces.extend(secret.metadata.namespace);
+        });
+        if listed.await.is_err() {
+            return Found::Absent;
+        }
+    }
+    if namespaces.is_empty() {
         return Found::Absent;
     }
     namespaces.sort();

@@ -19,7 +19,7 @@ use super::objects::{
     AccountObject, CRON_JOBS, DAEMON_SETS, DEPLOYMENTS, JOBS, OF_A_DEPLOYMENT, PODS, PodObject,
     ResourceName, SECRETS, SERVICE_ACCOUNTS, STATEFUL_SETS, WorkloadObject, in_scope, names,
 };
-use super::secrets::{KEPT_ANNOTATION, SecretMetadataObject};
+use super::secrets::{KEPT_ANNOTATION, PULL_TYPES, SecretMetadataObject};
 use super::watch::{View, WatchState, follow as follow_one, take};
 use crate::model::text::printable;
 use crate::model::workload::ContainerKind;
@@ -31,9 +31,6 @@ use crate::workload::spec::VolumeSpec;
 
 /// Objects per page: some 2 MB of pods.
 const PAGE: u32 = 250;
-
-/// Types of Secrets that a kubelet accepts in `imagePullSecrets`.
-const PULL_TYPES: [&str; 2] = ["kubernetes.io/dockerconfigjson", "kubernetes.io/dockercfg"];
 
 /// The namespaces that are read.
 #[derive(Clone, Debug, Default, PartialEq)]

@@ -44,7 +44,37 @@ pub(super) fn refused(evidence: &Evidence) -> Option<Finding> {
             "that was at {at}; it is not tried again soon, because wrong passwords can lock an account"
         )
     });
-    Some(finding.facts(rested).facts(verdicts(evidence)))
+    let finding = finding.facts(rested).facts(verdicts(evidence));
+    let unread = unread_beside(evidence, finding.cause);
+    Some(match unread {
+        Some((source, problem)) => finding.unknown(format!(
+            "{source}: {problem}; the kubelet tries it as well, and whether the registry accepts it is unknown"
+        )),
+        None => finding,
+    })
+}
+
+/// A source that could not be read, beside the credential whose rejection this cause is: with it, the pull may succeed.
+pub(super) fn unread_beside(
+    evidence: &Evidence,
+    cause: Cause,
+) -> Option<(&CredentialSource, &SourceProblem)> {
+    let is_of_credential = matches!(
+        cause,
+        Cause::AuthBadCred
+            | Cause::AuthDenied
+            | Cause::CredentialExpired
+            | Cause::SecretCopyExpired
+            | Cause::SecretFormat
+    );
+    let last = evidence.walk.attempts.last()?;
+    let mut sources = evidence.keyring.sources.iter();
+    let is_stopped = sources.any(|one| {
+        let problem = one.problem.as_ref();
+        problem.is_some_and(|problem| stops_every_pull(&one.source, problem))
+    });
+    (is_of_credential && last.credential.is_some() && !is_stopped)
+        .then(|| first_problem(evidence, is_unread))?
 }
 
 /// The outcome of each candidate, if there was more than one.

@@ -1,5 +1,6 @@
 //! Decides from findings and evidence whether a pull would succeed, and which failures it survives.
 
+use super::auth;
 use super::finding::new;
 use super::lookups;
 use super::name_servers;
@@ -89,6 +90,7 @@ pub(super) fn leaves_undecided(evidence: &Evidence, finding: &Finding) -> bool {
         || repeats::passes_at_times(evidence, finding)
         // Files alone don't show which Secrets the cluster has; the API server does.
         || (finding.cause == Cause::SecretMissing && finding.confidence < Confidence::High)
+        || auth::unread_beside(evidence, finding.cause).is_some()
         // A check that ended early without a recorded reason.
         || (finding.cause == Cause::Unexplained && finding.phase.is_none())
 }

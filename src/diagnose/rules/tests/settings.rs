@@ -1562,3 +1562,45 @@ fn a_connection_that_came_about_after_lost_packets_is_reported_and_a_long_way_is
     // A round trip over a second: the kernel repeats a SYN that was not lost.
     quiet(&with(1, 0, 1300, 1300));
 }
+
+/// The kubelet tries each Secret of a pod: the one that could not be read may be the one that is accepted.
+#[test]
+fn a_rejected_login_decides_nothing_beside_a_secret_that_could_not_be_read() {
+    let beside = |problem: Option<SourceProblem>| {
+        let rejected = TokenFault::Rejected {
+            fault: status(401, None, true),
+        };
+        let none = Step::Skipped {
+            reason: Skip::Blocked {
+                role: Role::Token,
+                phase: Phase::Token,
+            },
+        };
+        let login = credential(REGISTRY);
+        let mut evidence = healthy().refused(Some(login), failed(rejected), none);
+        evidence.keyring.sources.push(SourceEvidence {
+            at_usual_path: false,
+            source: secret("other"),
+            keys: 0,
+            server_keys: Vec::new(),
+            problem,
+            lint: Vec::new(),
+            expiries: Vec::new(),
+        });
+        crate::diagnose::diagnose(&evidence)
+    };
+    let unread = || SourceProblem::Unread {
+        reason: "RBAC must allow it".to_owned(),
+    };
+    let verdict = beside(Some(unread()));
+    assert_eq!(verdict.pull, Pull::Unknown, "{verdict:#?}");
+    let worst = &verdict.findings[0];
+    assert_eq!(worst.cause.code(), "auth_bad_cred");
+    assert_eq!(worst.confidence, Confidence::Medium);
+    says(worst, &["RBAC must allow it; the kubelet tries it as well"]);
+    assert_eq!(beside(None).pull, Pull::WouldFail);
+    let wrong_type = SourceProblem::WrongType {
+        found: "Opaque".to_owned(),
+    };
+    assert_eq!(beside(Some(wrong_type)).pull, Pull::WouldFail);
+}

@@ -618,6 +618,14 @@ fn hostile() -> Vec<(&'static str, Image, String, Pull)> {
             Pull::WouldFail,
         ),
     ];
+    let (ids, _) = filled(|n| format!("\"sha256:{n:064x}\""), count * 74);
+    let left_out = format!("\"layers_left_out\":{}", count - 128);
+    all.push((
+        "matching",
+        image_of(configuration(&ids, ""), &layers, ""),
+        left_out,
+        Pull::WouldFail,
+    ));
     let history = filled(|_| "{}".to_owned(), room).0;
     let config = configuration(&few, &format!(r#","history":[{history}]"#));
     all.push((
@@ -626,11 +634,11 @@ fn hostile() -> Vec<(&'static str, Image, String, Pull)> {
         "404".to_owned(),
         Pull::WouldFail,
     ));
-    let (empty, count) = filled(|_| "{}".to_owned(), room);
+    let empty = filled(|_| "{}".to_owned(), room).0;
     all.push((
         "empty",
         image_of(configuration(&few, ""), &empty, ""),
-        format!("has {count} layers"),
+        "size of 0 bytes".to_owned(),
         Pull::WouldFail,
     ));
     let labels = filled(|n| format!("\"{n}\":\"\""), room).0;
@@ -718,8 +726,8 @@ fn hostile_indexes(good: &Image) -> Vec<(&'static str, Image, &'static str, Pull
         (
             "same",
             of(index(&filled(|_| mine.to_string(), 1 << 20).0)),
-            "",
-            Pull::WouldSucceed,
+            "probe_limit",
+            Pull::Unknown,
         ),
     ]
 }

@@ -139,6 +139,9 @@ fn kubeconfig(folder: &Path, server: &str, user: &Value) -> PathBuf {
 
 const LISTEN: &str = "listen: 127.0.0.1:0\nlog: {format: json}\n";
 
+/// Puts something at a path.
+type Make<'a> = &'a dyn Fn(&Path);
+
 fn daemon_config(more: &str) -> String {
     format!(
         "{LISTEN}admin_listen: 127.0.0.1:0\nvantage: {{node: n1}}\nnetwork: {{metadata: off}}\n{more}\n"
@@ -210,7 +213,7 @@ fn a_reload_refuses_what_is_no_file_or_has_no_key_and_the_end_comes_all_the_same
             daemon.signal(Signal::SIGHUP);
         };
         let blank = |text: &'static str| move |path: &Path| fs::write(path, text).unwrap();
-        let cases: [(&dyn Fn(&Path), &str); 6] = [
+        let cases: [(Make<'_>, &str); 6] = [
             (&fifo, "it is a named pipe"),
             (&blank(""), "it has no key"),
             (&blank("\n# only a comment\n---\n"), "it has no key"),
@@ -435,10 +438,7 @@ async fn a_second_signal_ends_it_at_once() {
     );
     // The server of its names never answers, so that a check is running.
     let dns = UdpSocket::bind("127.0.0.1:0").unwrap();
-    let text = text.replace(
-        &world.nameserver().to_string(),
-        &dns.local_addr().unwrap().to_string(),
-    );
+    let text = text.replace(&world.nameserver(), &dns.local_addr().unwrap().to_string());
     let mut daemon = Daemon::start(&text);
     // Its first question: a check is running.
     dns.set_read_timeout(Some(GENEROUS)).unwrap();

@@ -97,6 +97,69 @@ fn a_circle_and_what_a_folder_re_exports_are_found() {
     assert_eq!(to("d"), ["a::b", "a::c"]);
 }
 
+/// A file that somebody else writes may be a pipe, endless, or on a file system that hangs: `src/files.rs` reads with
+/// bounds, and nothing else reads.
+#[test]
+fn only_the_module_for_files_uses_the_file_system() {
+    const DIRECT: &[&str] = &[
+        "fs::read(",
+        "fs::read_to_string(",
+        "fs::read_dir(",
+        "fs::metadata(",
+        "fs::symlink_metadata(",
+        "fs::canonicalize(",
+        "fs::write(",
+        "fs::copy(",
+        "tokio::fs",
+        "File::open(",
+        "OpenOptions",
+        ".exists()",
+        ".try_exists()",
+        ".is_file()",
+        ".is_dir()",
+        ".metadata()",
+        ".symlink_metadata()",
+        ".canonicalize()",
+        ".read_dir()",
+        "load_certs_from_paths",
+        "load_native_certs",
+        "Kubeconfig::read",
+        "Config::from_kubeconfig",
+        "pem_file_iter",
+    ];
+    // What runs inside of `files::within`, and what the user of a command line names.
+    const ALLOWED: &[(&str, &str)] = &[
+        ("files.rs", ""),
+        ("build.rs", ""),
+        ("net/host_root.rs", ".symlink_metadata()"),
+        ("probe/manifest.rs", "fs::read_dir("),
+        ("probe/manifest.rs", ".metadata()"),
+        ("probe/manifest.rs", ".is_file()"),
+        ("cli/probe.rs", ".is_file()"),
+    ];
+    let mut files = Vec::new();
+    collect(Path::new("src"), &mut files);
+    let mut found = Vec::new();
+    for (file, text) in &files {
+        if file.ends_with("tests.rs") || file.contains("/tests/") {
+            continue;
+        }
+        let code = text.split("\n#[cfg(test)]\nmod tests").next().unwrap();
+        for (number, line) in code.lines().enumerate() {
+            let line = line.trim();
+            let uses = |word: &&&str| line.contains(**word) && !line.starts_with("//");
+            for word in DIRECT.iter().filter(uses) {
+                let is_allowed =
+                    |(name, what): &(&str, &str)| file == name && (what.is_empty() || what == word);
+                if !ALLOWED.iter().any(is_allowed) {
+                    found.push(format!("src/{file}:{}: {line}", number + 1));
+                }
+            }
+        }
+    }
+    assert!(found.is_empty(), "read them with crate::files: {found:#?}");
+}
+
 /// Every import goes from a level to one below it. `name`: what a module is called in `levels`, if it
 /// is in them.
 fn check_levels(

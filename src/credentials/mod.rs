@@ -245,10 +245,10 @@ async fn read_named(
 async fn read_file(path: &Path) -> (PathBuf, io::Result<Vec<u8>>) {
     let named = path.to_owned();
     let read = tokio::task::spawn_blocking(move || {
-        let path = if matches!(files::kind(&named), Ok(files::Kind::Folder)) {
-            named.join("config.json")
-        } else {
-            named
+        let path = match files::kind(&named) {
+            Ok(files::Kind::Folder) => named.join("config.json"),
+            Err(error) if error.kind() == io::ErrorKind::TimedOut => return (named, Err(error)),
+            _ => named,
         };
         let bytes = read_to_limit(&path);
         (path, bytes)

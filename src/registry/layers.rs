@@ -203,7 +203,12 @@ mod tests {
             let size = |n: usize| if n + 2 == count { 9_000_000 } else { 10 };
             let all = layers((0..count).map(|n| layer(n, size(n), OCI)));
             assert_eq!(all.count, count);
-            assert_eq!(all.bytes, (0..count).map(|n| size(n) as u64).sum::<u64>());
+            assert_eq!(
+                all.bytes,
+                (0..count)
+                    .map(|n| u64::try_from(size(n)).unwrap())
+                    .sum::<u64>()
+            );
             let kept = all.kept(false);
             assert_eq!(kept.len(), count.min(128));
             assert!(

@@ -349,6 +349,53 @@ mod tests {
     }
 
     #[test]
+    fn of_a_huge_index_the_entries_of_the_node_are_found() {
+        let entry = |n: usize, architecture: &str| {
+            json!({"digest": format!("{n}"), "size": 1,
+                "platform": {"os": "linux", "architecture": architecture}})
+        };
+        let mut all: Vec<Value> = (0..10_000).map(|n| entry(n, &format!("a{n}"))).collect();
+        all.extend((10_000..10_100).map(|n| entry(n, "386")));
+        all.extend((10_100..10_200).map(|n| entry(n, "amd64")));
+        let Ok(Manifest::Index(index)) = read(&json!({"manifests": all}), Kind::Index) else {
+            panic!()
+        };
+        assert_eq!(
+            (index.platforms.len(), index.platforms_left_out),
+            (64, 10_136)
+        );
+        assert_eq!(index.entries.len(), 34);
+        let chosen = select(&index.entries, &node(), false);
+        assert_eq!(chosen[0].descriptor.digest, "10100");
+        assert_eq!(select(&index.entries, &node(), true).len(), 17);
+    }
+
+    #[test]
+    fn what_readers_of_json_treat_differently_is_undecided_and_depth_is_no_error() {
+        let config = r#""config":{"digest":"a","size":1}"#;
+        for twice in [
+            format!("{{{config},{config}}}"),
+            format!(r#"{{{config},"layers":[],"layers":[]}}"#),
+            r#"{"config":{"size":1,"size":2}}"#.to_owned(),
+        ] {
+            let read = parse(twice.as_bytes(), Kind::Image, &node());
+            assert!(
+                matches!(read, Err(ManifestFault::Undecided { .. })),
+                "{twice}"
+            );
+        }
+        let config_twice = r#"{"os":"linux","os":"windows"}"#;
+        let read = parse_config(config_twice.as_bytes(), &[]);
+        assert!(matches!(read, Err(ManifestFault::Undecided { .. })));
+        let deep = format!(
+            r#"{{{config},"x":{}{}}}"#,
+            "[".repeat(5000),
+            "]".repeat(5000)
+        );
+        assert!(parse(deep.as_bytes(), Kind::Image, &node()).is_ok());
+    }
+
+    #[test]
     fn containerd_2_takes_all_that_are_for_the_platform_itself() {
         for (platforms, chosen) in [
             (

@@ -369,3 +369,63 @@ impl TargetStore {
         self.own_node.as_ref()?.only()?.kubelet_version()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::config::{Config, CountWithin, Size};
+    use crate::daemon::store::compressed_report::CompressedReport;
+    use crate::daemon::store::history::Outcome;
+    use crate::diagnose::Pull;
+
+    fn run(id: u64, fails: bool, report: &str) -> Run {
+        Run {
+            id,
+            tier: Tier::Reach,
+            at: Timestamp::UNIX_EPOCH,
+            took: Duration::ZERO,
+            lag: Duration::ZERO,
+            outcome: Outcome::Verdict(if fails {
+                Pull::WouldFail
+            } else {
+                Pull::WouldSucceed
+            }),
+            starved: false,
+            cause: None,
+            causes: BTreeSet::new(),
+            bytes_per_second: None,
+            report: Some(CompressedReport::of(report)),
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn the_reports_of_all_targets_stay_within_their_memory(
+            limit in 0_u64..3000,
+            runs in proptest::collection::vec((0_usize..5, any::<bool>(), "[a-z]{0,2000}"), 0..60),
+        ) {
+            let images = (0..5).map(|n| format!("{{name: t{n}, image: 'r.test/app:{n}'}}"));
+            let images = images.collect::<Vec<_>>().join(", ");
+            let config = Config::parse(&format!("targets: [{images}]")).unwrap();
+            let targets = Target::all(&config, &[]);
+            let keep = History {
+                runs: CountWithin(20),
+                failures: CountWithin(5),
+                memory: Size(Bytes(limit)),
+            };
+            let mut store = TargetStore::new("n1", NetworkView::Node, Timestamp::UNIX_EPOCH);
+            store.replace(targets.clone(), &keep);
+            for (id, (target, fails, report)) in runs.into_iter().enumerate() {
+                store.take(&targets[target], run(id as u64, fails, &report), None);
+                let kept = store.targets.values().map(|watched| watched.history.memory());
+                let kept: usize = kept.sum();
+                prop_assert_eq!(kept, store.memory);
+                prop_assert!(kept as u64 <= limit, "{} of {}", kept, limit);
+            }
+        }
+    }
+}

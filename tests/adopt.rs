@@ -58,6 +58,11 @@ fn each_value_of_the_chart_has_its_effect_and_all_together_are_valid() {
 }
 
 #[test]
+fn the_clusters_lint_reads_secrets_with_the_daemons_rights() {
+    python("chart.py", "lint_of_secrets");
+}
+
+#[test]
 fn the_chart_refuses_values_that_mean_nothing() {
     python("chart.py", "refusals");
 }

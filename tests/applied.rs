@@ -50,14 +50,18 @@ fn made(overlay: &str, components: &[&str]) -> Vec<Value> {
     documents(&run(kubectl().arg("kustomize").arg(canonical)))
 }
 
+fn helm() -> Command {
+    let tools = run(&mut Command::new(root().join("tests/manifests/tools")));
+    Command::new(Path::new(tools.trim()).join("helm"))
+}
+
 /// As Helm makes it, of a release with names of its own.
 fn by_helm(values: &[&str]) -> Vec<Value> {
-    let tools = run(&mut Command::new(root().join("tests/manifests/tools")));
-    let mut command = Command::new(Path::new(tools.trim()).join("helm"));
+    let mut command = helm();
     command
         .args(["template", RELEASE])
         .arg(root().join("deploy/chart"));
-    // A pod is admitted by a controller's account, which this cluster has not.
+    // The pod of `helm test` is not a part of the release.
     command.args(["-n", RELEASE, "--set", "test.enabled=false"]);
     for value in values {
         command.args(["--set-json", value]);
@@ -301,6 +305,61 @@ fn a_real_api_server_takes_all_of_it_and_drops_nothing() {
         assert!(kinds.remove(kind), "{kind} was not applied");
     }
     assert_eq!(kinds, BTreeSet::new(), "and these?");
+}
+
+/// A release is installed, changed and removed by Helm itself.
+#[test]
+fn helm_installs_upgrades_and_removes_the_chart() {
+    let cluster = Cluster::start();
+    cluster.namespace(RELEASE, &[]);
+    let on = |args: &[&str]| {
+        let mut command = helm();
+        command.args(args).args(["-n", RELEASE, "--kubeconfig"]);
+        command.arg(cluster.kubeconfig(ADMIN));
+        for home in ["HELM_CACHE_HOME", "HELM_CONFIG_HOME", "HELM_DATA_HOME"] {
+            command.env(home, cluster.folder().join("helm"));
+        }
+        run(&mut command)
+    };
+    let read = |args: &[&str]| {
+        let mut command = kubectl();
+        command
+            .arg("--kubeconfig")
+            .arg(cluster.kubeconfig(ADMIN))
+            .arg("--cache-dir")
+            .arg(cluster.folder().join("cache"));
+        run(command
+            .args(["get", "-n", RELEASE, "-o", "json"])
+            .args(args))
+    };
+    let chart = root().join("deploy/chart");
+    let chart = chart.to_str().unwrap();
+    let said = on(&["install", RELEASE, chart, "--set", "distribution=k3s"]);
+    assert!(said.contains("STATUS: deployed"), "{said}");
+    let daemons: Value =
+        serde_json::from_str(&read(&["daemonset", "second-pullpath-node"])).unwrap();
+    assert_eq!(daemons["spec"]["template"]["spec"]["hostNetwork"], true);
+    on(&[
+        "upgrade",
+        RELEASE,
+        chart,
+        "--reuse-values",
+        "--set",
+        "config.schedule.reach=5m,podEvents.enabled=true",
+    ]);
+    let config: Value = serde_json::from_str(&read(&["configmap", "second-pullpath"])).unwrap();
+    let text = config["data"]["pullpath.yaml"].as_str().unwrap();
+    assert!(
+        text.contains("reach: 5m") && text.contains("events: pods"),
+        "{text}"
+    );
+    // What was chosen before is still in force.
+    assert!(text.contains("/var/lib/rancher/k3s"), "{text}");
+    on(&["uninstall", RELEASE]);
+    let kinds = "daemonset,deployment,configmap,serviceaccount,role,rolebinding,clusterrole,clusterrolebinding,priorityclass";
+    let left: Value =
+        serde_json::from_str(&read(&[kinds, "-l", "app.kubernetes.io/instance=second"])).unwrap();
+    assert_eq!(left["items"], json!([]));
 }
 
 /// A key that a server does not know is dropped without a word: the comparison would see it.

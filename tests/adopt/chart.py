@@ -307,7 +307,8 @@ def refusals():
             ({"cluster": {"replicas": "2"}}, "replicas"), ({"podMonitor": {"enabled": True, "interval": "30"}}, "interval"),
             ({"overlay": "cce-turbo", "distribution": "k3s"}, "distribution"), ({"overlay": "pod-view", "nodeFiles": {"pki": True}}, "nodeFiles"),
             ({"overlay": "cce-autopilot", "spread": {"enabled": True}}, "spread.enabled"), ({"overlay": "pod-view", "lint": {"enabled": True}}, "lint.enabled"),
-            ({"imagePullSecrets": ["mine"]}, "imagePullSecrets"), ({"networkPolicy": {"apiServerPorts": [0]}}, "apiServerPorts")]:
+            ({"secrets": {"mode": "named", "named": [{"namespace": "a", "names": ["b"]}, {"namespace": "a", "names": ["c"]}]}}, "twice"),
+            ({"lint": {"secrets": True}}, "lint.secrets"), ({"imagePullSecrets": ["mine"]}, "imagePullSecrets"), ({"networkPolicy": {"apiServerPorts": [0]}}, "apiServerPorts")]:
         with tempfile.TemporaryDirectory() as folder:
             said = refused(os.environ["HELM"], "template", "pullpath", CHART, "-f", values_file(folder, wrong))
             assert named in said, f"{wrong}: {said}"
@@ -419,7 +420,26 @@ def ready(port, process):
     raise SystemExit("the registry does not answer")
 
 
-TESTS = {one.__name__: one for one in (equal, would_differ, monitoring, values, refusals, hook, notes, lint, folders, packaged)}
+def lint_of_secrets():
+    """The cluster role gets the daemons' rights to Secrets, as docs/lint.md has them, and the keys."""
+    named = [{"namespace": "shop", "names": ["pull"]}, {"namespace": "store", "names": ["a", "b"]}]
+    for mode in ("discovered", "named"):
+        of = {key(one): one for one in template({"lint": {"enabled": True, "secrets": True}, "secrets": {"mode": mode, "named": named}})}
+        found = {name: one for name, one in of.items() if name[0].endswith("RoleBinding") and name[2] == "pullpath-cluster-secrets"}
+        assert [name[1] for name in found] == ([""] if mode == "discovered" else ["shop", "store"])
+        for one in found.values():
+            assert one["subjects"] == [{"kind": "ServiceAccount", "name": "pullpath-cluster", "namespace": "pullpath"}]
+            assert (one["roleRef"]["kind"], one["metadata"].get("namespace", ""), one["roleRef"]["name"]) in of
+        for name in ("pullpath", "pullpath-cluster"):
+            config = yaml.safe_load(of["ConfigMap", "pullpath", name]["data"]["pullpath.yaml"])["kubernetes"]
+            assert config["secrets"] == mode and config.get("named_secrets", named) == named
+            with tempfile.TemporaryDirectory() as folder:
+                path = pathlib.Path(folder) / "pullpath.yaml"
+                path.write_text(of["ConfigMap", "pullpath", name]["data"]["pullpath.yaml"])
+                run(os.environ["PULLPATH"], "config", "check", path)
+
+
+TESTS = {one.__name__: one for one in (equal, would_differ, monitoring, values, lint_of_secrets, refusals, hook, notes, lint, folders, packaged)}
 
 if __name__ == "__main__":
     TESTS[sys.argv[1]]()

@@ -150,10 +150,16 @@ app.kubernetes.io/component: {{ index . 1 }}
 {{- if .Values.lint.enabled }}
 {{- $config = mergeOverwrite $config (dict "cluster" (dict "lint" "on")) }}
 {{- end }}
+{{- if .Values.lint.secrets }}
+{{- $config = mergeOverwrite $config (dict "kubernetes" (dict "secrets" .Values.secrets.mode)) }}
+{{- if eq .Values.secrets.mode "named" }}
+{{- $config = mergeOverwrite $config (dict "kubernetes" (dict "named_secrets" .Values.secrets.named)) }}
+{{- end }}
+{{- end }}
 {{- mergeOverwrite $config (deepCopy .Values.cluster.config) | toYaml }}
 {{- end }}
 
-{{/* What all pods share: (list $ .Values.node). */}}
+{{/* The security context of pods; as root, if the node's files need it: (list $ .Values.nodeFiles.asRoot). */}}
 {{- define "pullpath.podSecurityContext" -}}
 {{- $root := index . 0 -}}
 {{- $context := deepCopy $root.Values.podSecurityContext -}}

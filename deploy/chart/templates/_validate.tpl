@@ -16,7 +16,19 @@
 {{- if and .Values.lint.enabled (not (include "pullpath.hasCluster" .)) }}
 {{- fail "lint.enabled: it is the cluster role that lints; cluster.enabled is false, or the overlay has none" }}
 {{- end }}
-{{- if and (eq .Values.secrets.mode "named") (not .Values.secrets.named) }}
+{{- if eq .Values.secrets.mode "named" }}
+{{- if not .Values.secrets.named }}
 {{- fail "secrets.mode: named needs secrets.named, a list of {namespace, names}" }}
+{{- end }}
+{{- $seen := dict }}
+{{- range .Values.secrets.named }}
+{{- if hasKey $seen .namespace }}
+{{- fail (printf "secrets.named: the namespace %s is there twice; list all its names together" .namespace) }}
+{{- end }}
+{{- $_ := set $seen .namespace true }}
+{{- end }}
+{{- end }}
+{{- if and .Values.lint.secrets (or (not .Values.lint.enabled) (eq .Values.secrets.mode "none")) }}
+{{- fail "lint.secrets needs lint.enabled, and secrets.mode: named or discovered" }}
 {{- end }}
 {{- end }}

@@ -335,7 +335,7 @@ const KUBELET: Duration = Duration::from_mins(4);
 fn bound(face: Face, waiting: u32) -> Duration {
     match face {
         Face::Kubelet | Face::Why => Duration::ZERO,
-        Face::Cluster | Face::Lint => Duration::from_secs(30),
+        Face::Cluster | Face::Lint => Duration::from_secs(45),
         Face::Daemon => Duration::from_secs(90),
         Face::Event => Duration::from_secs(90) + Duration::from_secs(6) * waiting,
     }

@@ -30,7 +30,7 @@ pub struct Said {
     pub runs: bool,
     /// The reason of a container that waits.
     pub waits: Option<String>,
-    /// The kubelet's messages, of Events and status.
+    /// Reasons and messages of the kubelet's Events.
     pub messages: Vec<String>,
     pub pull: Option<String>,
     pub causes: Vec<String>,
@@ -110,11 +110,6 @@ impl Seen {
                         .contains(&text(&waiting["reason"]).as_str())
                 {
                     said.waits = Some(text(&waiting["reason"]));
-                    said.messages.push(format!(
-                        "{}: {}",
-                        text(&waiting["reason"]),
-                        text(&waiting["message"])
-                    ));
                 }
             }
         }

@@ -16,7 +16,7 @@ pub const BANK: &str = "bank";
 #[derive(Clone, Copy, Debug)]
 pub enum Kubelet {
     Runs,
-    /// A container waits for its image, and an Event or the status has these words.
+    /// A container waits for its image, and an Event has these words.
     Fails(&'static str),
 }
 

@@ -33,7 +33,7 @@ mod stack;
 mod support;
 
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpStream};
 use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, Instant};
@@ -42,7 +42,7 @@ use compare::{Face, Seen, differences, line};
 use kube::Cluster;
 use node::{Node, on_a_node, sandbox};
 use operated::{Metrics, ask, eventually_within};
-use pods::{BANK, CASES, Case, SHOP, secrets};
+use pods::{BANK, CASES, Case, SHOP, WITHOUT_HOSTS, secrets};
 use serde_json::{Value, json};
 use servers::{NODE_ADDRESS, Servers};
 
@@ -98,19 +98,29 @@ fn beside_a_kubelet(folder: &Path) {
         .copied()
         .filter(|case| case.is_quick || is_whole())
         .collect();
+    lab.prepare();
     lab.create(&cases);
     say(&format!("{} pods", cases.len()));
     lab.compare(&cases, &say);
     lab.compare_counts();
     say("counts");
     if is_whole() {
+        let failures = compare::failures_by_events(&lab.list("events"));
+        let refused = failures
+            .keys()
+            .filter(|key| key.ends_with(compare::QPS))
+            .count();
+        assert!(
+            refused > 0,
+            "so many pods exceed the kubelet's rate: {failures:?}"
+        );
         lab.change(cases, &say);
     }
 }
 
 impl Lab {
-    /// The pods, with all that they need.
-    fn create(&self, cases: &[Case]) {
+    /// What the pods need.
+    fn prepare(&self) {
         for secret in secrets() {
             install::create(&self.cluster, &secret);
         }
@@ -135,6 +145,10 @@ impl Lab {
         eventually_within("a pod that needs no pull", Duration::from_mins(2), || {
             self.list("pods")[0]["status"]["phase"] == "Running"
         });
+    }
+
+    /// The pods, with their images in the registries.
+    fn create(&self, cases: &[Case]) {
         for case in cases {
             let mut manifest = case.manifest();
             if let Some((host, rest)) = case.image.split_once('/') {
@@ -172,6 +186,15 @@ impl Lab {
         self.without_sandbox();
         self.compare(&cases, say);
         say("there was no sandbox image");
+        self.without_hosts();
+        cases.extend(WITHOUT_HOSTS);
+        cases.retain(|case| !["mirrored", "not-verified", "verified"].contains(&case.name));
+        self.create(WITHOUT_HOSTS);
+        self.compare(&cases, say);
+        say("containerd read no hosts.toml");
+        self.replace_watcher();
+        self.compare(&cases, say);
+        say("another replica watches");
         self.delete_all(&cases);
         say("all pods were deleted");
     }
@@ -192,15 +215,18 @@ impl Lab {
         format!("{NODE_ADDRESS}:9797").parse().unwrap()
     }
 
-    /// The replica that is active.
+    /// The replica that is active, and what it knows.
     fn watcher(&self) -> Option<(SocketAddr, Value)> {
-        (0..2).find_map(|number| {
-            let pod = install::pod(&self.cluster, &format!("pullpath-cluster-{number}"));
-            let address = format!("{}:9797", pod["status"]["podIP"].as_str()?)
-                .parse()
-                .ok()?;
-            let pulls: Value =
-                serde_json::from_str(&ask(address, "GET", "/api/v1/pulls", "").body).ok()?;
+        let label = "labelSelector=app.kubernetes.io%2Fcomponent%3Dcluster";
+        let path = format!("/api/v1/namespaces/{}/pods?{label}", install::NAMESPACE);
+        let list = self.cluster.ask("GET", &path, None);
+        list["items"].as_array().unwrap().iter().find_map(|pod| {
+            let address = format!("{}:9797", pod["status"]["podIP"].as_str()?);
+            let address = address.parse().ok()?;
+            // It may have ended.
+            TcpStream::connect_timeout(&address, Duration::from_secs(2)).ok()?;
+            let pulls = ask(address, "GET", "/api/v1/pulls", "").body;
+            let pulls: Value = serde_json::from_str(&pulls).unwrap();
             (pulls["active"] == true).then_some((address, pulls))
         })
     }

@@ -182,6 +182,35 @@ impl Lab {
         self.delete("no-sandbox");
     }
 
+    /// containerd without `config_path`; the daemon reads config.toml when it starts.
+    pub fn without_hosts(&mut self) {
+        self.node.stop_runtime();
+        self.node.start_runtime(&sandbox(), false);
+        self.node.wait_until_ready(&self.cluster);
+        self.restart_daemon();
+    }
+
+    /// The pod of the active replica is deleted, and the other replica has its knowledge.
+    pub fn replace_watcher(&self) {
+        let (before, _) = self.watcher().unwrap();
+        let path = format!("/api/v1/namespaces/{}/pods", install::NAMESPACE);
+        let pods = self.cluster.ask("GET", &path, None);
+        let at = before.ip().to_string();
+        let pod = pods["items"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .find(|pod| pod["status"]["podIP"] == at.as_str());
+        let name = pod.unwrap()["metadata"]["name"]
+            .as_str()
+            .unwrap()
+            .to_owned();
+        self.cluster.ask("DELETE", &format!("{path}/{name}"), None);
+        eventually_within("another replica is active", Duration::from_mins(2), || {
+            self.watcher().is_some_and(|(now, _)| now != before)
+        });
+    }
+
     pub fn delete(&self, pod: &str) {
         let path = format!("/api/v1/namespaces/{SHOP}/pods/{pod}");
         self.cluster.ask("DELETE", &path, None);

@@ -261,6 +261,9 @@ pub fn line(case: &Case, said: &Said) -> String {
     )
 }
 
+/// Behind the registry of pulls that the kubelet refused to make, for its own rate.
+pub const QPS: &str = " kubelet_qps";
+
 /// Failures that the kubelet reported, by registry, with what it did not pull for want of a turn apart.
 pub fn failures_by_events(events: &[Value]) -> BTreeMap<String, u64> {
     let mut all = BTreeMap::new();
@@ -282,7 +285,7 @@ pub fn failures_by_events(events: &[Value]) -> BTreeMap<String, u64> {
             .filter(|_| is_valid)
             .unwrap_or_default();
         let late = if message.contains("pull QPS exceeded") {
-            " kubelet_qps"
+            QPS
         } else {
             ""
         };
@@ -304,7 +307,7 @@ pub fn failures_by_metrics(metrics: &Metrics) -> BTreeMap<String, u64> {
             rest.split('"').next().unwrap().to_owned()
         };
         let late = if label("cause") == "kubelet_qps" {
-            " kubelet_qps"
+            QPS
         } else {
             ""
         };

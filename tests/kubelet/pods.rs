@@ -233,6 +233,16 @@ pub const CASES: &[Case] = &[
     pod("waits-for-the-way", "open.lab.test/team/waited:1").init("127.0.0.1:5000/pullpath/pullpath:1", &["wait", "open.lab.test/team/waited:1", "--timeout=1m"]),
 ];
 
+/// Pods of a node whose containerd has no `config_path`.
+pub const WITHOUT_HOSTS: &[Case] = &[
+    pod("loopback-http", "127.0.0.1:5000/team/loopback-http:1"),
+    // It sends plain HTTP to its own machine at once.
+    pod("loopback-https", "127.0.0.3:5443/team/loopback-https:1")
+        .fails("400 Bad Request", &["tls_plain_http"]),
+    pod("no-mirror", "mirrored.lab.test/team/no-mirror:1")
+        .fails("certificate is valid for", &["tls_name"]),
+];
+
 fn encoded(user: &str, password: &str) -> String {
     BASE64_STANDARD.encode(format!("{user}:{password}"))
 }

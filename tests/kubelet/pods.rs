@@ -162,7 +162,7 @@ pub const CASES: &[Case] = &[
     pod("good", "open.lab.test/team/app:1").quick(),
     pod("missing-tag", "open.lab.test/team/missing-tag:nope").fails(NOT_FOUND, &["manifest_unknown"]).quick(),
     pod("missing-repository", "open.lab.test/absent/app:1").fails(NOT_FOUND, &["manifest_unknown"]),
-    pod("digest", "open.lab.test/team/digest@DIGEST").checked("would_succeed", &["no_pull"]),
+    pod("digest", "open.lab.test/team/digest@DIGEST").checked("would_succeed", &["no_pull"]).quick(),
     pod("missing-digest", "open.lab.test/team/missing-digest@sha256:abababababababababababababababababababababababababababababababab")
         .fails(NOT_FOUND, &["manifest_unknown", "no_pull"]),
     pod("two-tags-a", "open.lab.test/team/tags:nope-a").fails(NOT_FOUND, &["manifest_unknown"]),
@@ -186,7 +186,7 @@ pub const CASES: &[Case] = &[
         .with(&["malformed", "good"]).fails("illegal base64 data", &["secret_format"]).lint(&["secret_format"]).quick(),
     pod("malformed-at-open", "open.lab.test/team/malformed-at-open:1")
         .with(&["malformed"]).fails("illegal base64 data", &["secret_format"]).lint(&["secret_format"]),
-    pod("wrong-and-good", "priv.lab.test/team/wrong-and-good:1").with(&["bad", "good"]).checked("would_succeed", &["auth_bad_cred"]),
+    pod("wrong-and-good", "priv.lab.test/team/wrong-and-good:1").with(&["bad", "good"]).checked("would_succeed", &["auth_bad_cred"]).quick(),
     pod("good-and-wrong", "priv.lab.test/team/good-and-wrong:1").with(&["good", "bad"]),
     pod("longer-key-wrong", "priv.lab.test/team/longer-key-wrong:1").with(&["longer", "good"]).checked("would_succeed", &["auth_bad_cred"]),
     pod("missing-and-good", "priv.lab.test/team/missing-and-good:1").with(&["absent", "good"]).checked("would_succeed", &["secret_missing"]).lint(&["secret_missing"]),
@@ -204,7 +204,7 @@ pub const CASES: &[Case] = &[
         .with(&["newline"]).fails("401 Unauthorized", &["secret_format"]).by_words("auth_unknown").lint(&["secret_format"]),
     pod("missing-private-tag", "priv.lab.test/team/missing-private-tag:nope").with(&["good"]).fails(NOT_FOUND, &["manifest_unknown"]),
     pod("rotated", "priv.lab.test/team/rotated:1").with(&["rotated"]).fails("401 Unauthorized", &["auth_bad_cred"]).by_words("auth_unknown"),
-    pod("provided", "prov.lab.test/team/provided:1").checked("unknown", &["auth_unknown"]),
+    pod("provided", "prov.lab.test/team/provided:1").checked("unknown", &["auth_unknown"]).quick(),
     // Tokens.
     pod("token-right", "token.lab.test/team/token-right:1").with(&["token"]).quick(),
     pod("token-wrong", "token.lab.test/team/token-wrong:1").with(&["bad-token"]).fails("401 Unauthorized", &["auth_bad_cred"]).quick(),
@@ -218,7 +218,7 @@ pub const CASES: &[Case] = &[
     pod("nxdomain", "nx.lab.test/team/nxdomain:1").fails("no such host", &["dns_nxdomain"]).quick(),
     pod("unknown-authority", "unk.lab.test/team/unknown-authority:1").fails("certificate signed by unknown authority", &["tls_unknown_ca"]).quick(),
     pod("expired", "old.lab.test/team/expired:1").fails("certificate has expired", &["tls_expired"]),
-    pod("not-verified", "skip.lab.test/team/not-verified:1").checked("would_succeed", &["mirror_insecure"]),
+    pod("not-verified", "skip.lab.test/team/not-verified:1").checked("would_succeed", &["mirror_insecure"]).quick(),
     // A setting of no host.
     pod("verified", "skiptop.lab.test/team/verified:1")
         .fails("certificate signed by unknown authority", &["tls_unknown_ca", "hosts_toml_invalid"]),
@@ -226,7 +226,7 @@ pub const CASES: &[Case] = &[
     pod("plain-http", "plain.lab.test:5000/team/plain-http:1").fails("server gave HTTP response to HTTPS client", &["tls_plain_http"]),
     pod("dead-storage", "redir.lab.test/team/dead:1").fails("connection refused", &["tcp_refused"]).quick(),
     pod("mirrored", "mirrored.lab.test/team/mirrored:1").quick(),
-    pod("loopback", "127.0.0.1:5000/team/loopback:1"),
+    pod("loopback", "127.0.0.1:5000/team/loopback:1").quick(),
     // containerd verifies no certificate of its own machine.
     pod("loopback-tls", "127.0.0.3:5443/team/loopback-tls:1"),
     pod("slow", "slow.lab.test/team/slow:1"),

@@ -12,6 +12,8 @@
     reason = "the test runner shows it when a test fails"
 )]
 
+#[path = "kubelet/changes.rs"]
+mod changes;
 #[path = "kubelet/compare.rs"]
 mod compare;
 #[path = "kubelet/install.rs"]
@@ -31,7 +33,7 @@ mod stack;
 mod support;
 
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpStream};
 use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, Instant};
@@ -39,8 +41,8 @@ use std::time::{Duration, Instant};
 use compare::{Face, Seen, differences, line};
 use kube::Cluster;
 use node::{Node, on_a_node, sandbox};
-use operated::ask;
-use pods::{BANK, CASES, Case, SHOP, secrets};
+use operated::{Metrics, ask, eventually_within};
+use pods::{BANK, CASES, Case, SHOP, WITHOUT_HOSTS, secrets};
 use serde_json::{Value, json};
 use servers::{NODE_ADDRESS, Servers};
 
@@ -73,7 +75,7 @@ fn beside_a_kubelet(folder: &Path) {
     say("API server");
     let node = Node::start(folder, &cluster, &sandbox());
     say("the node is ready");
-    let lab = Lab {
+    let mut lab = Lab {
         cluster,
         node,
         servers,
@@ -96,14 +98,29 @@ fn beside_a_kubelet(folder: &Path) {
         .copied()
         .filter(|case| case.is_quick || is_whole())
         .collect();
+    lab.prepare();
     lab.create(&cases);
     say(&format!("{} pods", cases.len()));
     lab.compare(&cases, &say);
+    lab.compare_counts();
+    say("counts");
+    if is_whole() {
+        let failures = compare::failures_by_events(&lab.list("events"));
+        let refused = failures
+            .keys()
+            .filter(|key| key.ends_with(compare::QPS))
+            .count();
+        assert!(
+            refused > 0,
+            "so many pods exceed the kubelet's rate: {failures:?}"
+        );
+        lab.change(cases, &say);
+    }
 }
 
 impl Lab {
-    /// The pods, with all that they need.
-    fn create(&self, cases: &[Case]) {
+    /// What the pods need.
+    fn prepare(&self) {
         for secret in secrets() {
             install::create(&self.cluster, &secret);
         }
@@ -112,6 +129,26 @@ impl Lab {
             &json!({"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": "puller", "namespace": SHOP},
                     "automountServiceAccountToken": false, "imagePullSecrets": [{"name": "good"}]}),
         );
+        // A kubelet waits a second for a Secret, and then pulls without it. It has all of them, once a pod that
+        // needs no pull names them.
+        let names: Vec<Value> = secrets()
+            .iter()
+            .map(|secret| json!({"name": secret["metadata"]["name"]}))
+            .collect();
+        install::create(
+            &self.cluster,
+            &json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "names-all", "namespace": SHOP},
+                    "spec": {"nodeName": node::NODE, "hostNetwork": true, "automountServiceAccountToken": false,
+                             "terminationGracePeriodSeconds": 1, "imagePullSecrets": names,
+                             "containers": [{"name": "app", "image": sandbox(), "imagePullPolicy": "Never"}]}}),
+        );
+        eventually_within("a pod that needs no pull", Duration::from_mins(2), || {
+            self.list("pods")[0]["status"]["phase"] == "Running"
+        });
+    }
+
+    /// The pods, with their images in the registries.
+    fn create(&self, cases: &[Case]) {
         for case in cases {
             let mut manifest = case.manifest();
             if let Some((host, rest)) = case.image.split_once('/') {
@@ -127,6 +164,46 @@ impl Lab {
         }
     }
 
+    /// One thing after another.
+    fn change(&mut self, mut cases: Vec<Case>, say: &impl Fn(&str)) {
+        self.rotate();
+        say("a Secret was corrected");
+        cases.retain(|case| case.name != "rotated");
+        self.restart_api_server();
+        self.compare(&cases, say);
+        self.compare_counts();
+        say("the API server was restarted");
+        self.restart_daemon();
+        self.compare(&cases, say);
+        say("the daemon was restarted");
+        self.restart_kubelet();
+        self.compare(&cases, say);
+        self.compare_counts();
+        say("the kubelet was restarted");
+        self.runtime_down();
+        self.compare(&cases, say);
+        say("containerd was down");
+        self.without_sandbox();
+        self.compare(&cases, say);
+        say("there was no sandbox image");
+        self.without_hosts();
+        cases.extend(WITHOUT_HOSTS);
+        cases.retain(|case| !["mirrored", "not-verified", "verified"].contains(&case.name));
+        self.create(WITHOUT_HOSTS);
+        self.compare(&cases, say);
+        say("containerd read no hosts.toml");
+        self.replace_watcher();
+        self.compare(&cases, say);
+        say("another replica watches");
+        self.delete_all(&cases);
+        say("all pods were deleted");
+    }
+
+    fn watcher_metrics(&self) -> Option<Metrics> {
+        let (address, _) = self.watcher()?;
+        Some(Metrics::parse(&ask(address, "GET", "/metrics", "").body))
+    }
+
     fn list(&self, what: &str) -> Vec<Value> {
         let list = self
             .cluster
@@ -138,22 +215,24 @@ impl Lab {
         format!("{NODE_ADDRESS}:9797").parse().unwrap()
     }
 
-    /// The replica that is active.
+    /// The replica that is active, and what it knows.
     fn watcher(&self) -> Option<(SocketAddr, Value)> {
-        (0..2).find_map(|number| {
-            let pod = install::pod(&self.cluster, &format!("pullpath-cluster-{number}"));
-            let address = format!("{}:9797", pod["status"]["podIP"].as_str()?)
-                .parse()
-                .ok()?;
-            let pulls: Value =
-                serde_json::from_str(&ask(address, "GET", "/api/v1/pulls", "").body).ok()?;
+        let label = "labelSelector=app.kubernetes.io%2Fcomponent%3Dcluster";
+        let path = format!("/api/v1/namespaces/{}/pods?{label}", install::NAMESPACE);
+        let list = self.cluster.ask("GET", &path, None);
+        list["items"].as_array().unwrap().iter().find_map(|pod| {
+            let address = format!("{}:9797", pod["status"]["podIP"].as_str()?);
+            let address = address.parse().ok()?;
+            // It may have ended.
+            TcpStream::connect_timeout(&address, Duration::from_secs(2)).ok()?;
+            let pulls = ask(address, "GET", "/api/v1/pulls", "").body;
+            let pulls: Value = serde_json::from_str(&pulls).unwrap();
             (pulls["active"] == true).then_some((address, pulls))
         })
     }
 
     fn seen(&self) -> Seen {
         let targets = ask(self.daemon(), "GET", "/api/v1/targets", "").body;
-        let targets: Value = serde_json::from_str(&targets).unwrap();
         let (pulls, lint) = self
             .watcher()
             .map_or_else(Default::default, |(address, pulls)| {
@@ -167,11 +246,7 @@ impl Lab {
         Seen {
             pods: self.list("pods"),
             events: self.list("events"),
-            targets: targets
-                .as_array()
-                .cloned()
-                .or_else(|| targets["targets"].as_array().cloned())
-                .unwrap(),
+            targets: serde_json::from_str(&targets).unwrap(),
             pulls,
             lint,
             why: None,
@@ -195,43 +270,107 @@ impl Lab {
         document["images"].as_array().unwrap().clone()
     }
 
-    /// Until all agree, or the time is over.
+    /// Until all agree. Each face has its time from when the kubelet had done what the table says.
     fn compare(&self, cases: &[Case], say: &impl Fn(&str)) {
         let begun = Instant::now();
-        let most =
-            Duration::from_mins(3) + Duration::from_secs(6) * u32::try_from(cases.len()).unwrap();
-        let mut open;
+        let waiting =
+            u32::try_from(cases.iter().filter(|case| case.fails_at_all()).count()).unwrap();
+        let most = KUBELET + bound(Face::Event, waiting);
+        let mut agreed: BTreeMap<(&str, Face), Duration> = BTreeMap::new();
         loop {
             let seen = self.seen();
-            open = disagreements(cases, &seen, false);
-            if open.is_empty() || begun.elapsed() > most {
+            let mut open = 0;
+            for case in cases {
+                let differ = differences(case, &seen.of(case), false);
+                open += differ.len();
+                let agreeing = FACES.iter().filter(|face| !differ.contains_key(face));
+                for face in agreeing {
+                    agreed
+                        .entry((case.name, *face))
+                        .or_insert_with(|| begun.elapsed());
+                }
+            }
+            if open == 0 || begun.elapsed() > most {
                 break;
             }
-            std::thread::sleep(Duration::from_secs(2));
+            std::thread::sleep(Duration::from_secs(1));
         }
-        say(&format!("compared after {} s", begun.elapsed().as_secs()));
+        say(&format!("compared for {} s", begun.elapsed().as_secs()));
         let mut seen = self.seen();
         seen.why = Some(self.why());
-        say("why");
         for case in cases {
             println!("{}", line(case, &seen.of(case)));
         }
-        let open = disagreements(cases, &seen, true);
+        let mut open = disagreements(cases, &seen);
+        for (case, face) in cases.iter().flat_map(|case| FACES.map(|face| (case, face))) {
+            let times = agreed
+                .get(&(case.name, Face::Kubelet))
+                .zip(agreed.get(&(case.name, face)));
+            let late = times.map_or(Duration::ZERO, |(kubelet, face)| {
+                face.saturating_sub(*kubelet)
+            });
+            if late > bound(face, waiting) {
+                open.push(format!(
+                    "{} {face:?}: {} s after the kubelet",
+                    case.name,
+                    late.as_secs()
+                ));
+            }
+        }
+        for face in FACES {
+            let late = cases.iter().filter_map(|case| {
+                let kubelet = agreed.get(&(case.name, Face::Kubelet))?;
+                Some(
+                    agreed
+                        .get(&(case.name, face))?
+                        .saturating_sub(*kubelet)
+                        .as_secs(),
+                )
+            });
+            say(&format!(
+                "{face:?}: at most {} s after the kubelet",
+                late.max().unwrap_or_default()
+            ));
+        }
         if !open.is_empty() {
             if let Ok(kept) = std::env::var("PULLPATH_KUBELET_KEEP") {
                 let all = json!({"pods": seen.pods, "events": seen.events, "targets": seen.targets, "pulls": seen.pulls,
                                  "lint": seen.lint, "why": seen.why});
                 std::fs::write(kept, all.to_string()).unwrap();
             }
-            panic!("{} pods differ:\n{}", open.len(), open.join("\n"));
+            panic!("{} differ:\n{}", open.len(), open.join("\n"));
         }
     }
 }
 
-fn disagreements(cases: &[Case], seen: &Seen, with_why: bool) -> Vec<String> {
+/// All but `why`, which is requested once.
+const FACES: [Face; 5] = [
+    Face::Kubelet,
+    Face::Daemon,
+    Face::Event,
+    Face::Cluster,
+    Face::Lint,
+];
+
+/// What a kubelet may need for the pods of the table: its pulls follow each other, and a refused turn costs a back-off.
+const KUBELET: Duration = Duration::from_mins(4);
+
+/// How long after the kubelet a face may be, on a busy machine. A pod that begins to wait is checked within seconds,
+/// once a minute for each target; a node publishes ten Events a minute; Events are watched; lint follows a change
+/// within 5 s.
+fn bound(face: Face, waiting: u32) -> Duration {
+    match face {
+        Face::Kubelet | Face::Why => Duration::ZERO,
+        Face::Cluster | Face::Lint => Duration::from_secs(45),
+        Face::Daemon => Duration::from_secs(90),
+        Face::Event => Duration::from_secs(90) + Duration::from_secs(6) * waiting,
+    }
+}
+
+fn disagreements(cases: &[Case], seen: &Seen) -> Vec<String> {
     let mut all = Vec::new();
     for case in cases {
-        let found: BTreeMap<Face, String> = differences(case, &seen.of(case), with_why);
+        let found = differences(case, &seen.of(case), true);
         all.extend(
             found
                 .into_iter()

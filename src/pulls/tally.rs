@@ -525,7 +525,7 @@ impl Tally {
             if is_whole { report.first } else { report.last }
         };
         // The latest failure counts, whenever the kubelet last backed off.
-        let newest = failures().next_back().or_else(|| {
+        let newest = attempted(failures()).or_else(|| {
             let named = |report: &&FailureReport| report.details.is_some();
             all.iter().rfind(named)
         });
@@ -643,6 +643,22 @@ impl Tally {
         self.recovered.retain(|_, at| is_within(*at, STILL));
         self.secrets.retain(|_, one| is_within(one.last, STILL));
     }
+}
+
+/// The latest failure. A pull that the kubelet did not try, because it had made too many (`pull QPS exceeded`), shows
+/// nothing of the image: an earlier failure of the same image is still what prevents the pull.
+fn attempted<'a>(
+    failures: impl DoubleEndedIterator<Item = &'a FailureReport> + Clone,
+) -> Option<&'a FailureReport> {
+    let newest = failures.clone().next_back()?;
+    let image = newest.details.as_ref().map(|newest| &newest.image);
+    let is_attempt = |report: &&FailureReport| {
+        let details = report.details.as_ref();
+        details.is_some_and(|one| {
+            one.failure.cause != Some(Cause::KubeletQps) && Some(&one.image) == image
+        })
+    };
+    failures.rev().find(is_attempt).or(Some(newest))
 }
 
 /// Stands for the sandbox of a container's pod in [`Tally::recovered`].

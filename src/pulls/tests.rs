@@ -1128,6 +1128,35 @@ fn a_newer_failure_counts_whatever_the_back_off_before_it_in_the_list() {
 
 /// A pod whose container the kubelet works on has its sandbox.
 #[test]
+fn a_pull_that_the_kubelet_did_not_try_replaces_no_failure_of_the_same_image() {
+    const REFUSED: &str = "Failed to pull image \"r.example.com/a:1\": pull QPS exceeded";
+    let other = REFUSED.replace("a:1", "a:2");
+    let failed = event(1, "Failed", FAILED, 1, 10, 10);
+    let refused = event(2, "Failed", REFUSED, 3, 20, 40);
+    let of_other = event(3, "Failed", &other, 1, 50, 50);
+    let state = |events: &[&Event]| {
+        let mut tally = underway();
+        for event in events {
+            tally.take(event, at(60));
+        }
+        let counts = failures(&tally);
+        let (_, failing) = tally.failing.pop_first().unwrap();
+        (failing.failure.cause.unwrap(), failing.last, counts)
+    };
+    for order in [[&failed, &refused], [&refused, &failed]] {
+        assert_eq!(state(&order), (Cause::TcpTimeout, at(40), 4));
+    }
+    assert_eq!(
+        state(&[&refused]),
+        (Cause::KubeletQps, at(40), 3),
+        "nothing else is known"
+    );
+    // The pod has another image now.
+    let all = [&failed, &refused, &of_other];
+    assert_eq!(state(&all), (Cause::KubeletQps, at(50), 5));
+}
+
+#[test]
 fn a_sandbox_that_was_made_is_no_failure_any_more() {
     let image = "registry.k8s.io/pause:3.9";
     let text = format!(

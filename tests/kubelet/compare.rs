@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::Value;
 
+use crate::operated::Metrics;
 use crate::pods::{Case, Kubelet, SHOP};
 
 /// All that is known of a cluster at one moment, as its API and Pullpath's have it.
@@ -29,7 +30,7 @@ pub struct Said {
     pub runs: bool,
     /// The reason of a container that waits.
     pub waits: Option<String>,
-    /// The kubelet's messages, of Events and status.
+    /// Reasons and messages of the kubelet's Events.
     pub messages: Vec<String>,
     pub pull: Option<String>,
     pub causes: Vec<String>,
@@ -109,11 +110,6 @@ impl Seen {
                         .contains(&text(&waiting["reason"]).as_str())
                 {
                     said.waits = Some(text(&waiting["reason"]));
-                    said.messages.push(format!(
-                        "{}: {}",
-                        text(&waiting["reason"]),
-                        text(&waiting["message"])
-                    ));
                 }
             }
         }
@@ -263,4 +259,63 @@ pub fn line(case: &Case, said: &Said) -> String {
         set(&said.lint),
         why
     )
+}
+
+/// Behind the registry of pulls that the kubelet refused to make, for its own rate.
+pub const QPS: &str = " kubelet_qps";
+
+/// Failures that the kubelet reported, by registry, with what it did not pull for want of a turn apart.
+pub fn failures_by_events(events: &[Value]) -> BTreeMap<String, u64> {
+    let mut all = BTreeMap::new();
+    for event in events
+        .iter()
+        .filter(|event| event["source"]["component"] == "kubelet")
+    {
+        let (reason, message) = (text(&event["reason"]), text(&event["message"]));
+        let is_failure = message.starts_with("Failed to pull image")
+            || ["ErrImageNeverPull", "InspectFailed"].contains(&reason.as_str());
+        let Some(image) = message.split('"').nth(1).filter(|_| is_failure) else {
+            continue;
+        };
+        let of_runtime = message.contains("containerd.sock");
+        let is_valid = !message.contains("invalid reference format") && !of_runtime;
+        let registry = image
+            .split('/')
+            .next()
+            .filter(|_| is_valid)
+            .unwrap_or_default();
+        let late = if message.contains("pull QPS exceeded") {
+            QPS
+        } else {
+            ""
+        };
+        *all.entry(format!("{registry}{late}")).or_default() +=
+            event["count"].as_u64().unwrap_or(1);
+    }
+    all
+}
+
+/// The same, as the cluster role counts.
+pub fn failures_by_metrics(metrics: &Metrics) -> BTreeMap<String, u64> {
+    let mut all = BTreeMap::new();
+    for (series, value) in &metrics.series {
+        let Some(labels) = series.strip_prefix("pullpath_real_pull_failures_total{") else {
+            continue;
+        };
+        let label = |name: &str| {
+            let (_, rest) = labels.split_once(&format!("{name}=\"")).unwrap();
+            rest.split('"').next().unwrap().to_owned()
+        };
+        let late = if label("cause") == "kubelet_qps" {
+            QPS
+        } else {
+            ""
+        };
+        let count: u64 = format!("{value:.0}").parse().unwrap();
+        if count > 0 {
+            *all.entry(format!("{}{late}", label("registry")))
+                .or_default() += count;
+        }
+    }
+    all
 }

@@ -17,6 +17,9 @@ use crate::servers::{LOOPBACK, NODE_ADDRESS};
 /// The node's name.
 pub const NODE: &str = "node-a";
 
+/// Names of what is outside of the namespaces begin so, followed by the process that made it.
+const PREFIX: &str = "pullpath-kubelet-";
+
 /// Set within the namespaces: the folder of all files.
 const INSIDE: &str = "PULLPATH_KUBELET_FOLDER";
 
@@ -55,7 +58,13 @@ pub fn on_a_node(test: &str, work: impl FnOnce(&Path)) {
     }
     // What cargo makes, before the network is gone.
     let program = run(&mut Command::new("tests/shipped/static"));
-    let folder = tempfile::tempdir().unwrap();
+    sweep(&std::env::temp_dir(), |folder| {
+        fs::remove_dir_all(folder).is_ok()
+    });
+    let folder = tempfile::Builder::new()
+        .prefix(&format!("{PREFIX}{}-", std::process::id()))
+        .tempdir()
+        .unwrap();
     let cgroups = Cgroups::new();
     let mut command = Command::new("setpriv");
     command
@@ -85,17 +94,15 @@ struct Cgroups {
 }
 
 impl Cgroups {
-    const PREFIX: &str = "pullpath-kubelet-";
-
     fn new() -> Self {
-        let name = format!("{}{}", Self::PREFIX, std::process::id());
+        let name = format!("{}{}", PREFIX, std::process::id());
         let hierarchies: Vec<PathBuf> = fs::read_dir("/sys/fs/cgroup")
             .unwrap()
             .map(|entry| entry.unwrap().path())
             .filter(|path| path.is_dir() && path.join("cgroup.procs").exists())
             .collect();
         for hierarchy in &hierarchies {
-            sweep(hierarchy);
+            sweep(hierarchy, remove);
         }
         let folders: Vec<PathBuf> = hierarchies.iter().map(|path| path.join(&name)).collect();
         for folder in &folders {
@@ -137,13 +144,12 @@ impl Drop for Cgroups {
     }
 }
 
-/// Removes those of runs that were killed.
-fn sweep(hierarchy: &Path) {
-    for entry in fs::read_dir(hierarchy).unwrap().filter_map(Result::ok) {
+/// Removes folders of runs that were killed.
+fn sweep(within: &Path, remove: impl Fn(&Path) -> bool) {
+    for entry in fs::read_dir(within).unwrap().filter_map(Result::ok) {
         let name = entry.file_name();
-        let owner = name
-            .to_str()
-            .and_then(|name| name.strip_prefix(Cgroups::PREFIX));
+        let rest = name.to_str().and_then(|name| name.strip_prefix(PREFIX));
+        let owner = rest.and_then(|rest| rest.split('-').next());
         if owner.is_some_and(|pid| !Path::new("/proc").join(pid).exists()) {
             remove(&entry.path());
         }
@@ -252,6 +258,8 @@ impl Node {
             "authentication": {"anonymous": {"enabled": true}, "webhook": {"enabled": false}},
             "authorization": {"mode": "AlwaysAllow"},
             "makeIPTablesUtilChains": false,
+            // As of newer releases. With 5 a second, Secrets of many pods arrive too late for their first pulls.
+            "kubeAPIQPS": 50, "kubeAPIBurst": 100,
             // However full the machine's disk is.
             "evictionHard": {"memory.available": "1Mi"}, "imageGCHighThresholdPercent": 100,
         });

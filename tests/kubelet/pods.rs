@@ -16,7 +16,7 @@ pub const BANK: &str = "bank";
 #[derive(Clone, Copy, Debug)]
 pub enum Kubelet {
     Runs,
-    /// A container waits for its image, and an Event or the status has these words.
+    /// A container waits for its image, and an Event has these words.
     Fails(&'static str),
 }
 
@@ -84,13 +84,13 @@ impl Case {
         self
     }
 
-    /// It does not run: the kubelet has these words, and all say this cause.
-    const fn fails(mut self, words: &'static str, cause: &'static [&'static str]) -> Self {
+    /// It does not run: the kubelet has these words, and all have the first of these causes.
+    const fn fails(mut self, words: &'static str, causes: &'static [&'static str]) -> Self {
         self.kubelet = Kubelet::Fails(words);
         self.pull = Some("would_fail");
-        self.causes = cause;
-        self.event = Some(cause[0]);
-        self.cluster = Some(cause[0]);
+        self.causes = causes;
+        self.event = Some(causes[0]);
+        self.cluster = Some(causes[0]);
         self
     }
 
@@ -160,70 +160,87 @@ const NOT_FOUND: &str = "not found";
 
 pub const CASES: &[Case] = &[
     pod("good", "open.lab.test/team/app:1").quick(),
-    pod("missing-tag", "open.lab.test/team/app:nope").fails(NOT_FOUND, &["manifest_unknown"]).quick(),
-    pod("missing-repository", "open.lab.test/absent/app:1").fails(NOT_FOUND, &["name_unknown"]).by_words("manifest_unknown"),
-    pod("digest", "open.lab.test/team/digest@DIGEST"),
-    pod("missing-digest", "open.lab.test/team/app@sha256:abababababababababababababababababababababababababababababababab")
-        .fails(NOT_FOUND, &["manifest_unknown"]),
+    pod("missing-tag", "open.lab.test/team/missing-tag:nope").fails(NOT_FOUND, &["manifest_unknown"]).quick(),
+    pod("missing-repository", "open.lab.test/absent/app:1").fails(NOT_FOUND, &["manifest_unknown"]),
+    pod("digest", "open.lab.test/team/digest@DIGEST").checked("would_succeed", &["no_pull"]).quick(),
+    pod("missing-digest", "open.lab.test/team/missing-digest@sha256:abababababababababababababababababababababababababababababababab")
+        .fails(NOT_FOUND, &["manifest_unknown", "no_pull"]),
     pod("two-tags-a", "open.lab.test/team/tags:nope-a").fails(NOT_FOUND, &["manifest_unknown"]),
     pod("two-tags-b", "open.lab.test/team/tags:nope-b").fails(NOT_FOUND, &["manifest_unknown"]),
-    pod("init-missing", "open.lab.test/team/app:1").init("open.lab.test/team/first:nope", &[]).fails(NOT_FOUND, &["manifest_unknown"]),
+    pod("init-missing", "open.lab.test/team/init-missing:1").init("open.lab.test/team/first:nope", &[]).fails(NOT_FOUND, &["manifest_unknown"]),
     pod("arm", "open.lab.test/team/arm:1").fails("no match for platform", &["no_platform"]),
+    // Without an index nothing is selected by platform.
+    pod("arm-alone", "open.lab.test/team/arm-alone:1"),
     pod("invalid-name", "open.lab.test/Team/App:1").fails("InvalidImageName", &["image_name_invalid"]).unchecked(),
     // Secrets.
-    pod("no-secret", "priv.lab.test/team/app:1").fails(NO_LOGIN, &["auth_no_cred"]).lint(&["secret_not_named"]).quick(),
+    pod("no-secret", "priv.lab.test/team/no-secret:1").fails(NO_LOGIN, &["auth_no_cred"]).lint(&["secret_not_named"]).quick(),
     pod("right", "priv.lab.test/team/right:1").with(&["good"]).quick(),
-    pod("wrong-password", "priv.lab.test/team/app:1").with(&["bad"]).fails("401 Unauthorized", &["auth_bad_cred"]).quick(),
-    pod("secret-missing", "priv.lab.test/team/app:1")
+    pod("wrong-password", "priv.lab.test/team/wrong-password:1").with(&["bad"]).fails("401 Unauthorized", &["auth_bad_cred"]).by_words("auth_unknown").quick(),
+    pod("secret-missing", "priv.lab.test/team/secret-missing:1")
         .with(&["absent"]).fails(NO_LOGIN, &["secret_missing"]).by_words("auth_no_cred").lint(&["secret_missing"]).quick(),
-    pod("secret-elsewhere", "priv.lab.test/team/app:1")
+    pod("secret-elsewhere", "priv.lab.test/team/secret-elsewhere:1")
         .with(&["elsewhere"]).fails(NO_LOGIN, &["secret_other_namespace"]).by_words("auth_no_cred").lint(&["secret_other_namespace"]).quick(),
-    pod("wrong-type", "priv.lab.test/team/app:1")
+    pod("wrong-type", "priv.lab.test/team/wrong-type:1")
         .with(&["opaque"]).fails(NO_LOGIN, &["secret_format"]).by_words("auth_no_cred").lint(&["secret_format"]),
-    pod("malformed-and-good", "priv.lab.test/team/app:1")
+    pod("malformed-and-good", "priv.lab.test/team/malformed-and-good:1")
         .with(&["malformed", "good"]).fails("illegal base64 data", &["secret_format"]).lint(&["secret_format"]).quick(),
-    pod("malformed-at-open", "open.lab.test/team/malformed:1")
+    pod("malformed-at-open", "open.lab.test/team/malformed-at-open:1")
         .with(&["malformed"]).fails("illegal base64 data", &["secret_format"]).lint(&["secret_format"]),
-    pod("wrong-and-good", "priv.lab.test/team/both:1").with(&["bad", "good"]),
-    pod("good-and-wrong", "priv.lab.test/team/order:1").with(&["good", "bad"]),
-    pod("longer-key-wrong", "priv.lab.test/team/longer:1").with(&["longer", "good"]),
-    pod("missing-and-good", "priv.lab.test/team/one:1").with(&["absent", "good"]).lint(&["secret_missing"]),
-    pod("of-account", "priv.lab.test/team/account:1").of("puller").quick(),
-    pod("account-overridden", "priv.lab.test/team/app:1")
-        .of("puller").with(&["bad"]).fails("401 Unauthorized", &["auth_bad_cred"]),
-    pod("other-key", "priv.lab.test/team/app:1")
+    pod("wrong-and-good", "priv.lab.test/team/wrong-and-good:1").with(&["bad", "good"]).checked("would_succeed", &["auth_bad_cred"]).quick(),
+    pod("good-and-wrong", "priv.lab.test/team/good-and-wrong:1").with(&["good", "bad"]),
+    pod("longer-key-wrong", "priv.lab.test/team/longer-key-wrong:1").with(&["longer", "good"]).checked("would_succeed", &["auth_bad_cred"]),
+    pod("missing-and-good", "priv.lab.test/team/missing-and-good:1").with(&["absent", "good"]).checked("would_succeed", &["secret_missing"]).lint(&["secret_missing"]),
+    pod("of-account", "priv.lab.test/team/of-account:1").of("puller").quick(),
+    pod("account-overridden", "priv.lab.test/team/account-overridden:1")
+        .of("puller").with(&["bad"]).fails("401 Unauthorized", &["auth_bad_cred"]).by_words("auth_unknown"),
+    pod("other-key", "priv.lab.test/team/other-key:1")
         .with(&["other-key"]).fails(NO_LOGIN, &["secret_key_mismatch"]).by_words("auth_no_cred").lint(&["secret_key_mismatch"]).quick(),
-    pod("key-with-port", "priv.lab.test/team/app:1")
+    pod("key-with-port", "priv.lab.test/team/key-with-port:1")
         .with(&["port-key"]).fails(NO_LOGIN, &["secret_key_mismatch"]).by_words("auth_no_cred").lint(&["secret_key_mismatch"]),
-    pod("key-as-url", "priv.lab.test/team/url:1").with(&["url-key"]),
-    pod("key-with-star", "priv.lab.test/team/star:1").with(&["star-key"]),
-    pod("old-type", "priv.lab.test/team/old:1").with(&["dockercfg"]),
-    pod("newline", "priv.lab.test/team/app:1")
-        .with(&["newline"]).fails("401 Unauthorized", &["auth_bad_cred"]).lint(&["secret_format"]),
-    pod("missing-private-tag", "priv.lab.test/team/app:nope").with(&["good"]).fails(NOT_FOUND, &["manifest_unknown"]),
-    pod("rotated", "priv.lab.test/team/rotated:1").with(&["rotated"]).fails("401 Unauthorized", &["auth_bad_cred"]),
-    pod("provided", "prov.lab.test/team/app:1").checked("unknown", &["auth_unknown"]),
+    pod("key-as-url", "priv.lab.test/team/key-as-url:1").with(&["url-key"]),
+    pod("key-with-star", "priv.lab.test/team/key-with-star:1").with(&["star-key"]),
+    pod("old-type", "priv.lab.test/team/old-type:1").with(&["dockercfg"]),
+    pod("newline", "priv.lab.test/team/newline:1")
+        .with(&["newline"]).fails("401 Unauthorized", &["secret_format"]).by_words("auth_unknown").lint(&["secret_format"]),
+    pod("missing-private-tag", "priv.lab.test/team/missing-private-tag:nope").with(&["good"]).fails(NOT_FOUND, &["manifest_unknown"]),
+    pod("rotated", "priv.lab.test/team/rotated:1").with(&["rotated"]).fails("401 Unauthorized", &["auth_bad_cred"]).by_words("auth_unknown"),
+    pod("provided", "prov.lab.test/team/provided:1").checked("unknown", &["auth_unknown"]).quick(),
     // Tokens.
-    pod("token-right", "token.lab.test/team/right:1").with(&["token"]).quick(),
-    pod("token-wrong", "token.lab.test/team/app:1").with(&["bad-token"]).fails("401 Unauthorized", &["auth_bad_cred"]).quick(),
-    pod("token-none", "token.lab.test/team/app:1").fails("401 Unauthorized", &["auth_no_cred"]).lint(&["secret_not_named"]),
+    pod("token-right", "token.lab.test/team/token-right:1").with(&["token"]).quick(),
+    pod("token-wrong", "token.lab.test/team/token-wrong:1").with(&["bad-token"]).fails("401 Unauthorized", &["auth_bad_cred"]).quick(),
+    pod("token-none", "token.lab.test/team/token-none:1").fails("401 Unauthorized", &["auth_no_cred"]).lint(&["secret_not_named"]),
     // Policies.
     pod("always", "open.lab.test/team/always:1").policy("Always"),
     pod("never-present", "open.lab.test/team/app:1").policy("Never").unchecked().quick(),
-    pod("never-absent", "open.lab.test/team/never:1").policy("Never").fails("ErrImageNeverPull", &["no_pull"]).unchecked().quick(),
+    pod("never-absent", "open.lab.test/team/never-absent:1").policy("Never").fails("ErrImageNeverPull", &["no_pull"]).unchecked().quick(),
     // The network.
-    pod("closed", "closed.lab.test/team/app:1").fails("connection refused", &["tcp_refused"]).quick(),
-    pod("nxdomain", "nx.lab.test/team/app:1").fails("no such host", &["dns_nxdomain"]).quick(),
-    pod("unknown-authority", "unk.lab.test/team/app:1").fails("certificate signed by unknown authority", &["tls_unknown_ca"]).quick(),
-    pod("expired", "old.lab.test/team/app:1").fails("certificate has expired", &["tls_expired"]),
-    pod("not-verified", "skip.lab.test/team/app:1").checked("would_succeed", &["mirror_insecure"]),
-    pod("plain-http", "plain.lab.test:5000/team/app:1").fails("server gave HTTP response to HTTPS client", &["tls_plain_http"]),
-    pod("dead-storage", "redir.lab.test/team/dead:1").fails("connection refused", &["redirect_blob"]).quick(),
-    pod("mirrored", "mirrored.lab.test/team/app:1").quick(),
-    pod("loopback", "127.0.0.1:5000/team/app:1"),
-    pod("loopback-tls", "127.0.0.3:5443/team/app:1").fails("400 Bad Request", &["tls_unknown_ca"]),
+    pod("closed", "closed.lab.test/team/closed:1").fails("connection refused", &["tcp_refused"]).quick(),
+    pod("nxdomain", "nx.lab.test/team/nxdomain:1").fails("no such host", &["dns_nxdomain"]).quick(),
+    pod("unknown-authority", "unk.lab.test/team/unknown-authority:1").fails("certificate signed by unknown authority", &["tls_unknown_ca"]).quick(),
+    pod("expired", "old.lab.test/team/expired:1").fails("certificate has expired", &["tls_expired"]),
+    pod("not-verified", "skip.lab.test/team/not-verified:1").checked("would_succeed", &["mirror_insecure"]).quick(),
+    // A setting of no host.
+    pod("verified", "skiptop.lab.test/team/verified:1")
+        .fails("certificate signed by unknown authority", &["tls_unknown_ca", "hosts_toml_invalid"]),
+    pod("silent", "silent.lab.test/team/silent:1").fails("i/o timeout", &["tcp_timeout"]),
+    pod("plain-http", "plain.lab.test:5000/team/plain-http:1").fails("server gave HTTP response to HTTPS client", &["tls_plain_http"]),
+    pod("dead-storage", "redir.lab.test/team/dead:1").fails("connection refused", &["tcp_refused"]).quick(),
+    pod("mirrored", "mirrored.lab.test/team/mirrored:1").quick(),
+    pod("loopback", "127.0.0.1:5000/team/loopback:1").quick(),
+    // containerd verifies no certificate of its own machine.
+    pod("loopback-tls", "127.0.0.3:5443/team/loopback-tls:1"),
     pod("slow", "slow.lab.test/team/slow:1"),
     pod("waits-for-the-way", "open.lab.test/team/waited:1").init("127.0.0.1:5000/pullpath/pullpath:1", &["wait", "open.lab.test/team/waited:1", "--timeout=1m"]),
+];
+
+/// Pods of a node whose containerd has no `config_path`.
+pub const WITHOUT_HOSTS: &[Case] = &[
+    pod("loopback-http", "127.0.0.1:5000/team/loopback-http:1"),
+    // It sends plain HTTP to its own machine at once.
+    pod("loopback-https", "127.0.0.3:5443/team/loopback-https:1")
+        .fails("400 Bad Request", &["tls_plain_http"]),
+    pod("no-mirror", "mirrored.lab.test/team/no-mirror:1")
+        .fails("certificate is valid for", &["tls_name"]),
 ];
 
 fn encoded(user: &str, password: &str) -> String {

@@ -12,13 +12,14 @@ use crate::stack::{
     Dnsmasq, Mode, Pki, Registry, TokenKnobs, TokenService, nginx_args, push, registry_locations,
     server_block,
 };
-use crate::support::image::{Content, Image, OCI_CONFIG, digest};
+use crate::support::image::{Content, Image, OCI_CONFIG, OCI_INDEX, digest};
 
 pub const NODE_ADDRESS: &str = "10.0.1.10";
 /// Where all names of the lab lead to.
 const FRONT: &str = "10.0.2.20";
-/// An address without servers.
-const SILENT: &str = "10.0.2.24";
+/// An address without servers, and one whose packets are dropped.
+const CLOSED: &str = "10.0.2.24";
+const SILENT: &str = "10.0.2.25";
 /// The registry that needs no TLS: that of the sandbox image and of Pullpath's own.
 pub const LOOPBACK: &str = "127.0.0.1:5000";
 /// One with TLS, whose authority is not known.
@@ -41,9 +42,12 @@ const PRIVATE: &[&str] = &["priv.lab.test", "prov.lab.test"];
 
 impl Servers {
     pub fn start(folder: &Path) -> Self {
-        for address in [NODE_ADDRESS, crate::kube::API, FRONT, SILENT] {
+        for address in [NODE_ADDRESS, crate::kube::API, FRONT, CLOSED, SILENT] {
             run(Command::new("ip").args(["address", "add", &format!("{address}/32"), "dev", "lo"]));
         }
+        run(Command::new("nft").arg(format!(
+            "table inet lab {{\nchain input {{\ntype filter hook input priority 0;\nip daddr {SILENT} drop\n}}\n}}\n"
+        )));
         let dns = names(folder);
         let pki = Pki::new(folder);
         fs::write(
@@ -79,10 +83,11 @@ impl Servers {
 /// The node's own resolver: all names of the lab but those of `nx`.
 fn names(folder: &Path) -> Dnsmasq {
     let of_front = format!("--address=/lab.test/{FRONT}");
-    let closed = format!("--address=/closed.lab.test/{SILENT}");
-    let blobs = format!("--address=/blob.lab.test/{SILENT}");
+    let closed = format!("--address=/closed.lab.test/{CLOSED}");
+    let blobs = format!("--address=/blob.lab.test/{CLOSED}");
+    let silent = format!("--address=/silent.lab.test/{SILENT}");
     let here = format!("--listen-address={NODE_ADDRESS}");
-    let options = [&here, &of_front, &closed, &blobs];
+    let options = [&here, &of_front, &closed, &blobs, &silent];
     let mut options: Vec<&str> = options.into_iter().map(String::as_str).collect();
     options.extend(["--address=/nx.lab.test/", "--local=/test/"]);
     let dns = Dnsmasq::start(folder, "dnsmasq", Some(53), &options);
@@ -127,7 +132,7 @@ fn front(folder: &Path, pki: &Pki, [open, private, tokens]: &[Registry; 3], real
     let strangers = folder.join("strangers");
     fs::create_dir(&strangers).unwrap();
     let strangers = Pki::new(&strangers);
-    for name in ["unk.lab.test", "skip.lab.test"] {
+    for name in ["unk.lab.test", "skip.lab.test", "skiptop.lab.test"] {
         blocks.push(server_block(
             name,
             &listen,
@@ -162,7 +167,11 @@ fn front(folder: &Path, pki: &Pki, [open, private, tokens]: &[Registry; 3], real
     };
     hosts(
         "skip.lab.test",
-        "server = \"https://skip.lab.test\"\nskip_verify = true\n",
+        "[host.\"https://skip.lab.test\"]\n  skip_verify = true\n",
+    );
+    hosts(
+        "skiptop.lab.test",
+        "server = \"https://skiptop.lab.test\"\nskip_verify = true\n",
     );
     hosts(
         "mirrored.lab.test",
@@ -199,11 +208,12 @@ impl Images {
         let big = file_layer(folder, "data", &mebibytes);
         let small = file_layer(folder, "unique", b"of redir.lab.test alone");
         let all = [
-            ("team/app", app(1, "amd64", None)),
-            ("team/dead", app(2, "amd64", Some(small))),
-            ("team/slow", app(3, "amd64", Some(big))),
-            ("team/arm", app(4, "arm64", None)),
-            (OWN, image("amd64", 5, own, "/usr/bin/pullpath")),
+            ("team/app", app(1, native(), None)),
+            ("team/dead", app(2, native(), Some(small))),
+            ("team/slow", app(3, native(), Some(big))),
+            ("team/arm", with_index(app(4, foreign(), None))),
+            ("team/arm-alone", app(6, foreign(), None)),
+            (OWN, image(native(), 5, own, "/usr/bin/pullpath")),
         ];
         for (repository, image) in &all {
             let folder = folder.join("images").join(repository);
@@ -241,23 +251,20 @@ impl Images {
             .arg(self.repository(from))
             .arg(to));
     }
+}
 
-    /// Another tag of a repository's image.
-    pub fn tag(&self, repository: &str, tag: &str) {
-        let tags = self.repository(repository).join("_manifests/tags");
-        run(Command::new("cp")
-            .arg("-r")
-            .arg(tags.join("1"))
-            .arg(tags.join(tag)));
-    }
+/// The image below an index that has no other platform.
+fn with_index(mut image: Image) -> Image {
+    let manifest = &image.platforms[0].manifest;
+    let index = json!({
+        "schemaVersion": 2, "mediaType": OCI_INDEX,
+        "manifests": [{"mediaType": manifest.media_type, "digest": manifest.digest, "size": manifest.bytes.len(),
+                       "platform": {"architecture": foreign(), "os": "linux"}}]});
+    image.index = Some(Content::new(OCI_INDEX, index.to_string()));
+    image
 }
 
 fn image(architecture: &str, seed: u32, layers: Vec<Content>, entrypoint: &str) -> Image {
-    let architecture = if architecture == "amd64" {
-        native()
-    } else {
-        architecture
-    };
     let digests: Vec<&str> = layers.iter().map(|layer| layer.digest.as_str()).collect();
     let config = json!({
         "architecture": architecture, "os": "linux", "author": format!("lab {seed}"),
@@ -272,6 +279,15 @@ fn native() -> &'static str {
     match std::env::consts::ARCH {
         "aarch64" => "arm64",
         _ => "amd64",
+    }
+}
+
+/// Another machine.
+fn foreign() -> &'static str {
+    if native() == "arm64" {
+        "amd64"
+    } else {
+        "arm64"
     }
 }
 

@@ -426,6 +426,7 @@ async fn check(registry: &Server, mirror: Option<&Server>, options: Options) -> 
         .flatten()
         .collect(),
         families: Families::Both,
+        nat64: Vec::new(),
         trust: BaseTrust::new(pullpath::trust::Pool::default(), Roots::default()),
         settings: Settings::load(&request, |_| None).unwrap(),
         trace: false,
@@ -473,6 +474,7 @@ async fn check(registry: &Server, mirror: Option<&Server>, options: Options) -> 
         kubelet: None,
         plain_http: true,
         compare_direct: false,
+        guard: None,
         effort: Effort {
             transfer: options.tests_transfer.then_some(budget),
             ..Effort::default()

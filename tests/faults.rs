@@ -47,6 +47,7 @@ macro_rules! causes {
 
 /// Causes that need a network of their own, and the text of the tests that produce them.
 const ELSEWHERE: &[(&str, &str)] = &[
+    ("node_address", include_str!("foreign.rs")),
     ("tcp_prohibited", NETNS),
     ("local_policy", NETNS),
     ("no_local_address", NETNS),

@@ -197,9 +197,10 @@ fn daemon(
         "listen: 127.0.0.1:0\nadmin_listen: 127.0.0.1:0\nlog: {{format: json, level: debug}}\n\
          vantage: {{node: {node}}}\nschedule: {{reach: 1h, path: 1h, transfer: off, first_check: 1h, timeout: 2s}}\n\
          network: {{nameservers: ['{nameserver}'], ca_files: ['{}'], metadata: off}}\n\
-         kubernetes:\n  kubeconfig: '{}'\n{kubernetes}\n",
+         kubernetes:\n  kubeconfig: '{}'\n{}\n{kubernetes}\n",
         world.ca.file().display(),
-        cluster.kubeconfig("node").display()
+        cluster.kubeconfig("node").display(),
+        world.local_registries()
     ));
     forwarder.pod(&name, Behind::Daemon(daemon.admin));
     daemon

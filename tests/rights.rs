@@ -165,10 +165,11 @@ fn node_config(world: &World, cluster: &Cluster, more: &str) -> String {
     format!(
         "listen: 127.0.0.1:0\nadmin_listen: 127.0.0.1:0\nlog: {{format: json, level: debug}}\nvantage: {{node: n1}}\n\
          network: {{nameservers: ['{}'], ca_files: ['{}'], metadata: off}}\nschedule: {{reach: 10s}}\n\
-         kubernetes:\n  discover: node\n  kubeconfig: '{}'\n{more}\ntargets:\n{target}\n",
+         kubernetes:\n  discover: node\n  kubeconfig: '{}'\n{}\n{more}\ntargets:\n{target}\n",
         world.nameserver(),
         world.ca.file().display(),
         cluster.kubeconfig("pullpath-node").display(),
+        world.local_registries(),
     )
 }
 

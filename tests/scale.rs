@@ -236,10 +236,11 @@ fn node_daemon(cluster: &Cluster, world: &World, ca: &Path) -> Daemon {
         "listen: 127.0.0.1:0\nadmin_listen: 127.0.0.1:0\nlog: {{format: json}}\nvantage: {{node: n1}}\n\
          network: {{nameservers: ['{}'], ca_files: ['{}'], metadata: off}}\n\
          schedule: {{reach: 10s, path: 1h, transfer: off}}\n\
-         kubernetes:\n  discover: node\n  secrets: discovered\n  events: pods\n  kubeconfig: '{}'\n",
+         kubernetes:\n  discover: node\n  secrets: discovered\n  events: pods\n  kubeconfig: '{}'\n{}\n",
         world.nameserver(),
         ca.display(),
-        cluster.kubeconfig("node").display()
+        cluster.kubeconfig("node").display(),
+        world.local_registries()
     ))
 }
 

@@ -121,6 +121,7 @@ impl CheckArgs {
             kubelet: self.kubelet_version.clone(),
             plain_http: self.network.plain_http,
             compare_direct: false,
+            guard: None,
             effort,
             keyring: Arc::new(keyring),
         }
@@ -152,6 +153,7 @@ impl ProbeContext {
             resolver: place.means.resolver.clone(),
             overrides: network.resolve.clone(),
             families: place.means.families,
+            nat64: config.network.declared().nat64_prefixes,
             trust: place.trust.clone(),
             vantage: place.vantage(&settings),
             settings,

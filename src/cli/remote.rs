@@ -177,7 +177,7 @@ pub(super) fn version_of(report: &[u8]) -> Result<u32, serde_json::Error> {
     serde_json::from_slice(report).map(|versioned: Versioned| versioned.schema_version)
 }
 
-/// Reads reports of another machine for a terminal: control characters are replaced.
+/// Reads reports of another machine for a terminal: control characters are escaped.
 pub(super) fn harmless(reports: &[u8]) -> Result<Document, serde_json::Error> {
     let mut value: Value = serde_json::from_slice(reports)?;
     make_harmless(&mut value);
@@ -187,7 +187,7 @@ pub(super) fn harmless(reports: &[u8]) -> Result<Document, serde_json::Error> {
 /// The maximum length of one text in bytes; texts in reports have a line or two.
 const MAX_TEXT: usize = 16 << 10;
 
-/// Replaces control characters in all texts, so that none moves a cursor.
+/// Escapes control characters in all texts, so that none moves a cursor.
 fn make_harmless(value: &mut Value) {
     match value {
         Value::String(text) => *text = clean(text, MAX_TEXT),
@@ -243,7 +243,7 @@ mod tests {
     fn a_report_of_another_machine_moves_no_cursor() {
         let mut value = serde_json::json!({"a": [{"b": "\u{1b}[2J"}, 1]});
         make_harmless(&mut value);
-        assert_eq!(value.to_string(), "{\"a\":[{\"b\":\"\u{fffd}[2J\"},1]}");
+        assert_eq!(value.to_string(), "{\"a\":[{\"b\":\"\\\\u{1b}[2J\"},1]}");
     }
 
     #[test]

@@ -803,6 +803,8 @@ async fn check_locally(
             kubelet: None,
             plain_http: args.network.plain_http,
             compare_direct: false,
+            // What it shows is for the one who could connect as well.
+            guard: None,
             effort: Effort::default(),
         };
         checked.push(Ok(probe::pull(

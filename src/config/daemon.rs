@@ -6,7 +6,7 @@ use std::time::Duration;
 use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer, de};
 
-use super::error::ConfigError;
+use super::error::{self, ConfigError};
 use super::values::{CountWithin, Fraction, Size, WaitWithin, short};
 use crate::model::units::Bytes;
 
@@ -105,7 +105,7 @@ impl Schedule {
     /// If `timeout` is not shorter than `check_timeout`.
     pub(super) fn check(&self) -> Result<(), ConfigError> {
         if self.timeout.0 >= self.check_timeout.0 {
-            return Err(ConfigError::whole(format!(
+            return Err(error::whole(format!(
                 "schedule.timeout ({}) is not shorter than schedule.check_timeout ({}), so one missing answer would use up the whole check; make check_timeout several times longer",
                 short(self.timeout.0),
                 short(self.check_timeout.0)

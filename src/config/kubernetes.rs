@@ -5,9 +5,9 @@ use std::path::PathBuf;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use super::error::ConfigError;
+use super::error::{self, ConfigError};
 use super::targets::CredentialFiles;
-use super::values::CountWithin;
+use super::values::{CountWithin, HostPort};
 use crate::model::workload::SecretRefs;
 use crate::workload::discovery::Patterns;
 
@@ -32,6 +32,9 @@ pub struct Kubernetes {
     pub platform_namespaces: Vec<String>,
     /// The limit of images to check, besides `targets`.
     pub max_targets: CountWithin<1, 1000>,
+    /// Registries on the node itself, HOST:PORT, that images of pods may lead to, besides those that containerd's
+    /// settings name.
+    local_registries: Vec<HostPort>,
     /// Which pull secrets may be read from the API server.
     pub secrets: SecretAccess,
     /// The Secrets that may be read with `secrets: named`.
@@ -53,6 +56,7 @@ impl Default for Kubernetes {
                 .map(ToOwned::to_owned)
                 .to_vec(),
             max_targets: CountWithin(50),
+            local_registries: Vec::new(),
             secrets: SecretAccess::None,
             named_secrets: Vec::new(),
             credential: CredentialFiles::default(),
@@ -106,6 +110,12 @@ pub enum SecretAccess {
 }
 
 impl Kubernetes {
+    /// Hosts and ports of registries on the node itself that images of pods may lead to.
+    pub fn local_registries(&self) -> impl Iterator<Item = (String, u16)> {
+        let all = self.local_registries.iter();
+        all.map(|one| (one.host.clone(), one.port))
+    }
+
     /// Whether this node's own Node is watched.
     pub fn follows_node(&self) -> bool {
         match self.node {
@@ -119,7 +129,7 @@ impl Kubernetes {
     /// # Errors
     /// If `events` needs `discover`, or `named_secrets` and `secrets` contradict each other.
     pub(super) fn check(&self) -> Result<(), ConfigError> {
-        let fail = |message: &str| Err(ConfigError::whole(message.to_owned()));
+        let fail = |message: &str| Err(error::whole(message.to_owned()));
         if self.events == Events::Pods && self.discover == Discover::Off {
             return fail(
                 "kubernetes.events is pods but kubernetes.discover is off, so the waiting pods are unknown; write discover: node",

@@ -11,10 +11,15 @@ mod spread;
 mod targets;
 mod values;
 
-use error::{ConfigError, drawn};
+use error::ConfigError;
+
+use std::collections::BTreeSet;
+use std::sync::LazyLock;
 
 use schemars::JsonSchema;
 use serde::Deserialize;
+
+use crate::model::slip;
 
 pub use cluster::Cluster;
 pub use daemon::{Budgets, History, Log, LogFormat, LogLevel, Schedule, VantageConfig};
@@ -88,10 +93,14 @@ impl Config {
         if text.trim().is_empty() {
             return Ok(Self::default());
         }
+        let is_key = |key: &str| KEYS.contains(key);
         let config: Self =
-            serde_saphyr::from_str(text).map_err(|error| from_parser(&error, text))?;
-        config.network.check(text)?;
-        config.targets.check(text)?;
+            slip::read(text, is_key, true).map_err(|(slip, unknown)| match unknown {
+                Some(key) => renamed(slip, &key, text),
+                None => slip,
+            })?;
+        config.network.check()?;
+        config.targets.check()?;
         config.schedule.check()?;
         config.kubernetes.check()?;
         Ok(config)
@@ -112,31 +121,25 @@ impl Config {
     pub const EXAMPLE: &str = include_str!("example.yaml");
 }
 
-/// The first line of the parser's message. Its snippet is not used, since that may show a password.
-fn from_parser(error: &serde_saphyr::Error, text: &str) -> ConfigError {
-    let text_of_parser = error.to_string();
-    let first = text_of_parser.lines().next().unwrap_or_default();
-    let mut message = first.strip_prefix("error: ").unwrap_or(first);
-    let at = error.location();
-    // `line 3 column 5: …`, which has its own field.
-    if let Some(rest) = message.strip_prefix("line ")
-        && let Some((_, rest)) = rest.split_once(": ")
-    {
-        message = rest;
+/// The names of all keys.
+static KEYS: LazyLock<BTreeSet<String>> = LazyLock::new(|| {
+    let mut keys = BTreeSet::new();
+    if let Ok(schema) = serde_json::to_value(Config::schema()) {
+        add_keys(&schema, &mut keys);
     }
-    let message = match message {
-        "expected mapping start" => "expected keys with their values here: `key: value`",
-        "expected sequence start" => {
-            "expected a list here: `[a, b]`, or lines that begin with `- `"
+    keys
+});
+
+fn add_keys(schema: &serde_json::Value, keys: &mut BTreeSet<String>) {
+    match schema {
+        serde_json::Value::Object(map) => {
+            if let Some(serde_json::Value::Object(properties)) = map.get("properties") {
+                keys.extend(properties.keys().cloned());
+            }
+            map.values().for_each(|value| add_keys(value, keys));
         }
-        other => other,
-    };
-    let message = replaced(error, text).unwrap_or_else(|| message.to_owned());
-    let at = at.map(|at| (at.line(), at.column()));
-    ConfigError {
-        at,
-        message,
-        snippet: at.and_then(|(line, column)| drawn(text, line, column)),
+        serde_json::Value::Array(list) => list.iter().for_each(|value| add_keys(value, keys)),
+        _ => {}
     }
 }
 
@@ -178,21 +181,24 @@ const REPLACED: &[Replaced] = &[
     },
 ];
 
-/// The message for an unknown key that an earlier version had; `None` for other errors.
-fn replaced(error: &serde_saphyr::Error, text: &str) -> Option<String> {
-    let serde_saphyr::Error::SerdeUnknownField { field, .. } = error.without_snippet() else {
-        return None;
-    };
-    let file: serde_json::Value = serde_saphyr::from_str(text).ok()?;
+/// The same error, with the replacement if an earlier version had the unknown key.
+fn renamed(slip: ConfigError, unknown: &str, text: &str) -> ConfigError {
+    let file = serde_saphyr::from_str(text).unwrap_or(serde_json::Value::Null);
     let is_it =
-        |key: &&Replaced| key.old.rsplit('.').next() == Some(field) && has_key(&file, key.old);
-    let Replaced {
-        old,
-        verb,
-        new,
-        note,
-    } = REPLACED.iter().find(is_it)?;
-    Some(format!("{old} {verb} {new}{note}"))
+        |key: &&Replaced| key.old.rsplit('.').next() == Some(unknown) && has_key(&file, key.old);
+    match REPLACED.iter().find(is_it) {
+        Some(Replaced {
+            old,
+            verb,
+            new,
+            note,
+        }) => ConfigError {
+            path: String::new(),
+            what: format!("{old} {verb} {new}{note}"),
+            ..slip
+        },
+        None => slip,
+    }
 }
 
 fn has_key(value: &serde_json::Value, path: &str) -> bool {

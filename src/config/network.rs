@@ -9,7 +9,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_saphyr::Spanned;
 
-use super::error::ConfigError;
+use super::error::{self, ConfigError};
 use super::values::{
     Address, AddressPort, Cidr, CountWithin, EchoUrl, HostPort, NameServer, Nat64Prefix,
 };
@@ -147,19 +147,19 @@ impl Network {
     ///
     /// # Errors
     /// If `cidrs` has one range with two classes.
-    pub(super) fn check(&self, text: &str) -> Result<(), ConfigError> {
+    pub(super) fn check(&self) -> Result<(), ConfigError> {
         let mut seen: BTreeMap<IpNet, (MappedClass, u64)> = BTreeMap::new();
-        for entry in &self.cidrs {
+        for (index, entry) in self.cidrs.iter().enumerate() {
             let line = entry.referenced.line();
             let (cidr, class) = (entry.value.cidr.0, entry.value.class);
             match seen.insert(cidr, (class, line)) {
                 Some((other, before)) if other != class => {
                     let message = format!(
-                        "network.cidrs maps {cidr} to {} here and to {} at line {before}; keep one",
+                        "{cidr} is mapped to {} here and to {} at line {before}; keep one",
                         class.as_str(),
                         other.as_str()
                     );
-                    return Err(ConfigError::at(entry, message, text));
+                    return Err(error::at(entry, "network.cidrs", index, message));
                 }
                 _ => {}
             }

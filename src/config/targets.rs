@@ -8,10 +8,9 @@ use serde::Deserialize;
 use serde_saphyr::Spanned;
 
 use super::daemon::Interval;
-use super::error::ConfigError;
+use super::error::{self, ConfigError};
 use super::values::{CountWithin, Image, PlatformText, Wait, WaitWithin};
 use crate::model::path::PathClass;
-use crate::model::text::printable;
 
 /// All targets, each with its position in the file.
 #[derive(Debug, Default, Deserialize, JsonSchema)]
@@ -28,28 +27,28 @@ impl Targets {
     ///
     /// # Errors
     /// If a name is no metric label or is used twice, or if a credential has only one of user and password.
-    pub(super) fn check(&self, text: &str) -> Result<(), ConfigError> {
+    pub(super) fn check(&self) -> Result<(), ConfigError> {
         let mut seen: BTreeMap<&str, u64> = BTreeMap::new();
-        for entry in &self.0 {
-            let fail = |message: String| Err(ConfigError::at(entry, message, text));
+        for (index, entry) in self.0.iter().enumerate() {
+            let fail = |message: String| Err(error::at(entry, "targets", index, message));
             let (name, line) = (entry.value.name.as_str(), entry.referenced.line());
             let is_plain = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
             if name.is_empty() || name.len() > MAX_NAME || !name.chars().all(is_plain) {
                 return fail(format!(
-                    "invalid target name '{}': it is a label in metrics, so use 1 to {MAX_NAME} letters, digits, '-', '_' or '.'",
-                    printable(name)
+                    "invalid name: it is a label in metrics, so use 1 to {MAX_NAME} letters, digits, '-', '_' or '.'"
                 ));
             }
             if let Some(before) = seen.insert(name, line) {
                 return fail(format!(
-                    "two targets have the name '{name}'; rename this one or the one at line {before}"
+                    "two targets have the same name; rename this one or the one at line {before}"
                 ));
             }
             let credential = &entry.value.credential;
             if credential.username.is_some() != credential.password_file.is_some() {
-                return fail(format!(
-                    "the credential of target '{name}' has only one of username and password_file; set both"
-                ));
+                return fail(
+                    "the credential has only one of username and password_file; set both"
+                        .to_owned(),
+                );
             }
         }
         Ok(())

@@ -13,7 +13,7 @@ use url::Url;
 use crate::model::endpoint::split_port;
 use crate::model::nat64;
 use crate::model::platform::Platform;
-use crate::model::reference::Reference;
+use crate::model::reference::{Reference, ReferenceError};
 use crate::model::text::printable;
 use crate::model::units::Bytes;
 use crate::net::resolv::parse_nameserver;
@@ -27,7 +27,7 @@ where
     Ok(Option::deserialize(from)?.unwrap_or_default())
 }
 
-/// Parses a text. The error is the text with `problem` behind it.
+/// Parses a text. The error is `problem`: the text may be a password in the wrong place.
 fn read<'de, D, T>(
     from: D,
     parse: impl FnOnce(&str) -> Option<T>,
@@ -37,8 +37,7 @@ where
     D: Deserializer<'de>,
 {
     let text = String::deserialize(from)?;
-    let wrong = || de::Error::custom(format!("'{}' {problem}", printable(&text)));
-    parse(&text).ok_or_else(wrong)
+    parse(&text).ok_or_else(|| de::Error::custom(problem))
 }
 
 /// A duration such as `2m` or `1h30m`.
@@ -49,7 +48,7 @@ pub struct Wait(#[schemars(with = "String")] pub Duration);
 impl<'de> Deserialize<'de> for Wait {
     fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
         let parse = |text: &str| Duration::try_from(text.parse::<SignedDuration>().ok()?).ok();
-        let problem = "is not a duration; write for example 90s, 5m or 1h";
+        let problem = "not a duration; write for example 90s, 5m or 1h";
         read(from, parse, problem).map(Self)
     }
 }
@@ -66,8 +65,7 @@ impl<'de, const LEAST: u64, const MOST: u64> Deserialize<'de> for WaitWithin<LEA
         if duration < bounds[0] || duration > bounds[1] {
             let [least, most] = bounds.map(short);
             return Err(de::Error::custom(format!(
-                "{} is out of range; write {least} to {most}",
-                short(duration)
+                "out of range; write {least} to {most}"
             )));
         }
         Ok(Self(duration))
@@ -105,7 +103,7 @@ impl JsonSchema for Size {
 
 impl<'de> Deserialize<'de> for Size {
     fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
-        let problem = "is not a size; write for example 16MiB";
+        let problem = "not a size; write for example 16MiB";
         read(from, |text| text.parse().ok(), problem).map(Self)
     }
 }
@@ -145,9 +143,9 @@ impl<'de> Deserialize<'de> for Fraction {
     fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
         let share = f64::deserialize(from)?;
         if !(0.0..=1.0).contains(&share) {
-            return Err(de::Error::custom(format!(
-                "{share} is not a share; write a number between 0 and 1"
-            )));
+            return Err(de::Error::custom(
+                "not a share; write a number between 0 and 1",
+            ));
         }
         Ok(Self(share))
     }
@@ -164,7 +162,7 @@ impl<'de, const LEAST: u32, const MOST: u32> Deserialize<'de> for CountWithin<LE
         match u32::try_from(count) {
             Ok(count) if (LEAST..=MOST).contains(&count) => Ok(Self(count)),
             _ => Err(de::Error::custom(format!(
-                "{count} is out of range; write {LEAST} to {MOST}"
+                "out of range; write {LEAST} to {MOST}"
             ))),
         }
     }
@@ -180,6 +178,8 @@ impl ListenAddress {
     pub const PUBLIC: Self = Self(SocketAddr::new(IpAddr::V6(Ipv6Addr::UNSPECIFIED), 9797));
     /// The default for reload and on-demand checks: port 9798 of loopback.
     pub const ADMIN: Self = Self(SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 9798));
+
+    const FORM: &str = "ADDRESS:PORT; write for example 10.0.0.5:9797, or :9797 for all addresses";
 }
 
 impl std::str::FromStr for ListenAddress {
@@ -193,20 +193,19 @@ impl std::str::FromStr for ListenAddress {
             let (address, port) = text.rsplit_once(':')?;
             Some((address.parse::<Ipv6Addr>().ok()?, port.parse().ok()?).into())
         };
-        parsed.ok().or_else(bare).map(Self).ok_or_else(|| {
-            format!(
-                "'{}' is not ADDRESS:PORT; write for example 10.0.0.5:9797, or :9797 for all addresses",
-                printable(text)
-            )
-        })
+        parsed
+            .ok()
+            .or_else(bare)
+            .map(Self)
+            .ok_or_else(|| format!("'{}' is not {}", printable(text), Self::FORM))
     }
 }
 
 impl<'de> Deserialize<'de> for ListenAddress {
     fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
-        String::deserialize(from)?
-            .parse()
-            .map_err(de::Error::custom)
+        let text = String::deserialize(from)?;
+        text.parse()
+            .map_err(|_: String| de::Error::custom(format!("not {}", Self::FORM)))
     }
 }
 
@@ -220,7 +219,7 @@ impl<'de> Deserialize<'de> for Image {
         let text = String::deserialize(from)?;
         text.parse()
             .map(Self)
-            .map_err(|error| de::Error::custom(format!("'{}': {error}", printable(&text))))
+            .map_err(|error: ReferenceError| de::Error::custom(error.rule()))
     }
 }
 
@@ -232,15 +231,18 @@ pub(super) struct Cidr(#[schemars(with = "String")] pub(super) IpNet);
 impl<'de> Deserialize<'de> for Cidr {
     fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
         let text = String::deserialize(from)?;
-        let wrong = |fix: &str| de::Error::custom(format!("'{}' {fix}", printable(&text)));
         // A bare address is a range of one.
         let parsed = text.parse::<IpNet>().or_else(|_| {
             let address = text.parse::<IpAddr>();
             address.map(IpNet::from)
         });
-        let net = parsed.map_err(|_| wrong("is not a CIDR; write for example 10.8.0.0/16"))?;
+        let net =
+            parsed.map_err(|_| de::Error::custom("not a CIDR; write for example 10.8.0.0/16"))?;
         if net.trunc() != net {
-            return Err(wrong(&format!("has host bits; write {}", net.trunc())));
+            return Err(de::Error::custom(format!(
+                "the range has host bits; write {}",
+                net.trunc()
+            )));
         }
         Ok(Self(net))
     }
@@ -255,9 +257,9 @@ impl<'de> Deserialize<'de> for Nat64Prefix {
     fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
         let Cidr(net) = Cidr::deserialize(from)?;
         if net.addr().is_ipv4() || !nat64::LENGTHS.contains(&net.prefix_len()) {
-            return Err(de::Error::custom(format!(
-                "'{net}' is no prefix of NAT64: it is an IPv6 prefix of 32, 40, 48, 56, 64 or 96 bits (RFC 6052)"
-            )));
+            return Err(de::Error::custom(
+                "no prefix of NAT64: that is an IPv6 prefix of 32, 40, 48, 56, 64 or 96 bits (RFC 6052)",
+            ));
         }
         Ok(Self(net))
     }
@@ -270,7 +272,7 @@ pub(super) struct Address(#[schemars(with = "String")] pub(super) IpAddr);
 
 impl<'de> Deserialize<'de> for Address {
     fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
-        let problem = "is not an IP address; write for example 121.36.9.9";
+        let problem = "not an IP address; write for example 121.36.9.9";
         read(from, |text| text.parse().ok(), problem).map(Self)
     }
 }
@@ -282,7 +284,7 @@ pub(super) struct AddressPort(#[schemars(with = "String")] pub(super) SocketAddr
 
 impl<'de> Deserialize<'de> for AddressPort {
     fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
-        let problem = "is not ADDRESS:PORT; write for example 10.0.0.1:443";
+        let problem = "not ADDRESS:PORT; write for example 10.0.0.1:443";
         read(from, |text| text.parse().ok(), problem).map(Self)
     }
 }
@@ -328,7 +330,7 @@ impl fmt::Display for HostPort {
 
 impl<'de> Deserialize<'de> for HostPort {
     fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
-        let problem = "is not HOST:PORT; write for example www.example.com:443";
+        let problem = "not HOST:PORT; write for example www.example.com:443";
         read(from, Self::parse, problem)
     }
 }
@@ -363,7 +365,7 @@ pub struct NameServer(#[schemars(with = "String")] pub SocketAddr);
 
 impl<'de> Deserialize<'de> for NameServer {
     fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
-        let problem = "is not IP or IP:PORT; write for example 10.0.0.2";
+        let problem = "not IP or IP:PORT; write for example 10.0.0.2";
         read(from, |text| parse_nameserver(text).ok(), problem).map(Self)
     }
 }
@@ -376,6 +378,9 @@ pub struct PlatformText(#[schemars(with = "String")] pub Platform);
 impl<'de> Deserialize<'de> for PlatformText {
     fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
         let text = String::deserialize(from)?;
-        text.parse().map(Self).map_err(de::Error::custom)
+        let form = "not OS/ARCH or OS/ARCH/VARIANT; write for example linux/arm64";
+        text.parse()
+            .map(Self)
+            .map_err(|_: String| de::Error::custom(form))
     }
 }

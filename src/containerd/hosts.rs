@@ -248,7 +248,7 @@ impl Reader<'_> {
         };
         if !capabilities.is_empty() {
             let (mut pulls, mut resolves) = (false, false);
-            for capability in &capabilities {
+            for (index, capability) in capabilities.iter().enumerate() {
                 match capability.to_ascii_lowercase().as_str() {
                     "pull" => pulls = true,
                     "resolve" => resolves = true,
@@ -256,9 +256,9 @@ impl Reader<'_> {
                     "referrers" if self.behaviour.release >= Release::V2_2 => {}
                     _ => {
                         return Err(format!(
-                            "'capabilities' {of} has '{}'; containerd supports pull, resolve, push \
+                            "entry {} of 'capabilities' {of} is unknown; containerd supports pull, resolve, push \
                              (and referrers since 2.2)",
-                            printable(capability)
+                            index + 1
                         ));
                     }
                 }
@@ -283,10 +283,7 @@ impl Reader<'_> {
             && let Some(text) = string(table, "dial_timeout", of)?.filter(|text| !text.is_empty())
         {
             let seconds = go::duration(text).ok_or_else(|| {
-                format!(
-                    "'dial_timeout' {of} is '{}', which is not a Go duration; write for example \"2s\"",
-                    printable(text)
-                )
+                format!("'dial_timeout' {of} is not a Go duration; write for example \"2s\"")
             })?;
             settings.sets_dial_timeout = true;
             // 0 means no timeout; a negative value makes every dial fail at once.
@@ -603,14 +600,10 @@ fn unknown_keys(table: &dyn TableLike, of: &str, problems: &mut Vec<HostsProblem
             let bare = |text: &str| text.to_ascii_lowercase().replace(['-', '_'], "");
             bare(k) == bare(key) || levenshtein(k, key) <= 2
         });
+        // An unknown key may be a password in the wrong place.
         let advice = nearest.map_or_else(String::new, |k| format!("; did you mean '{k}'?"));
-        problems.push(HostsProblem::of_hosts(
-            HostsEffect::Ignored,
-            format!(
-                "'{}'{of} is not a setting of hosts.toml{advice}",
-                printable(key)
-            ),
-        ));
+        let what = format!("a key{of} is not a setting of hosts.toml{advice}");
+        problems.push(HostsProblem::of_hosts(HostsEffect::Ignored, what));
     }
 }
 
@@ -859,7 +852,7 @@ mod tests {
             ),
             (
                 "[host.\"https://m\"]\ncapabilities = [\"fetch\"]\n",
-                "'fetch'",
+                "entry 1 of 'capabilities'",
             ),
             (
                 "[host.\"https://m\"]\nskip_verify = \"true\"\n",

@@ -419,6 +419,21 @@ impl Settings {
         (plan.config, clients)
     }
 
+    /// Whether the files name this registry itself, and not only all registries (`_default`, `*`).
+    pub fn names(&self, domain: &str, behaviour: Behaviour) -> bool {
+        let Ok(registry) = self.registry(behaviour, &mut Vec::new()) else {
+            return false;
+        };
+        if registry.configs.contains_key(domain) {
+            return true;
+        }
+        if registry.by_mirrors {
+            return registry.mirrors.contains_key(domain);
+        }
+        let folder = find_folder(&registry.folders, domain);
+        folder.is_some_and(|folder| !folder.ends_with("_default"))
+    }
+
     /// Problems in the files; a problem of some releases only names them.
     fn problems(&self, domain: &str, own: &RegistryHost, rules: &Rules) -> Vec<HostsProblem> {
         let settings = rules.in_force().settings;

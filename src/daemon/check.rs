@@ -38,7 +38,7 @@ use crate::model::vantage::{NetworkView, NodeFacts, Vantage};
 use crate::model::workload::{Found, SecretLookup, SecretRefs};
 use crate::net::netlink::Netlink;
 use crate::probe::check::Budget;
-use crate::probe::check::{Check, Effort};
+use crate::probe::check::{Check, Effort, Guard};
 use crate::probe::manifest::KnownManifests;
 use crate::probe::network::{NoProgress, ProbeNetwork};
 use crate::probe::{self, large_hello};
@@ -89,6 +89,8 @@ pub struct CheckContext {
     large_hellos: Arc<Lock<LargeHellos>>,
     /// The longest duration of a check.
     check_timeout: Duration,
+    /// `kubernetes.local_registries`.
+    local_registries: Vec<(String, u16)>,
 }
 
 /// Why a configuration can't be put in force.
@@ -146,6 +148,7 @@ impl CheckContext {
                 resolver: node_settings.means.resolver.clone(),
                 overrides: Vec::new(),
                 families: node_settings.means.families,
+                nat64: config.network.declared().nat64_prefixes,
                 trust: node_settings.trust.clone(),
                 settings,
                 trace: false,
@@ -166,6 +169,7 @@ impl CheckContext {
             own_pod: cluster.own_pod.clone(),
             large_hellos,
             check_timeout: config.schedule.check_timeout.0,
+            local_registries: config.kubernetes.local_registries().collect(),
         })
     }
 
@@ -239,6 +243,15 @@ impl CheckContext {
     /// The proxy settings of containerd, with their source.
     pub fn proxies(&self) -> &ProxySettings {
         self.probing.settings.proxies.settings()
+    }
+
+    /// What the image of a pod must not lead to.
+    fn guard(&self, node: Option<&NodeFacts>) -> Guard {
+        let addresses = node.map(|facts| [&*facts.internal_ips, &facts.external_ips].concat());
+        Guard {
+            allowed: self.local_registries.clone(),
+            node: addresses.unwrap_or_default(),
+        }
     }
 
     /// Whose network stack the checks use.
@@ -342,6 +355,7 @@ pub async fn make(world: &CheckContext, job: Job) -> CheckResult {
         keyring: Arc::new(keyring),
         plain_http: target.plain_http,
         compare_direct: false,
+        guard: target.is_of_pods().then(|| world.guard(node.facts())),
     };
     let fresh = match job.tier {
         Tier::Path => LOOK_AGAIN,

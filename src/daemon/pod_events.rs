@@ -15,10 +15,13 @@ use super::store::targets::EventCounts;
 use crate::diagnose::catalogue::Cause;
 use crate::diagnose::level::{Confidence, Severity};
 use crate::diagnose::secrets::{SecretOutcome, SecretVerdict};
-use crate::diagnose::{Finding, Pull};
+use crate::diagnose::{self, Finding, Pull, Verdict};
 use crate::kubernetes::publish::{MOST_MESSAGE, Note, PublishError, Published, publish, reason};
 use crate::kubernetes::watch::View;
-use crate::model::text::{clean, printable, without_title};
+use crate::model::evidence::Evidence;
+use crate::model::foreign::{self, Source};
+use crate::model::reference::check_digest;
+use crate::model::text::{clean, printable};
 use crate::model::vantage::NetworkView;
 use crate::model::workload::ContainerKind;
 use crate::report::Report;
@@ -122,20 +125,80 @@ fn message_of(report: &Report, image: &str, node: &str) -> Option<(Option<&'stat
         Pull::Unknown => "; until then it is unknown whether a pull would succeed",
         _ => "",
     };
+    let readable = for_tenants(&report.evidence);
+    let is_same = |finding: &&Finding| {
+        (finding.cause, finding.leg, finding.phase) == (worst.cause, worst.leg, worst.phase)
+    };
+    let all = readable.findings.iter().chain(&readable.consequences);
+    let shown = match all.clone().find(is_same) {
+        Some(finding) => summary(finding, &readable.secrets),
+        // The cause rests on the server's words.
+        None => format!("{}: {}", worst.cause.code(), worst.cause.entry().title),
+    };
     Some((
         Some(worst.cause.code()),
-        format!(
-            "{}{may} ({image}, checked on node {node} from {vantage})",
-            summary(worst, &verdict.secrets)
-        ),
+        format!("{shown}{may} ({image}, checked on node {node} from {vantage})"),
     ))
 }
+
+/// What the check shows without the words of the other side. The owner of a pod chooses with its image which
+/// server is contacted, and reads the Event: it must not have more of that server's answer than the error of the
+/// runtime, which is in the kubelet's own Event. That one has the hosts of redirects and realms, the names of a
+/// certificate, and digests.
+fn for_tenants(evidence: &Evidence) -> Verdict {
+    let mut evidence = evidence.clone();
+    foreign::each(&mut evidence, &mut |source, text| {
+        let is_kept = match source {
+            Source::Host | Source::CertificateName => true,
+            Source::Digest => check_digest(text).is_ok(),
+            Source::ErrorCode => CODES.contains(&text.as_str()),
+            _ => false,
+        };
+        if is_kept {
+            return;
+        }
+        match source {
+            // A fault in words has these only if there are any.
+            Source::ErrorCode | Source::ErrorMessage | Source::RetryAfter | Source::ProxyReason => {
+                text.clear()
+            }
+            Source::FirstBytes if text.contains(BEGINS) => {
+                text.truncate(text.find(BEGINS).unwrap_or_default())
+            }
+            _ => "…".clone_into(text),
+        }
+    });
+    diagnose::diagnose(&evidence)
+}
+
+/// How the program's own words about first bytes end.
+const BEGINS: &str = "; it begins with";
+
+/// The codes of errors in the OCI distribution-spec.
+const CODES: [&str; 16] = [
+    "BLOB_UNKNOWN",
+    "BLOB_UPLOAD_INVALID",
+    "BLOB_UPLOAD_UNKNOWN",
+    "DENIED",
+    "DIGEST_INVALID",
+    "MANIFEST_BLOB_UNKNOWN",
+    "MANIFEST_INVALID",
+    "MANIFEST_UNKNOWN",
+    "MANIFEST_UNVERIFIED",
+    "NAME_INVALID",
+    "NAME_UNKNOWN",
+    "SIZE_INVALID",
+    "TOOMANYREQUESTS",
+    "UNAUTHORIZED",
+    "UNAVAILABLE",
+    "UNSUPPORTED",
+];
 
 /// The cause, its facts, the Secret that does not fit, and the fix.
 fn summary(finding: &Finding, secrets: &[SecretVerdict]) -> String {
     let mut text = finding.cause.code().to_owned();
     let facts = finding.evidence.iter().take(MOST_FACTS);
-    let mut facts: Vec<String> = facts.map(|fact| without_title(fact)).collect();
+    let mut facts: Vec<String> = facts.cloned().collect();
     if needs_credential(finding.cause) {
         let unfit = secrets.iter().filter(|one| is_unfit(one.outcome));
         let unfit = unfit.map(|one| format!("Secret {}: {}", one.name, one.message));
@@ -670,6 +733,95 @@ mod tests {
         assert!(!is_topical(&event, &view(Some(&pod))));
     }
 
+    /// Saved reports in which every text of the other side is a mark, and faults with marks in a healthy one.
+    #[test]
+    fn an_event_has_no_words_of_a_server() {
+        use std::time::Duration;
+
+        use crate::model::fault::HttpFault;
+        use crate::model::step::Step;
+        use crate::report::Document;
+
+        const MARK: &str = "zq7mark";
+        let cases = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/cases");
+        let (mut events, mut wrong) = (0, Vec::new());
+        let mut look = |mut evidence: Evidence| {
+            foreign::each(&mut evidence, &mut |source, text| {
+                let is_shown_by_runtimes = matches!(
+                    source,
+                    Source::Host | Source::CertificateName | Source::Digest
+                );
+                if !is_shown_by_runtimes {
+                    MARK.clone_into(text);
+                }
+            });
+            let report = Report::conclude(evidence);
+            let message = message_of(&report, "r.test/a:1", "n1");
+            if let Some((_, message)) = message {
+                events += 1;
+                if message.contains(MARK) {
+                    wrong.push(message);
+                }
+            }
+        };
+        let text = || Some(MARK.to_owned());
+        let status = |status, code: Option<String>, message: Option<String>| HttpFault::Status {
+            status,
+            code,
+            message,
+            retry_after: text(),
+            challenged: status == 401,
+            authorized: true,
+        };
+        let faults = [
+            status(403, text(), text()),
+            status(403, Some("DENIED".to_owned()), text()),
+            status(404, None, text()),
+            status(429, text(), text()),
+            status(500, None, text()),
+            status(401, None, text()),
+            HttpFault::malformed(MARK),
+            HttpFault::Page { title: text() },
+            HttpFault::Unsupported {
+                media_type: MARK.to_owned(),
+            },
+            HttpFault::Encoding {
+                encoding: MARK.to_owned(),
+            },
+            HttpFault::Other {
+                reason: MARK.to_owned(),
+            },
+        ];
+        for case in std::fs::read_dir(cases).unwrap() {
+            let Ok(json) = std::fs::read(case.unwrap().path().join("report.json")) else {
+                continue;
+            };
+            let Ok(document) = serde_json::from_slice::<Document>(&json) else {
+                continue;
+            };
+            for report in document.reports {
+                look(report.evidence.clone());
+                for fault in &faults {
+                    let mut evidence = report.evidence.clone();
+                    evidence.pulled = None;
+                    for attempt in &mut evidence.walk.attempts {
+                        attempt.head = Step::Failed {
+                            fault: fault.clone(),
+                            took: Duration::ZERO,
+                        };
+                    }
+                    evidence.walk.blob = Step::Failed {
+                        fault: fault.clone(),
+                        took: Duration::ZERO,
+                    };
+                    look(evidence);
+                }
+            }
+        }
+        assert!(events > 50, "{events}");
+        assert!(wrong.is_empty(), "{wrong:#?}");
+    }
+
     #[test]
     fn a_hint_for_readers_has_no_option_of_this_program() {
         for (hint, wanted) in [
@@ -739,23 +891,6 @@ mod tests {
         let long = used(&format!("{}-{}", "a".repeat(199), "b".repeat(50)));
         let name = note(&long, "u1", Some("tcp_timeout"), "").name;
         assert!(name.len() <= 253 && name.starts_with(&format!("{}.", "a".repeat(199))));
-    }
-
-    #[test]
-    fn the_title_of_a_page_is_not_the_tenants() {
-        let finding = Finding {
-            cause: Cause::Fw403,
-            severity: Severity::Critical,
-            confidence: crate::diagnose::level::Confidence::Medium,
-            leg: None,
-            phase: None,
-            evidence: vec!["HTTP 403: a page titled 'Sign in, ann@example.com'".to_owned()],
-            hint: "Ask.".to_owned(),
-        };
-        assert_eq!(
-            summary(&finding, &[]),
-            "fw_403: HTTP 403: a page. hint: Ask."
-        );
     }
 
     #[test]

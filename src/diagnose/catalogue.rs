@@ -168,6 +168,12 @@ causes! {
         fix "Correct or remove the entry in the node's /etc/hosts, and in the pod's if the check ran in one."
     }
     "Connections and proxies" {
+        NodeAddress = "node_address", Undecided, Now, [];
+        "The image of a pod leads to the node itself, which is not checked"
+        symptom "The kubelet's own message for the pod, for instance `dial tcp 127.0.0.1:5000: connect: connection refused`"
+        cause "The registry in the image's name, its token service or its layer storage is at a loopback, link-local or metadata address, or at an address of the node. A check reports what a server answers, so that a pod with such an image could read services of the node through it."
+        detection "Every form of the address that would be connected to is compared, also in IPv6 (mapped, NAT64, 6to4, Teredo); nothing is sent. hosts.toml, config.toml and kubernetes.local_registries name hosts and ports that are checked all the same, and so do targets and `pullpath probe`."
+        fix "If it is a registry, list its host and port in kubernetes.local_registries, or name it in containerd's hosts.toml. Otherwise correct the image's name. The kubelet's message shows why the pull failed."
         TcpTimeout = "tcp_timeout", Critical, Now, [AuthRealmUnreachable, RedirectBlob, NoEgress, AddressOverlap, DnsStale, DnsHijack, ReversePathFilter, SourceAddress];
         "The server does not answer connection attempts"
         symptom "`dial tcp 1.2.3.4:443: i/o timeout`; Docker: `request canceled while waiting for connection`"

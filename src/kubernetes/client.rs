@@ -75,7 +75,7 @@ pub async fn connect(
     config.connect_timeout = Some(CONNECT);
     config.read_timeout = Some(SILENCE);
     config.write_timeout = Some(WRITE);
-    let url = config.cluster_url.to_string();
+    let url = without_login(&config.cluster_url);
     let failed = |reason: String| ConnectError::Client {
         url: url.clone(),
         reason,
@@ -83,7 +83,7 @@ pub async fn connect(
     // kube runs the plugin of a kubeconfig (`exec`), and waits for its end.
     let client = tokio::task::spawn_blocking(move || Client::try_from(config));
     match timeout(PLUGIN, client).await {
-        Ok(Ok(client)) => client.map_err(|error| failed(error.to_string())),
+        Ok(Ok(client)) => client.map_err(|error| failed(with_sources(&error))),
         Ok(Err(error)) => Err(failed(error.to_string())),
         Err(_) => Err(failed(format!(
             "its credential plugin did not end in {} s",
@@ -107,6 +107,7 @@ async fn of_file(
     options: &KubeConfigOptions,
 ) -> Result<Config, String> {
     let file = kubeconfig::with_contents(file?, options.context.as_deref())?;
+    let file = kubeconfig::checked(file).map_err(|error| with_sources(&error))?;
     let config = Config::from_custom_kubeconfig(file, options).await;
     config.map_err(|error| with_sources(&error))
 }
@@ -148,3 +149,10 @@ fn in_cluster() -> Result<Config, String> {
 }
 
 const SERVICE_ACCOUNT: &str = "/var/run/secrets/kubernetes.io/serviceaccount";
+
+/// A URL without user and password.
+fn without_login(uri: &http::Uri) -> String {
+    let authority = uri.authority().map_or("", |authority| authority.as_str());
+    let host = authority.rsplit('@').next().unwrap_or_default();
+    format!("{}://{host}", uri.scheme_str().unwrap_or("https"))
+}

@@ -156,7 +156,7 @@ async fn send(
     body: Option<Bytes>,
     broken: impl Fn(String) -> ForwardError,
 ) -> Result<Answer, ForwardError> {
-    let broken = |error: &dyn std::error::Error| broken(with_sources(error));
+    let broken = |error: &(dyn std::error::Error + 'static)| broken(with_sources(error));
     let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream))
         .await
         .map_err(|error| broken(&error))?;

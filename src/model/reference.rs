@@ -161,6 +161,42 @@ impl Reference {
     }
 }
 
+impl ReferenceError {
+    /// The rule that the text breaks, without any of the text.
+    pub fn rule(&self) -> &'static str {
+        match self {
+            Self::Empty => "the reference is empty",
+            Self::Placeholder(_) => "a placeholder that nothing has filled in",
+            Self::Whitespace(_) => "an image reference has no white space or control characters",
+            Self::Scheme { .. } => {
+                "an image reference does not begin with https:// or another scheme"
+            }
+            Self::UserInfo(_) => "an image reference has no user or password",
+            Self::BareId(_) => {
+                "64 hexadecimal digits are the ID of an image, not its name; write name@sha256:ID"
+            }
+            Self::MissingName { .. } => "no repository is named; write registry/name:tag",
+            Self::UpperCase { .. } => "the repository must be in lower case",
+            Self::Underscore(_) => "the registry's host has an underscore, which it can't have",
+            Self::Host(_) => {
+                "not a registry's host: use letters, digits, '-' and '.', or an IPv6 address in brackets"
+            }
+            Self::Port(_) => "the registry's port is not a port",
+            Self::Component(_) => {
+                "a part of the repository's name is invalid: use lower-case letters and digits, joined by one '.', one or two '_', or any number of '-'"
+            }
+            Self::TooLong(_) => "the repository's name is too long",
+            Self::EmptyTag(_) => "there is no tag after the ':'",
+            Self::Tag(_) => {
+                "not a tag: use up to 128 letters, digits, '_', '.' and '-', not beginning with '.' or '-'"
+            }
+            Self::Digest(_) => "not a digest; write sha256: and 64 hexadecimal digits",
+            Self::DigestLength { .. } => "the digest has the wrong length for its algorithm",
+            Self::Algorithm(_) => "containerd does not support the digest's algorithm; use sha256",
+        }
+    }
+}
+
 impl FromStr for Reference {
     type Err = ReferenceError;
 

@@ -127,6 +127,9 @@ pub enum Skip {
     NoLayer,
     /// No client should be led to this server; nothing was sent to it.
     Untrusted,
+    /// A pod names the image, and it leads to the node itself, its link, or its cloud's metadata service; no setting
+    /// of the node or of the operator names that host and port. Nothing was sent.
+    NodeAddress,
     /// Another host serves this part of the image.
     OtherHost,
     /// It might count against a rate limit that is nearly used up.

@@ -1,9 +1,11 @@
 //! Makes text from the network fit to be shown, and formats text for people.
 
+use std::borrow::Cow;
+
 /// Maximum number of characters shown of a message. Longer messages of registries are usually HTML pages.
 pub const MAX_SHOWN: usize = 300;
 
-/// Replaces characters that could move the cursor, hide text or change its direction, and cuts the text to 300
+/// Escapes characters that could move the cursor, hide text or change its direction, and cuts the text to 300
 /// characters.
 pub fn printable(text: &str) -> String {
     clean(text, MAX_SHOWN)
@@ -11,17 +13,53 @@ pub fn printable(text: &str) -> String {
 
 /// The same with another limit, in characters.
 pub fn clean(text: &str, limit: usize) -> String {
-    let mut characters = text.chars().map(|c| match c {
-        '\t' | '\n' | '\r' => ' ',
-        c if is_deceptive(c) => char::REPLACEMENT_CHARACTER,
-        c => c,
-    });
-    let mut shown: String = characters.by_ref().take(limit).collect();
-    if characters.next().is_some() {
-        shown.pop();
-        shown.push('…');
+    let mut shown = String::with_capacity(text.len().min(limit));
+    // How much is used of the limit, and where the text can be cut so that the ellipsis fits.
+    let (mut used, mut cut) = (0, 0);
+    for c in text.chars() {
+        let before = shown.len();
+        match c {
+            '\t' | '\n' | '\r' => shown.push(' '),
+            c => push_visible(&mut shown, c),
+        }
+        used += shown[before..].chars().count();
+        if used > limit {
+            shown.truncate(cut);
+            shown.push('…');
+            break;
+        }
+        if used < limit {
+            cut = shown.len();
+        }
     }
     shown
+}
+
+/// The text of several lines, with the same characters escaped and nothing cut.
+pub fn visible(text: &str) -> Cow<'_, str> {
+    let is_kept = |c: char| matches!(c, '\n' | '\t');
+    let is_shown = |c: char| is_kept(c) || !is_deceptive(c);
+    if text.chars().all(is_shown) {
+        return Cow::Borrowed(text);
+    }
+    let mut shown = String::with_capacity(text.len());
+    for c in text.chars() {
+        if is_kept(c) {
+            shown.push(c);
+        } else {
+            push_visible(&mut shown, c);
+        }
+    }
+    Cow::Owned(shown)
+}
+
+/// Adds a character, as `\u{202e}` if it would deceive a reader.
+pub fn push_visible(shown: &mut String, c: char) {
+    if is_deceptive(c) {
+        shown.extend(c.escape_unicode());
+    } else {
+        shown.push(c);
+    }
 }
 
 /// The items, separated by commas.
@@ -39,20 +77,9 @@ pub(crate) fn or<'a>(text: &'a str, instead: &'a str) -> &'a str {
     }
 }
 
-/// How a fault names a web page. Its title is for the operator; it may not be meant for the tenant whose pod
-/// gets an Event.
+/// How a fault names a web page.
 pub fn titled(title: &str) -> String {
-    format!("{TITLED}'{title}'")
-}
-
-const TITLED: &str = "a page titled ";
-
-/// The same text without the title of a page, for a reader who must not see it.
-pub fn without_title(text: &str) -> String {
-    match text.split_once(TITLED) {
-        Some((before, _)) => format!("{before}a page"),
-        None => text.to_owned(),
-    }
+    format!("a page titled '{title}'")
 }
 
 /// Bytes as lower-case hexadecimal.
@@ -89,14 +116,17 @@ pub fn wrapped(first: &str, hang: usize, width: usize, prose: &str) -> String {
     text
 }
 
-/// Control characters (C0, DEL, C1), and those of Unicode that are invisible and change what is shown: bidi
-/// marks, embeddings and isolates (UAX #9), zero-width characters, line separators, tags.
+/// Control characters (C0, DEL, C1), line separators, interlinear annotations, and what Unicode has no glyph for
+/// (`Default_Ignorable_Code_Point`): marks of direction (UAX #9), characters of no width, fillers, variation
+/// selectors, tags. Two names that differ only in these look the same.
 fn is_deceptive(c: char) -> bool {
     c.is_control()
         || matches!(c,
-            '\u{61c}' | '\u{ad}' | '\u{180e}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}'
-            | '\u{2060}'..='\u{206f}' | '\u{feff}' | '\u{fff9}'..='\u{fffb}'
-            | '\u{e0000}'..='\u{e007f}')
+            '\u{ad}' | '\u{34f}' | '\u{61c}' | '\u{115f}' | '\u{1160}' | '\u{17b4}' | '\u{17b5}'
+            | '\u{180b}'..='\u{180f}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}'
+            | '\u{2060}'..='\u{206f}' | '\u{2800}' | '\u{3164}' | '\u{fe00}'..='\u{fe0f}' | '\u{feff}'
+            | '\u{ffa0}' | '\u{fff0}'..='\u{fffb}' | '\u{1bca0}'..='\u{1bca3}'
+            | '\u{1d173}'..='\u{1d17a}' | '\u{e0000}'..='\u{e0fff}')
 }
 
 #[cfg(test)]
@@ -107,9 +137,60 @@ mod tests {
     fn nothing_from_the_network_moves_a_cursor() {
         assert_eq!(
             printable("a\x1b[31mb\r\nc\u{202e}d\u{9b}e"),
-            "a�[31mb  c�d�e"
+            "a\\u{1b}[31mb  c\\u{202e}d\\u{9b}e"
         );
         assert_eq!(printable(&"x".repeat(400)).chars().count(), MAX_SHOWN);
+        assert_eq!(visible("a\u{202e}\nb\tc\r"), "a\\u{202e}\nb\tc\\u{d}");
+    }
+
+    #[test]
+    fn what_a_reader_can_t_see_is_escaped() {
+        let marks = [
+            '\u{61c}', '\u{200e}', '\u{200f}', '\u{feff}', '\u{ad}', '\u{fe0f}', '\u{7f}',
+        ];
+        let ranges = [
+            ('\u{202a}', '\u{202e}'),
+            ('\u{2066}', '\u{2069}'),
+            ('\u{200b}', '\u{200d}'),
+        ];
+        let ranges = ranges
+            .into_iter()
+            .chain([('\u{2060}', '\u{2064}'), ('\u{e0001}', '\u{e007f}')]);
+        for c in marks
+            .into_iter()
+            .chain(ranges.flat_map(|(from, to)| from..=to))
+        {
+            let escaped = format!("\\u{{{:x}}}", u32::from(c));
+            assert_eq!(printable(&format!("a{c}b")), format!("a{escaped}b"));
+        }
+        for name in [
+            "镜像仓库",
+            "реестр",
+            "سجل",
+            "レジストリ",
+            "दर्पण",
+            "größe",
+            "👍",
+            "a\u{3000}b",
+        ] {
+            assert_eq!(printable(name), name);
+        }
+    }
+
+    #[test]
+    fn no_escape_is_cut_in_two() {
+        let text = "ab\u{202e}cd";
+        for (limit, shown) in [
+            (12, "ab\\u{202e}cd"),
+            (11, "ab\\u{202e}…"),
+            (10, "ab…"),
+            (3, "ab…"),
+            (2, "a…"),
+            (0, "…"),
+        ] {
+            assert_eq!(clean(text, limit), shown, "{limit}");
+        }
+        assert_eq!(clean("ab", 2), "ab");
     }
 
     #[test]

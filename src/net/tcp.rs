@@ -300,8 +300,9 @@ fn is_own_reject(icmp: &IcmpError, to: IpAddr) -> bool {
     (is_port || icmp.is_prohibited()) && icmp.from.is_some_and(|from| from != to && is_own(from))
 }
 
-/// Only an address of this host can be bound (bind(2), EADDRNOTAVAIL); no packet is sent.
-fn is_own(address: IpAddr) -> bool {
+/// Whether the address is one of this machine. Only such an address can be bound (bind(2), EADDRNOTAVAIL), unless
+/// `ip_nonlocal_bind` is set; no packet is sent.
+pub fn is_own(address: IpAddr) -> bool {
     std::net::UdpSocket::bind((address, 0)).is_ok()
 }
 

@@ -81,7 +81,7 @@ impl TokenClient<'_> {
                 reason,
             })
         };
-        match challenge::distrust(url, lines.endpoint(from)) {
+        match challenge::distrust(url, lines.endpoint(from), &lines.prefixes()) {
             None => {}
             // Without a credential, nothing secret can be intercepted.
             Some(Distrust::PlainHttp) if self.credential.is_none() => {}

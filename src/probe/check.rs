@@ -39,8 +39,30 @@ pub struct Check {
     pub plain_http: bool,
     /// Repeat the check without the proxy, if there is one.
     pub compare_direct: bool,
+    /// Set if a pod names the image: what the check must not contact for it.
+    pub guard: Option<Guard>,
     /// Optional parts and limits.
     pub effort: Effort,
+}
+
+/// An image that a pod names may lead to the node itself: to a service on loopback, on one of its addresses, or to the
+/// metadata service. The owner of the pod would read that service through the report. Such an address is contacted
+/// only for a host and port that the operator or containerd's own settings name.
+#[derive(Clone, Debug, Default)]
+pub struct Guard {
+    /// Hosts and ports that are contacted all the same (`kubernetes.local_registries`).
+    pub allowed: Vec<(String, u16)>,
+    /// The node's addresses, which are not this machine's in the network of a pod.
+    pub node: Vec<IpAddr>,
+}
+
+impl Guard {
+    /// Whether the operator or the node's settings name this server.
+    pub(super) fn allows(&self, endpoint: &Endpoint) -> bool {
+        let host = endpoint.host.to_string();
+        let mut allowed = self.allowed.iter();
+        allowed.any(|(name, port)| *port == endpoint.port && name.eq_ignore_ascii_case(&host))
+    }
 }
 
 /// What a check does beyond predicting whether a pull would succeed, and what it omits.

@@ -15,6 +15,7 @@ use tokio::net::TcpStream;
 use tokio::time::timeout;
 use url::Url;
 
+use super::check::Guard;
 use super::network::{ProbeNetwork, Progress};
 use super::requests::Requests;
 use super::trace;
@@ -31,6 +32,7 @@ use crate::model::nat64::{self, Nat64Prefixes};
 use crate::model::network::{ReversePathDrops, RouteOutcome};
 use crate::model::proxy::{ProxyRoute, Tunnel};
 use crate::model::resolve::{Family, Query, ResolutionSource, Resolve};
+use crate::model::special;
 use crate::model::step::{Skip, Step};
 use crate::model::units::Bytes;
 use crate::net::dns::{self, Families};
@@ -106,6 +108,8 @@ enum ConnectionState {
 /// All legs of a check and their connections.
 pub(super) struct Connections<'a> {
     pub probe_network: &'a ProbeNetwork,
+    /// What must not be contacted for the image of a pod.
+    guard: Option<&'a Guard>,
     client: &'a HostClient,
     pub progress: &'a dyn Progress,
     pub scrub: Scrubber,
@@ -251,6 +255,7 @@ impl Pending {
 impl<'a> Connections<'a> {
     pub(super) fn new(
         probe_network: &'a ProbeNetwork,
+        guard: Option<&'a Guard>,
         client: &'a HostClient,
         progress: &'a dyn Progress,
         scrub: Scrubber,
@@ -260,6 +265,7 @@ impl<'a> Connections<'a> {
     ) -> Self {
         Self {
             probe_network,
+            guard,
             client,
             progress,
             scrub,
@@ -405,6 +411,12 @@ impl<'a> Connections<'a> {
             block_after(leg, Phase::Proxy);
             return Err(OpenError::Failed(Phase::Proxy));
         }
+        // A proxy connects to what it is asked for; the name is then resolved by it.
+        if let (Some(_), Host::Address(address)) = (&proxy, &endpoint.host)
+            && self.is_guarded(endpoint, &[*address]).await
+        {
+            return Err(self.leave_out(index));
+        }
         let (stream, to) = self.reach(index, endpoint, proxy.as_ref()).await?;
         let socket = stream.as_fd().try_clone_to_owned().ok();
         let passage = Box::pin(self.pass(endpoint, proxy.as_ref(), stream)).await;
@@ -469,7 +481,7 @@ impl<'a> Connections<'a> {
     ) -> Result<ConnectionId, HttpFault> {
         trace::hide_query(url, &mut self.scrub);
         let endpoint = Endpoint::of(url).ok_or_else(|| untrusted(url, Distrust::NotAServer))?;
-        match challenge::distrust(url, self.endpoint(from)) {
+        match challenge::distrust(url, self.endpoint(from), &self.prefixes()) {
             None => {}
             // Plain http is followed: content is checked against its digest, and no credential goes there.
             Some(Distrust::PlainHttp) if !keeps_authorization => {}
@@ -557,6 +569,9 @@ impl<'a> Connections<'a> {
                     break;
                 }
             }
+        }
+        if proxy.is_none() && self.is_guarded(endpoint, &addresses).await {
+            return Err(self.leave_out(index));
         }
         self.progress.phase(role, Phase::Connect);
         let drops = ReversePathCounter::read();
@@ -700,7 +715,8 @@ impl<'a> Connections<'a> {
         let Some(address) = address.filter(|_| !is_proxied) else {
             return;
         };
-        if self.distrust_addresses(&[address]).is_some() {
+        let is_distrusted = self.distrust_addresses(&[address]).is_some();
+        if is_distrusted || self.is_guarded(endpoint, &[address]).await {
             return;
         }
         let to = SocketAddr::new(address, endpoint.port);
@@ -1017,7 +1033,8 @@ impl<'a> Connections<'a> {
         }
         if let Ok(response) = &result {
             self.note_clock(line, &response.headers);
-            tracing::debug!(endpoint = %self.endpoint(line), %phase, status = response.status.as_u16(), "answered");
+            let endpoint = self.scrub.wash(&self.endpoint(line).to_string());
+            tracing::debug!(endpoint, %phase, status = response.status.as_u16(), "answered");
         }
         result
     }
@@ -1215,13 +1232,65 @@ impl<'a> Connections<'a> {
         }
     }
 
+    /// The prefixes of this network's NAT64, beside the well-known ones.
+    pub(super) fn prefixes(&self) -> Vec<IpNet> {
+        let found = self.legs.iter().filter_map(|leg| leg.nat64.as_ref());
+        let found = found.flat_map(|nat64| nat64.prefixes.iter());
+        self.probe_network
+            .nat64
+            .iter()
+            .chain(found)
+            .copied()
+            .collect()
+    }
+
+    /// Whether the image of a pod must not lead there: to the node itself, its link, or its cloud's metadata service.
+    async fn is_guarded(&self, endpoint: &Endpoint, addresses: &[IpAddr]) -> bool {
+        let Some(guard) = self.guard.filter(|guard| !guard.allows(endpoint)) else {
+            return false;
+        };
+        let prefixes = self.prefixes();
+        for address in addresses {
+            if special::of(*address, &prefixes).is_some() {
+                return true;
+            }
+            for form in special::forms(*address, &prefixes) {
+                if guard.node.contains(&form) || self.is_own(form, endpoint.port).await {
+                    return true;
+                }
+            }
+        }
+        false
+    }
+
+    /// Whether the address is one of this machine, according to the kernel.
+    async fn is_own(&self, address: IpAddr, port: u16) -> bool {
+        let lookup = match &self.probe_network.netlink {
+            Some(netlink) => netlink.route_to(address, port).await.outcome,
+            None => return tcp::is_own(address),
+        };
+        match lookup {
+            RouteOutcome::Local { .. } => true,
+            RouteOutcome::Unknown { .. } => tcp::is_own(address),
+            RouteOutcome::Unicast { .. } | RouteOutcome::Denied { .. } => false,
+        }
+    }
+
+    /// Marks a leg that is not contacted for the image of a pod.
+    fn leave_out(&mut self, index: usize) -> OpenError {
+        let leg = &mut self.legs[index];
+        leg.connect.outcome = Step::skipped(Skip::NodeAddress);
+        leg.tls.outcome = Step::skipped(Skip::NodeAddress);
+        OpenError::Failed(Phase::Connect)
+    }
+
     /// A realm or redirect may not lead to a metadata service, nor to this machine unless the registry is on it.
     fn distrust_addresses(&self, addresses: &[IpAddr]) -> Option<Distrust> {
         // With a proxy, its address takes the place of the registry's.
         let registry = self.opened.first()?.to.ip();
         addresses
             .iter()
-            .find_map(|&address| distrust_address(address, registry))
+            .find_map(|&address| distrust_address(address, registry, &self.prefixes()))
     }
 }
 

@@ -30,13 +30,14 @@ use jiff::Timestamp;
 use crate::containerd::HostClient;
 use crate::containerd::behaviour::{Behaviour, Rules, SettingsInForce};
 use crate::model::evidence::{ByRelease, Evidence, TracedExchange, Walk};
+use crate::model::foreign;
 use crate::model::hosts::{HostKind, HostsConfig, HostsEffect, HostsProblem};
 use crate::model::text::joined;
 use crate::model::workload::PodUse;
 use crate::pull_secret::entry::Credential;
 use crate::redact::{Scrubber, Secret};
 use crate::registry::manifest::Descriptor;
-use check::{Check, Effort};
+use check::{Check, Effort, Guard};
 use host::{Content, HostWalk, Resolution};
 use leg::Connections;
 use network::{ProbeNetwork, Progress};
@@ -99,8 +100,8 @@ async fn pull_by(
     started: Timestamp,
 ) -> Evidence {
     let (candidates, keyring) = check.keyring.lookup(&check.reference);
-    let mut scrub = Scrubber::default();
-    check.keyring.hide_in(&mut scrub);
+    let scrub = Scrubber::default();
+    check.keyring.hide_in(&scrub);
     for secret in probe_network.settings.proxies.secrets() {
         scrub.hide(&secret);
     }
@@ -114,12 +115,15 @@ async fn pull_by(
         scrub.hide(&Secret::new(String::from_utf8_lossy(value.as_bytes())));
     }
     for login in clients.iter().filter_map(|client| client.login.as_ref()) {
-        login.hide_in(&mut scrub);
+        login.hide_in(&scrub);
     }
     let reads_all = |check: &Check| check.effort.transfer.as_ref().is_some_and(|b| b.full);
     let requests = Requests::of_image(reads_all(check));
+    let guard = check.guard.as_ref();
+    let guard = guard.map(|guard| with_named(guard, check, probe_network, &clients, rules));
     let round = HostsWalk {
         check,
+        guard: guard.as_ref(),
         probe_network,
         progress,
         scrub: &scrub,
@@ -149,7 +153,7 @@ async fn pull_by(
     }
     let (_, walk) = outcome.walks.remove(outcome.deciding);
     let beyond = clients.len().min(MAX_HOSTS)..clients.len();
-    Evidence {
+    let mut evidence = Evidence {
         reference: check.reference.clone(),
         platform: check.platform.clone(),
         started,
@@ -179,7 +183,39 @@ async fn pull_by(
         upstream: outcome.upstream.map(Box::new),
         direct,
         trace: outcome.trace,
-    }
+    };
+    let hosts = clients
+        .iter()
+        .map(|client| client.host.endpoint.to_string());
+    let known = format!(
+        "{} {}",
+        check.reference,
+        hosts.collect::<Vec<_>>().join(" ")
+    );
+    foreign::each(&mut evidence, &mut |source, text| {
+        *text = scrub.enter(source, text, &known);
+    });
+    evidence
+}
+
+/// The guard with the hosts that containerd's settings name: mirrors, and the registry if it has settings of its own.
+fn with_named(
+    guard: &Guard,
+    check: &Check,
+    probe_network: &ProbeNetwork,
+    clients: &[HostClient],
+    rules: &Rules,
+) -> Guard {
+    let domain = check.reference.domain();
+    let is_named = probe_network.settings.names(domain, *rules.in_force());
+    let is_theirs = |client: &&HostClient| is_named || client.host.kind == HostKind::Mirror;
+    let named = clients.iter().filter(is_theirs);
+    let named = named.map(|client| &client.host.endpoint);
+    let mut guard = guard.clone();
+    guard
+        .allowed
+        .extend(named.map(|endpoint| (endpoint.host.to_string(), endpoint.port)));
+    guard
 }
 
 /// Reports `no resolve hosts`: no host may resolve tags, but the image has a tag.
@@ -203,6 +239,7 @@ fn note_no_resolver(hosts: &mut HostsConfig, check: &Check, clients: &[HostClien
 #[derive(Clone, Copy)]
 struct HostsWalk<'a> {
     check: &'a Check,
+    guard: Option<&'a Guard>,
     probe_network: &'a ProbeNetwork,
     progress: &'a dyn Progress,
     scrub: &'a Scrubber,
@@ -427,6 +464,7 @@ impl<'a> HostsWalk<'a> {
     fn lines(&self, client: &'a HostClient) -> Connections<'a> {
         Connections::new(
             self.probe_network,
+            self.guard,
             client,
             self.progress,
             self.scrub.clone(),

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use ipnet::IpNet;
 use tokio::sync::Mutex;
 
 use super::check::Override;
@@ -25,6 +26,8 @@ pub struct ProbeNetwork {
     pub overrides: Vec<Override>,
     /// The address families to use.
     pub families: Families,
+    /// Prefixes of this network's NAT64, beside the well-known ones.
+    pub nat64: Vec<IpNet>,
     /// The trusted roots.
     pub trust: BaseTrust,
     /// containerd's settings.

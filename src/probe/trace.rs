@@ -149,7 +149,7 @@ fn masked_url(text: &str) -> String {
 pub(super) fn hide_query(url: &Url, scrub: &mut Scrubber) {
     for (name, value) in url.query_pairs() {
         if !OPEN_NAMES.contains(&name.as_ref()) {
-            scrub.hide(&Secret::new(value));
+            scrub.hide_here(&Secret::new(value));
         }
     }
 }
@@ -219,7 +219,7 @@ mod tests {
         ] {
             headers.append(name, HeaderValue::from_static(value));
         }
-        let mut scrub = Scrubber::default();
+        let scrub = Scrubber::default();
         scrub.hide(&Secret::new("hunter22"));
         let body = Body::from_static(b"{\"errors\":[{\"detail\":\"hunter22\"}]}");
         let seen = ExchangeRecord {

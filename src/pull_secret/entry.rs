@@ -29,7 +29,7 @@ impl Credential {
     }
 
     /// Makes the scrubber hide it in all texts from now on.
-    pub fn hide_in(&self, scrub: &mut Scrubber) {
+    pub fn hide_in(&self, scrub: &Scrubber) {
         scrub.hide_login(&self.username, &self.password);
         if let Some(token) = &self.identity_token {
             scrub.hide_login("", token);

@@ -108,7 +108,7 @@ impl Keyring {
     }
 
     /// Makes the scrubber hide all logins in all texts from now on.
-    pub fn hide_in(&self, scrub: &mut Scrubber) {
+    pub fn hide_in(&self, scrub: &Scrubber) {
         for (source, entry) in self.entries() {
             credential(source, entry).hide_in(scrub);
         }
@@ -483,8 +483,8 @@ mod tests {
             !shown.contains("hunter2") && !json.contains("hunter2"),
             "{shown}"
         );
-        let mut scrub = Scrubber::default();
-        keyring.hide_in(&mut scrub);
+        let scrub = Scrubber::default();
+        keyring.hide_in(&scrub);
         assert_eq!(scrub.clean("hunter2"), "***");
     }
 

@@ -1,15 +1,17 @@
 //! The authentication that a registry requires (`WWW-Authenticate`), and the servers that no credential may be sent to.
 
 use std::fmt;
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::IpAddr;
 
 use http::HeaderMap;
 use http::header::WWW_AUTHENTICATE;
+use ipnet::IpNet;
 use url::Url;
 
 use crate::model::endpoint::{Endpoint, Host, Scheme};
 use crate::model::evidence::Challenge;
 use crate::model::fault::Distrust;
+use crate::model::special::{self, Special};
 use crate::redact::Scrubber;
 
 /// How a registry wants requests to be authenticated.
@@ -103,13 +105,13 @@ pub fn wanted(headers: &HeaderMap, scrub: &Scrubber) -> Wanted {
 }
 
 /// Why no client should follow a realm or a redirect that `found_at` named. A plain http realm named over https would
-/// receive a password in clear text.
-pub fn distrust(url: &Url, found_at: &Endpoint) -> Option<Distrust> {
+/// receive a password in clear text. `prefixes`: those of this network's NAT64.
+pub fn distrust(url: &Url, found_at: &Endpoint, prefixes: &[IpNet]) -> Option<Distrust> {
     let Some(to) = Endpoint::of(url) else {
         return Some(Distrust::NotAServer);
     };
     let by_host = match &to.host {
-        Host::Address(address) => distrust_from(*address, found_at),
+        Host::Address(address) => distrust_from(*address, found_at, prefixes),
         Host::Name(name) => {
             (is_localhost(name) && !on_loopback(found_at)).then_some(Distrust::Loopback)
         }
@@ -122,36 +124,33 @@ pub fn distrust(url: &Url, found_at: &Endpoint) -> Option<Distrust> {
 
 /// The same for an address that the host of a realm or redirect resolved to, named by a server that was reached at
 /// `found_from`: a name can lead to a metadata service just as an address can.
-pub fn distrust_address(address: IpAddr, found_from: IpAddr) -> Option<Distrust> {
-    let kind = class(address)?;
+pub fn distrust_address(
+    address: IpAddr,
+    found_from: IpAddr,
+    prefixes: &[IpNet],
+) -> Option<Distrust> {
+    let kind = class(address, prefixes)?;
     // A server may name itself and others of its class.
-    (kind == Distrust::NotAServer || class(found_from) != Some(kind)).then_some(kind)
+    (kind == Distrust::NotAServer || class(found_from, prefixes) != Some(kind)).then_some(kind)
 }
 
-fn distrust_from(address: IpAddr, found_at: &Endpoint) -> Option<Distrust> {
-    if on_loopback(found_at) && class(address) == Some(Distrust::Loopback) {
+fn distrust_from(address: IpAddr, found_at: &Endpoint, prefixes: &[IpNet]) -> Option<Distrust> {
+    if on_loopback(found_at) && class(address, prefixes) == Some(Distrust::Loopback) {
         return None;
     }
     match found_at.host {
-        Host::Address(found_from) => distrust_address(address, found_from),
-        Host::Name(_) => class(address),
+        Host::Address(found_from) => distrust_address(address, found_from, prefixes),
+        Host::Name(_) => class(address, prefixes),
     }
 }
 
-/// The special class of an address, if it has one.
-fn class(address: IpAddr) -> Option<Distrust> {
-    // ::ffff:169.254.169.254 is dialed as the IPv4 address (RFC 4291, 2.5.5.2).
-    match address.to_canonical() {
-        address if address.is_unspecified() => Some(Distrust::NotAServer),
-        address if address.is_loopback() => Some(Distrust::Loopback),
-        // RFC 3927; Alibaba's metadata service has an address of 100.64.0.0/10.
-        IpAddr::V4(v4) => (v4.is_link_local() || v4.octets() == [100, 100, 100, 200])
-            .then_some(Distrust::LinkLocal),
-        // RFC 4291, 2.5.6; the metadata service of Amazon EC2.
-        IpAddr::V6(v6) => {
-            (v6.is_unicast_link_local() || v6 == EC2_METADATA).then_some(Distrust::LinkLocal)
-        }
-    }
+/// Why no client is sent to an address, if it is a special one.
+fn class(address: IpAddr, prefixes: &[IpNet]) -> Option<Distrust> {
+    special::of(address, prefixes).map(|special| match special {
+        Special::Unspecified => Distrust::NotAServer,
+        Special::Loopback => Distrust::Loopback,
+        Special::LinkLocal => Distrust::LinkLocal,
+    })
 }
 
 fn on_loopback(endpoint: &Endpoint) -> bool {
@@ -284,8 +283,6 @@ fn token_or_quoted(bytes: &[u8]) -> (Vec<u8>, &[u8]) {
     (Vec::new(), b"")
 }
 
-const EC2_METADATA: Ipv6Addr = Ipv6Addr::new(0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x254);
-
 #[cfg(test)]
 mod tests {
     use http::HeaderValue;
@@ -387,7 +384,7 @@ mod tests {
 
     #[test]
     fn evidence_has_neither_path_nor_user_nor_secret() {
-        let mut scrub = Scrubber::default();
+        let scrub = Scrubber::default();
         scrub.hide(&Secret::new("hunter2"));
         let line =
             r#"Bearer realm="https://u:hunter2@a.example.com/t?sig=hunter2",service="hunter2""#;
@@ -437,6 +434,26 @@ mod tests {
                 public,
                 Some(Distrust::LinkLocal),
             ),
+            (
+                "https://[64:ff9b::a9fe:a9fe]/",
+                public,
+                Some(Distrust::LinkLocal),
+            ),
+            (
+                "https://[2002:a9fe:a9fe::]/",
+                public,
+                Some(Distrust::LinkLocal),
+            ),
+            (
+                "https://[::169.254.169.254]/",
+                public,
+                Some(Distrust::LinkLocal),
+            ),
+            (
+                "https://[64:ff9b::7f00:1]/",
+                public,
+                Some(Distrust::Loopback),
+            ),
             ("https://169.254.1.1/", "https://169.254.1.1/", None),
             ("https://127.0.0.1/", public, Some(Distrust::Loopback)),
             ("https://localhost/", public, Some(Distrust::Loopback)),
@@ -455,18 +472,24 @@ mod tests {
             ),
         ] {
             assert_eq!(
-                distrust(&Url::parse(url).unwrap(), &at(from)),
+                distrust(&Url::parse(url).unwrap(), &at(from), &[]),
                 reason,
                 "{url} from {from}"
             );
         }
         let ip = |text: &str| text.parse::<IpAddr>().unwrap();
         assert_eq!(
-            distrust_address(ip("127.0.0.1"), ip("203.0.113.9")),
+            distrust_address(ip("127.0.0.1"), ip("203.0.113.9"), &[]),
             Some(Distrust::Loopback)
         );
-        assert_eq!(distrust_address(ip("127.0.0.1"), ip("127.0.0.3")), None);
-        assert_eq!(distrust_address(ip("10.0.0.1"), ip("203.0.113.9")), None);
+        assert_eq!(
+            distrust_address(ip("127.0.0.1"), ip("127.0.0.3"), &[]),
+            None
+        );
+        assert_eq!(
+            distrust_address(ip("10.0.0.1"), ip("203.0.113.9"), &[]),
+            None
+        );
     }
 
     proptest! {

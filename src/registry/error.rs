@@ -299,7 +299,7 @@ mod tests {
 
     #[test]
     fn a_fault_keeps_what_decides_the_next_step_and_no_secret() {
-        let mut scrub = Scrubber::default();
+        let scrub = Scrubber::default();
         scrub.hide_login("me", &Secret::new("hunter2"));
         let headers = headers(&[("retry-after", "120"), ("www-authenticate", "Bearer x=y")]);
         assert_eq!(
@@ -313,7 +313,7 @@ mod tests {
             HttpFault::Status {
                 status: 401,
                 code: Some("UNAUTHORIZED".to_owned()),
-                message: Some("me:*** \u{fffd}[2J".to_owned()),
+                message: Some("me:*** \\u{1b}[2J".to_owned()),
                 retry_after: Some("120".to_owned()),
                 challenged: true,
                 authorized: false,

@@ -1136,6 +1136,10 @@ fn skipped(reason: Skip) -> (&'static str, String) {
             "-",
             "no request sent: little of the rate limit is left".to_owned(),
         ),
+        Skip::NodeAddress => (
+            "-",
+            "not contacted: the node's own addresses are not checked for a pod's image".to_owned(),
+        ),
         Skip::Untrusted => (
             "-",
             "not contacted: a server must not send clients to this address".to_owned(),

@@ -12,6 +12,8 @@ use serde::Serialize;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
+use crate::model::text::visible;
+
 /// The style of all pages.
 const STYLE: &str = include_str!("style.css");
 
@@ -92,8 +94,9 @@ pub fn json(value: &impl Serialize) -> Response {
 /// The content type of Prometheus' text format, version 0.0.4.
 pub const METRICS: &str = "text/plain; version=0.0.4; charset=utf-8";
 
-/// A rendered page, or status 500 with the error.
+/// A rendered page, or status 500 with the error. Characters that deceive a reader are escaped, wherever they are from.
 pub fn html(page: Result<String, askama::Error>) -> Response {
+    let page = page.map(|page| visible(&page).into_owned());
     made("text/html; charset=utf-8", page)
 }
 

@@ -9,6 +9,7 @@ use prometheus::core::Collector as _;
 use prometheus::process_collector::ProcessCollector;
 
 use crate::model::histogram::Histogram;
+use crate::model::text::visible;
 
 /// A metric family.
 #[derive(Debug)]
@@ -176,7 +177,7 @@ impl Page {
             text.push(if index == 0 { '{' } else { ',' });
             text.push_str(label);
             text.push_str("=\"");
-            for c in value.chars() {
+            for c in visible(value).chars() {
                 match c {
                     '\\' => text.push_str("\\\\"),
                     '"' => text.push_str("\\\""),
@@ -255,6 +256,7 @@ mod tests {
             number in any::<f64>(),
             seen in prop::collection::vec(0.0..9.0, 0..9),
         ) {
+            let values = values.map(|value| visible(&value).into_owned());
             let labels = || values.iter().map(String::as_str);
             let mut page = Page::default();
             page.add(&family("gauge"), [(labels(), number)]);

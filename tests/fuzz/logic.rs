@@ -109,7 +109,7 @@ pub(crate) fn reference(data: &[u8]) {
 /// must not be shown.
 pub(crate) fn challenge(data: &[u8]) {
     let (choice, data) = choose(data);
-    let mut scrub = Scrubber::default();
+    let scrub = Scrubber::default();
     scrub.hide_login("user", &Secret::new(CANARY));
     let of = |lines: &[u8]| {
         let mut headers = HeaderMap::new();
@@ -279,9 +279,9 @@ fn read_config(bytes: &[u8], flavour: ConfigFormat, hide: bool) -> Result<Docker
 fn lookup(sources: Vec<LoadedSource>, length: usize, hide: bool) {
     let entries: usize = sources.iter().map(|s| s.entries.len()).sum();
     let ring = Keyring::new(sources);
-    let mut scrub = Scrubber::default();
+    let scrub = Scrubber::default();
     if entries <= 8 {
-        ring.hide_in(&mut scrub);
+        ring.hide_in(&scrub);
     }
     for image in [
         "registry.example.com/team/app:1",
@@ -407,7 +407,7 @@ pub(crate) fn oci_error(data: &[u8]) {
             headers.append(name, value);
         }
     }
-    let mut scrub = Scrubber::default();
+    let scrub = Scrubber::default();
     scrub.hide_login("user", &Secret::new(CANARY));
     let quoted = serde_json::Value::from(CANARY).to_string();
     let encoded = STANDARD.encode(format!("user:{CANARY}"));
@@ -561,7 +561,7 @@ pub(crate) fn config(data: &[u8]) {
             }
         }
         Err(error) => assert!(
-            !error.message.is_empty() && !error.message.contains('\n'),
+            !error.what.is_empty() && !error.what.contains('\n'),
             "{error:?}"
         ),
     }

@@ -21,10 +21,11 @@ pub fn config(world: &World, cluster: &Cluster, kubernetes: &str) -> String {
     format!(
         "listen: 127.0.0.1:0\nadmin_listen: 127.0.0.1:0\nlog: {{format: json, level: debug}}\nvantage: {{node: n1}}\n\
          network: {{nameservers: ['{}'], ca_files: ['{}'], metadata: off}}\n\
-         kubernetes:\n  discover: node\n  kubeconfig: '{}'\n{kubernetes}\n{quiet}\n",
+         kubernetes:\n  discover: node\n  kubeconfig: '{}'\n{}\n{kubernetes}\n{quiet}\n",
         world.nameserver(),
         world.ca.file().display(),
-        cluster.kubeconfig("node").display()
+        cluster.kubeconfig("node").display(),
+        world.local_registries()
     )
 }
 

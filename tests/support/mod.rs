@@ -132,6 +132,16 @@ impl World {
         format!("{REGISTRY}:{}", self.registry.server.port())
     }
 
+    /// The servers are on loopback: `kubernetes.local_registries` for images of pods.
+    pub fn local_registries(&self) -> String {
+        format!(
+            "  local_registries: ['{}', '{AUTH}:{}', '{BLOBS}:{}']",
+            self.registry_host(),
+            self.tokens.server.port(),
+            self.blobs.server.port()
+        )
+    }
+
     pub fn realm(&self) -> String {
         let port = self.tokens.server.port();
         format!("{}://{AUTH}:{port}{}", self.scheme(), token::PATH)

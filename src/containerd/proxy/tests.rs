@@ -262,7 +262,7 @@ fn a_proxys_login_is_hidden_as_it_travels() {
     let pair = STANDARD.encode("user:hunter22");
     assert_eq!(login.authorization.expose(), format!("Basic {pair}"));
     assert!(!format!("{proxies:?} {login:?}").contains("hunter"));
-    let mut scrub = crate::redact::Scrubber::default();
+    let scrub = crate::redact::Scrubber::default();
     for secret in proxies.secrets() {
         scrub.hide(&secret);
     }

@@ -155,6 +155,11 @@ impl Target {
         .collect()
     }
 
+    /// Whether only pods name the image.
+    pub fn is_of_pods(&self) -> bool {
+        !self.sources.contains(&TargetSource::Configuration)
+    }
+
     /// Whether a check of the other target makes the same requests with the same credentials.
     pub fn is_same_pull(&self, other: &Self) -> bool {
         self.reference == other.reference

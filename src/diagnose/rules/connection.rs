@@ -48,6 +48,26 @@ pub(super) fn connect(evidence: &Evidence, leg: &Leg) -> Option<Finding> {
     )
 }
 
+/// The image of a pod leads to the node itself, so nothing was sent.
+pub(super) fn node_address(_: &Evidence, leg: &Leg) -> Option<Finding> {
+    let is_left_out = matches!(
+        leg.connect.outcome,
+        Step::Skipped {
+            reason: Skip::NodeAddress
+        }
+    );
+    is_left_out.then(|| {
+        let (host, port) = (&leg.endpoint.host, leg.endpoint.port);
+        at(Cause::NodeAddress, leg.role, Phase::Connect)
+            .fact(format!(
+                "{host} port {port} is at an address of the node itself, its link or a metadata service, which is not checked for a pod's image"
+            ))
+            .hint(format!(
+                "The kubelet's message shows why the pull failed. If this is a registry, add {host}:{port} to kubernetes.local_registries, or a hosts.toml for it on the node."
+            ))
+    })
+}
+
 /// The fault that fails a pull, and its address: that of the first attempt, as in Go's error, but not that
 /// of a family without any route here if the other family got further. So an IPv4 timeout is not reported as
 /// "no route" because of an AAAA record.

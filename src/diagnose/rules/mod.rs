@@ -75,6 +75,7 @@ const RULES: &[Rule] = &[
     OfLeg(names::search_list),
     OfLeg(names::forged),
     OfLeg(connection::connect),
+    OfLeg(connection::node_address),
     OfLeg(connection::unreachable_leg),
     Whole(connection::addresses),
     Once(repeats::segments),

@@ -1077,6 +1077,7 @@ impl Control {
         let (direct, rules) = (lines.direct, lines.rules);
         let mut own = Connections::new(
             probe_network,
+            None,
             &client,
             &NoProgress,
             scrub,

@@ -1136,6 +1136,7 @@ fn skipped(reason: Skip) -> (&'static str, String) {
             "-",
             "no request sent: little of the rate limit is left".to_owned(),
         ),
+        Skip::OwnLimit { limit } => ("?", limit.to_string()),
         Skip::Untrusted => (
             "-",
             "not contacted: a server must not send clients to this address".to_owned(),

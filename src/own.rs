@@ -179,6 +179,9 @@ pub fn errno(error: &io::Error) -> Option<i32> {
 }
 
 /// Notes the limit of this process that an error means.
+///
+/// # Errors
+/// The same error.
 pub fn noting<T>(result: io::Result<T>) -> io::Result<T> {
     result.inspect_err(|error| {
         limit_of(error);
@@ -234,7 +237,10 @@ pub fn socket<T>(open: impl FnOnce() -> io::Result<T>) -> io::Result<T> {
     noting(open())
 }
 
-/// Notes why a thread did not start.
+/// Notes the limit that kept a thread from being started.
+///
+/// # Errors
+/// The same error.
 pub fn thread<T>(started: io::Result<T>) -> io::Result<T> {
     started.inspect_err(|error| {
         of_start(error);

@@ -13,6 +13,8 @@ use std::path::{Path, PathBuf};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError, mpsc};
 use std::time::{Duration, Instant, SystemTime};
 
+use crate::own;
+
 /// How long one file may take.
 pub const PATIENCE: Duration = Duration::from_secs(5);
 
@@ -58,7 +60,7 @@ pub fn text(path: &Path, limit: u64) -> io::Result<String> {
 /// # Errors
 /// Those of [`read`], except `TimedOut`.
 pub fn kernel(path: &Path) -> io::Result<String> {
-    let bytes = read_here(path, MAX_KERNEL)?;
+    let bytes = own::noting(read_here(path, MAX_KERNEL))?;
     Ok(String::from_utf8_lossy(&bytes).into_owned())
 }
 
@@ -72,7 +74,9 @@ const MAX_KERNEL: u64 = 4 << 20;
 pub fn argument(path: &Path, limit: u64) -> io::Result<Vec<u8>> {
     match path.metadata()?.file_type() {
         kind if kind.is_file() => read(path, limit),
-        kind if kind.is_fifo() || kind.is_char_device() => to_end(File::open(path)?, limit, None),
+        kind if kind.is_fifo() || kind.is_char_device() => {
+            to_end(own::noting(File::open(path))?, limit, None)
+        }
         kind => Err(unfit(kind)),
     }
 }
@@ -288,12 +292,12 @@ pub fn within<T: Send + 'static>(
     thread
         .send(job)
         .map_err(|_| io::Error::other("the thread that reads files has ended"))?;
-    result
-        .recv_timeout(end.saturating_duration_since(Instant::now()))
-        .unwrap_or_else(|_| {
-            THREADS.hangs(use_id);
-            Err(late())
-        })
+    let result = result.recv_timeout(end.saturating_duration_since(Instant::now()));
+    // Noted here: the check of this thread made the request.
+    own::noting(result.unwrap_or_else(|_| {
+        THREADS.hangs(use_id);
+        Err(late())
+    }))
 }
 
 type Job = Box<dyn FnOnce() + Send>;
@@ -351,7 +355,7 @@ impl Threads {
             let thread = match state.idle.pop() {
                 Some(thread) => Some(thread),
                 None if state.count < MAX_THREADS => {
-                    let thread = spawn()?;
+                    let thread = own::thread(spawn())?;
                     state.count += 1;
                     Some(thread)
                 }

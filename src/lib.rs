@@ -21,10 +21,11 @@
 //! | 4 | [`net`] | network I/O: one input, one observation or typed fault |
 //! | 4 | [`registry`] | the OCI distribution protocol without I/O |
 //! | 4 | [`workload`] | pure: Kubernetes manifests → the images they pull, and how |
+//! | 3 | [`files`] | reads files that others write, within bounds of bytes and time |
 //! | 3 | [`pull_secret`] | pure: reads pull secrets as the kubelet does, and finds the credentials for an image |
+//! | 2 | [`own`] | the limits of this process: what a check misses because of one is no fault of the network |
 //! | 2 | [`redact`] | pure: keeps secrets out of all output |
 //! | 2 | [`resolver`] | pure: what a lookup by Go's resolver or libc's gives and costs |
-//! | 1 | [`files`] | reads files that others write, within bounds of bytes and time |
 //! | 1 | [`model`] | the basic types |
 //! | 1 | [`trust`] | pure: whether Go trusts a certificate |
 
@@ -40,6 +41,7 @@ pub mod kubernetes;
 pub mod lint;
 pub mod model;
 pub mod net;
+pub mod own;
 pub mod probe;
 pub mod pull_secret;
 pub mod pulls;

@@ -439,6 +439,7 @@ async fn check(registry: &Server, mirror: Option<&Server>, options: Options) -> 
         netlink: None,
         wait: Duration::from_secs(2),
         known: Arc::new(KnownManifests::default()),
+        own_limits: Vec::new(),
     };
     let entry = Entry::new(&domain, "ann", Secret::new("pw"), None);
     let source = LoadedSource {

@@ -79,6 +79,7 @@ const ELSEWHERE: &[(&str, &str)] = &[
     ("bw_uplink", SLOW),
     ("bw_self", SLOW),
     ("ttfb_slow", SLOW),
+    ("own_limits", OWN),
     ("intermittent", BOUNDS),
     ("unexplained", RULES),
     ("service_account_missing", LINT),
@@ -174,6 +175,7 @@ const TRANSFER: &str = include_str!("transfer.rs");
 /// Each by a real cause.
 const SLOW: &str = include_str!("slow.rs");
 const BOUNDS: &str = include_str!("bounds.rs");
+const OWN: &str = include_str!("own_limits.rs");
 const LINT: &str = include_str!("lint.rs");
 const PULLS: &str = include_str!("pulls.rs");
 const TEXTS: &str = include_str!("data/pulls.yaml");

@@ -247,3 +247,156 @@ async fn an_api_server_that_is_away_forbids_or_forgets_stops_no_check() {
     );
     assert_eq!(daemon.stop(), Some(0));
 }
+
+/// A pod that waits for these images; one container for each.
+fn waiting_pod(cluster: &Cluster, namespace: &str, images: &[String], secrets: &[String]) {
+    let container = |(number, image)| json!({"name": format!("c{number}"), "image": image});
+    let containers: Vec<_> = images.iter().enumerate().map(container).collect();
+    let secrets: Vec<_> = secrets.iter().map(|name| json!({"name": name})).collect();
+    cluster.create(
+        &format!("/api/v1/namespaces/{namespace}/pods"),
+        &json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "waits"},
+                "spec": {"nodeName": "n1", "imagePullSecrets": secrets, "containers": containers}}),
+    );
+    let waits =
+        json!({"waiting": {"reason": "ImagePullBackOff", "message": "Back-off pulling image"}});
+    let status = |(number, image)| {
+        json!({"name": format!("c{number}"), "image": image, "imageID": "", "ready": false, "restartCount": 0,
+               "state": waits})
+    };
+    let statuses: Vec<_> = images.iter().enumerate().map(status).collect();
+    cluster.ask(
+        "PATCH",
+        &format!("/api/v1/namespaces/{namespace}/pods/waits/status"),
+        Some(&json!({"status": {"phase": "Pending", "containerStatuses": statuses}})),
+    );
+}
+
+/// The reasons of our Events in a namespace.
+fn reasons(cluster: &Cluster, namespace: &str) -> Vec<String> {
+    let path = format!("/api/v1/namespaces/{namespace}/events");
+    let (_, list) = cluster.curl(kube::ADMIN, "GET", &path, None).unwrap();
+    let events = list["items"].as_array().unwrap().iter();
+    events
+        .map(|event| event["reason"].as_str().unwrap().to_owned())
+        .collect()
+}
+
+/// One pod waits for 60 images, and one pod of each of three other namespaces for one: these are checked, and have their
+/// Events, within an interval.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_pod_with_many_images_takes_no_place_and_no_event_of_others() {
+    let world = World::healthy().await;
+    let cluster = Cluster::start();
+    let events = json!({"apiGroups": [""], "resources": ["events"], "verbs": ["create", "patch"]});
+    let mut rights = rights_for_pods().as_array().unwrap().clone();
+    rights.push(events);
+    cluster.allow("node", &json!(rights));
+    let host = world.registry_host();
+    let image = |name: &str| format!("{host}/team/{name}:1");
+    cluster.namespace("big", &[]);
+    let many: Vec<String> = (0..60)
+        .map(|number| image(&format!("big{number:02}")))
+        .collect();
+    waiting_pod(&cluster, "big", &many, &[]);
+    let daemon = Daemon::start(&config(
+        &world,
+        &cluster,
+        "  events: pods\nschedule: {reach: 1m, first_check: 5s}",
+    ));
+    eventually("all places are taken", || names(&daemon).len() == 50);
+    eventually("its Events", || reasons(&cluster, "big").len() >= 5);
+    for namespace in ["a", "b", "z"] {
+        cluster.namespace(namespace, &[]);
+        waiting_pod(&cluster, namespace, &[image(namespace)], &[]);
+    }
+    for namespace in ["a", "b", "z"] {
+        let target = format!("{host}/team/{namespace}");
+        eventually("a check of the others' images", || {
+            let all = targets(&daemon);
+            let one = all.iter().find(|one| one["name"] == target.as_str());
+            one.is_some_and(|one| !one["runs"].as_array().unwrap().is_empty())
+        });
+        eventually("their Events", || {
+            reasons(&cluster, namespace).contains(&"ImagePullDiagnosed".to_owned())
+        });
+    }
+    assert_eq!(names(&daemon).len(), 50);
+    // The pod itself is told that it has more than its share.
+    eventually("an Event about the share", || {
+        reasons(&cluster, "big").contains(&"ImagePullNotChecked".to_owned())
+    });
+    let metrics = daemon.metrics();
+    let over = metrics.value("pullpath_kubernetes_images{state=\"over_limit\"}");
+    assert_eq!(over, Some(13.0));
+    assert_eq!(
+        metrics.value("pullpath_kubernetes_crowded_namespaces"),
+        Some(1.0)
+    );
+}
+
+/// A pod names 3,000 pull Secrets: few are read, over few connections, and other pods' images are checked with theirs.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_pod_with_thousands_of_secrets_opens_few_connections() {
+    let world = World::healthy().await;
+    let cluster = Cluster::start();
+    let mut rights = rights_for_pods().as_array().unwrap().clone();
+    rights.push(
+        json!({"apiGroups": [""], "resources": ["secrets"], "verbs": ["get", "list", "watch"]}),
+    );
+    cluster.allow("node", &json!(rights));
+    let image = world.reference();
+    cluster.namespace("big", &[]);
+    cluster.namespace("shop", &[]);
+    let many: Vec<String> = (0..3000).map(|number| format!("s{number:04}")).collect();
+    waiting_pod(&cluster, "big", std::slice::from_ref(&image), &many);
+    secret(&cluster, &world, "shop", "pull", "wrong");
+    waiting_pod(
+        &cluster,
+        "shop",
+        std::slice::from_ref(&image),
+        &["pull".to_owned()],
+    );
+    let daemon = Daemon::start(&config(&world, &cluster, "  secrets: discovered"));
+    eventually("both pods' images", || names(&daemon).len() == 2);
+    let repository = image.rsplit_once(':').unwrap().0;
+    let of_shop = format!("{repository}@shop/pull");
+    eventually("the Secret of the other pod is read", || {
+        codes(&daemon, &of_shop) == ["auth_bad_cred"]
+    });
+    // A Secret that changes is read at once, beside all the others.
+    cluster.ask(
+        "PATCH",
+        "/api/v1/namespaces/shop/secrets/pull",
+        Some(&json!({"data": {".dockerconfigjson": docker_config(&world, PASSWORD)}})),
+    );
+    eventually("the new password is accepted", || {
+        codes(&daemon, &of_shop).is_empty()
+    });
+    // Those of the pod that were not read may have the credential.
+    let of_big = names(&daemon)
+        .into_iter()
+        .find(|name| *name != of_shop)
+        .unwrap();
+    assert!(of_big.len() < 400, "{of_big}");
+    let found = codes(&daemon, &of_big);
+    assert!(!found.is_empty());
+    let document = daemon.check(&played::in_url(&of_big), "reach");
+    let report = &document.reports[0];
+    assert_eq!(
+        report.verdict.pull,
+        pullpath::diagnose::Pull::Unknown,
+        "{found:?}"
+    );
+    let text = serde_json::to_string(report).unwrap();
+    assert!(text.contains("this pod names 3000 pull Secrets, and only the first 32 are read"));
+    let asked = cluster.asked("node");
+    let of_secrets = asked.iter().filter(|one| one.resource == "secrets").count();
+    assert!((33..=300).contains(&of_secrets), "{of_secrets} requests");
+    let sockets = std::fs::read_dir(format!("/proc/{}/fd", daemon.child.id())).unwrap();
+    let sockets = sockets.filter_map(|entry| std::fs::read_link(entry.ok()?.path()).ok());
+    let sockets = sockets
+        .filter(|to| to.to_string_lossy().starts_with("socket:"))
+        .count();
+    assert!(sockets < 80, "{sockets} sockets");
+}

@@ -15,9 +15,9 @@ const LEVELS: &[&[&str]] = &[
     &["credentials", "containerd", "config", "kubernetes"],
     &["pulls"],
     &["diagnose", "net", "registry", "workload"],
-    &["pull_secret"],
-    &["redact", "resolver"],
-    &["files", "model", "trust"],
+    &["files", "pull_secret"],
+    &["own", "redact", "resolver"],
+    &["model", "trust"],
 ];
 
 /// The modules of the daemon, from the top (src/daemon/mod.rs).
@@ -46,6 +46,60 @@ fn inside_the_daemon_imports_go_down() {
         let mut parts = module.split("::");
         (parts.next() == Some("daemon")).then(|| parts.next().map(str::to_owned))?
     });
+}
+
+/// What a check opens or waits for goes through `own` and `files`, which note the limits of this process: elsewhere, one could
+/// look like a fault of the network. A failed phase is made by `Step::failed` for the same reason.
+#[test]
+fn what_a_check_opens_or_waits_for_goes_through_own_and_files() {
+    const OF_CHECKS: &[&str] = &[
+        "containerd/",
+        "credentials/",
+        "net/",
+        "probe/",
+        "resolver/",
+        "vantage/",
+        "daemon/check.rs",
+    ];
+    const ELSEWHERE: &[&str] = &[
+        "File::open(",
+        "fs::read(",
+        "fs::read_to_string(",
+        "TcpSocket::new",
+        "TcpStream::connect(",
+        "UdpSocket::bind(",
+        ".spawn()",
+        "spawn_blocking(",
+        "thread::spawn(",
+        " timeout(",
+        ":timeout(",
+        "timeout_at(",
+        "raw_os_error()",
+        "return Step::Failed",
+        "= Step::Failed",
+        "Some(Step::Failed",
+        "(Step::Failed { fault",
+    ];
+    let mut files = Vec::new();
+    collect(Path::new("src"), &mut files);
+    let is_of_checks = |file: &str| OF_CHECKS.iter().any(|part| file.starts_with(part));
+    let is_free = |file: &str| file == "net/testing.rs" || file.contains("tests");
+    let mut seen = 0;
+    for (file, text) in files
+        .iter()
+        .filter(|(file, _)| is_of_checks(file) && !is_free(file))
+    {
+        let code = text.split("\n#[cfg(test)]\nmod tests {").next().unwrap();
+        for line in code
+            .lines()
+            .filter(|line| !line.trim_start().starts_with("//"))
+        {
+            seen += line.matches("own::").count();
+            let found = ELSEWHERE.iter().find(|needle| line.contains(**needle));
+            assert_eq!(found, None, "use own or files in src/{file}: {line}");
+        }
+    }
+    assert!(seen > 30, "the uses were not found: {seen}");
 }
 
 #[test]

@@ -179,6 +179,7 @@ async fn secrets(
     Ok(Some(SecretRefs {
         namespace,
         names: requested.into_iter().map(|one| one.key.name).collect(),
+        left_out: 0,
     }))
 }
 

@@ -17,7 +17,7 @@ use super::error::Error;
 use super::input;
 use super::nodes::{self, NodeArgs};
 use super::output::{Printing, pretty_json};
-use super::probe_context::{CheckArgs, runtime};
+use super::probe_context::{CheckArgs, ProbeContext, runtime};
 use super::progress::ProgressLine;
 use super::remote::Tier;
 use super::service;
@@ -30,6 +30,7 @@ use crate::model::evidence::Evidence;
 use crate::model::reference::Reference;
 use crate::model::units::Bytes;
 use crate::model::workload::PodUse;
+use crate::own;
 use crate::probe;
 use crate::probe::check::{Budget, Check, Effort};
 use crate::pull_secret::keyring::{Keyring, LoadedSource};
@@ -271,14 +272,9 @@ fn save(report: &Report, folder: &Path) -> Result<(), Error> {
 const MAX_SAME_NAME: u32 = 100;
 
 async fn check_all(args: Probe, progress: Arc<ProgressLine>) -> Result<Document, Error> {
-    let credentials = args.check.credentials.prepare(&args.check.cluster).await?;
-    let of_cluster = credentials.fetch().await;
-    let (mut requests, notes) = requests(&args, &credentials, &of_cluster).await?;
-    let context = args.check.context(args.timeout, args.trace).await?;
-    for request in &mut requests {
-        let of_node = context.of_node(&request.reference).await;
-        request.sources.extend(of_node);
-    }
+    let prepared = Box::pin(prepare(&args));
+    let (prepared, own_limits) = own::scope(prepared).await;
+    let (requests, notes, of_cluster, context) = prepared?;
     let vantage = context.observe();
     let probe_network = context.probe_network;
     let large_hello = args.large_hello;
@@ -311,12 +307,36 @@ async fn check_all(args: Probe, progress: Arc<ProgressLine>) -> Result<Document,
     vantage.waited = Some(checked.elapsed());
     let conclude = |mut evidence: Evidence| {
         evidence.vantage = vantage.clone();
+        evidence.note_own_limits(&own_limits);
         Report::conclude(evidence)
     };
     Ok(Document {
         notes,
         ..Document::new(all.into_iter().map(conclude).collect())
     })
+}
+
+/// Reads what the options name: the images, their credentials, and the settings of the node.
+async fn prepare(
+    args: &Probe,
+) -> Result<
+    (
+        Vec<ImageRequest>,
+        Vec<ManifestNote>,
+        OfCluster,
+        ProbeContext,
+    ),
+    Error,
+> {
+    let credentials = args.check.credentials.prepare(&args.check.cluster).await?;
+    let of_cluster = credentials.fetch().await;
+    let (mut requests, notes) = requests(args, &credentials, &of_cluster).await?;
+    let context = args.check.context(args.timeout, args.trace).await?;
+    for request in &mut requests {
+        let of_node = context.of_node(&request.reference).await;
+        request.sources.extend(of_node);
+    }
+    Ok((requests, notes, of_cluster, context))
 }
 
 /// One image to check.

@@ -17,10 +17,12 @@ use super::network_args::NodeSettingsArgs;
 use crate::config::Network;
 use crate::containerd::{self, Settings};
 use crate::model::kubelet::KubeletVersion;
+use crate::model::own_limit::OwnLimit;
 use crate::model::platform::Platform;
 use crate::model::reference::Reference;
 use crate::model::runtime::Runtime;
 use crate::model::vantage::Vantage;
+use crate::own;
 use crate::probe::check::{Check, Effort, Override};
 use crate::probe::manifest::KnownManifests;
 use crate::probe::network::ProbeNetwork;
@@ -145,10 +147,14 @@ impl ProbeContext {
         trace: bool,
     ) -> Result<Self, Error> {
         let config = place.load()?;
-        let settings = Settings::load(&containerd.or(&config.network), |name| {
-            std::env::var(name).ok()
-        })?;
-        let place = NodeSettings::load(&config.network, wait, &settings)?;
+        let (read, own_limits) = own::scope_of_settings(|| {
+            let settings = Settings::load(&containerd.or(&config.network), |name| {
+                std::env::var(name).ok()
+            })?;
+            let place = NodeSettings::load(&config.network, wait, &settings)?;
+            Ok::<_, Error>((settings, place))
+        });
+        let (settings, place) = read?;
         let probe_network = ProbeNetwork {
             resolver: place.means.resolver.clone(),
             overrides: network.resolve.clone(),
@@ -163,6 +169,7 @@ impl ProbeContext {
             netlink: NodeSettings::netlink().await,
             wait,
             known: Arc::new(KnownManifests::default()),
+            own_limits,
         };
         Ok(Self {
             probe_network: Arc::new(probe_network),
@@ -191,10 +198,20 @@ impl ProbeContext {
     }
 }
 
+/// Files and sockets that a runtime opens.
+const FILES_OF_RUNTIME: usize = 7;
+
 /// A runtime with one thread: a check waits most of the time and needs little CPU.
 pub(super) fn runtime() -> Result<tokio::runtime::Runtime, Error> {
+    // The runtime itself can't report that these are missing.
+    own::room_for_files(FILES_OF_RUNTIME).map_err(|error| {
+        let fix = own::limit_of(&error).map_or("", OwnLimit::fix);
+        Error::Message(format!("can't start: {error}. {fix}"))
+    })?;
     tokio::runtime::Builder::new_current_thread()
         .enable_all()
+        // A thread that exists can do what is next if no other may start (EAGAIN).
+        .thread_keep_alive(Duration::from_hours(24))
         .build()
         .map_err(|error| Error::Message(format!("can't start the runtime: {error}")))
 }

@@ -254,6 +254,7 @@ mod tests {
             secrets: Some(SecretRefs {
                 namespace: "shop".to_owned(),
                 names: vec!["pull".to_owned()],
+                left_out: 0,
             }),
             tier: Tier::Reach,
         };

@@ -792,6 +792,10 @@ async fn check_locally(
                 found,
             });
         }
+        if let Some((source, lookup)) = group.secrets.as_ref().and_then(secrets::left_out) {
+            sources.push(source);
+            lookups.push(lookup);
+        }
         sources.extend(context.of_node(reference).await);
         let check = Check {
             reference: reference.clone(),

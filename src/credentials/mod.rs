@@ -21,6 +21,7 @@ use crate::model::reference::Reference;
 use crate::model::text::printable;
 use crate::model::workload::{Found, PodUse, SecretLookup};
 use crate::net::host_root::is_absent;
+use crate::own;
 use crate::pull_secret::docker_config::{self, ConfigFormat, DockerConfig};
 use crate::pull_secret::entry::Entry;
 use crate::pull_secret::keyring::LoadedSource;
@@ -244,7 +245,7 @@ async fn read_named(
 /// a daemon does this for each check.
 async fn read_file(path: &Path) -> (PathBuf, io::Result<Vec<u8>>) {
     let named = path.to_owned();
-    let read = tokio::task::spawn_blocking(move || {
+    let read = own::blocking(move || {
         let path = match files::kind(&named) {
             Ok(files::Kind::Folder) => named.join("config.json"),
             Err(error) if error.kind() == io::ErrorKind::TimedOut => return (named, Err(error)),
@@ -263,7 +264,7 @@ async fn read_file(path: &Path) -> (PathBuf, io::Result<Vec<u8>>) {
 /// Those of [`files::read`].
 pub async fn read(path: &Path) -> io::Result<Vec<u8>> {
     let path = path.to_owned();
-    let read = tokio::task::spawn_blocking(move || read_to_limit(&path));
+    let read = own::blocking(move || read_to_limit(&path));
     read.await.map_err(io::Error::other)?
 }
 
@@ -357,14 +358,17 @@ async fn run(
     server: &str,
     time: Duration,
 ) -> Result<Option<Entry>, String> {
-    let mut child = command
+    command
         .arg("get")
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .stderr(Stdio::null())
-        .kill_on_drop(true)
-        .spawn()
-        .map_err(|error| format!("{program} can't be run: {}", error.kind()))?;
+        .kill_on_drop(true);
+    let child = own::spawn(&mut command);
+    let mut child = child.map_err(|(error, limit)| match limit {
+        Some(limit) => format!("{program} can't be run: {limit}"),
+        None => format!("{program} can't be run: {}", error.kind()),
+    })?;
     let mut stdin = child.stdin.take().expect("stdin is piped");
     let stdout = child.stdout.take().expect("stdout is piped");
     let mut output = Zeroizing::new(Vec::new());
@@ -378,7 +382,7 @@ async fn run(
         }
         child.wait().await.map(Some)
     };
-    let status = match tokio::time::timeout(time, talk).await {
+    let status = match own::within(time, talk).await {
         Err(_) => return Err(format!("{program} did not answer in {} s", time.as_secs())),
         Ok(Err(error)) => return Err(format!("{program} can't be read: {}", error.kind())),
         Ok(Ok(None)) => return Err(format!("{program} printed more than {MAX_OUTPUT} bytes")),

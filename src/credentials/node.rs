@@ -14,6 +14,7 @@ use crate::model::documents;
 use crate::model::reference::Reference;
 use crate::model::text::printable;
 use crate::net::host_root::{self, NodeFile};
+use crate::own;
 use crate::pull_secret::docker_config::{self, ConfigFormat};
 use crate::pull_secret::key;
 
@@ -44,7 +45,7 @@ impl NodeCredentials {
             return Vec::new();
         }
         let (own, image) = (self.clone(), reference.name());
-        let read = tokio::task::spawn_blocking(move || own.read_all(Some(&image)));
+        let read = own::blocking(move || own.read_all(Some(&image)));
         read.await.unwrap_or_default().sources
     }
 

@@ -7,7 +7,6 @@ use aws_lc_rs::hmac;
 use futures_util::future::join_all;
 use jiff::Timestamp;
 use tokio::sync::{Mutex, watch};
-use tokio::time::timeout;
 
 use super::cluster::{Cluster, OwnPod};
 use super::schedule::budget::Reserved;
@@ -22,13 +21,14 @@ use crate::containerd::{Settings, SettingsError};
 use crate::credentials;
 use crate::files;
 use crate::kubernetes::client::ConnectError;
-use crate::kubernetes::secrets::{Secrets, SecretsInUse};
+use crate::kubernetes::secrets::{self, Secrets, SecretsInUse};
 use crate::kubernetes::watch::{View, WatchState};
 use crate::model::credential::{CredentialSource, SourceProblem};
 use crate::model::endpoint::{Endpoint, Role};
 use crate::model::evidence::{AddressTrial, Attempt, Evidence, Leg};
 use crate::model::hops::Trace;
 use crate::model::network::ExpectedPath;
+use crate::model::own_limit::OwnLimit;
 use crate::model::proxy::ProxySettings;
 use crate::model::runtime::Runtime;
 use crate::model::settings_source::SettingsSource;
@@ -37,6 +37,7 @@ use crate::model::units::Bytes;
 use crate::model::vantage::{NetworkView, NodeFacts, Vantage};
 use crate::model::workload::{Found, SecretLookup, SecretRefs};
 use crate::net::netlink::Netlink;
+use crate::own;
 use crate::probe::check::Budget;
 use crate::probe::check::{Check, Effort, Guard};
 use crate::probe::manifest::KnownManifests;
@@ -108,6 +109,9 @@ pub enum StartError {
     /// No API server is configured, or its credentials can't be read.
     #[error(transparent)]
     Cluster(#[from] ConnectError),
+    /// A limit of this process kept it from reading all settings.
+    #[error("not all settings can be read: {0}; {fix}", fix = .0.fix())]
+    OwnLimit(OwnLimit),
     /// `state_dir` can't be created or read.
     #[error("the state folder {path} can't be used: {source}; correct state_dir")]
     StateDir {
@@ -132,10 +136,18 @@ impl CheckContext {
         large_hellos: Arc<Lock<LargeHellos>>,
     ) -> Result<Self, StartError> {
         let wait = config.schedule.timeout.0;
-        let settings = Settings::load(&containerd_files(&config.network), |name| {
-            std::env::var(name).ok()
-        })?;
-        let node_settings = NodeSettings::load(&config.network, wait, &settings)?;
+        let (read, met) = own::scope_of_settings(|| {
+            let settings = Settings::load(&containerd_files(&config.network), |name| {
+                std::env::var(name).ok()
+            })?;
+            let node_settings = NodeSettings::load(&config.network, wait, &settings)?;
+            Ok::<_, StartError>((settings, node_settings))
+        });
+        // Half of the settings would be wrong for as long as they are in force.
+        if let Some(limit) = met.first() {
+            return Err(StartError::OwnLimit(*limit));
+        }
+        let (settings, node_settings) = read?;
         let base = node_settings
             .vantage(&settings)
             .with_settings(SettingsSource::Configuration);
@@ -158,6 +170,7 @@ impl CheckContext {
                 netlink,
                 wait,
                 known,
+                own_limits: Vec::new(),
             },
             network: config.network.clone(),
             node_settings,
@@ -199,11 +212,16 @@ impl CheckContext {
                 let base = self.probing.vantage.clone();
                 let pod = self.pod().await;
                 let input = ClusterInput { node, pod };
-                let vantage = self
+                let look = self
                     .node_settings
-                    .look(base, &self.network, &input, netlink)
-                    .await;
-                (Instant::now(), Arc::new(vantage))
+                    .look(base, &self.network, &input, netlink);
+                let (vantage, met) = own::scope(Box::pin(look)).await;
+                let vantage = Arc::new(vantage);
+                // It holds for this check only: a later one may see more.
+                if !met.is_empty() {
+                    return vantage;
+                }
+                (Instant::now(), vantage)
             }
         };
         *observed = Some((at, Arc::clone(&vantage)));
@@ -218,7 +236,7 @@ impl CheckContext {
         };
         let mut node = node.clone();
         let first = node.wait_for(|view| view.state != WatchState::Unknown);
-        let _ = timeout(NODE_WAIT, first).await;
+        let _ = own::within(NODE_WAIT, first).await;
         node_input(&node.borrow())
     }
 
@@ -303,6 +321,10 @@ pub struct CheckResult {
 
 /// Makes the check. It never fails: errors become evidence in the report.
 pub async fn make(world: &CheckContext, job: Job) -> CheckResult {
+    own::scope(Box::pin(make_in_scope(world, job))).await.0
+}
+
+async fn make_in_scope(world: &CheckContext, job: Job) -> CheckResult {
     let target = &job.target;
     #[cfg(test)]
     made_defect(&target.name);
@@ -384,9 +406,12 @@ pub async fn make(world: &CheckContext, job: Job) -> CheckResult {
             },
         })
     });
+    let rejected = rejected.collect();
+    let accepted = evidence.walk.accepted().cloned();
+    evidence.note_own_limits(&own::met());
     CheckResult {
-        rejected: rejected.collect(),
-        accepted: evidence.walk.accepted().cloned(),
+        rejected,
+        accepted,
         report: Report::conclude(evidence),
     }
 }
@@ -450,7 +475,7 @@ async fn try_large_hellos(world: &CheckContext, legs: &mut [Leg], now: Moment, l
         due.iter()
             .map(|leg| large_hello::trial(leg, &world.probing)),
     );
-    let trials = timeout(limit, trials).await.unwrap_or_default();
+    let trials = own::within(limit, trials).await.unwrap_or_default();
     for (leg, trial) in due.into_iter().zip(trials) {
         if let Some(trial) = trial {
             remembered().learn(&leg.endpoint, trial);
@@ -479,25 +504,26 @@ fn tag(key: &[u8; 32], registry: &str, credential: &Credential) -> u16 {
 }
 
 /// The Secrets that pods name for a target, in the pods' order, and the result of reading each.
-async fn from_secrets(
-    target: &Target,
-    secrets: &Secrets,
-) -> (Vec<LoadedSource>, Vec<SecretLookup>) {
+async fn from_secrets(target: &Target, known: &Secrets) -> (Vec<LoadedSource>, Vec<SecretLookup>) {
     let Some(refs) = &target.secrets else {
         return (Vec::new(), Vec::new());
     };
     let (mut sources, mut lookups) = (Vec::new(), Vec::new());
     for key in refs.keys() {
-        let (read, found) = secrets.get(&key).sources(&key);
+        let (read, found) = known.get(&key).sources(&key);
         sources.extend(read);
         let found = match found {
-            Found::Absent => secrets.absent(&key).await,
+            Found::Absent => known.absent(&key).await,
             found => found,
         };
         lookups.push(SecretLookup {
             name: printable(&key.name),
             found,
         });
+    }
+    if let Some((source, lookup)) = secrets::left_out(refs) {
+        sources.push(source);
+        lookups.push(lookup);
     }
     (sources, lookups)
 }

@@ -1,6 +1,7 @@
 //! What the daemon reads from the API server: the pods of its node, the Secrets that they name, its own Node
 //! and its own pod.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::env;
 use std::sync::Arc;
 use std::time::Duration;
@@ -24,7 +25,7 @@ use crate::model::workload::{ContainerKind, Namespaced, SecretRefs, is_name};
 use crate::report::Report;
 use crate::serving::cluster::secret_access;
 use crate::vantage::PodInput;
-use crate::workload::discovery::{self, Scope, Wanted};
+use crate::workload::discovery::{self, Discovered, Scope, Wanted};
 use crate::workload::new_failures::Waiting;
 use crate::workload::pod::Pod;
 
@@ -166,9 +167,13 @@ impl Cluster {
 
     /// The images of the node's pods, and the containers whose pull has begun to fail, or fails for another
     /// reason; `None`: pods are not watched.
-    pub fn newest_pods(&mut self) -> Option<(Discovery, Vec<ContainerOfPod>)> {
+    ///
+    /// `before` are the images that are checked at present.
+    pub fn newest_pods(&mut self, before: &[Wanted]) -> Option<(Discovery, Vec<ContainerOfPod>)> {
         let view = self.pods.as_mut()?.borrow_and_update().clone();
-        let found = discovery::discover(view.objects.values().map(|pod| &**pod), &self.scope);
+        let checked: BTreeSet<String> = before.iter().map(|one| one.name.clone()).collect();
+        let pods = view.objects.values().map(|pod| &**pod);
+        let found = discovery::discover(pods, &self.scope, &checked);
         let pods = view.objects.iter().map(|(uid, pod)| (uid, &**pod));
         let failing = self.waiting.news(pods);
         let failing = failing.iter().filter_map(|(uid, kind, name)| {
@@ -193,11 +198,23 @@ impl Cluster {
         }
     }
 
+    /// With `kubernetes.events: pods`, publishes on pods that wait that some of their images are not checked.
+    pub fn publish_crowded(&self, found: &Discovered, node: &str) {
+        if let (Some(events), Some(pods)) = (&self.events, &self.pods) {
+            let most = self.scope.most;
+            events.take(pod_events::of_crowded(found, &pods.borrow(), most, node));
+        }
+    }
+
     /// Keeps the Secrets of these images read, and no others.
     pub fn need_secrets_of(&self, wanted: &[Wanted]) {
-        let refs = wanted.iter().filter_map(|one| one.secrets.as_ref());
-        self.secrets
-            .need(&refs.flat_map(SecretRefs::keys).collect());
+        let mut needed = BTreeMap::new();
+        for one in wanted {
+            for key in one.secrets.iter().flat_map(SecretRefs::keys) {
+                *needed.entry(key).or_default() |= one.is_waited_for();
+            }
+        }
+        self.secrets.need(needed);
     }
 }
 

@@ -1,6 +1,7 @@
 //! Publishes the cause that a check found as an Event on the pods that wait for that image
 //! (`kubernetes.events: pods`): once per cause and hour, with a limit per minute, and without delaying a check.
 
+use std::cmp::Reverse;
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
@@ -16,7 +17,9 @@ use crate::diagnose::catalogue::Cause;
 use crate::diagnose::level::{Confidence, Severity};
 use crate::diagnose::secrets::{SecretOutcome, SecretVerdict};
 use crate::diagnose::{self, Finding, Pull, Verdict};
-use crate::kubernetes::publish::{MOST_MESSAGE, Note, PublishError, Published, publish, reason};
+use crate::kubernetes::publish::{
+    MOST_MESSAGE, NOT_CHECKED, Note, PublishError, Published, publish, reason,
+};
 use crate::kubernetes::watch::View;
 use crate::model::evidence::Evidence;
 use crate::model::foreign::{self, Source};
@@ -25,8 +28,9 @@ use crate::model::text::{clean, printable};
 use crate::model::vantage::NetworkView;
 use crate::model::workload::ContainerKind;
 use crate::report::Report;
-use crate::workload::discovery::Use;
+use crate::workload::discovery::{Discovered, Use};
 use crate::workload::pod::{Container, Pod};
+use crate::workload::share::may_take;
 
 /// While a cause lasts, its Event is published again after this: an API server drops Events after an hour.
 const AGAIN: Duration = Duration::from_hours(1);
@@ -107,6 +111,25 @@ pub fn of(report: &Report, target: &Target, pods: &View<Pod>, node: &str) -> Vec
         .collect()
 }
 
+/// The Events on the pods that wait for images that are not checked, because their namespace wants more than its share.
+pub fn of_crowded(found: &Discovered, pods: &View<Pod>, most: usize, node: &str) -> Vec<Queued> {
+    let crowded = found.crowded.iter().filter_map(|one| {
+        let first = &one.first;
+        let mut all = pods.objects.iter();
+        let (uid, _) =
+            all.find(|(_, pod)| pod.namespace == first.namespace && pod.name == first.pod)?;
+        let message = format!(
+            "Pullpath on node {node} does not check {} of the images that this pod waits for, {} among them: it checks {most} images of pods (kubernetes.max_targets), of which namespace {} has its share, {}. Pulls are not affected; pullpath probe checks any image",
+            one.images, first.image, first.namespace, one.checked
+        );
+        Some(Queued {
+            urgency: Urgency::NotChecked,
+            note: note(first, uid, Some(NOT_CHECKED), &bounded(&message)),
+        })
+    });
+    crowded.collect()
+}
+
 fn message_of(report: &Report, image: &str, node: &str) -> Option<(Option<&'static str>, String)> {
     let verdict = &report.verdict;
     let vantage = vantage(report.evidence.vantage.network);
@@ -117,8 +140,9 @@ fn message_of(report: &Report, image: &str, node: &str) -> Option<(Option<&'stat
         return Some((None, message));
     }
     let worst = verdict.findings.first()?;
-    // A cause that Pullpath does not know helps no user.
-    if worst.severity != Severity::Critical || worst.cause == Cause::Unexplained {
+    // A cause that Pullpath does not know helps no user, nor does one that is Pullpath's own.
+    let is_of_no_use = matches!(worst.cause, Cause::Unexplained | Cause::OwnLimits);
+    if worst.severity != Severity::Critical || is_of_no_use {
         return None;
     }
     let may = match verdict.pull {
@@ -286,6 +310,8 @@ type Subject = (String, ContainerKind, String);
 /// How soon an Event should be published.
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
 pub enum Urgency {
+    /// The image is not checked.
+    NotChecked,
     /// It revokes a cause.
     Resolved,
     /// Whether a pull would succeed is unknown.
@@ -326,7 +352,8 @@ struct Backlog {
 }
 
 impl Backlog {
-    /// Adds an Event. Returns whether one had to be dropped.
+    /// Adds an Event. Returns whether one had to be dropped: the least severe and the oldest of the namespace with the
+    /// most.
     fn add(&mut self, queued: Queued) -> bool {
         self.added += 1;
         let entry = (queued.urgency, self.added, queued.note);
@@ -334,7 +361,10 @@ impl Backlog {
         if self.waiting.len() <= MOST_WAITING {
             return false;
         }
-        let order = |(_, entry): &(&Subject, &(Urgency, u64, Note))| (entry.0, entry.1);
+        let counts = self.counts();
+        let order = |(_, entry): &(&Subject, &(Urgency, u64, Note))| {
+            (Reverse(counts[&*entry.2.namespace]), entry.0, entry.1)
+        };
         let least = self.waiting.iter().min_by_key(order);
         if let Some(key) = least.map(|(key, _)| key.clone()) {
             self.waiting.remove(&key);
@@ -342,12 +372,37 @@ impl Backlog {
         true
     }
 
-    /// Takes the most severe, and of those the newest.
-    fn take(&mut self) -> Option<Note> {
-        let order = |(_, entry): &(&Subject, &(Urgency, u64, Note))| (entry.0, entry.1);
-        let most = self.waiting.iter().max_by_key(order);
+    /// Takes one that may be published: of the namespace that had the fewest in the last minute; of these the most
+    /// severe, and then the newest.
+    fn take(&mut self, log: &EventLog, now: Instant) -> Option<Note> {
+        let may = |(_, entry): &(&Subject, &(Urgency, u64, Note))| log.may(&entry.2.namespace, now);
+        let order = |(_, entry): &(&Subject, &(Urgency, u64, Note))| {
+            let had = log.published_by(&entry.2.namespace, now);
+            (Reverse(had), entry.0, entry.1)
+        };
+        let most = self.waiting.iter().filter(may).max_by_key(order);
         let key = most.map(|(key, _)| key.clone())?;
         self.waiting.remove(&key).map(|(_, _, note)| note)
+    }
+
+    /// When the next one may be published.
+    fn free_at(&self, log: &EventLog, now: Instant) -> Instant {
+        let mut namespaces = self.counts().into_keys();
+        if namespaces.any(|namespace| log.may(namespace, now)) {
+            return now;
+        }
+        let last = |at: &Instant| now.saturating_duration_since(*at) < MINUTE;
+        let mut published = log.published.iter().map(|(at, _)| *at).filter(last);
+        published.next().map_or(now, |oldest| oldest + MINUTE)
+    }
+
+    /// How many wait of each namespace.
+    fn counts(&self) -> BTreeMap<&str, usize> {
+        let mut counts = BTreeMap::new();
+        for (_, _, note) in self.waiting.values() {
+            *counts.entry(&*note.namespace).or_default() += 1;
+        }
+        counts
     }
 }
 
@@ -370,12 +425,13 @@ fn is_topical(event: &Note, pods: &View<Pod>) -> bool {
 #[derive(Debug, Default)]
 struct EventLog {
     known: BTreeMap<Subject, Known>,
-    /// When Events of the last minute were published.
-    published: VecDeque<Instant>,
+    /// When Events of the last minute were published, and their namespaces.
+    published: VecDeque<(Instant, String)>,
 }
 
 #[derive(Debug)]
 struct Known {
+    namespace: String,
     /// `None`: the cause was revoked.
     cause: Option<&'static str>,
     at: Instant,
@@ -395,17 +451,30 @@ enum EventAction {
 }
 
 impl EventLog {
-    /// When another Event may be published: now, if the limit per minute is not reached.
-    fn free_at(&self, now: Instant) -> Instant {
-        let over = self.published.len().checked_sub(MOST_A_MINUTE);
-        let oldest = over.and_then(|over| self.published.get(over));
-        oldest.map_or(now, |at| (*at + MINUTE).max(now))
+    /// Whether a namespace may have another Event now: the limit per minute is not reached, and its last places are for
+    /// namespaces that had none.
+    fn may(&self, namespace: &str, now: Instant) -> bool {
+        let is_of_minute = |at: &Instant| now.saturating_duration_since(*at) < MINUTE;
+        let taken = self.published.iter().filter(|(at, _)| is_of_minute(at));
+        may_take(
+            MOST_A_MINUTE,
+            taken.count(),
+            self.published_by(namespace, now),
+        )
+    }
+
+    /// The number of Events of a namespace in the last minute.
+    fn published_by(&self, namespace: &str, now: Instant) -> usize {
+        let is_its = |(at, of): &&(Instant, String)| {
+            now.saturating_duration_since(*at) < MINUTE && of == namespace
+        };
+        self.published.iter().filter(is_its).count()
     }
 
     /// What to do with an Event now.
     fn state(&mut self, event: &Note, now: Instant) -> EventAction {
         self.published
-            .retain(|at| now.saturating_duration_since(*at) < MINUTE);
+            .retain(|(at, _)| now.saturating_duration_since(*at) < MINUTE);
         let known = self.known.get(&subject(event));
         let before = known.filter(|known| known.cause == event.cause);
         let is_valid = match (known, event.cause) {
@@ -419,7 +488,7 @@ impl EventLog {
         if is_valid {
             return EventAction::Nothing;
         }
-        if self.published.len() >= MOST_A_MINUTE {
+        if !self.may(&event.namespace, now) {
             return EventAction::Limited;
         }
         EventAction::Publish(before.map(|known| known.times))
@@ -429,7 +498,7 @@ impl EventLog {
     fn decide(&mut self, event: &Note, now: Instant) -> EventAction {
         let action = self.state(event, now);
         if matches!(action, EventAction::Publish(_)) {
-            self.published.push_back(now);
+            self.published.push_back((now, event.namespace.clone()));
         }
         action
     }
@@ -441,15 +510,29 @@ impl EventLog {
             Published::Counted { times } => times,
         };
         let known = Known {
+            namespace: event.namespace.clone(),
             cause: event.cause,
             at: now,
             times,
         };
         self.known.insert(subject(event), known);
-        if self.known.len() > MOST_KNOWN
-            && let Some(oldest) = self.known.iter().min_by_key(|(_, known)| known.at)
-        {
-            let key = oldest.0.clone();
+        if self.known.len() > MOST_KNOWN {
+            self.forget_one();
+        }
+    }
+}
+
+impl EventLog {
+    /// Forgets the oldest of the namespace with the most.
+    fn forget_one(&mut self) {
+        let mut counts: BTreeMap<&str, usize> = BTreeMap::new();
+        for known in self.known.values() {
+            *counts.entry(&*known.namespace).or_default() += 1;
+        }
+        let order =
+            |(_, known): &(&Subject, &Known)| (Reverse(counts[&*known.namespace]), known.at);
+        let oldest = self.known.iter().min_by_key(order);
+        if let Some(key) = oldest.map(|(key, _)| key.clone()) {
             self.known.remove(&key);
         }
     }
@@ -514,7 +597,7 @@ impl Publisher {
     async fn run(mut self, mut incoming: mpsc::Receiver<Queued>) {
         let mut backlog = Backlog::default();
         loop {
-            let free = self.log.free_at(Instant::now());
+            let free = backlog.free_at(&self.log, Instant::now());
             tokio::select! {
                 biased;
                 queued = incoming.recv() => {
@@ -522,12 +605,13 @@ impl Publisher {
                     self.add(&mut backlog, queued);
                 }
                 () = sleep_until(free), if !backlog.waiting.is_empty() => {
-                    if let Some(event) = backlog.take() {
+                    if let Some(event) = backlog.take(&self.log, Instant::now()) {
                         self.publish(event).await;
                     }
                 }
             }
-            let is_limited = self.log.free_at(Instant::now()) > Instant::now();
+            let now = Instant::now();
+            let is_limited = backlog.free_at(&self.log, now) > now;
             let waiting = if is_limited { backlog.waiting.len() } else { 0 };
             self.counts.waiting.send_replace(waiting);
         }
@@ -644,12 +728,22 @@ mod tests {
     fn a_node_says_so_much_in_a_minute_and_remembers_so_many() {
         let now = Instant::now();
         let mut log = EventLog::default();
-        for number in 0..MOST_A_MINUTE {
-            let event = event(&number.to_string(), Some("tcp_timeout"));
+        let of = |namespace: &str, uid: &str| Note {
+            namespace: namespace.to_owned(),
+            ..event(uid, Some("tcp_timeout"))
+        };
+        for number in 0..7 {
+            let event = of("big", &number.to_string());
             assert_eq!(log.decide(&event, now), EventAction::Publish(None));
         }
-        let late = event("late", Some("tcp_timeout"));
+        // The last places are for namespaces that had none.
+        let late = of("big", "late");
         assert_eq!(log.decide(&late, now), EventAction::Limited);
+        for namespace in ["a", "b", "c"] {
+            let event = of(namespace, namespace);
+            assert_eq!(log.decide(&event, now), EventAction::Publish(None));
+        }
+        assert_eq!(log.decide(&of("d", "d"), now), EventAction::Limited);
         assert_eq!(log.decide(&late, now + MINUTE), EventAction::Publish(None));
         for number in 0..2 * MOST_KNOWN {
             let event = event(&number.to_string(), Some("tcp_timeout"));
@@ -676,7 +770,8 @@ mod tests {
         }
         // A newer one of the same container replaces the older.
         assert!(!backlog.add(queued("likely", Urgency::Unknown)));
-        let all: Vec<String> = std::iter::from_fn(|| backlog.take())
+        let (log, now) = (EventLog::default(), Instant::now());
+        let all: Vec<String> = std::iter::from_fn(|| backlog.take(&log, now))
             .map(|note| note.uid)
             .collect();
         let order = ["certain-2", "certain-1", "likely", "unknown", "resolved"];
@@ -695,14 +790,31 @@ mod tests {
     fn the_next_may_be_published_when_the_oldest_is_a_minute_ago() {
         let now = Instant::now();
         let mut log = EventLog::default();
-        assert_eq!(log.free_at(now), now);
-        for number in 0..MOST_A_MINUTE {
-            let then = now + Duration::from_secs(number as u64);
+        let mut backlog = Backlog::default();
+        let late = now + Duration::from_secs(30);
+        backlog.add(Queued {
+            urgency: Urgency::Likely,
+            note: event("late", Some("tcp_timeout")),
+        });
+        assert_eq!(backlog.free_at(&log, late), late);
+        for number in 0..7 {
+            let then = now + Duration::from_secs(number);
             log.decide(&event(&number.to_string(), Some("tcp_timeout")), then);
         }
-        let late = now + Duration::from_secs(30);
-        assert_eq!(log.free_at(late), now + MINUTE);
-        assert_eq!(log.free_at(now + 2 * MINUTE), now + 2 * MINUTE);
+        assert_eq!(backlog.free_at(&log, late), now + MINUTE);
+        assert_eq!(backlog.take(&log, late), None);
+        assert_eq!(backlog.free_at(&log, now + 2 * MINUTE), now + 2 * MINUTE);
+        // Another namespace need not wait.
+        let bank = Note {
+            namespace: "bank".to_owned(),
+            ..event("bank", Some("tcp_timeout"))
+        };
+        backlog.add(Queued {
+            urgency: Urgency::NotChecked,
+            note: bank.clone(),
+        });
+        assert_eq!(backlog.free_at(&log, late), late);
+        assert_eq!(backlog.take(&log, late), Some(bank));
     }
 
     #[test]

@@ -208,7 +208,7 @@ causes! {
         "This machine has no local address or port to connect from"
         symptom "`connect: cannot assign requested address`"
         cause "This machine has no address of that family, or all local ports to that server are in use."
-        detection "connect(2) fails with EADDRNOTAVAIL or EAFNOSUPPORT."
+        detection "connect(2) fails with EADDRNOTAVAIL or EAFNOSUPPORT. If the check has a source address and no free port, and runs in a pod's network, it is the pod's own shortage: own_limits."
         fix "IPv4: count the connections to that server (`ss -tan`), and widen net.ipv4.ip_local_port_range. IPv6: give the host an address, or remove the AAAA record."
         ReversePathFilter = "reverse_path_filter", Critical, Now, [];
         "This machine drops the server's answers (rp_filter)"
@@ -958,6 +958,12 @@ causes! {
         cause "The server answers in a way that containerd accepts and Pullpath does not: a content encoding, a document of unusual size, a body that ends early again and again, more requests than a check makes."
         detection "The evidence has the answer as observed. Whether a pull would succeed is unknown."
         fix "Pull the image once on the node by hand (`crictl pull IMAGE`) to see what containerd does with it."
+        OwnLimits = "own_limits", Undecided, Now, [];
+        "Pullpath itself met a limit, so a part of the check was not made"
+        symptom "No message of its own: pulls are not affected by the limits of Pullpath's process"
+        cause "Pullpath's own process has too many files open (EMFILE), may start no further thread or program (EAGAIN), got no memory or buffer from the kernel (ENOMEM, ENOBUFS), has no free port in its network namespace, or did not get enough CPU to see an answer in time. ENFILE is the limit of the whole node, and pulls may meet it as well."
+        detection "By the kernel's error, wherever a check opens a file or socket or starts a program; and by timers that fire much too late. The evidence names the limit. Other findings of such a check may follow from it and are listed as consequences; whether a pull would succeed is unknown, unless the check got the image in spite of it."
+        fix "Raise the limit that the evidence names: open files (`ulimit -n`), processes (pids), memory, or CPU."
         Unexplained = "unexplained", Critical, Now, [];
         "A phase failed for a reason that Pullpath does not know"
         symptom "The error in the evidence"

@@ -385,6 +385,7 @@ pub(super) fn healthy() -> Evidence {
         runtime: None,
         assumed_release: None,
         pulled: None,
+        own_limits: Vec::new(),
         by_release: Vec::new(),
         walk: Walk {
             config: None,

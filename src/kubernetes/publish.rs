@@ -42,16 +42,20 @@ pub struct Note {
     pub container: String,
     /// Decides the `fieldPath`; an image volume has none.
     pub kind: ContainerKind,
-    /// Code of the cause. `None`: a pull would succeed.
+    /// Code of the cause, or [`NOT_CHECKED`]. `None`: a pull would succeed.
     pub cause: Option<&'static str>,
     /// At most [`MOST_MESSAGE`] bytes.
     pub message: String,
 }
 
+/// In place of a cause: the image is not checked.
+pub const NOT_CHECKED: &str = "not_checked";
+
 /// The `reason` of an Event that names a cause, or of the one that revokes it. It is public: alerts and users search for
 /// it.
 pub fn reason(cause: Option<&str>) -> &'static str {
     match cause {
+        Some(NOT_CHECKED) => "ImagePullNotChecked",
         Some(_) => "ImagePullDiagnosed",
         None => "ImagePullResolved",
     }
@@ -167,10 +171,9 @@ fn event(host: &str, note: &Note, now: Timestamp) -> Event {
         // The kubelet reports the image of a volume on the pod itself.
         ContainerKind::ImageVolume => None,
     };
-    let kind = if note.cause.is_some() {
-        "Warning"
-    } else {
-        "Normal"
+    let kind = match note.cause {
+        None | Some(NOT_CHECKED) => "Normal",
+        Some(_) => "Warning",
     };
     Event {
         metadata: ObjectMeta {

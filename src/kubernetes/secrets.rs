@@ -1,8 +1,11 @@
-//! Watches pull secrets one by one, only those that a target or a check of this node needs. Their content is held in
+//! Reads pull secrets one by one, only those that a target or a check of this node needs. Their content is held in
 //! memory that is overwritten afterwards, is refreshed when it changes, and is dropped when no longer needed.
+//!
+//! The first are watched, those before others that pods wait with. Others are read again from time to time, one after
+//! the other. The namespaces share both numbers, so that one pod with thousands of Secrets takes none from others.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
 use kube::api::{ListParams, PartialObjectMeta};
@@ -11,7 +14,8 @@ use kube::runtime::watcher::{self, Event, watcher};
 use kube::{Api, Client};
 use serde_json::json;
 use tokio::sync::{Notify, watch};
-use tokio_util::sync::CancellationToken;
+use tokio::time::sleep_until;
+use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::objects::SecretObject;
 use super::request::{self, RequestError};
@@ -19,9 +23,10 @@ use super::sources::with_sources;
 use super::watch::{WatchEvent, drive, status};
 use crate::model::credential::{CredentialSource, SourceProblem};
 use crate::model::text::printable;
-use crate::model::workload::{Found, Namespaced};
+use crate::model::workload::{Found, Namespaced, SecretLookup, SecretRefs};
 use crate::pull_secret::keyring::LoadedSource;
 use crate::pull_secret::secret;
+use crate::workload::share::{Claim, places};
 
 /// A Secret's namespace and name.
 pub type SecretKey = Namespaced;
@@ -79,7 +84,26 @@ impl Known {
 /// The reason before the first answer.
 const PENDING: &str = "no answer from the API server yet";
 
-/// Watches the Secrets that targets and checks need.
+/// Maximum of Secrets that are watched; each watch takes a connection. Nodes usually need some ten.
+const MOST_WATCHED: usize = 32;
+
+/// Maximum of Secrets that are read.
+const MOST_READ: usize = 256;
+
+/// How often a Secret that is not watched is read again.
+const READ_AGAIN: Duration = Duration::from_mins(5);
+
+/// The least time between two requests for Secrets that are not watched, once each of them was read.
+const PACE: Duration = Duration::from_millis(250);
+
+/// The reason for a Secret that is not read.
+fn too_many(needed: usize) -> String {
+    format!(
+        "this node's pods name {needed} pull Secrets, and this one is not among the {MOST_READ} that are read: the namespaces take turns"
+    )
+}
+
+/// Reads the Secrets that targets and checks need.
 pub struct Secrets {
     client: Option<Client>,
     access: Access,
@@ -144,22 +168,30 @@ impl Version {
 /// Which Secrets are needed, and by what.
 #[derive(Default)]
 struct Needs {
-    /// Needed by the current targets.
-    targets: BTreeSet<SecretKey>,
+    /// Needed by the current targets, and whether a pod waits with it.
+    targets: BTreeMap<SecretKey, bool>,
     /// Needed by running checks, with the number of checks.
     checks: BTreeMap<SecretKey, usize>,
-    held: BTreeMap<SecretKey, WatchedSecret>,
+    held: BTreeMap<SecretKey, HeldSecret>,
+    /// The number of Secrets that are needed, also if they are not read.
+    needed: usize,
+    /// Reads those that are not watched; `None`: all are.
+    reader: Option<DropGuard>,
 }
 
-struct WatchedSecret {
-    known: watch::Receiver<Known>,
-    stop: CancellationToken,
+struct HeldSecret {
+    known: watch::Sender<Known>,
+    /// The version that was read last.
+    version: Arc<Mutex<Version>>,
+    by: By,
 }
 
-impl Drop for WatchedSecret {
-    fn drop(&mut self) {
-        self.stop.cancel();
-    }
+/// How a Secret is kept up to date.
+enum By {
+    /// The watch stops when this is dropped.
+    Watch(#[expect(dead_code, reason = "its drop stops the watch")] DropGuard),
+    /// It is read again at times; with the last time.
+    Reading(Option<Instant>),
 }
 
 /// Keeps the Secrets of one check watched until it is dropped.
@@ -167,6 +199,35 @@ impl Drop for WatchedSecret {
 pub struct SecretsInUse {
     secrets: Arc<Secrets>,
     keys: BTreeSet<SecretKey>,
+}
+
+impl Needs {
+    /// The smallest first: a check needs it now, a pod waits with it, a target needs it.
+    fn urgency(&self, key: &SecretKey) -> u8 {
+        match self.targets.get(key) {
+            _ if self.checks.contains_key(key) => 0,
+            Some(true) => 1,
+            _ => 2,
+        }
+    }
+
+    /// The Secrets of these that get one of `most` places, of which the namespaces have equal shares.
+    fn shared<R: Ord>(
+        &self,
+        needed: &[SecretKey],
+        most: usize,
+        rank: impl Fn(&SecretKey, Option<&HeldSecret>) -> R,
+    ) -> BTreeSet<SecretKey> {
+        let claims: Vec<_> = needed
+            .iter()
+            .map(|key| Claim {
+                namespaces: vec![&*key.namespace],
+                rank: rank(key, self.held.get(key)),
+            })
+            .collect();
+        let placed = places(&claims, most).into_iter();
+        placed.map(|index| needed[index].clone()).collect()
+    }
 }
 
 impl Drop for SecretsInUse {
@@ -188,7 +249,7 @@ impl SecretsInUse {
         let pending: Vec<watch::Receiver<Known>> = {
             let needs = self.secrets.needs();
             let held = self.keys.iter().filter_map(|key| needs.held.get(key));
-            held.map(|held| held.known.clone()).collect()
+            held.map(|held| held.known.subscribe()).collect()
         };
         let all = async {
             for mut known in pending {
@@ -269,10 +330,11 @@ impl Secrets {
         self.needs.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Sets the Secrets that targets need; the watches of others stop unless a check needs them.
-    pub fn need(&self, wanted: &BTreeSet<SecretKey>) {
+    /// Sets the Secrets that targets need, and whether a pod waits with them; others are dropped unless a check needs
+    /// them.
+    pub fn need(self: &Arc<Self>, wanted: BTreeMap<SecretKey, bool>) {
         let mut needs = self.needs();
-        needs.targets.clone_from(wanted);
+        needs.targets = wanted;
         self.follow_all(&mut needs);
     }
 
@@ -290,25 +352,97 @@ impl Secrets {
         }
     }
 
-    /// Starts the watches of needed Secrets, and drops the others.
-    fn follow_all(&self, needs: &mut Needs) {
+    /// Starts to read needed Secrets, and drops the others.
+    fn follow_all(self: &Arc<Self>, needs: &mut Needs) {
         let Some(client) = &self.client else { return };
-        let Needs {
-            targets,
-            checks,
-            held,
-        } = needs;
-        held.retain(|key, _| targets.contains(key) || checks.contains_key(key));
-        for key in targets.iter().chain(checks.keys()) {
-            if self.refusal(key).is_some() || held.contains_key(key) {
-                continue;
+        let may_read = |key: &&SecretKey| self.refusal(key).is_none();
+        let needed: BTreeSet<SecretKey> = needs
+            .targets
+            .keys()
+            .chain(needs.checks.keys())
+            .filter(may_read)
+            .cloned()
+            .collect();
+        needs.needed = needed.len();
+        let needed: Vec<SecretKey> = needed.into_iter().collect();
+        let read = needs.shared(&needed, MOST_READ, |key, held| {
+            (needs.urgency(key), held.is_none())
+        });
+        needs.held.retain(|key, _| read.contains(key));
+        let watched = needs.shared(&needed, MOST_WATCHED, |key, held| {
+            let is_watched = held.is_some_and(|held| matches!(held.by, By::Watch(_)));
+            (needs.urgency(key), !is_watched)
+        });
+        for key in read {
+            let is_watched = watched.contains(&key);
+            let held = needs.held.entry(key.clone()).or_insert_with(|| HeldSecret {
+                known: watch::Sender::new(Known::Unread(PENDING.to_owned())),
+                version: Arc::default(),
+                by: By::Reading(None),
+            });
+            match (&held.by, is_watched) {
+                (By::Reading(_), true) => {
+                    let stop = CancellationToken::new();
+                    let (known, version) = (held.known.clone(), Arc::clone(&held.version));
+                    let kept = Kept {
+                        key,
+                        known,
+                        version,
+                        changes: Arc::clone(&self.changes),
+                    };
+                    tokio::spawn(follow(client.clone(), kept, stop.clone()));
+                    held.by = By::Watch(stop.drop_guard());
+                }
+                // It was read a moment ago.
+                (By::Watch(_), false) => held.by = By::Reading(Some(Instant::now())),
+                _ => {}
             }
-            let (sender, known) = watch::channel(Known::Unread(PENDING.to_owned()));
+        }
+        let reads = needs
+            .held
+            .values()
+            .any(|held| matches!(held.by, By::Reading(_)));
+        if !reads {
+            needs.reader = None;
+        } else if needs.reader.is_none() {
             let stop = CancellationToken::new();
-            let changes = Arc::clone(&self.changes);
-            let followed = follow(client.clone(), key.clone(), sender, changes, stop.clone());
-            tokio::spawn(followed);
-            held.insert(key.clone(), WatchedSecret { known, stop });
+            let (secrets, stopped) = (Arc::downgrade(self), stop.clone());
+            let reader = read_others(client.clone(), secrets);
+            tokio::spawn(async move { stopped.run_until_cancelled(reader).await });
+            needs.reader = Some(stop.drop_guard());
+        }
+    }
+
+    /// The Secret to read next of those that are not watched, and when.
+    fn next_to_read(&self) -> Option<(Instant, Kept)> {
+        let needs = self.needs();
+        let due = needs.held.iter().filter_map(|(key, held)| match held.by {
+            By::Reading(at) => Some((at, key, held)),
+            By::Watch(_) => None,
+        });
+        let (at, key, held) = due.min_by_key(|(at, key, _)| (*at, *key))?;
+        let now = Instant::now();
+        let due = at.map_or(now, |at| (at + READ_AGAIN).max(now + PACE));
+        let (known, version) = (held.known.clone(), Arc::clone(&held.version));
+        let (key, changes) = (key.clone(), Arc::clone(&self.changes));
+        Some((
+            due,
+            Kept {
+                key,
+                known,
+                version,
+                changes,
+            },
+        ))
+    }
+
+    fn was_read(&self, key: &SecretKey) {
+        if let Some(HeldSecret {
+            by: By::Reading(at),
+            ..
+        }) = self.needs().held.get_mut(key)
+        {
+            *at = Some(Instant::now());
         }
     }
 
@@ -317,10 +451,16 @@ impl Secrets {
         if let Some(reason) = self.refusal(key) {
             return Known::Unread(reason.to_owned());
         }
-        self.needs().held.get(key).map_or_else(
-            || Known::Unread("it has not been requested yet".to_owned()),
-            |held| held.known.borrow().clone(),
-        )
+        let needs = self.needs();
+        if let Some(held) = needs.held.get(key) {
+            return held.known.borrow().clone();
+        }
+        let is_needed = needs.targets.contains_key(key) || needs.checks.contains_key(key);
+        Known::Unread(if is_needed && self.client.is_some() {
+            too_many(needs.needed)
+        } else {
+            "it has not been requested yet".to_owned()
+        })
     }
 
     fn refusal(&self, key: &SecretKey) -> Option<&'static str> {
@@ -343,29 +483,43 @@ impl Secrets {
 /// # Errors
 /// If the API server does not answer, or answers with another error. A later request may succeed.
 pub async fn ask(client: &Client, key: &SecretKey) -> Result<Known, String> {
+    read(client, key).await.map(|(known, _)| known)
+}
+
+/// The same, with the version of the Secret.
+async fn read(client: &Client, key: &SecretKey) -> Result<(Known, Version), String> {
     let secrets: Api<SecretObject> = Api::namespaced(client.clone(), &key.namespace);
     // A list of this one name needs only rights that a watch needs, too.
     let one = ListParams::default().fields(&format!("metadata.name={}", key.name));
-    let mut listed = Known::Absent;
-    let answered = request::list(secrets.clone(), one, |secret| {
-        listed = Known::Here(source_of(&secret));
-    });
+    let mut listed = (Known::Absent, Version::Absent);
+    let answered = request::list(secrets.clone(), one, |secret| listed = here(&secret));
     let known = match answered.await {
         Ok(_) => Ok(listed),
         Err(RequestError::Forbidden(_)) => got(secrets, key).await,
         Err(error) => Err(error),
     };
     match known {
-        Err(error) if error.is_forbidden() => Ok(Known::Unread(FORBIDDEN.to_owned())),
+        Err(error) if error.is_forbidden() => {
+            Ok((Known::Unread(FORBIDDEN.to_owned()), Version::Unknown))
+        }
         Err(RequestError::Silent(reason)) => Err(reason),
         known => known.map_err(|error| error.to_string()),
     }
 }
 
-async fn got(secrets: Api<SecretObject>, key: &SecretKey) -> Result<Known, RequestError> {
+/// A Secret as it was received, and its version.
+fn here(secret: &SecretObject) -> (Known, Version) {
+    let version = secret.metadata.resource_version.clone();
+    (Known::Here(source_of(secret)), Version::Here(version))
+}
+
+async fn got(
+    secrets: Api<SecretObject>,
+    key: &SecretKey,
+) -> Result<(Known, Version), RequestError> {
     match request::get(secrets, &key.name).await {
-        Ok(secret) => Ok(Known::Here(source_of(&secret))),
-        Err(RequestError::NotFound(_)) => Ok(Known::Absent),
+        Ok(secret) => Ok(here(&secret)),
+        Err(RequestError::NotFound(_)) => Ok((Known::Absent, Version::Absent)),
         Err(error) => Err(error),
     }
 }
@@ -400,7 +554,7 @@ const CLUSTER: &str = "the cluster";
 pub async fn fetch(client: &Client, key: &SecretKey) -> Known {
     let secrets: Api<SecretObject> = Api::namespaced(client.clone(), &key.namespace);
     match got(secrets, key).await {
-        Ok(known) => known,
+        Ok((known, _)) => known,
         Err(error) if error.is_forbidden() => Known::Unread(format!(
             "the API server forbids it: RBAC must allow get of Secret {}/{} for the requesting user",
             printable(&key.namespace),
@@ -449,48 +603,96 @@ pub async fn absent(client: &Client, name: &str) -> Found {
     Found::Elsewhere { namespaces }
 }
 
-async fn follow(
-    client: Client,
+/// Where what is read of one Secret goes.
+struct Kept {
     key: SecretKey,
     known: watch::Sender<Known>,
+    version: Arc<Mutex<Version>>,
     changes: Arc<Changes>,
-    stop: CancellationToken,
-) {
-    let api: Api<SecretObject> = Api::namespaced(client, &key.namespace);
-    let config = watcher::Config::default().fields(&format!("metadata.name={}", key.name));
+}
+
+impl Kept {
+    fn take(&self, (newest, now): (Known, Version)) {
+        self.known.send_replace(newest);
+        let mut version = self.version.lock().unwrap_or_else(PoisonError::into_inner);
+        if version.is_new(now) {
+            self.changes.add(&self.key);
+        }
+    }
+}
+
+async fn follow(client: Client, kept: Kept, stop: CancellationToken) {
+    let api: Api<SecretObject> = Api::namespaced(client, &kept.key.namespace);
+    let config = watcher::Config::default().fields(&format!("metadata.name={}", kept.key.name));
     let stream = watcher(api, config).default_backoff();
     let mut is_seen = false;
-    let mut version = Version::default();
-    let mut take = |newest: Known, now: Version| {
-        known.send_replace(newest);
-        if version.is_new(now) {
-            changes.add(&key);
-        }
-    };
-    let here = |secret: &SecretObject| {
-        let version = secret.metadata.resource_version.clone();
-        (Known::Here(source_of(secret)), Version::Here(version))
-    };
     let handle = |event: WatchEvent<SecretObject>| match event {
         WatchEvent::Event(Event::Init) => is_seen = false,
         WatchEvent::Event(Event::InitApply(secret)) => {
             is_seen = true;
-            let (newest, version) = here(&secret);
-            take(newest, version);
+            kept.take(here(&secret));
         }
-        WatchEvent::Event(Event::Apply(secret)) => {
-            let (newest, version) = here(&secret);
-            take(newest, version);
-        }
+        WatchEvent::Event(Event::Apply(secret)) => kept.take(here(&secret)),
         WatchEvent::Event(Event::InitDone) if is_seen => {}
         WatchEvent::Event(Event::InitDone | Event::Delete(_)) => {
-            take(Known::Absent, Version::Absent);
+            kept.take((Known::Absent, Version::Absent));
         }
-        WatchEvent::Loss(error) => lose(&known, &key, &error),
+        WatchEvent::Loss(error) => lose(&kept.known, &kept.key, &error),
         WatchEvent::Answer => {}
     };
     // No probe after a loss: the last known content stays in use.
     drive(stream, async || false, handle, stop).await;
+}
+
+/// Reads the Secrets that are not watched, one after the other, those first that were never read.
+async fn read_others(client: Client, secrets: Weak<Secrets>) {
+    loop {
+        let next = secrets.upgrade().and_then(|secrets| secrets.next_to_read());
+        let Some((due, kept)) = next else { return };
+        // Another one may be needed sooner.
+        let soon = due.min(Instant::now() + PACE);
+        sleep_until(soon.into()).await;
+        if soon < due {
+            continue;
+        }
+        match read(&client, &kept.key).await {
+            Ok((Known::Unread(reason), _)) => {
+                kept.known.send_replace(Known::Unread(reason));
+            }
+            Ok(newest) => kept.take(newest),
+            // What was read before stays in use.
+            Err(reason) => {
+                kept.known.send_if_modified(|known| {
+                    let is_unread = matches!(known, Known::Unread(_));
+                    if is_unread {
+                        *known =
+                            Known::Unread(format!("the API server does not return it: {reason}"));
+                    }
+                    is_unread
+                });
+            }
+        }
+        if let Some(secrets) = secrets.upgrade() {
+            secrets.was_read(&kept.key);
+        }
+    }
+}
+
+/// The Secrets of a pod that are not read because it names too many: as a source whose credentials are unknown.
+pub fn left_out(refs: &SecretRefs) -> Option<(LoadedSource, SecretLookup)> {
+    let known = Known::Unread(refs.left_out_because()?);
+    let key = SecretKey {
+        namespace: refs.namespace.clone(),
+        name: format!("{} more", refs.left_out),
+    };
+    let (mut sources, found) = known.sources(&key);
+    Some((
+        sources.pop()?,
+        SecretLookup {
+            name: key.name,
+            found,
+        },
+    ))
 }
 
 /// Content that was read before stays in use, unless the right to read it was withdrawn.
@@ -541,12 +743,16 @@ mod tests {
         let keys = |names: &[&str]| -> BTreeSet<SecretKey> {
             names.iter().map(|name| key(name)).collect()
         };
-        secrets.need(&keys(&["a"]));
+        let need = |names: &[&str]| {
+            let needed = keys(names).into_iter().map(|key| (key, false));
+            secrets.need(needed.collect());
+        };
+        need(&["a"]);
         let one = secrets.lend(keys(&["a", "b"]));
         let two = secrets.lend(keys(&["b"]));
         assert_eq!(held(&secrets), 2);
         // The targets change in the meantime.
-        secrets.need(&keys(&["c"]));
+        need(&["c"]);
         assert_eq!(held(&secrets), 3);
         drop(one);
         assert_eq!(held(&secrets), 2, "b of the other check, and c");
@@ -587,6 +793,54 @@ mod tests {
         secrets.changed().await;
         assert_eq!(secrets.take_changed(), BTreeSet::from([key("a"), key("b")]));
         assert_eq!(secrets.take_changed(), BTreeSet::new());
+    }
+
+    /// A pod with thousands beside others: their Secrets are watched, and the number of both is bounded.
+    #[tokio::test]
+    async fn many_secrets_of_one_namespace_take_no_place_of_others() {
+        let secrets = secrets(Access::Discovered);
+        let of = |namespace: &str, name: String| SecretKey {
+            namespace: namespace.to_owned(),
+            name,
+        };
+        let many = (0..3000).map(|number| (of("big", format!("s{number}")), true));
+        let others = ["a", "b", "z"].map(|namespace| (of(namespace, "pull".to_owned()), false));
+        secrets.need(many.chain(others.clone()).collect());
+        let is_watched = |key: &SecretKey| matches!(secrets.needs().held.get(key), Some(held) if matches!(held.by, By::Watch(_)));
+        for (key, _) in &others {
+            assert!(is_watched(key), "{key}");
+        }
+        let keys: Vec<SecretKey> = secrets.needs().held.keys().cloned().collect();
+        assert_eq!(keys.len(), MOST_READ);
+        assert_eq!(
+            keys.iter().filter(|key| is_watched(key)).count(),
+            MOST_WATCHED
+        );
+        let mut all = (0..3000).map(|number| of("big", format!("s{number}")));
+        let unread = all.find(|key| !keys.contains(key)).unwrap();
+        assert!(
+            matches!(secrets.get(&unread), Known::Unread(reason) if reason.contains("name 3003 pull Secrets")),
+        );
+        // One that a check needs is watched at once.
+        let used = secrets.lend(BTreeSet::from([unread.clone()]));
+        assert!(is_watched(&unread));
+        drop(used);
+        secrets.need(BTreeMap::new());
+        assert_eq!(held(&secrets), 0);
+        assert!(secrets.needs().reader.is_none());
+    }
+
+    #[test]
+    fn a_pod_that_names_too_many_is_told_how_many_are_read() {
+        let names: Vec<String> = (0..3000).map(|number| format!("s{number}")).collect();
+        let refs = SecretRefs::of("shop", &names).unwrap();
+        assert_eq!((refs.keys().count(), refs.left_out), (32, 2968));
+        let (_, lookup) = left_out(&refs).unwrap();
+        assert_eq!(lookup.name, "2968 more");
+        let reason = "this pod names 3000 pull Secrets, and only the first 32 are read".to_owned();
+        assert_eq!(lookup.found, Found::Unread { reason });
+        let few = SecretRefs::of("shop", &names[..32]).unwrap();
+        assert!(left_out(&few).is_none());
     }
 
     #[tokio::test]

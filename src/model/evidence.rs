@@ -19,6 +19,7 @@ use super::hosts::{HostsConfig, RegistryHost};
 use super::kubelet::KubeletVersion;
 use super::nat64::Nat64Prefixes;
 use super::network::{ReversePathDrops, RouteLookup};
+use super::own_limit::OwnLimit;
 use super::platform::Platform;
 use super::proxy::{ProxyRoute, ProxySettings, Tunnel};
 use super::reference::Reference;
@@ -71,6 +72,9 @@ pub struct Evidence {
     /// versions.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pulled: Option<bool>,
+    /// Limits of this program's own process that kept the check from seeing something; empty if it met none.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub own_limits: Vec<OwnLimit>,
     /// containerd's settings for this registry (`hosts.toml`, or `registry.mirrors` of `config.toml`).
     #[serde(default)]
     pub hosts: HostsConfig,
@@ -667,6 +671,16 @@ pub struct TracedExchange {
 }
 
 impl Evidence {
+    /// Notes limits of this process that the check met, under the rules of whichever release.
+    pub fn note_own_limits(&mut self, limits: &[OwnLimit]) {
+        self.own_limits.extend(limits);
+        self.own_limits.sort_unstable();
+        self.own_limits.dedup();
+        for other in &mut self.by_release {
+            other.evidence.note_own_limits(limits);
+        }
+    }
+
     /// The same evidence, as if this host were the one that decides.
     #[must_use]
     pub fn at(&self, walk: &Walk) -> Self {

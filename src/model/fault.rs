@@ -15,6 +15,7 @@ use thiserror::Error;
 
 use super::credential::CredentialId;
 use super::endpoint::{Endpoint, Role};
+use super::own_limit::{MayBeOwn, OwnLimit};
 use super::text::{or, titled};
 use super::units::Bytes;
 
@@ -122,6 +123,12 @@ pub enum DnsFault {
     /// No name server is known.
     #[error("there is no name server to query")]
     NoServers,
+    /// A limit of this process kept it from observing anything.
+    #[error("not observed: {limit}")]
+    OwnLimit {
+        /// The limit.
+        limit: OwnLimit,
+    },
 }
 
 impl DnsFault {
@@ -204,12 +211,16 @@ pub enum TcpFault {
         /// EPERM or EACCES, as a number.
         errno: i32,
     },
-    /// EADDRNOTAVAIL, EAFNOSUPPORT: no source address of that family, or no free local port.
+    /// EADDRNOTAVAIL, EAFNOSUPPORT: no source address of that family. In reports of older versions, also no free
+    /// local port.
     #[error("no local address to connect from (errno {errno})")]
     NoLocalAddress {
         /// The errno, as a number.
         errno: i32,
     },
+    /// EADDRNOTAVAIL, although there is a source address: all local ports of this network namespace are in use.
+    #[error("no free local port")]
+    NoLocalPort,
     /// Closed by the peer while connecting.
     #[error("connection reset")]
     Reset,
@@ -220,6 +231,12 @@ pub enum TcpFault {
         errno: Option<i32>,
         /// The error in words.
         error: String,
+    },
+    /// A limit of this process kept it from observing anything.
+    #[error("not observed: {limit}")]
+    OwnLimit {
+        /// The limit.
+        limit: OwnLimit,
     },
 }
 
@@ -290,6 +307,12 @@ pub enum ProxyFault {
     Undecided {
         /// Why, in words.
         reason: String,
+    },
+    /// A limit of this process kept it from observing anything.
+    #[error("not observed: {limit}")]
+    OwnLimit {
+        /// The limit.
+        limit: OwnLimit,
     },
 }
 
@@ -403,6 +426,12 @@ pub enum TlsFault {
     Other {
         /// Why, in words.
         reason: String,
+    },
+    /// A limit of this process kept it from observing anything.
+    #[error("not observed: {limit}")]
+    OwnLimit {
+        /// The limit.
+        limit: OwnLimit,
     },
 }
 
@@ -641,6 +670,12 @@ pub enum HttpFault {
         /// Why, in words.
         reason: String,
     },
+    /// A limit of this process kept it from observing anything.
+    #[error("not observed: {limit}")]
+    OwnLimit {
+        /// The limit.
+        limit: OwnLimit,
+    },
 }
 
 impl HttpFault {
@@ -654,7 +689,10 @@ impl HttpFault {
     pub fn is_own_limit(&self) -> bool {
         matches!(
             self,
-            Self::RequestLimit { .. } | Self::ResumedTooOften { .. } | Self::TooSlow { .. }
+            Self::RequestLimit { .. }
+                | Self::ResumedTooOften { .. }
+                | Self::TooSlow { .. }
+                | Self::OwnLimit { .. }
         )
     }
 }
@@ -788,6 +826,86 @@ pub enum ManifestFault {
         /// Why, in words.
         reason: String,
     },
+}
+
+// ---- limits of this process ---------------------------------------------------------------------
+
+macro_rules! from_own_limit {
+    ($($fault:ident),*) => {$(
+        impl From<OwnLimit> for $fault {
+            fn from(limit: OwnLimit) -> Self {
+                Self::OwnLimit { limit }
+            }
+        }
+    )*};
+}
+
+from_own_limit!(DnsFault, TcpFault, ProxyFault, TlsFault, HttpFault);
+
+impl MayBeOwn for DnsFault {
+    fn own_limit(&self) -> Option<OwnLimit> {
+        match self {
+            Self::OwnLimit { limit } => Some(*limit),
+            _ => None,
+        }
+    }
+}
+
+impl MayBeOwn for TcpFault {
+    fn own_limit(&self) -> Option<OwnLimit> {
+        match self {
+            Self::OwnLimit { limit } => Some(*limit),
+            _ => None,
+        }
+    }
+}
+
+impl MayBeOwn for TlsFault {
+    fn own_limit(&self) -> Option<OwnLimit> {
+        match self {
+            Self::OwnLimit { limit } => Some(*limit),
+            _ => None,
+        }
+    }
+}
+
+impl MayBeOwn for ProxyFault {
+    fn own_limit(&self) -> Option<OwnLimit> {
+        match self {
+            Self::OwnLimit { limit } => Some(*limit),
+            Self::Http { fault } => fault.own_limit(),
+            Self::Tls { fault } => fault.own_limit(),
+            _ => None,
+        }
+    }
+}
+
+impl MayBeOwn for HttpFault {
+    fn own_limit(&self) -> Option<OwnLimit> {
+        match self {
+            Self::OwnLimit { limit } => Some(*limit),
+            Self::Unauthorized { fault, .. } => fault.own_limit(),
+            _ => None,
+        }
+    }
+}
+
+impl MayBeOwn for TokenFault {
+    fn own_limit(&self) -> Option<OwnLimit> {
+        match self {
+            Self::Http { fault } => fault.own_limit(),
+            _ => None,
+        }
+    }
+}
+
+impl MayBeOwn for ManifestFault {
+    fn own_limit(&self) -> Option<OwnLimit> {
+        match self {
+            Self::Http { fault } => fault.own_limit(),
+            _ => None,
+        }
+    }
 }
 
 /// The address of a server in a message: without the port if that is 53.

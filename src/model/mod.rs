@@ -17,6 +17,7 @@ pub mod hosts;
 pub mod kubelet;
 pub mod nat64;
 pub mod network;
+pub mod own_limit;
 pub mod path;
 pub mod platform;
 pub mod proxy;

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::endpoint::Role;
 use super::fault::{HttpFault, Phase};
+use super::own_limit::{MayBeOwn, OwnLimit};
 use super::units::Seconds;
 
 /// The outcome of a phase.
@@ -87,10 +88,34 @@ impl<T, F> Step<T, F> {
     }
 
     /// The outcome of a phase that returned this result after this time.
-    pub fn from_result(result: Result<T, F>, took: Duration) -> Self {
+    pub fn from_result(result: Result<T, F>, took: Duration) -> Self
+    where
+        F: MayBeOwn,
+    {
         match result {
             Ok(value) => Self::Done { value, took },
-            Err(fault) => Self::Failed { fault, took },
+            Err(fault) => Self::failed(fault, took),
+        }
+    }
+
+    /// A phase that failed; one that a limit of this process stopped did not run.
+    pub fn failed(fault: F, took: Duration) -> Self
+    where
+        F: MayBeOwn,
+    {
+        match fault.own_limit() {
+            Some(limit) => Self::skipped(Skip::OwnLimit { limit }),
+            None => Self::Failed { fault, took },
+        }
+    }
+
+    /// The limit of this process that stopped the phase.
+    pub fn own_limit(&self) -> Option<OwnLimit> {
+        match self {
+            Self::Skipped {
+                reason: Skip::OwnLimit { limit },
+            } => Some(*limit),
+            _ => None,
         }
     }
 }
@@ -135,4 +160,9 @@ pub enum Skip {
     /// It might count against a rate limit that is nearly used up.
     #[serde(alias = "spared")]
     QuotaReserved,
+    /// A limit of this process stopped it.
+    OwnLimit {
+        /// The limit.
+        limit: OwnLimit,
+    },
 }

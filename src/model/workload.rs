@@ -198,14 +198,32 @@ pub struct SecretRefs {
     pub namespace: String,
     /// The names of the Secrets.
     pub names: Vec<String>,
+    /// The number of further Secrets that a pod names and that are not read, because there are too many.
+    #[serde(skip)]
+    pub left_out: usize,
 }
 
 impl SecretRefs {
+    /// The most Secrets of one pod that are read, in its order. Pods have one or two.
+    pub const MOST_READ: usize = 32;
+
+    /// Why some are not read; `None`: all are.
+    pub fn left_out_because(&self) -> Option<String> {
+        let read = self.names.len();
+        (self.left_out > 0).then(|| {
+            format!(
+                "this pod names {} pull Secrets, and only the first {read} are read",
+                read + self.left_out
+            )
+        })
+    }
+
     /// `None` if there are no names.
     pub fn of(namespace: &str, names: &[String]) -> Option<Self> {
         (!names.is_empty()).then(|| Self {
             namespace: namespace.to_owned(),
-            names: names.to_vec(),
+            names: names.iter().take(Self::MOST_READ).cloned().collect(),
+            left_out: names.len().saturating_sub(Self::MOST_READ),
         })
     }
 

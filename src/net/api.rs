@@ -21,6 +21,7 @@ use crate::model::endpoint::Host;
 use crate::model::fault::{HttpFault, TcpFault, TlsFault};
 use crate::model::text::printable;
 use crate::model::units::Bytes;
+use crate::own;
 
 /// Calls one host, over TLS if the URL is https.
 #[derive(Debug)]
@@ -146,6 +147,7 @@ impl ApiClient {
     /// Classifies an error by its kind, never by its text, which contains the URL.
     fn fault(&self, error: &reqwest::Error) -> ApiFault {
         let io = causes(error).find_map(|cause| cause.downcast_ref().map(innermost));
+        io.and_then(own::limit_of);
         match (io, error.is_connect(), error.is_timeout()) {
             (_, true, true) => ApiFault::ConnectTimeout,
             (_, false, true) => ApiFault::Http(HttpFault::Timeout),

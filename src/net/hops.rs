@@ -17,13 +17,14 @@ use nix::sys::socket::{
 use tokio::io::Interest;
 use tokio::net::TcpStream;
 use tokio::task::{AbortHandle, JoinSet};
-use tokio::time::{Instant, sleep, sleep_until, timeout};
+use tokio::time::{Instant, sleep, sleep_until};
 
 use super::kernel;
 use super::tcp::from_io;
 use crate::model::fault::IcmpError;
 use crate::model::hops::{Hop, Trace, TraceEnd};
 use crate::model::resolve::Family;
+use crate::own;
 
 /// The bounds of a trace.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -82,7 +83,8 @@ where
         {
             run.sent(ttl);
             let probe = probe(ttl);
-            let handle = probes.spawn(async move { (ttl, probe.await) });
+            let probe = own::of_this_check(async move { (ttl, probe.await) });
+            let handle = probes.spawn(probe);
             handles.push((ttl, handle));
             (due, is_due) = (Instant::now() + pace, false);
             continue;
@@ -95,7 +97,8 @@ where
             joined = probes.join_next() => joined,
             () = sleep_until(due), if next.is_some() => {
                 // If this process was delayed, an answer may be waiting.
-                let late = timeout(LAST_CALL, probes.join_next()).await.ok().flatten();
+                let late = own::within(LAST_CALL, probes.join_next()).await;
+                let late = late.ok().flatten();
                 is_due = late.is_none();
                 late
             }
@@ -223,11 +226,11 @@ impl TraceRun {
 
 async fn probe(to: SocketAddr, ttl: u8, wait: Duration) -> Answer {
     let started = Instant::now();
-    let socket = match begin(to, ttl) {
+    let socket = match own::socket(|| begin(to, ttl)) {
         Ok(socket) => socket,
         Err(error) => return answer_of(Some(SynOutcome::of(&error)), to.ip(), started.elapsed()),
     };
-    let met = timeout(wait, meet(&socket)).await;
+    let met = own::within(wait, meet(&socket)).await;
     let took = started.elapsed();
     let met = met.unwrap_or_else(|_| kernel::icmp_error(&socket).map(SynOutcome::Icmp));
     answer_of(met, to.ip(), took)
@@ -267,7 +270,7 @@ enum SynOutcome {
 
 impl SynOutcome {
     fn of(error: &io::Error) -> Self {
-        Self::Errno(error.raw_os_error().unwrap_or_default())
+        Self::Errno(own::errno(error).unwrap_or_default())
     }
 }
 

@@ -16,7 +16,7 @@ use http_body_util::{BodyExt, Full};
 use hyper::body::{Body, Incoming};
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
-use tokio::time::{Instant, timeout, timeout_at};
+use tokio::time::Instant;
 use tokio_util::task::AbortOnDropHandle;
 
 use super::recorded_stream::{End, Recorded, RecordedStream, Recording};
@@ -25,6 +25,7 @@ use super::tls::alert_name;
 use crate::model::fault::HttpFault;
 use crate::model::text::{hex, printable};
 use crate::model::units::Bytes;
+use crate::own;
 
 /// A connection for requests, one after the other.
 #[derive(Debug)]
@@ -119,7 +120,7 @@ impl HttpConnection {
             self.sender.ready().await?;
             self.sender.send_request(request).await
         };
-        let answered = timeout(limit, exchange).await;
+        let answered = own::within(limit, exchange).await;
         let first_byte = started.elapsed();
         let fault = match answered {
             Ok(Ok(answer)) => return Ok(self.response(answer, first_byte, is_head)),
@@ -131,7 +132,8 @@ impl HttpConnection {
                     && matches!(fault, HttpFault::Closed | HttpFault::Reset);
                 fault
             }
-            Err(_) => not_http(&self.record.recorded().first).unwrap_or(HttpFault::Timeout),
+            Err(elapsed) => not_http(&self.record.recorded().first)
+                .unwrap_or_else(|| elapsed.or(HttpFault::Timeout)),
         };
         self.shared.spoil();
         Err(fault)
@@ -215,8 +217,10 @@ impl Response {
         let mut content = BytesMut::new();
         loop {
             let got = content.len() as u64;
-            let next = timeout_at(deadline, self.next(got, limit)).await;
-            match next.unwrap_or_else(|_| Err(slow(limit * WHOLE_BODY, got, want)))? {
+            let left = deadline.saturating_duration_since(Instant::now());
+            let next = own::within(left, self.next(got, limit)).await;
+            let slow = || slow(limit * WHOLE_BODY, got, want);
+            match next.unwrap_or_else(|elapsed| Err(elapsed.or(slow())))? {
                 None => return Ok(content.freeze()),
                 Some(data) if got + data.len() as u64 > max.0 => {
                     return Err(HttpFault::TooLarge { limit: max });
@@ -258,8 +262,8 @@ impl Response {
     /// # Errors
     /// If the connection ends early, or nothing arrives within `limit`.
     pub async fn next(&mut self, got: u64, limit: Duration) -> Result<Option<Buffer>, HttpFault> {
-        match timeout(limit, self.chunk()).await {
-            Err(_) => Err(HttpFault::Stalled { after: Bytes(got) }),
+        match own::within(limit, self.chunk()).await {
+            Err(elapsed) => Err(elapsed.or(HttpFault::Stalled { after: Bytes(got) })),
             Ok(None) => {
                 self.end.spoils = false;
                 Ok(None)
@@ -414,6 +418,7 @@ fn fault(error: &hyper::Error, recorded: &Recorded) -> HttpFault {
         Some(End::Reset) => return HttpFault::Reset,
         Some(End::Close) => return HttpFault::Closed,
         Some(End::Timeout) => return HttpFault::Timeout,
+        Some(End::OwnLimit(limit)) => return HttpFault::from(*limit),
         Some(End::Io(text)) => return other(text),
         _ => {}
     }
@@ -497,6 +502,8 @@ mod tests {
 
     use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
     use tokio::net::TcpStream;
+
+    use tokio::time::timeout;
 
     use super::*;
     use crate::model::endpoint::Host;

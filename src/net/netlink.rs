@@ -17,10 +17,10 @@ use netlink_packet_route::route::{
 };
 use netlink_packet_route::rule::RuleAttribute;
 use rtnetlink::{Handle, IpVersion, RouteMessageBuilder};
-use tokio::time::timeout;
 use tokio_util::task::AbortOnDropHandle;
 
 use crate::model::network::{Link, Route, RouteLookup, RouteOutcome};
+use crate::own;
 
 /// A netlink connection to the kernel, which closes when this is dropped.
 #[derive(Debug)]
@@ -42,7 +42,7 @@ impl Netlink {
     /// # Errors
     /// If netlink is not available, or does not answer within 500 ms.
     pub async fn open() -> io::Result<Self> {
-        let (connection, handle, _) = rtnetlink::new_connection()?;
+        let (connection, handle, _) = own::socket(rtnetlink::new_connection)?;
         let mut netlink = Self {
             handle,
             _task: AbortOnDropHandle::new(tokio::spawn(connection)),
@@ -309,7 +309,7 @@ const TCP: u8 = 6;
 const LOCAL_TABLE: u32 = 255;
 
 async fn bounded<T>(work: impl Future<Output = Result<T, rtnetlink::Error>>) -> io::Result<T> {
-    match timeout(WAIT, work).await {
+    match own::within(WAIT, work).await {
         Ok(Ok(value)) => Ok(value),
         Ok(Err(rtnetlink::Error::NetlinkError(message))) => Err(message.to_io()),
         Ok(Err(error)) => Err(io::Error::other(error.to_string())),
@@ -319,7 +319,7 @@ async fn bounded<T>(work: impl Future<Output = Result<T, rtnetlink::Error>>) -> 
 
 /// For a route that rejects packets, the kernel returns the errno that connect(2) would return.
 fn denied(error: &io::Error) -> RouteOutcome {
-    match error.raw_os_error() {
+    match own::errno(error) {
         Some(libc::ENETUNREACH) => denied_by("no_route"),
         Some(libc::EHOSTUNREACH) => denied_by("unreachable"),
         Some(libc::EACCES) => denied_by("prohibit"),

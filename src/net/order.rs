@@ -4,7 +4,9 @@
 //! 3, 4), no encapsulation (7), and the longest prefix (9) counts between IPv6 addresses only.
 
 use std::cmp::Reverse;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, UdpSocket};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use crate::own;
 
 /// Sorts addresses with this machine's routes and source addresses. Sends nothing.
 pub fn order(addresses: Vec<IpAddr>) -> Vec<IpAddr> {
@@ -23,7 +25,7 @@ pub fn order(addresses: Vec<IpAddr>) -> Vec<IpAddr> {
 ///
 /// connect(2) on a UDP socket chooses the route and sends no packet; the port does not matter.
 pub fn source_for(destination: IpAddr) -> Option<IpAddr> {
-    let socket = UdpSocket::bind((unspecified(destination), 0)).ok()?;
+    let socket = own::blocking_udp_socket((unspecified(destination), 0).into()).ok()?;
     socket.connect((destination, 9)).ok()?;
     Some(socket.local_addr().ok()?.ip())
 }

@@ -8,6 +8,9 @@ use std::task::{Context, Poll};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
+use crate::model::own_limit::OwnLimit;
+use crate::own;
+
 /// The number of first bytes kept: enough for `HTTP/1.1 400 Bad`, `SSH-2.0-OpenSSH_` or a TLS record.
 const FIRST: usize = 16;
 
@@ -20,6 +23,8 @@ pub enum End {
     Close,
     /// Sent data was not acknowledged until the kernel gave up.
     Timeout,
+    /// A limit of this process.
+    OwnLimit(OwnLimit),
     /// Another error, as text.
     Io(String),
     /// The TLS layer below failed.
@@ -28,6 +33,9 @@ pub enum End {
 
 impl End {
     pub(super) fn of(error: &io::Error) -> Self {
+        if let Some(limit) = own::limit_of(error) {
+            return Self::OwnLimit(limit);
+        }
         let tls = error.get_ref().and_then(|e| e.downcast_ref());
         match (tls, error.kind()) {
             (Some(tls), _) => Self::Tls(rustls::Error::clone(tls)),

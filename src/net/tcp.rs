@@ -8,14 +8,15 @@ use std::time::Duration;
 use futures_util::future::join_all;
 use nix::sys::socket::setsockopt;
 use nix::sys::socket::sockopt::TcpMaxSeg;
-use tokio::net::{TcpSocket, TcpStream};
-use tokio::time::{Instant, timeout};
+use tokio::net::TcpStream;
+use tokio::time::Instant;
 
-use super::kernel;
+use super::{kernel, order};
 use crate::model::connect::{Connect, Connected, Connection, Dial};
 use crate::model::fault::{IcmpError, TcpFault};
 use crate::model::resolve::Family;
 use crate::model::step::Step;
+use crate::own;
 
 /// The result of the connect phase.
 #[derive(Debug)]
@@ -84,15 +85,14 @@ pub async fn connect_bounded(
         (Step::Done { value, took }, Some(stream))
     } else {
         // Go reports the error of the first address of the first family.
-        let fault = attempts
-            .first()
-            .and_then(|d| d.outcome.fault().cloned())
-            .unwrap_or_else(|| TcpFault::Other {
-                errno: None,
-                error: "there is no address to connect to".to_owned(),
-            });
-        let took = started.elapsed();
-        (Step::Failed { fault, took }, None)
+        let own = attempts.iter().find_map(|dial| dial.outcome.own_limit());
+        let first = attempts.first().and_then(|dial| dial.outcome.fault());
+        let fault = own.map(TcpFault::from).or_else(|| first.cloned());
+        let fault = fault.unwrap_or_else(|| TcpFault::Other {
+            errno: None,
+            error: "there is no address to connect to".to_owned(),
+        });
+        (Step::failed(fault, started.elapsed()), None)
     };
     Dialed {
         connect: Connect {
@@ -145,11 +145,8 @@ async fn open(
 ) -> Result<(Connection, TcpStream), TcpFault> {
     let family = Family::of(to.ip());
     let at_start = |error: io::Error| from_io(&error, to.ip(), None);
-    let socket = match family {
-        Family::V4 => TcpSocket::new_v4(),
-        Family::V6 => TcpSocket::new_v6(),
-    }
-    .map_err(at_start)?;
+    let _place = own::place().await;
+    let socket = own::tcp_socket(to.ip()).map_err(at_start)?;
     // Without this, errno still reports a refusal, but with less detail.
     if let Err(error) = kernel::keep_icmp_errors(&socket, family) {
         tracing::debug!(%error, %to, "the kernel does not keep ICMP errors");
@@ -162,7 +159,7 @@ async fn open(
     let queue: Option<OwnedFd> = socket.as_fd().try_clone_to_owned().ok();
     let icmp = || queue.as_ref().and_then(kernel::icmp_error);
 
-    match timeout(limit, socket.connect(to)).await {
+    match own::within(limit, socket.connect(to)).await {
         Ok(Ok(stream)) => {
             let local = stream.local_addr().map_err(at_start)?;
             let info = kernel::tcp_info(&stream).ok();
@@ -176,7 +173,7 @@ async fn open(
         }
         Ok(Err(error)) => {
             let icmp = icmp();
-            Err(match (error.raw_os_error(), icmp) {
+            Err(match (own::errno(&error), icmp) {
                 // This machine's netfilter rejects outgoing packets, with the machine's own address as source.
                 (Some(errno), Some(icmp)) if is_own_reject(&icmp, to.ip()) => {
                     TcpFault::LocalPolicy { errno }
@@ -184,7 +181,7 @@ async fn open(
                 _ => from_io(&error, to.ip(), icmp),
             })
         }
-        Err(_) => Err(TcpFault::Timeout),
+        Err(elapsed) => Err(elapsed.or(TcpFault::Timeout)),
     }
 }
 
@@ -271,7 +268,10 @@ pub fn from_io(error: &io::Error, to: IpAddr, icmp: Option<IcmpError>) -> TcpFau
     if let Some(icmp) = icmp.filter(IcmpError::is_prohibited) {
         return TcpFault::Prohibited { icmp };
     }
-    let errno = error.raw_os_error();
+    if let Some(limit) = own::limit_of(error) {
+        return limit.into();
+    }
+    let errno = own::errno(error);
     match (errno, error.kind()) {
         (Some(libc::ECONNREFUSED), _) => TcpFault::Refused { icmp },
         (Some(libc::ETIMEDOUT), _) | (None, io::ErrorKind::TimedOut) => TcpFault::Timeout,
@@ -281,6 +281,8 @@ pub fn from_io(error: &io::Error, to: IpAddr, icmp: Option<IcmpError>) -> TcpFau
         // connect(2) over a route of type blackhole (fib_props in net/ipv4/fib_semantics.c; ip6_route_info_create). A
         // link-local address without its scope gives EINVAL as well.
         (Some(errno @ libc::EINVAL), _) if !is_link_local_v6(to) => TcpFault::LocalPolicy { errno },
+        // There is a source address, so it is the port that is missing.
+        (Some(libc::EADDRNOTAVAIL), _) if order::source_for(to).is_some() => TcpFault::NoLocalPort,
         (Some(errno @ (libc::EADDRNOTAVAIL | libc::EAFNOSUPPORT)), _) => {
             TcpFault::NoLocalAddress { errno }
         }
@@ -301,9 +303,10 @@ fn is_own_reject(icmp: &IcmpError, to: IpAddr) -> bool {
 }
 
 /// Whether the address is one of this machine. Only such an address can be bound (bind(2), EADDRNOTAVAIL), unless
-/// `ip_nonlocal_bind` is set; no packet is sent.
+/// `ip_nonlocal_bind` is set; no packet is sent. If the kernel gives no socket, it counts as one.
 pub fn is_own(address: IpAddr) -> bool {
-    std::net::UdpSocket::bind((address, 0)).is_ok()
+    own::blocking_udp_socket((address, 0).into())
+        .map_or_else(|error| error.kind() != io::ErrorKind::AddrNotAvailable, |_| true)
 }
 
 fn is_link_local_v6(address: IpAddr) -> bool {
@@ -312,7 +315,11 @@ fn is_link_local_v6(address: IpAddr) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use tokio::net::TcpSocket;
+    use tokio::time::timeout;
+
     use super::*;
+    use crate::model::own_limit::OwnLimit;
 
     fn ok(to: &str, ms: u64) -> Dial {
         Dial {
@@ -524,12 +531,19 @@ mod tests {
                     errno: libc::EINVAL,
                 },
             ),
+            // There is a source address for this one.
             (
                 libc::EADDRNOTAVAIL,
+                IpAddr::from([127, 0, 0, 1]),
+                None,
+                TcpFault::NoLocalPort,
+            ),
+            (
+                libc::EMFILE,
                 v4,
                 None,
-                TcpFault::NoLocalAddress {
-                    errno: libc::EADDRNOTAVAIL,
+                TcpFault::OwnLimit {
+                    limit: OwnLimit::OpenFiles,
                 },
             ),
             (
@@ -545,7 +559,7 @@ mod tests {
             let error = io::Error::from_raw_os_error(errno);
             assert_eq!(from_io(&error, to, icmp), fault, "{error} {icmp:?}");
         }
-        for (errno, to) in [(libc::EINVAL, scoped), (libc::EMFILE, v4)] {
+        for (errno, to) in [(libc::EINVAL, scoped), (libc::EIO, v4)] {
             let fault = from_io(&io::Error::from_raw_os_error(errno), to, None);
             assert!(
                 matches!(fault, TcpFault::Other { errno: Some(e), .. } if e == errno),

@@ -16,7 +16,7 @@ use rustls::{
     CertificateError, ClientConfig, ClientConnection, DigitallySignedStruct, InvalidMessage,
     PeerMisbehaved, ProtocolVersion, SignatureScheme,
 };
-use tokio::time::{Instant, timeout};
+use tokio::time::Instant;
 use tokio_rustls::TlsConnector;
 use x509_parser::prelude::{FromDer, X509Certificate};
 
@@ -31,6 +31,7 @@ use crate::model::fault::TlsFault;
 use crate::model::step::Step;
 use crate::model::text::{hex, printable};
 use crate::model::units::Bytes;
+use crate::own;
 use crate::trust::{self, Certificate, GoBuild, Pool};
 
 /// The result of the TLS phase.
@@ -148,14 +149,15 @@ impl TlsClient {
         let name = name.map_err(Some)?;
         let connector = TlsConnector::from(Arc::new(self.config(host, presented)));
         let (stream, record) = RecordedStream::new(stream);
-        match timeout(limit, connector.connect(name, stream)).await {
+        match own::within(limit, connector.connect(name, stream)).await {
             Ok(Ok(stream)) => Ok((session_of(stream.get_ref().1), stream)),
             // The alert with the reason has been sent by then, unless the socket blocked.
             Ok(Err(error)) => Err(self.failure(&error, &record.recorded(), &presented.shown())),
-            Err(_) => {
+            Err(elapsed) => {
                 let recorded = record.recorded();
                 let received = Bytes(recorded.received);
-                Err(not_tls(&recorded.first).or(Some(TlsFault::Timeout { received })))
+                let silence = || elapsed.or(TlsFault::Timeout { received });
+                Err(Some(not_tls(&recorded.first).unwrap_or_else(silence)))
             }
         }
     }
@@ -268,6 +270,7 @@ impl TlsClient {
             (Some(rustls::Error::NoCertificatesPresented), _) => {
                 TlsFault::BadCertificate { reason: reason() }
             }
+            (None, Some(End::OwnLimit(limit))) => TlsFault::from(*limit),
             (None, Some(End::Reset)) => TlsFault::Reset { received },
             (None, Some(End::Close)) => TlsFault::Closed { received },
             (None, Some(End::Timeout)) => TlsFault::Timeout { received },
@@ -537,6 +540,8 @@ mod tests {
     use rcgen::{BasicConstraints, IsCa};
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
     use tokio::net::TcpStream;
+
+    use tokio::time::timeout;
 
     use super::*;
     use crate::net::testing::{self, Ca, LONG, Leaf, peer};

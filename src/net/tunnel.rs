@@ -13,7 +13,6 @@ use hyper::client::conn::http1;
 use hyper::ext::ReasonPhrase;
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::time::timeout;
 
 use super::http::{AGENT, unwatched_fault};
 use super::stream::Stream;
@@ -21,6 +20,7 @@ use crate::model::endpoint::{Endpoint, Host};
 use crate::model::fault::{HttpFault, ProxyFault};
 use crate::model::proxy::Tunnel;
 use crate::model::text::clean;
+use crate::own;
 
 /// Requests a tunnel to `to` from the proxy at the other end of `stream`, and waits at most `limit` for the response.
 /// The proxy resolves the name.
@@ -33,10 +33,8 @@ pub async fn open(
     authorization: Option<HeaderValue>,
     limit: Duration,
 ) -> Result<(Tunnel, Stream), ProxyFault> {
-    match timeout(limit, request_tunnel(stream, to, authorization)).await {
-        Ok(result) => result,
-        Err(_) => Err(http(HttpFault::Timeout)),
-    }
+    let opened = own::within(limit, request_tunnel(stream, to, authorization)).await;
+    opened.unwrap_or_else(|elapsed| Err(elapsed.or(http(HttpFault::Timeout))))
 }
 
 async fn request_tunnel(
@@ -111,7 +109,7 @@ pub async fn open_socks(
     login: Option<(&str, &str)>,
     limit: Duration,
 ) -> Result<(Tunnel, Stream), ProxyFault> {
-    match timeout(limit, request_socks(&mut stream, to, login)).await {
+    match own::within(limit, request_socks(&mut stream, to, login)).await {
         Ok(Ok(())) => {
             let tunnel = Tunnel {
                 to: to.clone(),
@@ -120,7 +118,7 @@ pub async fn open_socks(
             Ok((tunnel, stream))
         }
         Ok(Err(fault)) => Err(fault),
-        Err(_) => Err(socks(None, "no answer in time")),
+        Err(elapsed) => Err(elapsed.or(socks(None, "no answer in time"))),
     }
 }
 
@@ -255,6 +253,9 @@ async fn receive<const LENGTH: usize>(stream: &mut Stream) -> Result<[u8; LENGTH
 }
 
 fn broken(error: &io::Error) -> ProxyFault {
+    if let Some(limit) = own::limit_of(error) {
+        return limit.into();
+    }
     match error.kind() {
         io::ErrorKind::UnexpectedEof => socks(None, "it closes the connection"),
         io::ErrorKind::ConnectionReset => socks(None, "it resets the connection"),

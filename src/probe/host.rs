@@ -186,7 +186,7 @@ impl<'a> HostWalk<'a> {
             Ok((value, descriptor)) => (Step::Done { value, took }, Resolution::Found(descriptor)),
             Err((Stop::Http(fault), is_final)) => {
                 let resolution = otherwise(is_final || ends_pull(&fault));
-                (Step::Failed { fault, took }, resolution)
+                (Step::failed(fault, took), resolution)
             }
             Err((Stop::Token(_) | Stop::Realm(_), is_final)) => {
                 let head = Step::blocked(Role::Token, Phase::Token);
@@ -551,7 +551,7 @@ impl<'a> HostWalk<'a> {
             }
             Content::Config => {
                 let fault = fault.clone();
-                self.walk.config = Some(Step::Failed { fault, took });
+                self.walk.config = Some(Step::failed(fault, took));
                 self.walk.blob = Step::blocked(Role::Registry, Phase::Blob);
             }
             Content::Layer => self.walk.blob = blob_of(fault.clone(), took),
@@ -609,7 +609,7 @@ impl<'a> HostWalk<'a> {
     }
 
     pub(super) fn fail_manifest(&mut self, fault: ManifestFault, took: Duration) {
-        self.walk.manifest = Step::Failed { fault, took };
+        self.walk.manifest = Step::failed(fault, took);
         self.walk.blob = Step::blocked(Role::Registry, Phase::Manifest);
     }
 
@@ -715,7 +715,7 @@ fn blob_of(fault: HttpFault, took: Duration) -> Step<BlobFound, HttpFault> {
     let (role, phase) = match &fault {
         HttpFault::RedirectBlocked { phase, .. } => (Role::Blob, *phase),
         HttpFault::Unreached { role, phase } => (*role, *phase),
-        _ => return Step::Failed { fault, took },
+        _ => return Step::failed(fault, took),
     };
     Step::blocked(role, phase)
 }
@@ -784,12 +784,12 @@ async fn ping(lines: &mut Connections<'_>, line: ConnectionId) -> Step<Ping, Htt
     let took = answer.took;
     let answer = match answer.result {
         Ok(answer) => answer,
-        Err(fault) => return Step::Failed { fault, took },
+        Err(fault) => return Step::failed(fault, took),
     };
     let status = answer.status.as_u16();
     if status != 200 && status != 401 {
         let fault = answer.status_fault(&lines.scrub);
-        return Step::Failed { fault, took };
+        return Step::failed(fault, took);
     }
     let wanted = if status == 401 {
         challenge::wanted(&answer.headers, &lines.scrub)

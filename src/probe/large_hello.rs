@@ -7,7 +7,6 @@ use std::time::Duration;
 use futures_util::future::join_all;
 use jiff::Timestamp;
 use tokio::io::AsyncWriteExt as _;
-use tokio::time::timeout;
 
 use super::network::ProbeNetwork;
 use crate::model::connect::Session;
@@ -17,6 +16,7 @@ use crate::model::fault::TlsFault;
 use crate::model::step::Step;
 use crate::net::tcp;
 use crate::net::tls::TlsClient;
+use crate::own;
 
 /// Whether the trial is meaningful for a leg: its connection leads to the server itself, and its handshake has
 /// succeeded.
@@ -95,7 +95,7 @@ async fn handshake(
     let dialed = tcp::connect(&[to.ip()], to.port(), wait).await;
     let secured = client.handshake(host, dialed.stream?, wait).await;
     if let Some(mut stream) = secured.stream {
-        let _ = timeout(wait, stream.shutdown()).await;
+        let _ = own::within(wait, stream.shutdown()).await;
     }
     Some(secured.tls.outcome)
 }

@@ -12,7 +12,6 @@ use ipnet::IpNet;
 use jiff::Timestamp;
 use tokio::io::AsyncWriteExt as _;
 use tokio::net::TcpStream;
-use tokio::time::timeout;
 use url::Url;
 
 use super::check::Guard;
@@ -30,6 +29,7 @@ use crate::model::evidence::{
 use crate::model::fault::{Distrust, DnsFault, HttpFault, Phase, ProxyFault, TcpFault, TlsFault};
 use crate::model::nat64::{self, Nat64Prefixes};
 use crate::model::network::{ReversePathDrops, RouteOutcome};
+use crate::model::own_limit::{MayBeOwn as _, OwnLimit};
 use crate::model::proxy::{ProxyRoute, Tunnel};
 use crate::model::resolve::{Family, Query, ResolutionSource, Resolve};
 use crate::model::special;
@@ -41,6 +41,7 @@ use crate::net::resolv::ResolverConfig;
 use crate::net::reverse_path::ReversePathCounter;
 use crate::net::stream::Stream;
 use crate::net::{kernel, tcp, tunnel};
+use crate::own;
 use crate::redact::Scrubber;
 use crate::registry::challenge::{self, distrust_address};
 use crate::registry::error;
@@ -153,6 +154,8 @@ pub(super) struct NotConnected {
     pub is_silent: bool,
     /// How its TLS handshake failed.
     pub tls: Option<TlsFault>,
+    /// The limit of this process that it failed for.
+    pub own_limit: Option<OwnLimit>,
 }
 
 impl NotConnected {
@@ -162,6 +165,15 @@ impl NotConnected {
             reason: words(fault),
             is_silent,
             tls: None,
+            own_limit: None,
+        }
+    }
+
+    /// The phase's outcome has no connection.
+    fn of<T, F: ToString>(phase: Phase, outcome: &Step<T, F>, is_silent: bool) -> Self {
+        Self {
+            own_limit: outcome.own_limit(),
+            ..Self::new(phase, outcome.fault(), is_silent)
         }
     }
 
@@ -175,6 +187,9 @@ impl NotConnected {
 
 impl From<NotConnected> for HttpFault {
     fn from(not: NotConnected) -> Self {
+        if let Some(limit) = not.own_limit {
+            return limit.into();
+        }
         Self::Reconnect {
             phase: not.phase,
             reason: not.reason,
@@ -730,7 +745,7 @@ impl<'a> Connections<'a> {
             let fault = tls.unverified.as_ref().or(tls.outcome.fault());
             (stream.is_none() || fault.is_some()).then(|| words(fault))
         };
-        let fault = tokio::time::timeout(PIN_TRIAL, trial).await;
+        let fault = own::within(PIN_TRIAL, trial).await;
         let fault = fault.unwrap_or_else(|_| Some("no answer in time".to_owned()));
         self.legs[index].pin_trial = Some(PinTrial { to, fault });
     }
@@ -763,7 +778,7 @@ impl<'a> Connections<'a> {
                 network.families,
                 network.wait.min(MAX_WAIT_FOR_MISSED),
             );
-            let answer = tokio::time::timeout(MAX_WAIT_FOR_MISSED, asking).await;
+            let answer = own::within(MAX_WAIT_FOR_MISSED, asking).await;
             if let Some(found) = answer.ok().and_then(|one| one.outcome.done().cloned()) {
                 missed.extend(proxies.missed_by_address(endpoint, &found.addresses));
             }
@@ -793,10 +808,11 @@ impl<'a> Connections<'a> {
             let secured = self.client.tls.handshake(&proxy.host, stream, wait).await;
             let tls = passage.proxy_tls.insert(secured.tls);
             let (Some(secure), None) = (secured.stream, unfit(tls, proxy)) else {
-                passage.tunnel = unfit(tls, proxy).map(|fault| Step::Failed {
-                    fault,
-                    took: tls.outcome.took().unwrap_or_default(),
-                });
+                let took = tls.outcome.took().unwrap_or_default();
+                passage.tunnel = match tls.outcome.own_limit() {
+                    Some(limit) => Some(Step::skipped(Skip::OwnLimit { limit })),
+                    None => unfit(tls, proxy).map(|fault| Step::failed(fault, took)),
+                };
                 return passage;
             };
             stream = Box::new(secure);
@@ -929,7 +945,7 @@ impl<'a> Connections<'a> {
         let took = seen.took;
         if let Some((status, headers)) = seen.head.filter(|_| is_by_proxy) {
             let refusal = tunnel::refusal(status, headers);
-            leg.tunnel = refusal.map(|fault| Step::Failed { fault, took });
+            leg.tunnel = refusal.map(|fault| Step::failed(fault, took));
         }
         let is_silent = matches!(
             seen.fault,
@@ -967,7 +983,7 @@ impl<'a> Connections<'a> {
         limit: Duration,
     ) -> SegmentTrial {
         let start = Instant::now();
-        let tried = timeout(limit, Box::pin(self.try_again(suspect, max_segment, max)));
+        let tried = own::within(limit, Box::pin(self.try_again(suspect, max_segment, max)));
         let fault = match tried.await {
             Ok(result) => result.err(),
             Err(_) => Some(("no answer in time".to_owned(), true)),
@@ -1113,6 +1129,7 @@ impl<'a> Connections<'a> {
         let leg = &self.legs[slot.leg];
         let is_answered = |fault: &TlsFault| !is_silent(Some(fault)) && !is_cut(fault);
         if matches!(not.phase, Phase::Connect | Phase::Tls)
+            && not.own_limit.is_none()
             && !not.tls.as_ref().is_some_and(is_answered)
         {
             self.suspect.get_or_insert(StalledExchange {
@@ -1153,14 +1170,15 @@ impl<'a> Connections<'a> {
         let Some(stream) = dialed.stream else {
             let fault = dialed.connect.outcome.fault();
             let is_silent = matches!(fault, Some(TcpFault::Timeout));
-            return Err(NotConnected::new(Phase::Connect, fault, is_silent));
+            let outcome = &dialed.connect.outcome;
+            return Err(NotConnected::of(Phase::Connect, outcome, is_silent));
         };
         let socket = stream.as_fd().try_clone_to_owned().ok();
         let proxy = self.route(endpoint).1;
         let passage = Box::pin(self.pass(endpoint, proxy.as_ref(), stream)).await;
         let Some(stream) = passage.stream else {
-            let fault = passage.tunnel.as_ref().and_then(Step::fault);
-            return Err(NotConnected::new(Phase::Proxy, fault, false));
+            let tunnel = passage.tunnel.unwrap_or_default();
+            return Err(NotConnected::of(Phase::Proxy, &tunnel, false));
         };
         let stream = match Box::pin(self.secure(endpoint, stream, is_foreign)).await {
             // The first connection was verified, and the request may contain a credential.
@@ -1168,10 +1186,18 @@ impl<'a> Connections<'a> {
                 return Err(NotConnected::in_tls(tls.unverified.as_ref()));
             }
             (_, Some(stream)) => stream,
-            (tls, None) => return Err(NotConnected::in_tls(tls.outcome.fault())),
+            (tls, None) => {
+                return Err(NotConnected {
+                    own_limit: tls.outcome.own_limit(),
+                    ..NotConnected::in_tls(tls.outcome.fault())
+                });
+            }
         };
         let opened = HttpConnection::open(stream).await;
-        let opened = opened.map_err(|fault| NotConnected::new(Phase::Ping, Some(&fault), false))?;
+        let opened = opened.map_err(|fault| NotConnected {
+            own_limit: fault.own_limit(),
+            ..NotConnected::new(Phase::Ping, Some(&fault), false)
+        })?;
         Ok((opened.by_proxy(self.for_proxy(endpoint)), socket))
     }
 
@@ -1213,7 +1239,7 @@ impl<'a> Connections<'a> {
         let (mut tls, stream) = secured.await;
         if let Some(mut stream) = stream {
             tls.chain.clear();
-            let _ = timeout(self.probe_network.wait, stream.shutdown()).await;
+            let _ = own::within(self.probe_network.wait, stream.shutdown()).await;
         }
         Some(AddressTrial { at, to, tls })
     }

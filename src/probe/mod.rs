@@ -34,6 +34,7 @@ use crate::model::foreign;
 use crate::model::hosts::{HostKind, HostsConfig, HostsEffect, HostsProblem};
 use crate::model::text::joined;
 use crate::model::workload::PodUse;
+use crate::own;
 use crate::pull_secret::entry::Credential;
 use crate::redact::{Scrubber, Secret};
 use crate::registry::manifest::Descriptor;
@@ -48,6 +49,19 @@ use requests::Requests;
 /// each.
 #[tracing::instrument(skip_all, fields(image = %check.reference))]
 pub async fn pull(
+    check: &Check,
+    probe_network: &ProbeNetwork,
+    progress: &dyn Progress,
+    started: Timestamp,
+) -> Evidence {
+    let made = pull_by_releases(check, probe_network, progress, started);
+    let (mut evidence, met) = own::scope(Box::pin(made)).await;
+    evidence.note_own_limits(&met);
+    evidence.note_own_limits(&probe_network.own_limits);
+    evidence
+}
+
+async fn pull_by_releases(
     check: &Check,
     probe_network: &ProbeNetwork,
     progress: &dyn Progress,
@@ -167,6 +181,7 @@ async fn pull_by(
         assumed_release: None,
         by_release: Vec::new(),
         pulled: Some(outcome.pulled),
+        own_limits: Vec::new(),
         hosts,
         proxies: probe_network
             .settings

@@ -11,6 +11,7 @@ use super::manifest::KnownManifests;
 use crate::containerd::{BaseTrust, Settings};
 use crate::model::endpoint::Role;
 use crate::model::fault::Phase;
+use crate::model::own_limit::OwnLimit;
 use crate::model::units::Bytes;
 use crate::model::vantage::Vantage;
 use crate::net::dns::Families;
@@ -46,6 +47,8 @@ pub struct ProbeNetwork {
     pub wait: Duration,
     /// Manifests that need not be downloaded again.
     pub known: Arc<KnownManifests>,
+    /// Limits of this process that were met while the settings were read.
+    pub own_limits: Vec<OwnLimit>,
 }
 
 /// Receives the progress of a check, for a progress line.

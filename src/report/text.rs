@@ -1140,6 +1140,7 @@ fn skipped(reason: Skip) -> (&'static str, String) {
             "-",
             "not contacted: the node's own addresses are not checked for a pod's image".to_owned(),
         ),
+        Skip::OwnLimit { limit } => ("?", limit.to_string()),
         Skip::Untrusted => (
             "-",
             "not contacted: a server must not send clients to this address".to_owned(),

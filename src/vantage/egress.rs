@@ -55,7 +55,7 @@ async fn by_echo(url: &EchoUrl, means: &NetworkClients) -> Vec<EgressTrial> {
         Ok(addresses) => addresses,
         Err(fault) => {
             let took = start.elapsed();
-            return vec![trial(Step::Failed { fault, took })];
+            return vec![trial(Step::failed(fault, took))];
         }
     };
     let mut trials = Vec::new();

@@ -2,12 +2,13 @@
 //! credential. Pure.
 
 use std::cmp::Reverse;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::pod::{Container, Pod};
+use super::share::{Claim, places};
 use crate::model::kubelet::{KubeletVersion, PresentImages, present_images};
 use crate::model::reference::Reference;
 use crate::model::text::printable;
@@ -81,10 +82,31 @@ pub struct Discovered {
     pub platform: Vec<Wanted>,
     /// Names of those that exceed [`Scope::most`]; not checked.
     pub over: Vec<String>,
+    /// The pods that wait for some of these, one entry for each, sorted.
+    pub crowded: Vec<Crowded>,
     /// Number of containers whose registry or namespace is not selected.
     pub out_of_scope: usize,
     /// Invalid image references: namespace, pod, container and the error.
     pub malformed: Vec<String>,
+}
+
+impl Discovered {
+    /// The namespaces whose pods wait for images that are not checked.
+    pub fn crowded_namespaces(&self) -> BTreeSet<&str> {
+        let crowded = self.crowded.iter();
+        crowded.map(|one| &*one.first.namespace).collect()
+    }
+}
+
+/// A pod that waits for images that are not checked, because its namespace wants more than its share of the places.
+#[derive(Clone, Debug, Eq, Ord, PartialEq, PartialOrd)]
+pub struct Crowded {
+    /// The first container that waits for such an image.
+    pub first: Use,
+    /// The number of such images of this pod.
+    pub images: usize,
+    /// The number of images of its namespace that are checked on this node.
+    pub checked: usize,
 }
 
 /// The images of one repository with one credential. One of them is checked for all; each further image that a
@@ -159,14 +181,24 @@ fn policy(container: &Container, image: &Reference) -> PullPolicy {
 }
 
 impl Wanted {
+    /// The namespaces of the pods that use it.
+    pub fn namespaces(&self) -> BTreeSet<&str> {
+        self.uses.iter().map(|one| &*one.namespace).collect()
+    }
+
     /// Whether a container waits for it after a failed pull.
     pub fn is_waited_for(&self) -> bool {
         self.uses.iter().any(|one| one.waits)
     }
 }
 
-/// Groups the images of a node's pods; pods that have ended are skipped.
-pub fn discover<'a>(pods: impl IntoIterator<Item = &'a Pod>, scope: &Scope) -> Discovered {
+/// Groups the images of a node's pods; pods that have ended are skipped. `checked` has the names of those that are
+/// checked at present: they keep their places within the share of their namespace.
+pub fn discover<'a>(
+    pods: impl IntoIterator<Item = &'a Pod>,
+    scope: &Scope,
+    checked: &BTreeSet<String>,
+) -> Discovered {
     let mut found = Discovered::default();
     let mut groups: BTreeMap<String, RepositoryUse> = BTreeMap::new();
     for pod in pods {
@@ -218,13 +250,54 @@ pub fn discover<'a>(pods: impl IntoIterator<Item = &'a Pod>, scope: &Scope) -> D
     wanted.sort_by_key(|(place, one): &(usize, Wanted)| {
         (!one.is_waited_for(), *place, Reverse(one.uses.len()))
     });
-    let mut wanted: Vec<Wanted> = wanted.into_iter().map(|(_, one)| one).collect();
-    let over = wanted.split_off(wanted.len().min(scope.most));
+    let placed = placed(&wanted, scope.most, checked);
+    let wanted = wanted.into_iter().map(|(_, one)| one).enumerate();
+    let (wanted, over): (Vec<_>, Vec<_>) = wanted.partition(|(index, _)| placed.contains(index));
+    found.wanted = wanted.into_iter().map(|(_, one)| one).collect();
+    let over: Vec<Wanted> = over.into_iter().map(|(_, one)| one).collect();
+    found.crowded = crowded(&over, &found.wanted);
     found.over = over.into_iter().map(|one| one.name).collect();
-    found.wanted = wanted;
     found.malformed.sort();
     found.malformed.dedup();
     found
+}
+
+/// Which of these, each with its place in its repository, are checked: the namespaces take turns.
+fn placed(wanted: &[(usize, Wanted)], most: usize, checked: &BTreeSet<String>) -> BTreeSet<usize> {
+    let claims: Vec<_> = wanted
+        .iter()
+        .enumerate()
+        .map(|(index, (place, one))| Claim {
+            namespaces: one.namespaces().into_iter().collect(),
+            rank: (
+                !one.is_waited_for(),
+                !checked.contains(&one.name),
+                *place,
+                index,
+            ),
+        })
+        .collect();
+    places(&claims, most).into_iter().collect()
+}
+
+fn crowded(over: &[Wanted], wanted: &[Wanted]) -> Vec<Crowded> {
+    let mut pods: BTreeMap<(&str, &str), Vec<(&Use, &str)>> = BTreeMap::new();
+    for one in over {
+        for of in one.uses.iter().filter(|of| of.waits) {
+            let pod = pods.entry((&of.namespace, &of.pod)).or_default();
+            pod.push((of, &one.name));
+        }
+    }
+    let crowded = pods.into_iter().filter_map(|((namespace, _), uses)| {
+        let images: BTreeSet<&str> = uses.iter().map(|(_, name)| *name).collect();
+        let is_its = |one: &&Wanted| one.namespaces().contains(namespace);
+        Some(Crowded {
+            first: uses.iter().map(|(of, _)| *of).min()?.clone(),
+            images: images.len(),
+            checked: wanted.iter().filter(is_its).count(),
+        })
+    });
+    crowded.collect()
 }
 
 /// `registry/repository`, and with Secrets `registry/repository@namespace/secret+secret`.
@@ -239,8 +312,17 @@ fn with_secrets(repository: &str, secrets: Option<&SecretRefs>) -> String {
         Some(secrets) => format!(
             "{repository}@{}/{}",
             printable(&secrets.namespace),
-            printable(&secrets.names.join("+"))
+            printable(&names_of(secrets))
         ),
+    }
+}
+
+/// The names of the Secrets; of very many, those that are read.
+fn names_of(secrets: &SecretRefs) -> String {
+    let text = secrets.names.join("+");
+    match secrets.left_out {
+        0 => text,
+        more => format!("{text}+{more}-more"),
     }
 }
 
@@ -362,7 +444,7 @@ mod tests {
             pod("bank", "a", &["pull"], &["r.test/app:1"]),
             pod("bank", "b", &[], &["r.test/app:1", "r.test:5000/app:1"]),
         ];
-        let found = discover(&pods, &scope());
+        let found = discover(&pods, &scope(), &BTreeSet::new());
         assert_eq!(
             names(&found.wanted),
             [
@@ -398,7 +480,7 @@ mod tests {
             waiting,
             starting,
         ];
-        let found = discover(&pods, &scope());
+        let found = discover(&pods, &scope(), &BTreeSet::new());
         assert_eq!(
             names(&found.wanted),
             ["r.test/app", "a.test/b", "r.test/other"]
@@ -430,17 +512,23 @@ mod tests {
     #[test]
     fn what_is_asked_for_at_each_start_needs_a_pull_though_it_is_there() {
         let pods = [pod("shop", "a", &[], &["r.test/app"])];
-        let found = discover(&pods, &scope());
+        let found = discover(&pods, &scope(), &BTreeSet::new());
         let older: KubeletVersion = "v1.20.2".parse().unwrap();
         let needs = found.wanted[0].uses[0].needs_no_pull(Some(&older));
         assert_eq!(needs, Some(false), "latest is pulled always");
         let mut never = pod("shop", "a", &[], &["r.test/app"]);
         never.containers[0].policy = Some(PullPolicy::Never);
-        assert_eq!(names(&discover(&[never.clone()], &scope()).wanted), [""; 0]);
+        assert_eq!(
+            names(&discover(&[never.clone()], &scope(), &BTreeSet::new()).wanted),
+            [""; 0]
+        );
         never.containers[0].is_present = false;
         never.containers[0].state =
             ContainerState::Waiting(ReasonMessage::new("ErrImageNeverPull", ""));
-        assert_eq!(names(&discover(&[never], &scope()).wanted), [""; 0]);
+        assert_eq!(
+            names(&discover(&[never], &scope(), &BTreeSet::new()).wanted),
+            [""; 0]
+        );
     }
 
     #[test]
@@ -455,7 +543,7 @@ mod tests {
             pod("kube-system", "proxy", &[], &["r.test/app:1"]),
             pod("shop", "a", &[], &["r.test/app:1"]),
         ];
-        let found = discover(&pods, &scope());
+        let found = discover(&pods, &scope(), &BTreeSet::new());
         assert_eq!(
             names(&found.platform),
             ["swr.test/hwofficial/dns@kube-system/default-secret"]
@@ -479,7 +567,7 @@ mod tests {
         scope.registries.include = vec!["*.test".to_owned()];
         scope.namespaces.exclude = vec!["dev*".to_owned()];
         scope.most = 1;
-        let found = discover(&pods, &scope);
+        let found = discover(&pods, &scope, &BTreeSet::new());
         assert_eq!(names(&found.wanted), ["b.test/x"]);
         assert_eq!(found.over, ["a.test/x"]);
         assert_eq!(found.out_of_scope, 2);
@@ -493,7 +581,10 @@ mod tests {
         for pod in &mut over {
             pod.is_over = true;
         }
-        assert_eq!(discover(&over, &scope), Discovered::default());
+        assert_eq!(
+            discover(&over, &scope, &BTreeSet::new()),
+            Discovered::default()
+        );
     }
 
     /// Two pods that wait for different tags: each image is checked, and each pod is of one target.
@@ -513,7 +604,7 @@ mod tests {
             waits("d", "z.test/app:1"),
             pod("shop", "e", &["s"], &["r.test/app:0"]),
         ];
-        let found = discover(&pods, &scope());
+        let found = discover(&pods, &scope(), &BTreeSet::new());
         assert_eq!(
             names(&found.wanted),
             [
@@ -531,12 +622,52 @@ mod tests {
         // The bound holds, and further images come after one of each repository.
         let mut scope = scope();
         scope.most = 2;
-        let found = discover(&pods, &scope);
+        let found = discover(&pods, &scope, &BTreeSet::new());
         assert_eq!(
             names(&found.wanted),
             ["r.test/app@shop/s", "z.test/app@shop/s"]
         );
         assert_eq!(found.over, ["r.test/app:2@shop/s"]);
+    }
+
+    /// One pod with 60 waiting images beside three other namespaces: these are checked, and what is checked stays.
+    #[test]
+    fn a_namespace_gets_no_more_than_its_share() {
+        let images: Vec<String> = (0..60)
+            .map(|number| format!("r.test/big{number:02}:1"))
+            .collect();
+        let images: Vec<&str> = images.iter().map(String::as_str).collect();
+        let mut big = pod("big", "many", &[], &images);
+        for container in &mut big.containers {
+            container.is_present = false;
+            container.state = ContainerState::Waiting(ReasonMessage::new("ImagePullBackOff", ""));
+        }
+        let others = ["a", "b", "z"].map(|name| {
+            let images = [0, 1, 2].map(|number| format!("r.test/{name}{number}:1"));
+            pod(name, "p", &[], &images.each_ref().map(String::as_str))
+        });
+        let before = discover(&others, &scope(), &BTreeSet::new());
+        let checked: BTreeSet<String> = before.wanted.iter().map(|one| one.name.clone()).collect();
+        assert_eq!(checked.len(), 9);
+        let mut pods = others.to_vec();
+        pods.push(big);
+        let found = discover(&pods, &scope(), &checked);
+        let now: BTreeSet<String> = found.wanted.iter().map(|one| one.name.clone()).collect();
+        assert!(now.is_superset(&checked));
+        assert_eq!((found.wanted.len(), found.over.len()), (50, 19));
+        let [crowded] = &found.crowded[..] else {
+            panic!("{:?}", found.crowded)
+        };
+        assert_eq!(
+            (&*crowded.first.namespace, crowded.images, crowded.checked),
+            ("big", 19, 41)
+        );
+        // The same images again, and in the same places.
+        let again = discover(&pods, &scope(), &now);
+        assert_eq!(again, found);
+        // What others no longer want is given back.
+        let alone = discover(&pods[3..], &scope(), &now);
+        assert_eq!(alone.wanted.len(), 50);
     }
 
     proptest! {
@@ -564,7 +695,7 @@ mod tests {
                 pod("kube-system", "d", &[], &["r.test/d:2"]),
             ];
             let shuffled: Vec<Pod> = order.iter().map(|at| pods[*at].clone()).collect();
-            prop_assert_eq!(discover(&shuffled, &scope()), discover(&pods, &scope()));
+            prop_assert_eq!(discover(&shuffled, &scope(), &BTreeSet::new()), discover(&pods, &scope(), &BTreeSet::new()));
         }
     }
 }

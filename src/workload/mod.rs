@@ -9,6 +9,7 @@ pub mod pod;
 pub mod reasons;
 pub mod resources;
 mod search;
+pub mod share;
 pub mod spec;
 pub mod volumes;
 

@@ -146,6 +146,10 @@ const CASES: &[Case] = &[
                 "0+0.5x200",
             ),
             (
+                r#"pullpath_own_limits_total{cluster="c", node="n1", limit="open_files"}"#,
+                "0x200",
+            ),
+            (
                 r#"pullpath_budget_remaining_bytes{cluster="c", node="n1"}"#,
                 "3000000x200",
             ),
@@ -643,6 +647,15 @@ const CASES: &[Case] = &[
         ],
         at: "120m",
         fire: &["PullpathCpuStarved"],
+    },
+    Case {
+        name: "too few open files",
+        series: &[(
+            r#"pullpath_own_limits_total{cluster="c", node="n1", limit="open_files"}"#,
+            "0+1x200",
+        )],
+        at: "120m",
+        fire: &["PullpathOwnLimit"],
     },
     Case {
         name: "of the budget is left what no test is made with",

@@ -15,6 +15,7 @@ use crate::kubernetes::watch::{View, WatchState};
 use crate::model::endpoint::Role;
 use crate::model::vantage::NetworkView;
 use crate::net::machine;
+use crate::own;
 use crate::serving::metrics::{Family, Page, Value, families, process, table};
 
 families! {
@@ -35,7 +36,7 @@ families! {
     FINDING: gauge "pullpath_finding" ["target", "leg", "cause", "severity"]
         "1 for each finding of the newest check and of the newest transfer test; at most the 6 worst of a target. `pullpath explain CAUSE` describes it. `leg` is empty if the finding concerns no single leg. Absent without findings.";
     CONSECUTIVE_FAILURES: gauge "pullpath_consecutive_failures" ["target"]
-        "Consecutive checks that did not find a pull possible: it would fail, or the check could not decide. 0 after a check that found it possible. Absent before the first check.";
+        "Consecutive checks that did not find a pull possible: it would fail, or the check could not decide. Checks that Pullpath's own limits kept from deciding are not counted. 0 after a check that found it possible. Absent before the first check.";
     LAST_SUCCESS: gauge "pullpath_last_success_timestamp_seconds" ["target"]
         "Unix time, in seconds, of the newest check that found a pull possible. Absent if none has.";
     CREDENTIAL_EXPIRY: gauge "pullpath_credential_expiry_timestamp_seconds" ["target"]
@@ -92,6 +93,8 @@ families! {
         "Scheduled checks that were left out because an earlier check of the same target was still running.";
     STARVED: counter "pullpath_checks_starved_total" []
         "CPU-starved checks: they started more than 1 s late although fewer than `budgets.checks_at_once` were running, or the CPU limit stopped the process for more than 5 % of the time.";
+    OWN_LIMITS: counter "pullpath_own_limits_total" ["limit"]
+        "Checks that met a limit of the daemon's own process, by limit: `open_files`, `node_files`, `memory`, `processes`, `ports`, `processor` (a check waited for CPU instead of the network), `deadline` (longer than `schedule.check_timeout`). Their result is unknown, unless they found a pull possible in spite of it.";
     RUNNING: gauge "pullpath_checks_running" []
         "Checks running now.";
     PANICS: counter "pullpath_check_panics_total" []
@@ -110,6 +113,8 @@ families! {
         "1: the watch of this node's pods is up, 0: it is down, and the images that pods last requested are still checked. Absent with `kubernetes.discover: off`.";
     KUBERNETES_IMAGES: gauge "pullpath_kubernetes_images" ["state"]
         "Repositories used by pods of this node, by what is done with them: `checked`, `over_limit` (beyond kubernetes.max_targets), `platform`, `out_of_scope` (counted per container), `malformed`. Absent before the API server has answered, and with `kubernetes.discover: off`.";
+    KUBERNETES_CROWDED: gauge "pullpath_kubernetes_crowded_namespaces" []
+        "Namespaces whose pods wait for images that are not checked, because they want more than their share of kubernetes.max_targets. An Event on each such pod says it (`kubernetes.events: pods`). Absent before the API server has answered, and with `kubernetes.discover: off`.";
     EVENTS: counter "pullpath_events_published_total" ["outcome"]
         "Events on pods that wait for an image, by outcome: `created`, `counted` (an existing Event was updated), `limited` (too many in a minute: it waited first), `dropped` (the API server is slow), `forbidden`, `failed`.";
     NODE_INFO: gauge "pullpath_node_info" ["runtime", "kubelet", "zone"]
@@ -340,6 +345,8 @@ fn of_process(store: &TargetStore, page: &mut Page) {
     page.add(&ON_DEMAND, by(&counters.on_demand));
     page.bare(&MISSED, [counters.missed]);
     page.bare(&STARVED, [counters.starved]);
+    let own = own::counts().map(|(limit, count)| ([limit.as_str()], count));
+    page.add(&OWN_LIMITS, own);
     page.bare(&PANICS, [counters.panics]);
     page.bare(&STATE_ERRORS, [counters.state_errors]);
     page.bare(&RUNNING, [counters.running]);
@@ -359,6 +366,8 @@ fn of_process(store: &TargetStore, page: &mut Page) {
         ];
         let is_known = cluster.state != WatchState::Unknown;
         page.add(&KUBERNETES_IMAGES, counts.into_iter().filter(|_| is_known));
+        let crowded = found.crowded_namespaces().len();
+        page.bare(&KUBERNETES_CROWDED, is_known.then_some(crowded));
     }
     page.add(&EVENTS, by(&counters.events.outcomes.borrow()));
     of_node(store, page);

@@ -17,6 +17,7 @@ use crate::model::text::printable;
 use crate::model::workload::{ContainerKind, Namespaced, PullPolicy, SecretRefs, is_name};
 use crate::workload::discovery::{Use, Wanted};
 use crate::workload::pod::{Container, Pod};
+use crate::workload::share::may_take;
 
 /// Maximum size of a request's body, in bytes. A request with every field at its limit has 5 KiB.
 pub const MOST_BYTES: usize = 16 << 10;
@@ -65,6 +66,13 @@ pub struct Question {
 const FORM: &str = r#"send {"image": "registry.example.com/app:1", "pod": {"namespace": "n", "name": "p"}, "secrets": {"namespace": "n", "names": ["s"]}, "tier": "reach"}, of which only image is required"#;
 
 impl Request {
+    /// The namespace that it is for; empty if it names none.
+    pub fn namespace(&self) -> &str {
+        let of_pod = self.pod.as_ref().map(|pod| &pod.namespace);
+        let of_secrets = self.secrets.as_ref().map(|secrets| &secrets.namespace);
+        of_pod.or(of_secrets).map_or("", |namespace| namespace)
+    }
+
     /// Parses the body of a request.
     ///
     /// # Errors
@@ -331,7 +339,8 @@ fn of_pods(
 /// The on-demand checks of the last minute, and the newest requested registries.
 #[derive(Debug, Default)]
 pub struct Pace {
-    begun: VecDeque<Moment>,
+    /// With the namespace that they were for; empty if it is unknown.
+    begun: VecDeque<(Moment, String)>,
     registries: VecDeque<Arc<str>>,
 }
 
@@ -339,20 +348,29 @@ impl Pace {
     /// Whether another check may start now.
     ///
     /// # Errors
-    /// The wait until it may, if `per_minute` checks started within the last minute.
-    pub fn may(&mut self, per_minute: u32, now: Moment) -> Result<(), Duration> {
-        self.begun.retain(|at| now.since(*at) < MINUTE);
+    /// The wait until it may, if `per_minute` checks started within the last minute, or if the rest of them is for
+    /// namespaces that had none.
+    pub fn may(&mut self, per_minute: u32, namespace: &str, now: Moment) -> Result<(), Duration> {
+        self.begun.retain(|(at, _)| now.since(*at) < MINUTE);
         let most = per_minute as usize;
-        match self.begun.len().checked_sub(most) {
-            None => Ok(()),
-            // The newest check that must be older than a minute; the limit may have been lowered meanwhile.
-            Some(over) => Err(MINUTE.saturating_sub(now.since(self.begun[over]))),
+        let is_its = |(_, of): &&(Moment, String)| of == namespace;
+        let may = |begun: &[(Moment, String)]| match namespace {
+            // Who names no namespace has access to all of them.
+            "" => begun.len() < most,
+            _ => may_take(most, begun.len(), begun.iter().filter(is_its).count()),
+        };
+        let begun = self.begun.make_contiguous();
+        // After which of them it may; the limit may have been lowered meanwhile.
+        match (0..=begun.len()).find(|over| may(&begun[*over..])) {
+            Some(0) => Ok(()),
+            Some(over) => Err(MINUTE.saturating_sub(now.since(begun[over - 1].0))),
+            None => Err(MINUTE),
         }
     }
 
     /// Counts a check that starts now.
-    pub fn begin(&mut self, registry: &Arc<str>, now: Moment) {
-        self.begun.push_back(now);
+    pub fn begin(&mut self, registry: &Arc<str>, namespace: &str, now: Moment) {
+        self.begun.push_back((now, namespace.to_owned()));
         self.registries.retain(|known| known != registry);
         self.registries.push_back(Arc::clone(registry));
         if self.registries.len() > MOST_REGISTRIES {

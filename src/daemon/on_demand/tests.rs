@@ -192,15 +192,31 @@ fn so_many_in_a_minute_and_the_registries_are_bounded() {
     let mut pace = Pace::default();
     let registry: Arc<str> = Arc::from("r.test");
     for second in 0..3 {
-        assert_eq!(pace.may(3, at(second * 10)), Ok(()));
-        pace.begin(&registry, at(second * 10));
+        assert_eq!(pace.may(3, "", at(second * 10)), Ok(()));
+        pace.begin(&registry, "shop", at(second * 10));
     }
-    assert_eq!(pace.may(3, at(30)), Err(Duration::from_secs(30)));
-    assert_eq!(pace.may(1, at(30)), Err(Duration::from_secs(50)));
-    assert_eq!(pace.may(3, at(60)), Ok(()));
+    assert_eq!(pace.may(3, "", at(30)), Err(Duration::from_secs(30)));
+    assert_eq!(pace.may(1, "", at(30)), Err(Duration::from_secs(50)));
+    assert_eq!(pace.may(3, "", at(60)), Ok(()));
     for number in 0..100 {
-        pace.begin(&Arc::from(format!("r{number}.test")), at(60));
+        pace.begin(&Arc::from(format!("r{number}.test")), "", at(60));
     }
     assert_eq!(pace.registries.len(), MOST_REGISTRIES);
     assert!(pace.knows("r99.test") && !pace.knows("r.test"));
+}
+
+/// One namespace can't use all checks of a minute up, and one that had none need not wait for it.
+#[test]
+fn the_last_checks_of_a_minute_are_for_namespaces_that_had_none() {
+    let at = |seconds: u64| Moment(Duration::from_secs(1_000_000 + seconds));
+    let (mut pace, registry) = (Pace::default(), Arc::from("r.test"));
+    for second in 0..7 {
+        assert_eq!(pace.may(10, "big", at(second)), Ok(()));
+        pace.begin(&registry, "big", at(second));
+    }
+    assert_eq!(pace.may(10, "big", at(30)), Err(Duration::from_secs(30)));
+    assert_eq!(pace.may(10, "shop", at(30)), Ok(()));
+    pace.begin(&registry, "shop", at(30));
+    assert_eq!(pace.may(10, "shop", at(30)), Err(Duration::from_secs(31)));
+    assert_eq!(pace.may(10, "", at(30)), Ok(()));
 }

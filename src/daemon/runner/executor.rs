@@ -18,7 +18,9 @@ use crate::daemon::schedule::clock::Moment;
 use crate::daemon::schedule::timetable::{Due, Tier};
 use crate::daemon::store::history::Outcome;
 use crate::daemon::store::target::Target;
+use crate::model::own_limit::OwnLimit;
 use crate::net::machine;
+use crate::own;
 
 /// Checks that start later than this count as CPU-starved.
 const STARVED_LAG: Duration = Duration::from_secs(1);
@@ -81,6 +83,12 @@ impl Underway {
         });
         self.began.since(self.free) > STARVED_LAG || share > STARVED_SHARE
     }
+}
+
+/// A check took too long: that is a limit of this program, and shows nothing about the registry.
+pub(super) fn timed_out() -> Outcome {
+    own::count(OwnLimit::Deadline);
+    Outcome::TimedOut
 }
 
 fn throttled() -> Option<Duration> {
@@ -149,7 +157,7 @@ impl Executor {
             };
             if ended.answer.as_ref().is_none_or(Answer::is_allowed) {
                 let made = timeout(limit, Box::pin(check::make(&world, job))).await;
-                ended.result = Some(made.map_err(|_| Outcome::TimedOut));
+                ended.result = Some(made.map_err(|_| timed_out()));
             }
             ended
         };

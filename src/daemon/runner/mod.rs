@@ -8,6 +8,7 @@ mod on_demand;
 mod recorder;
 pub mod reload;
 
+use std::collections::BTreeSet;
 use std::sync::{Arc, RwLock};
 use std::time::Duration;
 
@@ -58,6 +59,8 @@ pub struct Runner {
     cluster: Cluster,
     /// The images of this node's pods, from the newest list.
     wanted: Vec<Wanted>,
+    /// The namespaces whose pods wait for images that are not checked.
+    crowded: BTreeSet<String>,
     timetable: Timetable,
     coordinator: Coordinator,
     book: LedgerStore,
@@ -102,6 +105,7 @@ impl Runner {
             executor: Executor::default(),
             on_demand: OnDemand::default(),
             wanted: Vec::new(),
+            crowded: BTreeSet::new(),
             world,
             cluster,
             coordinator,
@@ -238,7 +242,7 @@ impl Runner {
         self.check_changed_secrets();
         let own_node = self.cluster.newest_node();
         self.recorder.write(|store| store.own_node = own_node);
-        let Some((discovery, failing)) = self.cluster.newest_pods() else {
+        let Some((discovery, failing)) = self.cluster.newest_pods(&self.wanted) else {
             return;
         };
         // Before the first list after a reload, the images known before it stay.
@@ -246,6 +250,14 @@ impl Runner {
             return;
         }
         let wanted = discovery.found.wanted.clone();
+        let crowded = discovery.found.crowded_namespaces();
+        let crowded: BTreeSet<String> = crowded.into_iter().map(str::to_owned).collect();
+        if crowded != self.crowded {
+            tracing::warn!(namespaces = ?crowded, "these want more than their share of kubernetes.max_targets, and their pods wait for images that are not checked");
+            self.crowded = crowded;
+        }
+        self.cluster
+            .publish_crowded(&discovery.found, &self.reload.node);
         self.recorder.write(|store| store.cluster = Some(discovery));
         if wanted != self.wanted {
             self.wanted = wanted;
@@ -672,8 +684,14 @@ impl Runner {
                     now,
                 );
                 let limit = self.config.schedule.check_timeout.0;
-                self.on_demand
-                    .begin(&self.world, job, limit, underway, reply);
+                self.on_demand.begin(
+                    &self.world,
+                    job,
+                    limit,
+                    underway,
+                    request.namespace(),
+                    reply,
+                );
             }
             Err(refused) => {
                 self.count_on_demand(refused.as_str());
@@ -706,7 +724,7 @@ impl Runner {
     ) -> Result<Underway, images::Refused> {
         let target = self.plan_on_demand(request)?;
         self.on_demand
-            .may(self.config.on_demand.per_minute.0, now)?;
+            .may(self.config.on_demand.per_minute.0, request.namespace(), now)?;
         let due = Due {
             target: Arc::clone(&target.name),
             tier: request.tier,

@@ -8,7 +8,7 @@ use tokio::time::timeout;
 use tracing::Instrument as _;
 
 use super::command::ProbeReply;
-use super::executor::Underway;
+use super::executor::{Underway, timed_out};
 use crate::daemon::check::{self, CheckContext, CheckResult, Job};
 use crate::daemon::on_demand::{Pace, Refused};
 use crate::daemon::schedule::clock::Moment;
@@ -24,11 +24,17 @@ pub(super) struct OnDemand {
 
 impl OnDemand {
     /// Whether an image may be checked now.
-    pub(super) fn may(&mut self, per_minute: u32, now: Moment) -> Result<(), Refused> {
+    pub(super) fn may(
+        &mut self,
+        per_minute: u32,
+        namespace: &str,
+        now: Moment,
+    ) -> Result<(), Refused> {
         if self.current.is_some() {
             return Err(Refused::Busy);
         }
-        self.pace.may(per_minute, now).map_err(Refused::TooMany)
+        let may = self.pace.may(per_minute, namespace, now);
+        may.map_err(Refused::TooMany)
     }
 
     pub(super) fn is_testing(&self) -> bool {
@@ -42,9 +48,11 @@ impl OnDemand {
         job: Job,
         limit: Duration,
         underway: Underway,
+        namespace: &str,
         reply: ProbeReply,
     ) {
-        self.pace.begin(&underway.target.registry, underway.began);
+        let registry = &underway.target.registry;
+        self.pace.begin(registry, namespace, underway.began);
         let span = tracing::info_span!(
             "on demand",
             image = %underway.target.reference,
@@ -55,7 +63,7 @@ impl OnDemand {
             let _lent = world.lend_secrets(&job.target).await;
             timeout(limit, Box::pin(check::make(&world, job)))
                 .await
-                .map_err(|_| Outcome::TimedOut)
+                .map_err(|_| timed_out())
         };
         self.running.spawn(made.instrument(span));
         self.current = Some((underway, reply));

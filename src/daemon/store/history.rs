@@ -55,6 +55,11 @@ pub struct Run {
 }
 
 impl Run {
+    /// Whether a limit of this program kept it from a result.
+    fn is_undecided_here(&self) -> bool {
+        self.outcome == Outcome::TimedOut || self.causes.contains(Cause::OwnLimits.code())
+    }
+
     /// Its report as text; `None`: it was dropped.
     pub fn text(&self) -> Option<String> {
         let json = self.report.as_ref()?.text()?;
@@ -167,7 +172,9 @@ impl TargetHistory {
         let mut changes = Changes::default();
         self.checked = Some(run.at);
         self.deferred = None;
-        if run.outcome.is_failure() {
+        if run.is_undecided_here() {
+            // It says nothing about the registry.
+        } else if run.outcome.is_failure() {
             self.consecutive_failures += 1;
         } else {
             self.consecutive_failures = 0;
@@ -402,7 +409,14 @@ mod tests {
             record.take(run(id, outcome), None, KEEP);
             assert_eq!(record.is_ready(), None);
         }
-        assert_eq!(record.consecutive_failures, 3);
+        // The one that took too long says nothing about the registry.
+        assert_eq!(record.consecutive_failures, 2);
+        let own = Run {
+            causes: [Cause::OwnLimits.code()].into(),
+            ..run(4, Outcome::Verdict(Pull::Unknown))
+        };
+        record.take(own, None, KEEP);
+        assert_eq!(record.consecutive_failures, 2);
         assert_eq!(record.last_success, None);
     }
 

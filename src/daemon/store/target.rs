@@ -236,6 +236,7 @@ mod tests {
             let secrets = (!secrets.is_empty()).then(|| SecretRefs {
                 namespace: "shop".to_owned(),
                 names: secrets.iter().map(|name| (*name).to_owned()).collect(),
+                left_out: 0,
             });
             Wanted {
                 name: format!("{}/{}", witness.domain(), witness.repository()),

@@ -4,7 +4,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use super::finding::{at, fixes_text, written_in};
-use super::routes;
+use super::{own_limits, routes};
 use crate::diagnose::catalogue::Cause;
 use crate::diagnose::level::{Confidence, Severity};
 use crate::diagnose::path::leg_path::LegPath;
@@ -22,12 +22,14 @@ use crate::model::units::HumanDuration;
 pub(super) fn connect(evidence: &Evidence, leg: &Leg) -> Option<Finding> {
     let (fault, address) = decisive(leg).filter(|_| leg.proxy_route.proxy().is_none())?;
     let cause = match fault {
+        TcpFault::OwnLimit { .. } => return None,
+        TcpFault::NoLocalPort if !own_limits::shares_ports_with_pulls(evidence) => return None,
         TcpFault::Timeout => Cause::TcpTimeout,
         TcpFault::Refused { .. } => Cause::TcpRefused,
         TcpFault::Reset => Cause::TcpReset,
         TcpFault::Prohibited { .. } => Cause::TcpProhibited,
         TcpFault::LocalPolicy { .. } => Cause::LocalPolicy,
-        TcpFault::NoLocalAddress { .. } => Cause::NoLocalAddress,
+        TcpFault::NoLocalAddress { .. } | TcpFault::NoLocalPort => Cause::NoLocalAddress,
         TcpFault::NetUnreachable { .. } => Cause::NetUnreachable,
         TcpFault::HostUnreachable { .. } => Cause::HostUnreachable,
         TcpFault::Other { .. } => Cause::Unexplained,

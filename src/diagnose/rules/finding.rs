@@ -140,6 +140,7 @@ pub(super) fn transport(
         | HttpFault::RedirectBlocked { .. }
         | HttpFault::Unreached { .. }
         | HttpFault::Unauthorized { .. }
+        | HttpFault::OwnLimit { .. }
         | HttpFault::NotRequested => return None,
         HttpFault::Page { title } => {
             let title = title.as_ref().map(|title| format!("it is {}", titled(title)));

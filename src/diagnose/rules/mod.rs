@@ -12,6 +12,7 @@ mod mirrors;
 mod name_servers;
 mod names;
 mod outcome;
+mod own_limits;
 mod paths;
 mod pins;
 mod proxy;
@@ -167,6 +168,7 @@ pub fn judge(evidence: &Evidence) -> Verdict {
             finding.severity = finding.severity.min(Severity::Warning);
         }
     }
+    own_limits::met(evidence, is_complete(evidence), &mut all);
     let (mut consequences, mut findings): (Vec<_>, Vec<_>) = all
         .iter()
         .cloned()
@@ -343,6 +345,9 @@ fn completed_name<'a>(
 }
 
 fn masks(root: &Finding, finding: &Finding) -> bool {
+    if own_limits::may_explain(root, finding) {
+        return true;
+    }
     // A proxy's own response shows nothing about the server.
     let is_closed = root.cause == Cause::ProxyMisconfigured && root.phase == Some(Phase::Proxy);
     if is_closed && root.leg == finding.leg && finding.phase > root.phase {

@@ -135,6 +135,7 @@ fn cause_of(fault: &DnsFault) -> Cause {
             Cause::DnsServerUnreachable
         }
         DnsFault::OtherCode { .. } | DnsFault::Malformed { .. } => Cause::DnsError,
+        DnsFault::OwnLimit { .. } => Cause::OwnLimits,
     }
 }
 

@@ -75,7 +75,8 @@ pub(super) fn pull(evidence: &Evidence, findings: &[Finding]) -> Pull {
 
 pub(super) fn leaves_undecided(evidence: &Evidence, finding: &Finding) -> bool {
     if finding.cause == Cause::SecretMissing && is_absent(evidence) {
-        return false;
+        // Another Secret of the pod may have the credential.
+        return is_unread(evidence);
     }
     // The node's own roots were observed, and there are none.
     let is_known = finding.cause == Cause::TlsNoRoots
@@ -99,6 +100,12 @@ pub(super) fn leaves_undecided(evidence: &Evidence, finding: &Finding) -> bool {
 fn is_absent(evidence: &Evidence) -> bool {
     let sought = evidence.pods.iter().flat_map(|pod| &pod.secrets);
     sought.into_iter().any(|one| one.found == Found::Absent)
+}
+
+/// Whether a Secret of the pods was not read.
+fn is_unread(evidence: &Evidence) -> bool {
+    let mut sought = evidence.pods.iter().flat_map(|pod| &pod.secrets);
+    sought.any(|one| matches!(one.found, Found::Unread { .. }))
 }
 
 /// The check ran to its end.

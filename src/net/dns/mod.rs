@@ -21,8 +21,7 @@ use nix::errno::Errno;
 use schemars::JsonSchema;
 use serde::Deserialize;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpStream, UdpSocket};
-use tokio::time::{Instant, timeout};
+use tokio::time::Instant;
 
 use super::order;
 use super::resolv::ResolverConfig;
@@ -35,6 +34,7 @@ use crate::model::resolve::{
 use crate::model::resolver::ResolverSettings;
 use crate::model::step::Step;
 use crate::model::text::clean;
+use crate::own;
 use crate::resolver::names::{is_domain_name, name_list};
 use crate::resolver::order::{Build, Order, order};
 use crate::resolver::outlook::{Way, ways};
@@ -103,6 +103,8 @@ pub async fn resolve(
             (queries, result)
         }
     };
+    let mut met = queries.iter().filter_map(|query| query.outcome.own_limit());
+    let result = result.map_err(|fault| met.next().map_or(fault, DnsFault::from));
     let mut beyond = Vec::new();
     if result.is_err() && !queries.is_empty() {
         beyond = query_ignored(&host.to_string(), config, families, limit).await;
@@ -408,7 +410,7 @@ impl Survey<'_> {
                 begun += 1;
             }
             let next = if begun < self.names.len() {
-                timeout(self.patience(), tasks.next()).await
+                own::within(self.patience(), tasks.next()).await
             } else {
                 Ok(tasks.next().await)
             };
@@ -644,6 +646,7 @@ async fn query_server(
     use_tcp: bool,
     with_edns: bool,
 ) -> Query {
+    let _place = own::place().await;
     let started = Instant::now();
     let mut tcp = use_tcp;
     let (mut truncated_after, mut large_answer_bytes, mut negative) = (None, None, None);
@@ -664,9 +667,8 @@ async fn query_server(
                 }
             }
         }
-        let packet = timeout(left(), over_tcp(server, &question))
-            .await
-            .unwrap_or(Err(DnsFault::Timeout))?;
+        let packet = own::within(left(), over_tcp(server, &question)).await;
+        let packet = packet.unwrap_or_else(|elapsed| Err(elapsed.or(DnsFault::Timeout)))?;
         negative = negative_answer(&packet);
         read_answer(&packet, family)
     }
@@ -752,7 +754,7 @@ async fn over_udp(
 ) -> Result<Reply, DnsFault> {
     let mut stray = None;
     let exchange = async {
-        let socket = UdpSocket::bind((order::unspecified(server.ip()), 0)).await?;
+        let socket = own::udp_socket((order::unspecified(server.ip()), 0).into()).await?;
         socket.connect(server).await?;
         socket.send(&question.packet).await?;
         let mut buffer = [0; LARGEST_DATAGRAM as usize];
@@ -766,17 +768,17 @@ async fn over_udp(
             }
         }
     };
-    match timeout(bound, exchange).await {
+    match own::within(bound, exchange).await {
         Ok(result) => result.map_err(|error: io::Error| io_fault(&error)),
-        Err(_) => Err(stray.map_or(DnsFault::Timeout, malformed)),
+        Err(elapsed) => Err(elapsed.or(stray.map_or(DnsFault::Timeout, malformed))),
     }
 }
 
 /// RFC 7766, 8: each message follows its length.
 async fn over_tcp(server: SocketAddr, question: &Question) -> Result<Vec<u8>, DnsFault> {
-    let mut stream = TcpStream::connect(server)
-        .await
-        .map_err(|error| io_fault(&error))?;
+    let socket = own::tcp_socket(server.ip()).map_err(|error| io_fault(&error))?;
+    let connected = socket.connect(server).await;
+    let mut stream = connected.map_err(|error| io_fault(&error))?;
     let exchange = async {
         let length = u16::try_from(question.packet.len())
             .map_err(|_| io::Error::from(ErrorKind::InvalidInput))?;
@@ -801,7 +803,10 @@ async fn over_tcp(server: SocketAddr, question: &Question) -> Result<Vec<u8>, Dn
 
 /// The fault for an errno of a socket (connect(2), udp(7)).
 fn io_fault(error: &io::Error) -> DnsFault {
-    match error.raw_os_error().map(Errno::from_raw) {
+    if let Some(limit) = own::limit_of(error) {
+        return limit.into();
+    }
+    match own::errno(error).map(Errno::from_raw) {
         Some(Errno::ECONNREFUSED) => DnsFault::PortClosed,
         Some(Errno::ETIMEDOUT) => DnsFault::Timeout,
         Some(errno) => DnsFault::Unreachable {

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex};
 use hickory_proto::op::OpCode;
 use hickory_proto::rr::rdata::{A, AAAA, CNAME};
 use proptest::prelude::*;
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, UdpSocket};
 use tokio::task::JoinSet;
 
 use super::*;

@@ -21,7 +21,7 @@ use futures_util::future::join_all;
 use http::{HeaderValue, Method, Request, StatusCode, header};
 use jiff::Timestamp;
 use tokio::task::JoinSet;
-use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
+use tokio::time::{Instant, MissedTickBehavior, interval};
 use url::Url;
 
 use super::leg::{self, ConnectionId, Connections, target};
@@ -43,6 +43,7 @@ use crate::model::transfer::{
 use crate::model::units::Bytes;
 use crate::net::http::HttpConnection;
 use crate::net::{kernel, machine};
+use crate::own;
 use crate::redact::Scrubber;
 use crate::registry::error;
 use ping::Pinger;
@@ -523,7 +524,7 @@ impl Test<'_, '_> {
             .budget
             .max_duration
             .saturating_sub(self.begin.elapsed());
-        timeout(left, self.add()).await.unwrap_or_default()
+        own::within(left, self.add()).await.unwrap_or_default()
     }
 
     /// Starts the next layer, or a part of a large one.
@@ -674,6 +675,10 @@ impl Test<'_, '_> {
         to: std::net::SocketAddr,
         made: Result<T, leg::NotConnected>,
     ) -> Option<T> {
+        // It says nothing about the server.
+        if made.as_ref().is_err_and(|not| not.own_limit.is_some()) {
+            return None;
+        }
         self.connections_tried += 1;
         let failed = |not: leg::NotConnected| {
             self.not_connected.push(NotConnected {

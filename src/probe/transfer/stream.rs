@@ -8,7 +8,7 @@ use aws_lc_rs::digest::{Context, SHA256};
 use bytes::Bytes as Body;
 use http::{Request, StatusCode};
 use tokio::sync::mpsc;
-use tokio::task::{JoinHandle, spawn_blocking};
+use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
 use crate::model::fault::HttpFault;
@@ -16,6 +16,7 @@ use crate::model::text::hex;
 use crate::model::transfer::{Bursts, StreamEnd};
 use crate::model::units::Bytes;
 use crate::net::http::{HttpConnection, Response};
+use crate::own;
 use crate::redact::Scrubber;
 use crate::registry::error;
 
@@ -242,7 +243,7 @@ const BATCHES: usize = 16;
 impl Hasher {
     fn start() -> Self {
         let (send, mut receive) = mpsc::channel::<Vec<Body>>(BATCHES);
-        let digest = spawn_blocking(move || {
+        let digest = own::blocking(move || {
             let mut hash = Context::new(&SHA256);
             while let Some(batch) = receive.blocking_recv() {
                 for bytes in &batch {

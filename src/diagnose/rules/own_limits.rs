@@ -1,0 +1,213 @@
+//! The rule for limits of this program's own process: what a check could not see because of them is no fault of the
+//! registry.
+
+use std::collections::BTreeSet;
+
+use super::finding::new;
+use crate::diagnose::Finding;
+use crate::diagnose::catalogue::Cause;
+use crate::diagnose::level::Severity;
+use crate::model::evidence::{Evidence, Leg, Walk};
+use crate::model::fault::TcpFault;
+use crate::model::own_limit::OwnLimit;
+use crate::model::step::Step;
+use crate::model::vantage::NetworkView;
+
+/// The limits that the check met; none if it found a pull possible in spite of them.
+pub(super) fn met(evidence: &Evidence, is_complete: bool, findings: &mut Vec<Finding>) {
+    let limits = limits(evidence);
+    let fails = |finding: &Finding| finding.severity == Severity::Critical;
+    if limits.is_empty() || (is_complete && !findings.iter().any(fails)) {
+        return;
+    }
+    let fixes: Vec<&str> = limits.iter().map(|limit| limit.fix()).collect();
+    findings.push(
+        new(Cause::OwnLimits)
+            .facts(limits.iter().map(ToString::to_string))
+            .hint(fixes.join(" ")),
+    );
+}
+
+/// Whether the finding may follow from such a limit: a part of the check was not made.
+pub(super) fn may_explain(root: &Finding, finding: &Finding) -> bool {
+    root.cause == Cause::OwnLimits
+        && finding.cause != Cause::OwnLimits
+        && finding.severity == Severity::Critical
+}
+
+fn limits(evidence: &Evidence) -> BTreeSet<OwnLimit> {
+    let mut limits: BTreeSet<OwnLimit> = evidence.own_limits.iter().copied().collect();
+    for walk in std::iter::once(&evidence.walk).chain(&evidence.others) {
+        limits.extend(of_walk(walk));
+    }
+    let legs = evidence.walk.legs.iter();
+    let is_out = legs.filter(|leg| has_no_port(leg)).count() > 0;
+    if is_out && !shares_ports_with_pulls(evidence) {
+        limits.insert(OwnLimit::Ports);
+    }
+    limits
+}
+
+fn of_walk(walk: &Walk) -> impl Iterator<Item = OwnLimit> {
+    let legs = walk.legs.iter().flat_map(|leg| {
+        let tunnel = leg.tunnel.as_ref().and_then(Step::own_limit);
+        let own = [
+            leg.resolve.outcome.own_limit(),
+            leg.connect.outcome.own_limit(),
+            tunnel,
+            leg.tls.outcome.own_limit(),
+        ];
+        own.into_iter().flatten()
+    });
+    let attempts = walk.attempts.iter().flat_map(|attempt| {
+        let own = [attempt.token.own_limit(), attempt.head.own_limit()];
+        own.into_iter().flatten()
+    });
+    let config = walk.config.as_ref().and_then(Step::own_limit);
+    let content = [walk.manifest.own_limit(), config, walk.blob.own_limit()];
+    legs.chain(attempts).chain(content.into_iter().flatten())
+}
+
+/// No local port was free.
+pub(super) fn has_no_port(leg: &Leg) -> bool {
+    let mut dials = leg.connect.attempts.iter();
+    dials.any(|dial| matches!(dial.outcome.fault(), Some(TcpFault::NoLocalPort)))
+}
+
+/// Whether a pull takes its ports from the same network namespace as this check.
+pub(super) fn shares_ports_with_pulls(evidence: &Evidence) -> bool {
+    matches!(
+        evidence.vantage.network,
+        NetworkView::Machine | NetworkView::Node
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::diagnose::fixture;
+    use crate::diagnose::{Pull, diagnose};
+    use crate::model::fault::{DnsFault, HttpFault, Phase};
+    use crate::model::step::Skip;
+
+    const SKIPPED: Skip = Skip::OwnLimit {
+        limit: OwnLimit::OpenFiles,
+    };
+
+    #[track_caller]
+    fn is_unknown(evidence: &Evidence, limit: OwnLimit) {
+        let verdict = diagnose(evidence);
+        let causes: Vec<_> = verdict.findings.iter().map(|one| one.cause).collect();
+        assert_eq!(verdict.pull, Pull::Unknown, "{causes:?}");
+        let own = &verdict.findings[0];
+        assert_eq!(own.cause, Cause::OwnLimits, "{causes:?}");
+        assert_eq!(own.evidence[0], limit.to_string());
+        assert!(own.hint.contains(limit.fix()), "{}", own.hint);
+        let others = &verdict.findings[1..];
+        assert!(
+            others.iter().all(|one| one.severity < Severity::Critical),
+            "{causes:?}"
+        );
+    }
+
+    /// Each phase that a limit stopped, with what is blocked after it.
+    #[test]
+    fn what_a_limit_stopped_is_unknown_in_every_phase() {
+        let phases: [fn(&mut Walk); 7] = [
+            |walk| walk.legs[0].resolve.outcome = Step::skipped(SKIPPED),
+            |walk| walk.legs[0].connect.outcome = Step::skipped(SKIPPED),
+            |walk| walk.legs[0].tls.outcome = Step::skipped(SKIPPED),
+            |walk| walk.attempts[0].token = Step::skipped(SKIPPED),
+            |walk| walk.attempts[0].head = Step::skipped(SKIPPED),
+            |walk| walk.manifest = Step::skipped(SKIPPED),
+            |walk| walk.blob = Step::skipped(SKIPPED),
+        ];
+        for (index, stop) in phases.into_iter().enumerate() {
+            let mut evidence = fixture::healthy();
+            evidence.pulled = Some(false);
+            if index < 5 {
+                evidence.walk.manifest =
+                    Step::blocked(crate::model::endpoint::Role::Registry, Phase::Connect);
+            }
+            if index < 6 {
+                evidence.walk.blob =
+                    Step::blocked(crate::model::endpoint::Role::Registry, Phase::Manifest);
+            }
+            stop(&mut evidence.walk);
+            is_unknown(&evidence, OwnLimit::OpenFiles);
+        }
+    }
+
+    /// A fault that is only there because of the limit is a consequence, whatever it looks like.
+    #[test]
+    fn no_other_cause_fails_a_pull_beside_a_limit() {
+        let mut evidence = fixture::healthy();
+        evidence.pulled = Some(false);
+        evidence.own_limits = vec![OwnLimit::Processor];
+        evidence.walk.blob = Step::Failed {
+            fault: HttpFault::Closed,
+            took: Duration::from_secs(1),
+        };
+        is_unknown(&evidence, OwnLimit::Processor);
+        let verdict = diagnose(&evidence);
+        let causes: Vec<_> = verdict.consequences.iter().map(|one| one.cause).collect();
+        assert_eq!(causes, [Cause::TcpReset]);
+        evidence.own_limits.clear();
+        assert_eq!(diagnose(&evidence).pull, Pull::WouldFail);
+    }
+
+    #[test]
+    fn a_check_that_got_the_image_is_not_in_doubt() {
+        let mut evidence = fixture::healthy();
+        evidence.own_limits = vec![OwnLimit::OpenFiles];
+        let verdict = diagnose(&evidence);
+        assert_eq!(verdict.pull, Pull::WouldSucceed);
+        assert!(
+            verdict
+                .findings
+                .iter()
+                .all(|one| one.cause != Cause::OwnLimits)
+        );
+    }
+
+    /// A pull takes its ports from the node's network namespace, not from that of a pod.
+    #[test]
+    fn ports_are_the_pull_s_where_it_has_the_same() {
+        let mut evidence = fixture::healthy();
+        evidence.pulled = Some(false);
+        let leg = &mut evidence.walk.legs[0];
+        let took = Duration::ZERO;
+        leg.connect.outcome = Step::failed(TcpFault::NoLocalPort, took);
+        for dial in &mut leg.connect.attempts {
+            dial.outcome = Step::failed(TcpFault::NoLocalPort, took);
+        }
+        leg.tls.outcome = Step::blocked(leg.role, Phase::Connect);
+        evidence.walk.manifest = Step::blocked(leg.role, Phase::Connect);
+        evidence.walk.blob = Step::blocked(leg.role, Phase::Connect);
+        evidence.walk.attempts.clear();
+        evidence.vantage.network = NetworkView::Pod;
+        is_unknown(&evidence, OwnLimit::Ports);
+        evidence.vantage.network = NetworkView::Node;
+        let verdict = diagnose(&evidence);
+        assert_eq!(verdict.pull, Pull::WouldFail);
+        assert_eq!(verdict.findings[0].cause, Cause::NoLocalAddress);
+    }
+
+    #[test]
+    fn a_fault_of_a_limit_is_no_failed_phase() {
+        let took = Duration::ZERO;
+        let fault = DnsFault::from(OwnLimit::Memory);
+        let step: Step<(), DnsFault> = Step::failed(fault, took);
+        assert_eq!(step.own_limit(), Some(OwnLimit::Memory));
+        let fault = HttpFault::Unauthorized {
+            credential: None,
+            fault: Box::new(crate::model::fault::TokenFault::Http {
+                fault: OwnLimit::Memory.into(),
+            }),
+        };
+        let step: Step<(), HttpFault> = Step::from_result(Err(fault), took);
+        assert_eq!(step.own_limit(), Some(OwnLimit::Memory));
+    }
+}

@@ -1,6 +1,7 @@
 //! `pullpath cluster`: reads its arguments, starts the cluster role and runs it until a signal stops it.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use clap::Args;
@@ -11,12 +12,12 @@ use super::error::Error;
 use super::network_args::{ConfigOrigin, read_config_again, read_service_config};
 use super::output::SUCCESS;
 use super::probe_context::runtime;
-use super::service::{LogArgs, Signals, bind, host_name, shown, watch};
+use super::service::{LogArgs, Signals, bind, host_name, not_served, shown, watch};
 use crate::cluster::runner::Runner;
 use crate::cluster::serve::App;
 use crate::config::{Config, ListenAddress};
 use crate::files;
-use crate::serving::http::serve;
+use crate::serving::listener::{Listeners, start};
 
 #[derive(Args, Debug)]
 pub(super) struct ClusterArgs {
@@ -83,13 +84,19 @@ async fn watch_cluster(
     let origin = ConfigOrigin::of(&path);
     let load =
         Box::new(move || read_config_again(&path, origin).map_err(|error| error.to_string()));
-    let start = Runner::start(identity, namespace, config, load);
-    let Some(runner) = signals.unless_stopped(start).await else {
+    let start_runner = Runner::start(identity, namespace, config, load);
+    let Some(runner) = signals.unless_stopped(start_runner).await else {
         return Ok(());
     };
     let runner = runner?;
     let (stop, ended) = (signals.stop.clone(), CancellationToken::new());
-    let app = App::new(runner.state(), ended.clone(), stop.clone());
+    let connections = Listeners::of_process().public;
+    let app = App::new(
+        runner.state(),
+        ended.clone(),
+        stop.clone(),
+        Arc::clone(&connections),
+    );
     tracing::info!(
         version = crate::VERSION,
         commit = crate::COMMIT,
@@ -98,13 +105,14 @@ async fn watch_cluster(
         listen = shown(&public),
         "started"
     );
-    let server = tokio::spawn(serve(public, app.public(), stop.clone()));
+    let served = vec![(public, app.public(), connections)];
+    let served = start(served, stop.clone()).map_err(not_served)?;
     let watcher = tokio::spawn(watch(args.config, signals.reload, stop.clone()));
     // Also if the runner panics.
     let _ended = ended.drop_guard();
     runner.run(reloads, stop).await;
     watcher.abort();
     // Open connections had their grace period.
-    let _ = tokio::time::timeout(Duration::from_secs(1), server).await;
+    let _ = tokio::time::timeout(Duration::from_secs(1), served).await;
     Ok(())
 }

@@ -12,13 +12,13 @@ use super::error::Error;
 use super::network_args::{ConfigOrigin, read_config, read_config_again, read_service_config};
 use super::output::SUCCESS;
 use super::probe_context::runtime;
-use super::service::{LogArgs, Signals, bind, host_name, shown, watch};
+use super::service::{LogArgs, Signals, bind, host_name, not_served, shown, watch};
 use crate::config::{Config, ListenAddress};
 use crate::daemon::http::serve::App;
 use crate::daemon::runner::Runner;
 use crate::daemon::runner::command::Command;
 use crate::net::machine;
-use crate::serving::http::serve;
+use crate::serving::listener::{Listeners, start};
 
 #[derive(Args, Debug)]
 pub(super) struct RunArgs {
@@ -104,12 +104,20 @@ async fn watch_targets(
         let config = config.map_err(|error| error.to_string())?;
         Ok(overridden(config, &again, &own))
     });
-    let start = Runner::start(node.clone(), config, load);
-    let Some(runner) = signals.unless_stopped(start).await else {
+    let start_runner = Runner::start(node.clone(), config, load);
+    let Some(runner) = signals.unless_stopped(start_runner).await else {
         return Ok(());
     };
     let runner = runner?;
-    let app = App::new(runner.store(), commands.clone(), stop.clone());
+    let listeners = Listeners::of_process();
+    let names = host_name().into_iter().chain([node.clone()]).collect();
+    let app = App::new(
+        runner.store(),
+        commands.clone(),
+        stop.clone(),
+        listeners.clone(),
+        names,
+    );
     tracing::info!(
         version = crate::VERSION,
         commit = crate::COMMIT,
@@ -118,11 +126,11 @@ async fn watch_targets(
         admin = shown(&commands_at),
         "started"
     );
-    let (app_public, app_admin) = (app.public(), app.admin());
-    let servers = [
-        tokio::spawn(serve(public, app_public, stop.clone())),
-        tokio::spawn(serve(commands_at, app_admin, stop.clone())),
+    let served = vec![
+        (public, app.public(), listeners.public),
+        (commands_at, app.admin(), listeners.admin),
     ];
+    let served = start(served, stop.clone()).map_err(not_served)?;
     let reloader = tokio::spawn(request_reloads(reloads, commands));
     // Frees memory that only the start needed.
     machine::give_code_back();
@@ -130,10 +138,8 @@ async fn watch_targets(
     Box::pin(runner.run(received, stop)).await;
     watcher.abort();
     reloader.abort();
-    for server in servers {
-        // Open connections had their grace period.
-        let _ = tokio::time::timeout(Duration::from_secs(1), server).await;
-    }
+    // Open connections had their grace period.
+    let _ = tokio::time::timeout(Duration::from_secs(1), served).await;
     Ok(())
 }
 

@@ -38,6 +38,12 @@ pub(super) async fn bind(address: ListenAddress, flag: &'static str) -> Result<T
     })
 }
 
+/// The error of a listener that can't be served.
+#[expect(clippy::needless_pass_by_value, reason = "for map_err")]
+pub(super) fn not_served(error: io::Error) -> Error {
+    Error::Message(format!("can't start the HTTP server: {error}"))
+}
+
 /// The address of a listener, for the log.
 pub(super) fn shown(listener: &TcpListener) -> String {
     listener

@@ -1,6 +1,7 @@
 //! The metrics of the cluster role, rendered at each scrape.
 
 use std::collections::BTreeMap;
+use std::fmt;
 
 use super::state::ClusterState;
 use crate::diagnose::catalogue::Cause;
@@ -9,6 +10,7 @@ use crate::kubernetes::watch::WatchState;
 use crate::lint::Snapshot;
 use crate::model::histogram::Histogram;
 use crate::pulls::tally::Pair;
+use crate::serving::listener::{Connections, add_metrics};
 use crate::serving::metrics::{Page, families, process, table};
 
 families! {
@@ -50,17 +52,18 @@ families! {
         "1: the newest configuration is in force, 0: it was rejected, and the one before it is still in force.";
     RELOAD_SUCCESS_AT: gauge "pullpath_config_last_reload_success_timestamp_seconds" []
         "Unix time, in seconds, at which the configuration in force was loaded.";
+    HTTP_CONNECTIONS: gauge "pullpath_http_connections" ["listener"]
+        "Open connections of a listener: `public` (`listen`).";
+    HTTP_LIMITED: counter "pullpath_http_limited_total" ["listener", "reason"]
+        "Connections that were closed and requests that were refused because of a bound of the listener (docs/security.md): `evicted` (for a newer connection), `no_files` (the process has no more files), `refused` (status 503), `slow_reader`, `slow_request`.";
     BUILD_INFO: gauge "pullpath_build_info" ["version", "commit"]
         "1 for the running program, with its version and commit.";
 }
 
 /// All metrics of this replica, in Prometheus' text format.
-pub fn text(state: &ClusterState) -> String {
+pub fn write(state: &ClusterState, public: &Connections, to: &mut dyn fmt::Write) {
     let tally = &state.tally;
-    // A pair has 4 kB of lines.
-    let mut page = Page(String::with_capacity(
-        16 * 1024 + tally.pairs.len() * 4 * 1024,
-    ));
+    let mut page = Page(to);
     let histograms = |of: fn(&Pair) -> &Histogram| {
         let all = tally.pairs.iter();
         all.filter(move |(_, pair)| of(pair).count() > 0)
@@ -95,12 +98,12 @@ pub fn text(state: &ClusterState) -> String {
     page.bare(&PAIRS, [tally.pairs.len()]);
     page.bare(&RELOAD_SUCCESSFUL, [state.reload.error.is_none()]);
     page.bare(&RELOAD_SUCCESS_AT, [state.reload.success_at]);
+    add_metrics(&mut page, &HTTP_CONNECTIONS, &HTTP_LIMITED, [public]);
     process(&mut page, &BUILD_INFO);
-    page.0
 }
 
 /// Metrics that only the active replica has.
-fn of_now(state: &ClusterState, page: &mut Page) {
+fn of_now(state: &ClusterState, page: &mut Page<'_>) {
     let tally = &state.tally;
     let mut failing: BTreeMap<(&str, Cause), u64> = BTreeMap::new();
     for one in tally.failing.values() {
@@ -138,7 +141,7 @@ fn of_now(state: &ClusterState, page: &mut Page) {
 /// Maximum of series of findings; the worst findings come first.
 const WORKLOAD_SERIES: usize = 500;
 
-fn of_workloads(lint: &Snapshot, page: &mut Page) {
+fn of_workloads(lint: &Snapshot, page: &mut Page<'_>) {
     let mut counts: BTreeMap<(&str, Cause, Severity), u64> = BTreeMap::new();
     for finding in &lint.findings {
         let key = (&*finding.namespace, finding.cause, finding.severity);

@@ -1,19 +1,20 @@
 //! The HTTP server of the cluster role: metrics, real pulls as JSON, the status page.
 
+use std::convert::Infallible;
 use std::fmt::Write as _;
 use std::sync::Arc;
 
+use askama::Template as _;
 use axum::Router;
-use axum::body::Bytes;
-use axum::extract::rejection::BytesRejection;
-use axum::extract::{DefaultBodyLimit, State};
+use axum::body::{Body, to_bytes};
+use axum::extract::State;
 use axum::http::StatusCode;
 use axum::middleware;
 use axum::response::Response;
 use axum::routing::get;
 use jiff::Timestamp;
 use serde::Serialize;
-use tokio::sync::Mutex;
+use tokio::sync::{Mutex, Semaphore};
 use tokio_util::sync::CancellationToken;
 
 use super::state::{ClusterState, Role, Shared};
@@ -26,8 +27,12 @@ use crate::pulls::tally::{ContainerKey, Failing, Pull, SecretsMissing, Unknown, 
 use crate::pulls::{advice, answer};
 use crate::report::explain::ExplainDocument;
 use crate::report::lint::LintDocument;
+use crate::serving::answer::{Newest, alone};
 use crate::serving::cause;
-use crate::serving::http::{METRICS, guard, html, json, made, plain, style, with_form};
+use crate::serving::http::{
+    HTML, JSON, METRICS, guard, html, made, plain, style, with_form, write_json,
+};
+use crate::serving::listener::Connections;
 
 /// The state that handlers share.
 #[derive(Clone, Debug)]
@@ -36,18 +41,37 @@ pub struct App {
     stop: CancellationToken,
     /// Cancelled when the runner's loop has ended.
     running: CancellationToken,
-    scrape: Arc<Mutex<()>>,
+    public: Arc<Connections>,
+    newest: Arc<NewestTexts>,
+    /// Forms that are being read.
+    forms: Arc<Semaphore>,
     explain: Arc<Mutex<()>>,
+}
+
+/// Texts about all pulls and workloads. A thousand pairs take some tens of milliseconds.
+#[derive(Debug, Default)]
+struct NewestTexts {
+    metrics: Newest,
+    page: Newest,
+    pulls: Newest,
+    lint: Newest,
 }
 
 impl App {
     /// `running` is cancelled when the runner's loop has ended, `stop` when the program stops.
-    pub fn new(state: Shared, running: CancellationToken, stop: CancellationToken) -> Self {
+    pub fn new(
+        state: Shared,
+        running: CancellationToken,
+        stop: CancellationToken,
+        public: Arc<Connections>,
+    ) -> Self {
         Self {
             state,
             stop,
             running,
-            scrape: Arc::default(),
+            public,
+            newest: Arc::default(),
+            forms: Arc::new(Semaphore::new(FORMS_AT_ONCE)),
             explain: Arc::default(),
         }
     }
@@ -56,12 +80,7 @@ impl App {
     pub fn public(&self) -> Router {
         Router::new()
             .route("/", get(index))
-            .route(
-                "/explain",
-                get(explain_form)
-                    .post(explain_text)
-                    .layer(DefaultBodyLimit::max(MOST_FORM)),
-            )
+            .route("/explain", get(explain_form).post(explain_text))
             .route("/causes/{code}", get(cause::page))
             .route("/style.css", get(style))
             .route("/metrics", get(all_metrics))
@@ -75,14 +94,21 @@ impl App {
 }
 
 async fn all_metrics(State(app): State<App>) -> Response {
-    // A thousand pairs take some tens of milliseconds and some megabytes, so one scrape runs at a time.
-    let _guard = app.scrape.clone().lock_owned().await;
-    let text = tokio::task::spawn_blocking(move || metrics::text(&app.state.read())).await;
-    made(METRICS, text.map_err(|_| "metrics can't be rendered"))
+    let newest = app.newest.clone();
+    let text = newest.metrics.get(move |to| {
+        metrics::write(&app.state.read(), &app.public, to);
+        Ok::<_, Infallible>(())
+    });
+    made(METRICS, text.await)
 }
 
 async fn index(State(app): State<App>) -> Response {
-    with_form(html(page::index(&app.state.read(), Timestamp::now())))
+    let newest = app.newest.clone();
+    let page = newest.page.get(move |to| {
+        let state = app.state.read();
+        page::index(&state, Timestamp::now()).render_into(to)
+    });
+    with_form(made(HTML, page.await))
 }
 
 // ---- pasted messages ----------------------------------------------------------------------------
@@ -90,16 +116,26 @@ async fn index(State(app): State<App>) -> Response {
 /// The longest body of a form: each byte of the text may take three.
 const MOST_FORM: usize = 3 * MOST_PASTED + 1024;
 
+/// Maximum of forms that are in memory at the same time.
+const FORMS_AT_ONCE: usize = 4;
+
 async fn explain_form() -> Response {
-    with_form(html(page::explain(None)))
+    with_form(html(&page::explain(None)))
 }
 
 /// Explains the text of a form. Nothing is contacted, stored or logged.
-async fn explain_text(State(app): State<App>, body: Result<Bytes, BytesRejection>) -> Response {
+async fn explain_text(State(app): State<App>, body: Body) -> Response {
+    let Ok(_permit) = app.forms.try_acquire() else {
+        return plain(
+            StatusCode::SERVICE_UNAVAILABLE,
+            "other texts are being explained; try again later\n",
+        );
+    };
+    let body = to_bytes(body, MOST_FORM).await;
     // A long text takes a part of a second, so one is explained at a time.
-    let _guard = app.explain.clone().lock_owned().await;
+    let lock = app.explain.clone().lock_owned().await;
     let text = body.ok().map(|body| form_text(&body));
-    let page = tokio::task::spawn_blocking(move || {
+    let page = alone(lock, move |_| {
         let answers = match &text {
             Some(text) => answer::explain(text),
             None => Err(answer::PasteError::TooLong),
@@ -108,15 +144,15 @@ async fn explain_text(State(app): State<App>, body: Result<Bytes, BytesRejection
         let paste = answers
             .map(ExplainDocument::new)
             .map_err(|error| error.to_string());
-        (problem, page::explain(Some(&paste)))
+        (problem, html(&page::explain(Some(&paste))))
     });
-    let Ok((problem, page)) = page.await else {
+    let Some((problem, page)) = page.await else {
         return plain(
             StatusCode::INTERNAL_SERVER_ERROR,
             "the text can't be explained\n",
         );
     };
-    let mut response = with_form(html(page));
+    let mut response = with_form(page);
     match problem {
         Some(answer::PasteError::TooLong) => *response.status_mut() = StatusCode::PAYLOAD_TOO_LARGE,
         Some(answer::PasteError::Empty) => *response.status_mut() = StatusCode::BAD_REQUEST,
@@ -209,17 +245,25 @@ struct PullSummary<'a> {
 /// The document of `pullpath lint -o json`, with the newest result.
 async fn lint(State(app): State<App>) -> Response {
     let found = app.state.read().lint.clone();
-    match found {
-        Some(found) => json(&LintDocument::new(Timestamp::now(), (*found).clone())),
-        None => plain(
+    let Some(found) = found else {
+        return plain(
             StatusCode::NOT_FOUND,
             "this replica has no lint result: it is on standby, has just become active, or cluster.lint is off\n",
-        ),
-    }
+        );
+    };
+    let text = app
+        .newest
+        .lint
+        .get(move |to| write_json(&LintDocument::new(Timestamp::now(), (*found).clone()), to));
+    made(JSON, text.await)
 }
 
 async fn pulls(State(app): State<App>) -> Response {
-    json(&summary(&app.state.read()))
+    let newest = app.newest.clone();
+    let text = newest
+        .pulls
+        .get(move |to| write_json(&summary(&app.state.read()), to));
+    made(JSON, text.await)
 }
 
 fn summary(state: &ClusterState) -> PullsDocument<'_> {
@@ -324,6 +368,7 @@ mod tests {
     use super::*;
     use crate::kubernetes::watch::WatchState;
     use crate::pulls::tally::{Limits, Tally};
+    use crate::serving::listener::{Listeners, serve};
     use crate::serving::reload::Reload;
     use crate::workload::pod::Event;
 
@@ -342,14 +387,16 @@ mod tests {
             reload: Reload::begin(Timestamp::UNIX_EPOCH),
         });
         let stop = CancellationToken::new();
-        let app = App::new(state, CancellationToken::new(), stop.clone());
+        let public = Listeners::of_process().public;
+        let app = App::new(
+            state,
+            CancellationToken::new(),
+            stop.clone(),
+            public.clone(),
+        );
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
-        tokio::spawn(crate::serving::http::serve(
-            listener,
-            app.public(),
-            stop.clone(),
-        ));
+        tokio::spawn(serve(listener, app.public(), public, stop.clone()));
         (address, stop)
     }
 

@@ -3,7 +3,7 @@
 
 #![expect(
     unsafe_code,
-    reason = "getsockopt(TCP_INFO) fills a C struct, ioctl(FIONREAD) an int, madvise(2) takes addresses; no crate in use has safe wrappers for them"
+    reason = "getsockopt(TCP_INFO) fills a C struct, ioctl(FIONREAD) an int, madvise(2) takes addresses, malloc_trim(3) is the C library's; no crate in use has safe wrappers for them"
 )]
 
 use std::io;
@@ -254,6 +254,16 @@ pub(super) fn give_back(code: Range<usize>) {
             code.len(),
             libc::MADV_DONTNEED,
         );
+    }
+}
+
+/// Gives memory that is free again back to the system (malloc_trim(3)). The allocator of the C library keeps pages in
+/// which a few bytes are in use, and all below them.
+pub fn give_memory_back() {
+    // SAFETY: it takes no pointer, and changes only what is not in use.
+    #[cfg(target_env = "gnu")]
+    unsafe {
+        libc::malloc_trim(0);
     }
 }
 

@@ -27,7 +27,7 @@ struct EntryPart {
 /// Serves `/causes/{code}`; 404 for a code that the catalogue doesn't have.
 pub async fn page(Path(code): Path<String>) -> Response {
     match code.parse::<Cause>() {
-        Ok(cause) => html(render(cause)),
+        Ok(cause) => html(&page_of(cause)),
         // The code is not repeated: it is any text that a client put into the URL.
         Err(error) => plain(
             StatusCode::NOT_FOUND,
@@ -36,13 +36,12 @@ pub async fn page(Path(code): Path<String>) -> Response {
     }
 }
 
-fn render(cause: Cause) -> askama::Result<String> {
+fn page_of(cause: Cause) -> CausePage {
     let entry = cause.entry();
     CausePage {
         entry,
         parts: explain::parts(entry).into_iter().map(entry_part).collect(),
     }
-    .render()
 }
 
 /// Splits at backticks: every second piece is code.
@@ -63,7 +62,7 @@ mod tests {
     #[test]
     fn every_entry_is_a_page_with_all_of_its_parts() {
         for cause in Cause::ALL {
-            let page = render(*cause).unwrap();
+            let page = page_of(*cause).render().unwrap();
             assert!(page.contains(cause.code()), "{page}");
             assert!(!page.contains('`'), "{page}");
             for (heading, _) in explain::parts(cause.entry()) {

@@ -1,6 +1,6 @@
 //! Prometheus' text format, and the declaration and documentation of metric families.
 
-use std::fmt::Write as _;
+use std::fmt::{self, Write as _};
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -109,12 +109,17 @@ impl<'a> From<&'a Histogram> for Value<'a> {
 /// Name and value of a label.
 type Label<'a> = (&'static str, &'a str);
 
-/// The text so far. Each series is written at once: a thousand targets have forty thousand series, which the
-/// types of the crate `prometheus` would all keep in memory before the first is written.
-#[derive(Debug, Default)]
-pub struct Page(pub String);
+/// A page that is being written. Each series is written at once: a thousand targets have forty thousand series, which
+/// the types of the crate `prometheus` would all keep in memory before the first is written.
+pub struct Page<'a>(pub &'a mut dyn fmt::Write);
 
-impl Page {
+impl fmt::Debug for Page<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Page").finish_non_exhaustive()
+    }
+}
+
+impl Page<'_> {
     /// Adds series, each with the values of its labels in the family's order. A family without series has no
     /// lines at all.
     pub fn add<'a, L: IntoIterator<Item = &'a str>, V: Into<Value<'a>>>(
@@ -170,36 +175,50 @@ impl Page {
     }
 
     fn series(&mut self, name: &str, part: &str, labels: &[Label<'_>], value: f64) {
-        let text = &mut self.0;
-        text.push_str(name);
-        text.push_str(part);
+        let _ = self.write_series(name, part, labels, value);
+    }
+
+    fn write_series(
+        &mut self,
+        name: &str,
+        part: &str,
+        labels: &[Label<'_>],
+        value: f64,
+    ) -> fmt::Result {
+        let text = &mut *self.0;
+        text.write_str(name)?;
+        text.write_str(part)?;
         for (index, (label, value)) in labels.iter().enumerate() {
-            text.push(if index == 0 { '{' } else { ',' });
-            text.push_str(label);
-            text.push_str("=\"");
-            for c in visible(value).chars() {
-                match c {
-                    '\\' => text.push_str("\\\\"),
-                    '"' => text.push_str("\\\""),
-                    '\n' => text.push_str("\\n"),
-                    c => text.push(c),
-                }
+            text.write_str(if index == 0 { "{" } else { "," })?;
+            text.write_str(label)?;
+            text.write_str("=\"")?;
+            for piece in visible(value).split_inclusive(['\\', '"', '\n']) {
+                let plain = piece.trim_end_matches(['\\', '"', '\n']);
+                text.write_str(plain)?;
+                text.write_str(match &piece[plain.len()..] {
+                    "\\" => "\\\\",
+                    "\"" => "\\\"",
+                    "\n" => "\\n",
+                    _ => "",
+                })?;
             }
-            text.push('"');
+            text.write_str("\"")?;
         }
         let end = if labels.is_empty() { "" } else { "}" };
-        let _ = writeln!(text, "{end} {value}");
+        writeln!(text, "{end} {value}")
     }
 }
 
 /// Adds the build info and the standard `process_*` metrics.
-pub fn process(page: &mut Page, build_info: &Family) {
+pub fn process(page: &mut Page<'_>, build_info: &Family) {
     page.add(build_info, [([crate::VERSION, crate::COMMIT], 1.0)]);
     let families = ProcessCollector::for_self().collect();
+    let mut text = String::new();
     // Only a family without series or name fails here.
-    if let Err(error) = TextEncoder::new().encode_utf8(&families, &mut page.0) {
+    if let Err(error) = TextEncoder::new().encode_utf8(&families, &mut text) {
         tracing::error!(%error, "the process metrics can't be written");
     }
+    let _ = page.0.write_str(&text);
 }
 
 /// Appends a table of docs/metrics.md.
@@ -258,11 +277,11 @@ mod tests {
         ) {
             let values = values.map(|value| visible(&value).into_owned());
             let labels = || values.iter().map(String::as_str);
-            let mut page = Page::default();
-            page.add(&family("gauge"), [(labels(), number)]);
+            let mut text = String::new();
+            Page(&mut text).add(&family("gauge"), [(labels(), number)]);
             let theirs = GaugeVec::new(Opts::new("pullpath_x", HELP), &["a", "b"]).unwrap();
             theirs.with_label_values(&values).set(number);
-            prop_assert_eq!(&page.0, &by_the_crate(&theirs));
+            prop_assert_eq!(&text, &by_the_crate(&theirs));
 
             let edges: &[f64] = &[0.25, 1.0, 4.5];
             let mut histogram = Histogram::new(edges);
@@ -273,9 +292,9 @@ mod tests {
                 histogram.observe(value);
                 observer.observe(value);
             }
-            let mut page = Page::default();
-            page.add(&family("histogram"), [(labels(), &histogram)]);
-            prop_assert_eq!(&page.0, &by_the_crate(&theirs));
+            let mut text = String::new();
+            Page(&mut text).add(&family("histogram"), [(labels(), &histogram)]);
+            prop_assert_eq!(&text, &by_the_crate(&theirs));
         }
     }
 
@@ -285,15 +304,14 @@ mod tests {
             labels: &[],
             ..family("counter")
         };
-        let mut page = Page::default();
-        page.bare(&family, None::<u64>);
-        assert_eq!(page.0, "");
-        page.bare(&family, [1.0, 2.0]);
-        assert_eq!(page.0.matches("# TYPE").count(), 1);
+        let mut text = String::new();
+        Page(&mut text).bare(&family, None::<u64>);
+        assert_eq!(text, "");
+        Page(&mut text).bare(&family, [1.0, 2.0]);
+        assert_eq!(text.matches("# TYPE").count(), 1);
         assert!(
-            page.0.ends_with("counter\npullpath_x 1\npullpath_x 2\n"),
-            "{}",
-            page.0
+            text.ends_with("counter\npullpath_x 1\npullpath_x 2\n"),
+            "{text}"
         );
     }
 }

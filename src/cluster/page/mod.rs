@@ -118,10 +118,7 @@ struct PullView<'a> {
 }
 
 /// Renders the page, the worst first.
-///
-/// # Errors
-/// If the template fails.
-pub fn index(state: &ClusterState, now: Timestamp) -> askama::Result<String> {
+pub fn index(state: &ClusterState, now: Timestamp) -> impl Template {
     let tally = &state.tally;
     let is_active = state.role.is_active();
     let (tone, headline) = headline(state);
@@ -155,7 +152,7 @@ pub fn index(state: &ClusterState, now: Timestamp) -> askama::Result<String> {
         page.unknown = unknown(state);
         page.pulls = pulls(state);
     }
-    page.render()
+    page
 }
 
 /// The page that explains pasted messages.
@@ -196,10 +193,7 @@ impl<'a> AnswerView<'a> {
 }
 
 /// Renders the page for a paste: with its answers, with the reason why there are none, or empty.
-///
-/// # Errors
-/// If the template fails.
-pub fn explain(paste: Option<&Result<ExplainDocument, String>>) -> askama::Result<String> {
+pub fn explain(paste: Option<&Result<ExplainDocument, String>>) -> impl Template {
     let mut page = ExplainPage {
         most_kib: MOST_PASTED / 1024,
         ..ExplainPage::default()
@@ -212,7 +206,7 @@ pub fn explain(paste: Option<&Result<ExplainDocument, String>>) -> askama::Resul
         }
         Some(Err(problem)) => page.problem = Some(problem),
     }
-    page.render()
+    page
 }
 
 fn headline(state: &ClusterState) -> (&'static str, String) {

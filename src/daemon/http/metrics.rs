@@ -2,7 +2,8 @@
 //! disappear with it.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::ptr;
+use std::sync::Arc;
+use std::{fmt, ptr};
 
 use jiff::Timestamp;
 
@@ -16,6 +17,7 @@ use crate::model::endpoint::Role;
 use crate::model::vantage::NetworkView;
 use crate::net::machine;
 use crate::own;
+use crate::serving::listener::{Listeners, add_metrics};
 use crate::serving::metrics::{Family, Page, Value, families, process, table};
 
 families! {
@@ -131,6 +133,10 @@ families! {
         "1: the newest configuration is in force, 0: it was rejected, and the one before it is still in force.";
     RELOAD_SUCCESS_AT: gauge "pullpath_config_last_reload_success_timestamp_seconds" []
         "Unix time, in seconds, at which the configuration in force was loaded.";
+    HTTP_CONNECTIONS: gauge "pullpath_http_connections" ["listener"]
+        "Open connections of a listener: `public` (`listen`) or `admin` (`admin_listen`).";
+    HTTP_LIMITED: counter "pullpath_http_limited_total" ["listener", "reason"]
+        "Connections that were closed and requests that were refused because of a bound of the listener (docs/security.md): `evicted` (for a newer connection), `no_files` (the process has no more files), `refused` (status 503), `slow_reader`, `slow_request`.";
     BUILD_INFO: gauge "pullpath_build_info" ["version", "commit"]
         "1 for the running program, with its version and commit.";
 }
@@ -144,17 +150,33 @@ const LABELS: usize = 5;
 /// Maximum of findings of one target that become series; the worst ones.
 const FINDINGS_A_TARGET: usize = 6;
 
-/// All metrics of the daemon, or with `only` those of one target, in Prometheus' text format.
-pub fn text(store: &TargetStore, only: Option<&str>, now: Timestamp) -> String {
+/// All metrics of the daemon in Prometheus' text format.
+pub fn write(store: &TargetStore, listeners: &Listeners, now: Timestamp, to: &mut dyn fmt::Write) {
+    let mut page = Page(to);
+    of_targets(store, store.targets.iter(), now, &mut page);
+    of_registries(store, &mut page);
+    of_process(store, &mut page);
+    let of = [&*listeners.public, &*listeners.admin];
+    add_metrics(&mut page, &HTTP_CONNECTIONS, &HTTP_LIMITED, of);
+    process(&mut page, &BUILD_INFO);
+}
+
+/// The metrics of one target.
+pub fn write_target(store: &TargetStore, name: &str, now: Timestamp, to: &mut dyn fmt::Write) {
+    of_targets(store, store.targets.get_key_value(name), now, &mut Page(to));
+}
+
+fn of_targets<'a>(
+    store: &'a TargetStore,
+    targets: impl IntoIterator<Item = (&'a Arc<str>, &'a Watched)>,
+    now: Timestamp,
+    page: &mut Page<'_>,
+) {
     let rates = store.rates();
-    let targets: Vec<(&str, Series<'_>)> = store
-        .targets
-        .iter()
-        .filter(|(name, _)| only.is_none_or(|only| &***name == only))
+    let targets: Vec<(&str, Series<'_>)> = targets
+        .into_iter()
         .map(|(name, watched)| (&**name, of_target(store, &rates, watched, now)))
         .collect();
-    // A target has 3 kB of lines. A buffer that grows by doubling would need twice the memory.
-    let mut page = Page(String::with_capacity(16 * 1024 + targets.len() * 4 * 1024));
     for family in FAMILIES
         .iter()
         .filter(|family| family.labels.contains(&"target"))
@@ -165,11 +187,6 @@ pub fn text(store: &TargetStore, only: Option<&str>, now: Timestamp) -> String {
         });
         page.add(family, all);
     }
-    if only.is_none() {
-        of_registries(store, &mut page);
-        of_process(store, &mut page);
-    }
-    page.0
 }
 
 /// Series of one target, the most useful first.
@@ -298,14 +315,14 @@ fn of_transfer<'a>(newest: &Rates<'_>, watched: &'a Watched, series: &mut Series
     series.add(&CAP, [], lasting.map(|rate| rate.bytes_per_second));
 }
 
-fn of_registries(store: &TargetStore, page: &mut Page) {
+fn of_registries(store: &TargetStore, page: &mut Page<'_>) {
     let all = || store.registries.iter().map(|(name, one)| (&**name, one));
     let durations = all().flat_map(|(name, registry)| {
         let phases = registry.phases.iter();
         phases.map(move |(phase, histogram)| ([name, phase.as_str()], histogram))
     });
     page.add(&CHECK_DURATION, durations);
-    let count = |page: &mut Page, family, value: fn(&RegistryStats) -> Option<u64>| {
+    let count = |page: &mut Page<'_>, family, value: fn(&RegistryStats) -> Option<u64>| {
         let all = all().filter_map(|(name, registry)| Some(([name], value(registry)?)));
         page.add(family, all);
     };
@@ -331,7 +348,7 @@ fn of_registries(store: &TargetStore, page: &mut Page) {
     count(page, &REQUESTS, |registry| Some(registry.requests));
 }
 
-fn of_process(store: &TargetStore, page: &mut Page) {
+fn of_process(store: &TargetStore, page: &mut Page<'_>) {
     let counters = &store.counters;
     page.add(&FINDINGS, by(&counters.findings));
     page.bare(&DECLARED, store.limits.declared);
@@ -379,7 +396,6 @@ fn of_process(store: &TargetStore, page: &mut Page) {
     }
     page.bare(&RELOAD_SUCCESSFUL, [store.reload.error.is_none()]);
     page.bare(&RELOAD_SUCCESS_AT, [store.reload.success_at]);
-    process(page, &BUILD_INFO);
 }
 
 /// Counts by the value of their only label.
@@ -388,7 +404,7 @@ fn by(counts: &BTreeMap<&'static str, u64>) -> impl Iterator<Item = ([&'static s
 }
 
 /// Facts about this node from the API server.
-fn of_node(store: &TargetStore, page: &mut Page) {
+fn of_node(store: &TargetStore, page: &mut Page<'_>) {
     let Some(facts) = store.own_node.as_ref().and_then(View::only) else {
         return;
     };

@@ -164,7 +164,7 @@ fn faces(counts: [usize; 6], pods: Pods) {
         "{at}"
     );
 
-    let page = page::index(&store, NOW).unwrap();
+    let page = page::index(&store, NOW).render().unwrap();
     let is_good = all > 0 && counts[2] == all && pods == Pods::Off;
     let tone = match counts {
         [failing, ..] if failing > 0 => "bad",
@@ -185,7 +185,8 @@ fn faces(counts: [usize; 6], pods: Pods) {
         assert_eq!(page.matches(words).count(), count, "{at}: {words}");
     }
 
-    let metrics = metrics::text(&store, None, NOW);
+    let mut metrics = String::new();
+    metrics::write(&store, &Listeners::of_process(), NOW, &mut metrics);
     let lines = |family: &str, end: &str| {
         let lines = metrics.lines();
         lines
@@ -209,7 +210,7 @@ fn faces(counts: [usize; 6], pods: Pods) {
         let state = summary(watched, None, NOW).state;
         assert!(name.starts_with(state), "{name}: {state}");
         if all == 1 {
-            let page = page::target(&store, watched, NOW).unwrap();
+            let page = page::target(&store, watched, NOW).render().unwrap();
             let is_good = page.contains("<h1 class=\"good\">");
             assert_eq!(is_good, state == "would_succeed", "{name}");
         }

@@ -2,15 +2,17 @@
 
 #![expect(clippy::result_large_err, reason = "a response, made once")]
 
+use std::convert::Infallible;
 use std::fmt::Write as _;
 use std::sync::{Arc, PoisonError, RwLockReadGuard};
 use std::time::{Duration, Instant};
 
+use askama::Template as _;
 use axum::Router;
-use axum::body::{Body, to_bytes};
-use axum::extract::{Path, Query, Request, State};
+use axum::body::{Body, Bytes, to_bytes};
+use axum::extract::{Path, Query, State};
 use axum::http::{HeaderMap, HeaderName, StatusCode, header};
-use axum::middleware::{self, Next};
+use axum::middleware;
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::{get, post};
 use jiff::Timestamp;
@@ -25,6 +27,7 @@ use crate::daemon::on_demand::{self, Request as ImageRequest};
 use crate::daemon::runner::command::{Command, Refused};
 use crate::daemon::schedule::admission::Deferred;
 use crate::daemon::schedule::timetable::Tier;
+use crate::daemon::store::compressed_report::CompressedReport;
 use crate::daemon::store::history::{LegPath, Run};
 use crate::daemon::store::overview::{Overview, TargetState};
 use crate::daemon::store::target::TargetSource;
@@ -36,8 +39,13 @@ use crate::model::vantage::NodeFacts;
 use crate::report::text::Style;
 use crate::report::vantage::VantageDocument;
 use crate::report::{Document, Report};
+use crate::serving::answer::{Content, Newest, Part, alone, streamed};
 use crate::serving::cause;
-use crate::serving::http::{JSON, METRICS, guard, html, json, made, of_type, plain, style};
+use crate::serving::http::{
+    HTML, JSON, METRICS, TEXT, guard, html, json, local_only, made, of_type, plain, style,
+    write_json,
+};
+use crate::serving::listener::Listeners;
 
 /// The state that handlers share.
 #[derive(Clone, Debug)]
@@ -48,8 +56,21 @@ pub struct App {
     pub commands: mpsc::Sender<Command>,
     /// Cancelled when the program stops.
     pub stop: CancellationToken,
+    listeners: Listeners,
+    /// Names of this host, for requests to `admin_listen`.
+    names: Arc<[String]>,
     probes: Arc<Semaphore>,
-    scrape: Arc<Mutex<()>>,
+    newest: Arc<NewestTexts>,
+    /// Held while a report is rendered as text: it takes some times the memory of the report.
+    rendering: Arc<Mutex<()>>,
+}
+
+/// Texts about all targets. A thousand targets take some tens of milliseconds.
+#[derive(Debug, Default)]
+struct NewestTexts {
+    metrics: Newest,
+    page: Newest,
+    targets: Newest,
 }
 
 /// Maximum of `/probe` requests that are served at the same time.
@@ -65,18 +86,23 @@ const SCRAPE_MARGIN: f64 = 0.5;
 const HEADER: &str = "x-prometheus-scrape-timeout-seconds";
 
 impl App {
-    /// Handlers that read `store` and send to `commands`.
+    /// Handlers that read `store` and send to `commands`. `names` are those of this host.
     pub fn new(
         store: SharedStore,
         commands: mpsc::Sender<Command>,
         stop: CancellationToken,
+        listeners: Listeners,
+        names: Vec<String>,
     ) -> Self {
         Self {
             store,
             commands,
             stop,
+            listeners,
+            names: names.into(),
             probes: Arc::new(Semaphore::new(PROBES_AT_ONCE)),
-            scrape: Arc::default(),
+            newest: Arc::default(),
+            rendering: Arc::default(),
         }
     }
 
@@ -114,22 +140,19 @@ impl App {
             .route("/-/probe", post(probe_image))
             .route("/-/node", get(node))
             .route("/healthz", get(health))
-            .layer(middleware::from_fn(no_browser))
+            .layer(middleware::from_fn_with_state(
+                Arc::clone(&self.names),
+                |State(names), request, next| local_only(names, request, next),
+            ))
             .layer(middleware::from_fn(guard))
             .with_state(self.clone())
     }
-}
 
-/// A web page that is open in a browser on this host must not send commands.
-async fn no_browser(request: Request, next: Next) -> Response {
-    let is_page = request.headers().contains_key(header::ORIGIN);
-    if is_page {
-        return plain(
-            StatusCode::FORBIDDEN,
-            "commands from web pages are rejected\n",
-        );
+    /// The report of a run as text; `None`: it was dropped.
+    async fn text_of(&self, run: Arc<Run>) -> Option<String> {
+        let lock = Arc::clone(&self.rendering).lock_owned().await;
+        alone(lock, move |_| run.text()).await?
     }
-    next.run(request).await
 }
 
 fn unknown(name: &str) -> Response {
@@ -143,12 +166,12 @@ fn unknown(name: &str) -> Response {
 // ---- metrics ------------------------------------------------------------------------------------
 
 async fn all_metrics(State(app): State<App>) -> Response {
-    // A thousand targets take some tens of milliseconds and some megabytes, so one scrape runs at a time.
-    let _guard = app.scrape.clone().lock_owned().await;
-    let text =
-        tokio::task::spawn_blocking(move || metrics::text(&app.read(), None, Timestamp::now()))
-            .await;
-    made(METRICS, text.map_err(|_| "metrics can't be rendered"))
+    let newest = app.newest.clone();
+    let text = newest.metrics.get(move |to| {
+        metrics::write(&app.read(), &app.listeners, Timestamp::now(), to);
+        Ok::<_, Infallible>(())
+    });
+    made(METRICS, text.await)
 }
 
 #[derive(Deserialize)]
@@ -183,32 +206,35 @@ async fn probe(
         Err(Refused::Deferred(reason)) => return Err(deferred(reason, Timestamp::now())),
         Err(Refused::Failed(_)) => (None, Some(false)),
     };
-    let store = app.read();
-    let watched = find(&store, &name)?;
-    let now = Timestamp::now();
-    let is_ready = TargetState::of(watched, now).is_ready();
-    let success = success.unwrap_or(is_ready == Some(true));
-    let mut text = metrics::text(&store, Some(&name), now);
-    let _ = write!(
-        text,
-        "# HELP probe_duration_seconds Duration of the check, in seconds.\n# TYPE probe_duration_seconds gauge\nprobe_duration_seconds {}\n\
-         # HELP probe_success 1: a pull would succeed, 0: it would fail, or that is unknown.\n# TYPE probe_success gauge\nprobe_success {}\n",
-        took.as_secs_f64(),
-        u8::from(success)
-    );
+    let (known, text) = {
+        let store = app.read();
+        let watched = find(&store, &name)?;
+        let now = Timestamp::now();
+        let is_ready = TargetState::of(watched, now).is_ready();
+        let success = success.unwrap_or(is_ready == Some(true));
+        let mut text = String::new();
+        metrics::write_target(&store, &name, now, &mut text);
+        let _ = write!(
+            text,
+            "# HELP probe_duration_seconds Duration of the check, in seconds.\n# TYPE probe_duration_seconds gauge\nprobe_duration_seconds {}\n\
+             # HELP probe_success 1: a pull would succeed, 0: it would fail, or that is unknown.\n# TYPE probe_success gauge\nprobe_success {}\n",
+            took.as_secs_f64(),
+            u8::from(success)
+        );
+        let run = run.and_then(|run| watched.history.run(run));
+        (run.or(watched.history.newest()).cloned(), text)
+    };
     if !query.debug {
         return Ok(of_type(METRICS, text));
     }
-    let known = run
-        .and_then(|run| watched.history.run(run))
-        .or(watched.history.newest());
-    let log = known
-        .and_then(|run| run.text())
-        .unwrap_or_else(|| format!("{answer:?}\n"));
-    Ok(plain(
-        StatusCode::OK,
-        format!("{log}\nMetrics that would have been returned:\n{text}"),
-    ))
+    let log = match known {
+        Some(run) => app.text_of(run).await,
+        None => None,
+    };
+    let log = log.unwrap_or_else(|| format!("{answer:?}\n"));
+    let text =
+        Content::written(|to| write!(to, "{log}\nMetrics that would have been returned:\n{text}"));
+    Ok(made(TEXT, text))
 }
 
 /// How long the scraper waits.
@@ -331,34 +357,40 @@ fn summary<'a>(
 }
 
 async fn targets(State(app): State<App>) -> Response {
-    let store = app.read();
-    let kubelet = store.kubelet();
-    let (all, now) = (store.targets.values(), Timestamp::now());
-    let all = all.map(|watched| summary(watched, kubelet.as_ref(), now));
-    json(&all.collect::<Vec<_>>())
+    let newest = app.newest.clone();
+    let text = newest.targets.get(move |to| {
+        let store = app.read();
+        let kubelet = store.kubelet();
+        let (all, now) = (store.targets.values(), Timestamp::now());
+        let all = all.map(|watched| summary(watched, kubelet.as_ref(), now));
+        write_json(&all.collect::<Vec<_>>(), to)
+    });
+    made(JSON, text.await)
 }
 
 /// The newest report of each target, as one document.
 async fn reports(State(app): State<App>) -> Response {
-    let newest: Vec<Arc<Run>> = {
+    let names: Vec<Arc<str>> = app.read().targets.keys().cloned().collect();
+    // Looked up when it is read: a slow client keeps no report in memory but the one that it reads.
+    document(names.into_iter().filter_map(move |name| {
         let store = app.read();
-        let all = store.targets.values();
-        all.filter_map(|watched| watched.history.newest().cloned())
-            .collect()
-    };
-    document(&newest)
+        store.targets.get(&name)?.history.newest().cloned()
+    }))
 }
 
 async fn reports_of(
     State(app): State<App>,
     Path(name): Path<String>,
 ) -> Result<Response, Response> {
-    let runs: Vec<Arc<Run>> = {
+    let runs: Vec<u64> = {
         let store = app.read();
         let history = &find(&store, &name)?.history;
-        history.runs().cloned().collect()
+        history.runs().map(|run| run.id).collect()
     };
-    Ok(document(&runs))
+    Ok(document(runs.into_iter().filter_map(move |run| {
+        let store = app.read();
+        store.targets.get(&*name)?.history.run(run).cloned()
+    })))
 }
 
 async fn report(
@@ -367,7 +399,7 @@ async fn report(
 ) -> Result<Response, Response> {
     let run = find_run(&app, &name, run)?;
     if run.report.is_some() {
-        return Ok(document(&[run]));
+        return Ok(document(std::iter::once(run)));
     }
     let gone = "the report of this run was dropped, because history.memory was used up\n";
     Err(plain(StatusCode::GONE, gone))
@@ -394,18 +426,23 @@ fn find_run(app: &App, name: &str, run: u64) -> Result<Arc<Run>, Response> {
 }
 
 /// The reports of runs, in the form of `probe -o json`.
-fn document(runs: &[Arc<Run>]) -> Response {
-    let text = serde_json::to_string(&Document::new(Vec::new())).map(|empty| {
-        // The list is the last of the document's fields.
-        let mut text = empty.strip_suffix("]}").unwrap_or(&empty).to_owned();
-        let reports = runs.iter().filter_map(|run| run.report.as_ref()?.text());
-        for (index, report) in reports.enumerate() {
-            text.push_str(if index > 0 { "," } else { "" });
-            text.push_str(&report);
+fn document(runs: impl Iterator<Item = Arc<Run>> + Send + 'static) -> Response {
+    let empty = match serde_json::to_string(&Document::new(Vec::new())) {
+        Ok(empty) => empty,
+        Err(error) => {
+            return plain(StatusCode::INTERNAL_SERVER_ERROR, format!("{error}\n"));
         }
-        text + "]}\n"
+    };
+    // The list is the last of the document's fields.
+    let begin = empty.strip_suffix("]}").unwrap_or(&empty).to_owned();
+    let reports = runs.filter_map(|run| run.report.as_ref().map(CompressedReport::bytes));
+    let reports = reports.enumerate().flat_map(|(index, report)| {
+        let comma = (index > 0).then_some(Part::Text(Bytes::from_static(b",")));
+        comma.into_iter().chain([Part::Packed(report)])
     });
-    made(JSON, text)
+    let begin = std::iter::once(Part::Text(begin.into()));
+    let end = std::iter::once(Part::Text(Bytes::from_static(b"]}\n")));
+    of_type(JSON, streamed(begin.chain(reports).chain(end)))
 }
 
 /// The vantage as the newest check observed it; `None` before the first check.
@@ -497,7 +534,7 @@ struct CheckQuery {
 async fn check(State(app): State<App>, Query(query): Query<CheckQuery>) -> Response {
     match request_check(&app, &query.target, query.tier, PROBE_WAIT).await {
         Ok(run) => match find_run(&app, &query.target, run) {
-            Ok(run) => document(&[run]),
+            Ok(run) => document(std::iter::once(run)),
             Err(response) => response,
         },
         Err(Refused::NoSuchTarget) => unknown(&query.target),
@@ -551,8 +588,7 @@ struct ImageQuery {
 }
 
 fn one_report(report: Report) -> Response {
-    let text = serde_json::to_string(&Document::new(vec![report]));
-    made(JSON, text.map(|text| text + "\n"))
+    json(&Document::new(vec![report]))
 }
 
 fn not_probed(refused: on_demand::Refused, now: Timestamp) -> Response {
@@ -620,7 +656,12 @@ async fn node(State(app): State<App>) -> Response {
 // ---- pages --------------------------------------------------------------------------------------
 
 async fn index(State(app): State<App>) -> Response {
-    html(page::index(&app.read(), Timestamp::now()))
+    let newest = app.newest.clone();
+    let page = newest.page.get(move |to| {
+        let store = app.read();
+        page::index(&store, Timestamp::now()).render_into(to)
+    });
+    made(HTML, page.await)
 }
 
 async fn target_page(
@@ -629,7 +670,7 @@ async fn target_page(
 ) -> Result<Response, Response> {
     let store = app.read();
     let watched = find(&store, &name)?;
-    Ok(html(page::target(&store, watched, Timestamp::now())))
+    Ok(html(&page::target(&store, watched, Timestamp::now())))
 }
 
 async fn run_page(
@@ -637,13 +678,14 @@ async fn run_page(
     Path((name, run)): Path<(String, u64)>,
 ) -> Result<Response, Response> {
     let run = find_run(&app, &name, run)?;
-    Ok(html(page::run(&name, &run, run.text())))
+    let text = app.text_of(Arc::clone(&run)).await;
+    Ok(html(&page::run(&name, &run, text)))
 }
 
 async fn vantage_page(State(app): State<App>) -> Response {
     let text = newest_vantage(&app)
         .map(|document| crate::report::vantage::render(&document, Style { color: false }));
-    html(page::vantage(text))
+    html(&page::vantage(text))
 }
 
 #[cfg(test)]

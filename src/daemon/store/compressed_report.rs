@@ -27,6 +27,11 @@ impl CompressedReport {
         self.0.len()
     }
 
+    /// Its compressed bytes.
+    pub fn bytes(&self) -> Arc<[u8]> {
+        Arc::clone(&self.0)
+    }
+
     /// The JSON of the report; `None` if it can't be decompressed.
     pub fn text(&self) -> Option<String> {
         let bytes = decompress_to_vec_with_limit(&self.0, LONGEST).ok()?;

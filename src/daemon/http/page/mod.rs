@@ -131,7 +131,7 @@ struct Bar {
 }
 
 /// Renders all targets, the worst first.
-pub(super) fn index(store: &TargetStore, now: Timestamp) -> askama::Result<String> {
+pub(super) fn index(store: &TargetStore, now: Timestamp) -> impl Template {
     let rates = store.rates();
     let mut cards: Vec<Card<'_>> = store
         .targets
@@ -165,7 +165,6 @@ pub(super) fn index(store: &TargetStore, now: Timestamp) -> askama::Result<Strin
         warnings,
         cards,
     }
-    .render()
 }
 
 /// What the page says while Events on pods wait for the next minute.
@@ -312,11 +311,7 @@ fn about(own: &View<NodeFacts>, now: Timestamp) -> Option<String> {
 }
 
 /// Renders one target with its history.
-pub(super) fn target(
-    store: &TargetStore,
-    watched: &Watched,
-    now: Timestamp,
-) -> askama::Result<String> {
+pub(super) fn target(store: &TargetStore, watched: &Watched, now: Timestamp) -> impl Template {
     let history = &watched.history;
     let runs: Vec<&Run> = history.runs().map(AsRef::as_ref).collect();
     let not_observed = store.vantage.iter().flat_map(|vantage| {
@@ -342,11 +337,10 @@ pub(super) fn target(
         runs: runs.iter().map(|run| line(run)).collect(),
         not_observed: not_observed.collect(),
     }
-    .render()
 }
 
 /// Renders the full report of a run; `text` is `None` if it was dropped.
-pub(super) fn run(name: &str, run: &Run, text: Option<String>) -> askama::Result<String> {
+pub(super) fn run(name: &str, run: &Run, text: Option<String>) -> impl Template {
     Verbatim {
         title: format!("{name}, run {} of {}", run.id, instant(run.at)),
         back: name,
@@ -358,11 +352,10 @@ pub(super) fn run(name: &str, run: &Run, text: Option<String>) -> askama::Result
             )
         }),
     }
-    .render()
 }
 
 /// Renders the vantage point; `text` is `None` before the first check.
-pub(super) fn vantage(text: Option<String>) -> askama::Result<String> {
+pub(super) fn vantage(text: Option<String>) -> impl Template {
     Verbatim {
         title: "Vantage point".to_owned(),
         back: "",
@@ -370,7 +363,6 @@ pub(super) fn vantage(text: Option<String>) -> askama::Result<String> {
         text: text
             .unwrap_or_else(|| "Nothing was observed yet. The first check does that.".to_owned()),
     }
-    .render()
 }
 
 fn card<'a>(

@@ -166,9 +166,6 @@ impl Lab {
 
     /// One thing after another.
     fn change(&mut self, mut cases: Vec<Case>, say: &impl Fn(&str)) {
-        self.rotate();
-        say("a Secret was corrected");
-        cases.retain(|case| case.name != "rotated");
         self.restart_api_server();
         self.compare(&cases, say);
         self.compare_counts();
@@ -180,16 +177,23 @@ impl Lab {
         self.compare(&cases, say);
         self.compare_counts();
         say("the kubelet was restarted");
+        self.rotate();
+        say("a Secret was corrected");
+        cases.retain(|case| case.name != "rotated");
+        self.restart_kubelet();
         self.runtime_down();
+        self.restart_kubelet();
         self.compare(&cases, say);
         say("containerd was down");
         self.without_sandbox();
+        self.restart_kubelet();
         self.compare(&cases, say);
         say("there was no sandbox image");
         self.without_hosts();
         cases.extend(WITHOUT_HOSTS);
         cases.retain(|case| !["mirrored", "not-verified", "verified"].contains(&case.name));
         self.create(WITHOUT_HOSTS);
+        self.restart_kubelet();
         self.compare(&cases, say);
         say("containerd read no hosts.toml");
         self.replace_watcher();

@@ -501,10 +501,11 @@ mod tests {
             reload: Reload::begin(now),
         };
         let api = serde_json::to_string_pretty(&summary(&state)).unwrap();
-        let metrics = metrics::text(&state);
+        let mut metrics = String::new();
+        metrics::write(&state, &Connections::default(), &mut metrics);
         let lasting = metrics.lines().filter(|line| !line.contains("process_"));
         [
-            page::index(&state, now).unwrap(),
+            page::index(&state, now).render().unwrap(),
             api,
             lasting.collect::<Vec<_>>().join("\n"),
         ]

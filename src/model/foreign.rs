@@ -97,6 +97,7 @@ pub fn each(evidence: &mut Evidence, see: See<'_>) {
         assumed_release: _,
         by_release,
         pulled: _,
+        own_limits: _,
         hosts: _,
         proxies: _,
         walk,
@@ -654,6 +655,7 @@ fn http(fault: &mut HttpFault, see: See<'_>) {
             got: _,
             want: _,
         }
+        | HttpFault::OwnLimit { limit: _ }
         | HttpFault::TlsAlert { alert: _, name: _ } => {}
     }
 }
@@ -701,6 +703,7 @@ fn proxy(fault: &mut ProxyFault, see: See<'_>) {
             encoded: _,
         }
         | ProxyFault::Cgi { variable: _ }
+        | ProxyFault::OwnLimit { limit: _ }
         | ProxyFault::Unsupported { scheme: _ } => {}
     }
 }
@@ -731,6 +734,7 @@ fn tls_fault(fault: &mut TlsFault, see: See<'_>) {
             local_time: _,
         }
         | TlsFault::NoRoots
+        | TlsFault::OwnLimit { limit: _ }
         | TlsFault::PlainHttp
         | TlsFault::Alert { alert: _, name: _ }
         | TlsFault::Reset { received: _ }
@@ -749,6 +753,8 @@ fn tcp(fault: &mut TcpFault, see: See<'_>) {
         | TcpFault::Prohibited { icmp: _ }
         | TcpFault::LocalPolicy { errno: _ }
         | TcpFault::NoLocalAddress { errno: _ }
+        | TcpFault::NoLocalPort
+        | TcpFault::OwnLimit { limit: _ }
         | TcpFault::Reset => {}
     }
 }
@@ -764,6 +770,7 @@ fn dns(fault: &mut DnsFault, see: See<'_>) {
         | DnsFault::Refused
         | DnsFault::Timeout
         | DnsFault::PortClosed
+        | DnsFault::OwnLimit { limit: _ }
         | DnsFault::NoServers => {}
     }
 }

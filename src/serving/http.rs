@@ -1,6 +1,6 @@
 //! HTTP responses, the security headers of each page, and who may send commands.
 
-use std::fmt::{self, Display, Write as _};
+use std::fmt::{self, Display};
 use std::io::Write as _;
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -105,7 +105,7 @@ struct Visible<'a>(&'a mut Writer);
 
 impl fmt::Write for Visible<'_> {
     fn write_str(&mut self, text: &str) -> fmt::Result {
-        self.0.write_str(&visible(text))
+        fmt::Write::write_str(self.0, &visible(text))
     }
 }
 

@@ -147,7 +147,7 @@ mod tests {
             ("2002:a9fe:a9fe::1", Some(Special::LinkLocal)),
             ("2002:7f00:1::", Some(Special::Loopback)),
             ("2001:0:7f00:1::", Some(Special::Loopback)),
-            ("2001:0:1:2::5601:5601", Some(Special::LinkLocal)),
+            ("2001:0:4136:e378::5601:5601", Some(Special::LinkLocal)),
             ("2001:db8::5efe:127.0.0.1", Some(Special::Loopback)),
             // A prefix that is not known here.
             ("2001:db8:66::169.254.169.254", Some(Special::LinkLocal)),

@@ -502,7 +502,7 @@ mod tests {
         };
         let api = serde_json::to_string_pretty(&summary(&state)).unwrap();
         let mut metrics = String::new();
-        metrics::write(&state, &Connections::default(), &mut metrics);
+        metrics::write(&state, &Listeners::of_process().public, &mut metrics);
         let lasting = metrics.lines().filter(|line| !line.contains("process_"));
         [
             page::index(&state, now).render().unwrap(),

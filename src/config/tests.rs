@@ -173,10 +173,10 @@ fn each_key_that_the_changes_rename_or_remove_is_explained() {
         let (section, key) = old.rsplit_once('.').unwrap();
         let mut text = String::from("listen: \":9797\"\n");
         for (depth, name) in section.split('.').enumerate() {
-            text.push_str(&format!("{}{name}:\n", "  ".repeat(depth)));
+            text = text + &"  ".repeat(depth) + name + ":\n";
         }
         let depth = section.split('.').count();
-        text.push_str(&format!("{}{key}: 5\n", "  ".repeat(depth)));
+        text = text + &"  ".repeat(depth) + key + ": 5\n";
         let error = Config::parse(&text).unwrap_err().to_string();
         let line = format!("line {} column {}: {old} ", depth + 2, 2 * depth + 1);
         assert!(error.starts_with(&line) && error.contains(&new), "{error}");
@@ -278,7 +278,7 @@ fn all_paths(
         all_paths(root, &schema["items"], &path, found);
     }
     for (key, value) in schema["properties"].as_object().into_iter().flatten() {
-        let path = [path, &[key.clone()]].concat();
+        let path = [path, std::slice::from_ref(key)].concat();
         found.push(path.clone());
         all_paths(root, value, &path, found);
     }

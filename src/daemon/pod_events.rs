@@ -184,10 +184,10 @@ fn for_tenants(evidence: &Evidence) -> Verdict {
         match source {
             // A fault in words has these only if there are any.
             Source::ErrorCode | Source::ErrorMessage | Source::RetryAfter | Source::ProxyReason => {
-                text.clear()
+                text.clear();
             }
             Source::FirstBytes if text.contains(BEGINS) => {
-                text.truncate(text.find(BEGINS).unwrap_or_default())
+                text.truncate(text.find(BEGINS).unwrap_or_default());
             }
             _ => "…".clone_into(text),
         }

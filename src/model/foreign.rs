@@ -632,7 +632,7 @@ fn http(fault: &mut HttpFault, see: See<'_>) {
         | HttpFault::NotEncoded { encoding }
         | HttpFault::EncodingUnread { encoding } => see(Source::Encoding, encoding),
         HttpFault::NotUnpacked { reason } | HttpFault::Other { reason } => {
-            see(Source::Words, reason)
+            see(Source::Words, reason);
         }
         HttpFault::Unsupported { media_type } => see(Source::MediaType, media_type),
         HttpFault::Stalled { after: _ }

@@ -1,6 +1,6 @@
 //! What is wrong in a YAML file, without any of its content: a value, or a key in the wrong place, may be a secret.
 
-use std::fmt;
+use std::fmt::{self, Write as _};
 
 use serde::de::DeserializeOwned;
 use serde_path_to_error::{Deserializer, Path, Segment, Track};
@@ -80,7 +80,7 @@ fn path(path: &Path, without_last: bool, is_key: impl Fn(&str) -> bool) -> Strin
     for segment in path.iter().take(all - usize::from(without_last && all > 0)) {
         let name = match segment {
             Segment::Seq { index } => {
-                shown += &format!("[{index}]");
+                let _ = write!(shown, "[{index}]");
                 continue;
             }
             Segment::Map { key } if is_key(key) => key.as_str(),

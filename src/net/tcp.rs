@@ -305,8 +305,10 @@ fn is_own_reject(icmp: &IcmpError, to: IpAddr) -> bool {
 /// Whether the address is one of this machine. Only such an address can be bound (bind(2), EADDRNOTAVAIL), unless
 /// `ip_nonlocal_bind` is set; no packet is sent. If the kernel gives no socket, it counts as one.
 pub fn is_own(address: IpAddr) -> bool {
-    own::blocking_udp_socket((address, 0).into())
-        .map_or_else(|error| error.kind() != io::ErrorKind::AddrNotAvailable, |_| true)
+    own::blocking_udp_socket((address, 0).into()).map_or_else(
+        |error| error.kind() != io::ErrorKind::AddrNotAvailable,
+        |_| true,
+    )
 }
 
 fn is_link_local_v6(address: IpAddr) -> bool {

@@ -270,7 +270,6 @@ impl Pending {
 impl<'a> Connections<'a> {
     pub(super) fn new(
         probe_network: &'a ProbeNetwork,
-        guard: Option<&'a Guard>,
         client: &'a HostClient,
         progress: &'a dyn Progress,
         scrub: Scrubber,
@@ -280,7 +279,7 @@ impl<'a> Connections<'a> {
     ) -> Self {
         Self {
             probe_network,
-            guard,
+            guard: None,
             client,
             progress,
             scrub,
@@ -293,6 +292,11 @@ impl<'a> Connections<'a> {
             kept: Vec::new(),
             requests,
         }
+    }
+
+    /// The same, for the image of a pod.
+    pub(super) fn guarded(self, guard: Option<&'a Guard>) -> Self {
+        Self { guard, ..self }
     }
 
     /// The round trips of the handshakes with an address so far.

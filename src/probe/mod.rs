@@ -479,7 +479,6 @@ impl<'a> HostsWalk<'a> {
     fn lines(&self, client: &'a HostClient) -> Connections<'a> {
         Connections::new(
             self.probe_network,
-            self.guard,
             client,
             self.progress,
             self.scrub.clone(),
@@ -487,6 +486,7 @@ impl<'a> HostsWalk<'a> {
             self.rules,
             self.requests.of_host(),
         )
+        .guarded(self.guard)
     }
 
     /// Connects to a host if needed, and starts the phase of this pull there.

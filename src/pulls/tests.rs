@@ -1001,7 +1001,6 @@ fn whole_state_after(listed: &[Event], max_pairs: usize) -> String {
         max_pairs,
         node_rates: BTreeMap::from([("r.example.com".into(), 1e8)]),
         idle: Duration::from_hours(1_000_000),
-        ..LIMITS
     };
     let now = listed.iter().filter_map(|event| event.last).max().unwrap();
     let mut tally = Tally::new(limits, at(20));

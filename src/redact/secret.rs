@@ -95,16 +95,14 @@ impl Scrubber {
     /// A text of the other side as it enters evidence. Most were washed when they were received; this is where none is
     /// forgotten. `known` has the names that were there before anything was received: a password may be a common word.
     pub fn enter(&self, source: Source, text: &str, known: &str) -> String {
-        match source {
-            Source::Host => self.wash_host(text, known),
-            // A fault in words may have first bytes as well.
-            _ => {
-                let washed = self.wash_bytes(text);
-                match washed.strip_suffix('…') {
-                    Some(cut) => self.without_begun(cut) + "…",
-                    None => washed,
-                }
-            }
+        if source == Source::Host {
+            return self.wash_host(text, known);
+        }
+        // A fault in words may have first bytes as well.
+        let washed = self.wash_bytes(text);
+        match washed.strip_suffix('…') {
+            Some(cut) => self.without_begun(cut) + "…",
+            None => washed,
         }
     }
 

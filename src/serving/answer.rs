@@ -259,7 +259,9 @@ mod tests {
     #[tokio::test]
     async fn a_text_of_any_size_arrives_as_it_was_written() {
         for lines in [0, 1, 1000, 2000, 100_000] {
-            let expected: String = (0..lines).map(|line| format!("line {line}\n")).collect();
+            let expected: String = (0..lines).fold(String::new(), |text, line| {
+                text + "line " + &line.to_string() + "\n"
+            });
             let content = written(lines);
             let is_packed = matches!(content, Content::Packed { .. });
             assert_eq!(is_packed, expected.len() > CHUNK, "{lines}");

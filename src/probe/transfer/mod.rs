@@ -1082,7 +1082,6 @@ impl Control {
         let (direct, rules) = (lines.direct, lines.rules);
         let mut own = Connections::new(
             probe_network,
-            None,
             &client,
             &NoProgress,
             scrub,

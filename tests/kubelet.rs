@@ -4,6 +4,7 @@
 //!
 //! A part runs in continuous integration; `tests/kubelet/run` runs all.
 
+#![allow(clippy::format_collect, reason = "a few lines of configuration")]
 #![allow(clippy::unwrap_used, reason = "this is test code")]
 #![allow(unreachable_pub, reason = "the modules are those of one program")]
 #![allow(clippy::print_stdout, reason = "the table is what one reads")]
@@ -215,7 +216,7 @@ impl Lab {
         list["items"].as_array().unwrap().clone()
     }
 
-    fn daemon(&self) -> SocketAddr {
+    fn daemon() -> SocketAddr {
         format!("{NODE_ADDRESS}:9797").parse().unwrap()
     }
 
@@ -236,7 +237,7 @@ impl Lab {
     }
 
     fn seen(&self) -> Seen {
-        let targets = ask(self.daemon(), "GET", "/api/v1/targets", "").body;
+        let targets = ask(Self::daemon(), "GET", "/api/v1/targets", "").body;
         let (pulls, lint) = self
             .watcher()
             .map_or_else(Default::default, |(address, pulls)| {

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 
 use crate::compare::{Seen, failures_by_events, failures_by_metrics};
-use crate::node::{NODE, sandbox};
+use crate::node::{NODE, Node, sandbox};
 use crate::operated::eventually_within;
 use crate::pods::{Case, SHOP, corrected};
 use crate::{Lab, install};
@@ -44,7 +44,7 @@ impl Lab {
     pub fn rotate(&self) {
         let path = format!("/api/v1/namespaces/{SHOP}/secrets/rotated");
         self.cluster.ask("PATCH", &path, Some(&corrected()));
-        let case = self.case("rotated");
+        let case = Self::case("rotated");
         eventually_within(
             "the daemon sees the new password",
             Duration::from_mins(1),
@@ -76,7 +76,7 @@ impl Lab {
         }
     }
 
-    fn case(&self, name: &str) -> Case {
+    fn case(name: &str) -> Case {
         *crate::pods::CASES
             .iter()
             .find(|case| case.name == name)
@@ -103,8 +103,7 @@ impl Lab {
             (status["ready"] == true).then_some(id)
         };
         let before = id().unwrap();
-        self.node
-            .ctr(&format!("tasks kill --signal SIGKILL {before}"));
+        Node::ctr(&format!("tasks kill --signal SIGKILL {before}"));
         eventually_within(
             "another container of the daemon",
             Duration::from_mins(2),

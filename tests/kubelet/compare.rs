@@ -122,8 +122,8 @@ impl Seen {
                 ));
             } else if event["reason"] == "ImagePullDiagnosed" {
                 let message = text(&event["message"]);
-                let cause = message.split(':').next().unwrap_or_default();
-                said.events.insert(cause.to_owned());
+                let code = message.split(':').next().unwrap_or_default();
+                said.events.insert(code.to_owned());
             }
         }
         if let Some(target) = self.target(name) {

@@ -108,7 +108,12 @@ impl Cgroups {
         for folder in &folders {
             // Two names may be one hierarchy.
             if let Err(error) = fs::create_dir(folder) {
-                assert_eq!(error.kind(), ErrorKind::AlreadyExists, "{folder:?}");
+                assert_eq!(
+                    error.kind(),
+                    ErrorKind::AlreadyExists,
+                    "{}",
+                    folder.display()
+                );
             }
             // A new cpuset has no CPU.
             for file in ["cpuset.cpus", "cpuset.mems"] {
@@ -310,7 +315,7 @@ impl Node {
     }
 
     /// `ctr` for the kubelet's images and tasks.
-    pub fn ctr(&self, words: &str) -> String {
+    pub fn ctr(words: &str) -> String {
         let mut command = Command::new(runtime_root().join("usr/bin/ctr"));
         command.args(["--address", SOCKET, "--namespace", "k8s.io"]);
         run(command.args(words.split(' ')))

@@ -257,7 +257,7 @@ fn secret(namespace: &str, name: &str, kind: &str, key: &str, content: &str) -> 
 }
 
 /// A Secret of today's type with this server key.
-pub fn docker_secret(namespace: &str, name: &str, key: &str, entry: Value) -> Value {
+pub fn docker_secret(namespace: &str, name: &str, key: &str, entry: &Value) -> Value {
     let config = json!({"auths": {key: entry}}).to_string();
     secret(
         namespace,
@@ -270,7 +270,7 @@ pub fn docker_secret(namespace: &str, name: &str, key: &str, entry: Value) -> Va
 
 /// All Secrets that pods name, but for `absent`.
 pub fn secrets() -> Vec<Value> {
-    let shop = |name: &str, key: &str, entry: Value| docker_secret(SHOP, name, key, entry);
+    let shop = |name: &str, key: &str, entry: Value| docker_secret(SHOP, name, key, &entry);
     let newline = json!({"auth": encoded(USER, &format!("{PASSWORD}\n"))});
     let private = json!({"auths": {"priv.lab.test": entry(PASSWORD)}}).to_string();
     let old = json!({"priv.lab.test": entry(PASSWORD)}).to_string();
@@ -299,12 +299,12 @@ pub fn secrets() -> Vec<Value> {
             ".dockercfg",
             &old,
         ),
-        docker_secret(BANK, "elsewhere", "priv.lab.test", entry(PASSWORD)),
+        docker_secret(BANK, "elsewhere", "priv.lab.test", &entry(PASSWORD)),
     ]
 }
 
 /// The right content of a Secret that had a wrong password.
 pub fn corrected() -> Value {
-    let whole = docker_secret(SHOP, "rotated", "priv.lab.test", entry(PASSWORD));
+    let whole = docker_secret(SHOP, "rotated", "priv.lab.test", &entry(PASSWORD));
     json!({"data": whole["data"]})
 }

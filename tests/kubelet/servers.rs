@@ -202,8 +202,8 @@ impl Images {
                 "/pause",
             )
         };
-        let mebibytes: Vec<u8> = (0..6_u32 << 20)
-            .map(|n| (n.wrapping_mul(2_654_435_761) >> 13) as u8)
+        let mebibytes: Vec<u8> = (0..6_u32 << 18)
+            .flat_map(|n| n.wrapping_mul(2_654_435_761).to_le_bytes())
             .collect();
         let big = file_layer(folder, "data", &mebibytes);
         let small = file_layer(folder, "unique", b"of redir.lab.test alone");

@@ -241,8 +241,9 @@ impl Lab {
         let (pulls, lint) = self
             .watcher()
             .map_or_else(Default::default, |(address, pulls)| {
+                // A replica that has just lost its Lease has none.
                 let lint = ask(address, "GET", "/api/v1/lint", "").body;
-                let lint: Value = serde_json::from_str(&lint).unwrap();
+                let lint: Value = serde_json::from_str(&lint).unwrap_or_default();
                 (
                     pulls,
                     lint["findings"].as_array().cloned().unwrap_or_default(),

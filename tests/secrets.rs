@@ -653,13 +653,13 @@ impl Situation {
         evidence.vantage.not_observed.clear();
         evidence.vantage.network = NetworkView::Node;
         let pod = &mut evidence.pods[0];
-        pod.path = PodUse::CLUSTER.to_owned();
+        PodUse::CLUSTER.clone_into(&mut pod.path);
         pod.secrets[0].found = self.found.clone();
         Report::conclude(evidence)
     }
 
     /// The Event on the pod.
-    fn event(&self, report: &Report) -> String {
+    fn event(report: &Report) -> String {
         let reference = IMAGE.parse().unwrap();
         let wanted = Wanted {
             name: "x".to_owned(),
@@ -793,7 +793,7 @@ fn no_two_faces_contradict_each_other_about_a_secret() {
                 "report",
                 text::render(&report, Style { color: false }, false),
             ),
-            ("Event", situation.event(&report)),
+            ("Event", Self::event(&report)),
             ("why", situation.why(&report)),
             ("lint", situation.lint()),
         ];

@@ -205,6 +205,7 @@ impl Asking {
             netlink: None,
             wait: Duration::from_secs(5),
             known: Arc::new(KnownManifests::default()),
+            own_limits: Vec::new(),
         };
         let domain = format!("{}:{}", self.host, self.port);
         let source = LoadedSource {

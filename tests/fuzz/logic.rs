@@ -472,55 +472,61 @@ pub(crate) fn manifest(data: &[u8]) {
     let kind = kind.first().map_or(0, |b| usize::from(*b));
     let media_type = MEDIA_TYPES[kind % MEDIA_TYPES.len()];
     let kind = Kind::of(&manifest::media_type(media_type));
-    let read = manifest::parse(body, kind);
-    assert_eq!(read, manifest::parse(body, kind));
+    let wanted = [
+        "linux/amd64",
+        "linux/amd64/v3",
+        "linux/arm64/v9.2",
+        "linux/arm/v7",
+    ]
+    .map(|text| text.parse::<Platform>().expect("a platform"));
+    for wanted in &wanted {
+        manifest_for(body, kind, wanted);
+    }
     let own = manifest::sha256(body);
     check_digest(&own).expect("a digest");
     manifest::verify(body, &own).expect("its own digest");
-    let _ = manifest::parse_config(body);
+    let _ = manifest::parse_config(body, &[0, 2]);
+}
+
+fn manifest_for(body: &[u8], kind: Kind, wanted: &Platform) {
+    let read = manifest::parse(body, kind, wanted);
+    assert_eq!(read, manifest::parse(body, kind, wanted));
     match read {
-        Ok(Manifest::Index(entries)) => {
-            for entry in &entries {
+        Ok(Manifest::Index(index)) => {
+            assert!(index.platforms.len() <= 64);
+            for platform in &index.platforms {
+                assert_printable(platform);
+            }
+            let entries = &index.entries;
+            for entry in entries {
                 shown_short(&entry.descriptor);
                 if let Some(platform) = &entry.platform {
                     assert_short(&platform.os);
                     assert_short(&platform.architecture);
                 }
             }
-            let own = entries.iter().filter_map(|e| e.platform.as_ref());
-            let own = own.take(8).cloned().collect::<Vec<_>>();
-            let common = [
-                "linux/amd64",
-                "linux/amd64/v3",
-                "linux/arm64/v9.2",
-                "linux/arm/v7",
-            ]
-            .map(|text| text.parse::<Platform>().expect("a platform"));
-            for wanted in own.iter().chain(&common) {
-                let best = manifest::select(&entries, wanted, false);
-                assert!(best.len() <= 1);
-                for selected in best.iter().chain(&manifest::select(&entries, wanted, true)) {
-                    assert!(entries.iter().any(|e| std::ptr::eq(e, *selected)));
-                }
-                // The first of those that say exactly this one.
-                let exact = entries.iter().find(|e| e.platform.as_ref() == Some(wanted));
-                if let Some(exact) = exact {
-                    assert_eq!(best, [exact], "{wanted}");
-                }
-                let any = entries.iter().any(|e| e.platform.is_none());
-                assert!(!any || !best.is_empty());
+            let best = manifest::select(entries, wanted, false);
+            assert!(best.len() <= 1);
+            for selected in best.iter().chain(&manifest::select(entries, wanted, true)) {
+                assert!(entries.iter().any(|e| std::ptr::eq(e, *selected)));
             }
+            // The first of those that say exactly this one.
+            let exact = entries.iter().find(|e| e.platform.as_ref() == Some(wanted));
+            if let Some(exact) = exact {
+                assert_eq!(best, [exact], "{wanted}");
+            }
+            let any = entries.iter().any(|e| e.platform.is_none());
+            assert!(!any || !best.is_empty());
         }
         Ok(Manifest::Image(image)) => {
-            for layer in image.layers.iter().chain([&image.config]) {
+            let shown = image.layers.shown();
+            assert!(shown.len() <= image.layers.count && shown.len() <= 128);
+            for layer in shown.iter().copied().chain([&image.config]) {
                 shown_short(layer);
             }
-            if let Some(witness) = manifest::witness(&image.layers) {
-                assert!(image.layers.iter().any(|l| std::ptr::eq(l, witness)));
-                assert_eq!(
-                    image.layers.iter().map(|l| l.size).max(),
-                    Some(witness.size)
-                );
+            let shown: Vec<Descriptor> = shown.into_iter().cloned().collect();
+            if let Some(witness) = manifest::witness(&shown) {
+                assert_eq!(shown.iter().map(|l| l.size).max(), Some(witness.size));
             }
         }
         Err(fault) => {

@@ -22,6 +22,7 @@ use pullpath::model::connect::Roots;
 use pullpath::model::credential::CredentialSource;
 use pullpath::model::foreign::Source;
 use pullpath::model::step::{Skip, Step};
+use pullpath::model::text::hex;
 use pullpath::model::vantage::{NetworkView, Vantage};
 use pullpath::net::dns::Families;
 use pullpath::net::resolv::ResolverConfig;
@@ -133,10 +134,6 @@ fn http(status: &str, headers: &str, body: &str) -> Vec<u8> {
 fn sha256(bytes: &[u8]) -> String {
     let sum = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, bytes);
     format!("sha256:{}", hex(sum.as_ref()))
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 // ---- a check ------------------------------------------------------------------------------------

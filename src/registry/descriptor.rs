@@ -20,7 +20,7 @@ pub enum Kind {
 }
 
 impl Kind {
-    /// The kind for a media type without parameters, as [`media_type`] returns it.
+    /// The kind for a media type without parameters, as [`media_type`](super::manifest::media_type) returns it.
     pub fn of(media_type: &str) -> Self {
         match media_type {
             "application/vnd.docker.distribution.manifest.v2+json"

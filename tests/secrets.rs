@@ -793,7 +793,7 @@ fn no_two_faces_contradict_each_other_about_a_secret() {
                 "report",
                 text::render(&report, Style { color: false }, false),
             ),
-            ("Event", Self::event(&report)),
+            ("Event", Situation::event(&report)),
             ("why", situation.why(&report)),
             ("lint", situation.lint()),
         ];

@@ -1,4 +1,4 @@
-//! Files that somebody else writes: configuration, credentials, settings of the node, state.
+//! Reads files that other programs and people write: configuration, credentials, settings of the node, state.
 //!
 //! A file is opened without blocking, must be a regular file, and is read within a bound of bytes and of time. So a
 //! named pipe, a device or a file system that no longer answers stops no check and no signal.

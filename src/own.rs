@@ -3,8 +3,8 @@
 //!
 //! Whatever opens a socket, starts a program or waits for an answer on behalf of a check does it through here
 //! (tests/structure.rs), and files are opened through `crate::files`, which notes limits here. So none can look like a
-//! fault of the network. A limit is noted for the check that
-//! met it, even if the code that met it only has a text for the error.
+//! fault of the network. A limit is noted for the check that met it, even if the code that met it only has a text for
+//! the error.
 
 use std::collections::BTreeSet;
 use std::fs::File;
@@ -26,8 +26,8 @@ use tokio::time::{Instant, Sleep, sleep_until};
 
 use crate::model::own_limit::OwnLimit;
 
-/// The part of the limit of open files that the sockets of checks may take: listeners take up to half, and watches,
-/// files and logs need the rest.
+/// The sockets of checks may take one part in so many of the limit of open files. Listeners take up to a third
+/// (`serving::bounds`); watches, files and logs need the rest.
 const SHARE_OF_CHECKS: u64 = 4;
 
 /// Files and sockets that one check may hold at the same time.
@@ -418,7 +418,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_program_that_can_not_start_for_a_limit_is_told_apart() {
+    async fn a_program_that_is_absent_is_no_limit() {
         let mut absent = Command::new("/nonexistent");
         let (error, limit) = spawn(&mut absent).unwrap_err();
         assert_eq!((error.kind(), limit), (io::ErrorKind::NotFound, None));

@@ -34,6 +34,7 @@ use pullpath::pull_secret::keyring::{Keyring, LoadedSource};
 use pullpath::redact::Secret;
 use pullpath::report::text::{self, Style};
 use pullpath::report::{Document, Report};
+use support::image::digest as sha256;
 use support::pki::Ca;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::TcpListener;
@@ -129,11 +130,6 @@ async fn serve(mut stream: impl AsyncRead + AsyncWrite + Unpin, answer: Answer) 
 fn http(status: &str, headers: &str, body: &str) -> Vec<u8> {
     let length = body.len();
     format!("HTTP/1.1 {status}\r\n{headers}Content-Length: {length}\r\n\r\n{body}").into_bytes()
-}
-
-fn sha256(bytes: &[u8]) -> String {
-    let sum = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, bytes);
-    format!("sha256:{}", hex(sum.as_ref()))
 }
 
 // ---- a check ------------------------------------------------------------------------------------

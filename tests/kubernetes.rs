@@ -322,7 +322,7 @@ async fn a_pod_with_many_images_takes_no_place_and_no_event_of_others() {
         });
     }
     assert_eq!(names(&daemon).len(), 50);
-    // The pod itself is told that it has more than its share.
+    // The pod has an Event: its namespace wants more than its share.
     eventually("an Event about the share", || {
         reasons(&cluster, "big").contains(&"ImagePullNotChecked".to_owned())
     });

@@ -151,7 +151,7 @@ fn a_circle_and_what_a_folder_re_exports_are_found() {
     assert_eq!(to("d"), ["a::b", "a::c"]);
 }
 
-/// A file that somebody else writes may be a pipe, endless, or on a file system that hangs: `src/files.rs` reads with
+/// A file that others write may be a pipe, endless, or on a file system that hangs: `src/files.rs` reads with
 /// bounds, and nothing else reads.
 #[test]
 fn only_the_module_for_files_uses_the_file_system() {

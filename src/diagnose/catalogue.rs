@@ -172,7 +172,7 @@ causes! {
         "The image of a pod leads to the node itself, which is not checked"
         symptom "The kubelet's own message for the pod, for instance `dial tcp 127.0.0.1:5000: connect: connection refused`"
         cause "The registry in the image's name, its token service or its layer storage is at a loopback, link-local or metadata address, or at an address of the node. A check reports what a server answers, so that a pod with such an image could read services of the node through it."
-        detection "Every form of the address that would be connected to is compared, also in IPv6 (mapped, NAT64, 6to4, Teredo); nothing is sent. hosts.toml, config.toml and kubernetes.local_registries name hosts and ports that are checked all the same, and so do targets and `pullpath probe`."
+        detection "Every form of the address that would be connected to is compared, also in IPv6 (IPv4-mapped and -compatible, NAT64, 6to4, Teredo, ISATAP); nothing is sent. hosts.toml, config.toml and kubernetes.local_registries name hosts and ports that are checked all the same, and so do targets and `pullpath probe`."
         fix "If it is a registry, list its host and port in kubernetes.local_registries, or name it in containerd's hosts.toml. Otherwise correct the image's name. The kubelet's message shows why the pull failed."
         TcpTimeout = "tcp_timeout", Critical, Now, [AuthRealmUnreachable, RedirectBlob, NoEgress, AddressOverlap, DnsStale, DnsHijack, ReversePathFilter, SourceAddress];
         "The server does not answer connection attempts"
@@ -963,7 +963,7 @@ causes! {
         symptom "No message of its own: pulls are not affected by the limits of Pullpath's process"
         cause "Pullpath's own process has too many files open (EMFILE), may start no further thread or program (EAGAIN), got no memory or buffer from the kernel (ENOMEM, ENOBUFS), has no free port in its network namespace, or did not get enough CPU to see an answer in time. ENFILE is the limit of the whole node, and pulls may meet it as well."
         detection "By the kernel's error, wherever a check opens a file or socket or starts a program; and by timers that fire much too late. The evidence names the limit. Other findings of such a check may follow from it and are listed as consequences; whether a pull would succeed is unknown, unless the check got the image in spite of it."
-        fix "Raise the limit that the evidence names: open files (`ulimit -n`), processes (pids), memory, or CPU."
+        fix "Raise the limit that the evidence or the alert names: open files (`ulimit -n`; of the node: fs.file-max), processes (pids), memory, local ports (net.ipv4.ip_local_port_range), CPU, or schedule.check_timeout."
         Unexplained = "unexplained", Critical, Now, [];
         "A phase failed for a reason that Pullpath does not know"
         symptom "The error in the evidence"

@@ -831,7 +831,7 @@ mod tests {
     }
 
     #[test]
-    fn a_pod_that_names_too_many_is_told_how_many_are_read() {
+    fn a_pod_that_names_too_many_has_the_number_of_those_that_are_read() {
         let names: Vec<String> = (0..3000).map(|number| format!("s{number}")).collect();
         let refs = SecretRefs::of("shop", &names).unwrap();
         assert_eq!((refs.keys().count(), refs.left_out), (32, 2968));

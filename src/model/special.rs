@@ -1,4 +1,4 @@
-//! Addresses that lead to the machine itself, to its link or to a cloud's metadata service, in every form in which an
+//! Addresses of the machine itself, link-local ones, and those of clouds' metadata services, in every form in which an
 //! address can be written. A server that others name must not lead there.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};

@@ -152,7 +152,7 @@ pub enum Skip {
     NoLayer,
     /// No client should be led to this server; nothing was sent to it.
     Untrusted,
-    /// A pod names the image, and it leads to the node itself, its link, or its cloud's metadata service; no setting
+    /// A pod names the image, and it leads to the node itself, a link-local address or a metadata service; no setting
     /// of the node or of the operator names that host and port. Nothing was sent.
     NodeAddress,
     /// Another host serves this part of the image.

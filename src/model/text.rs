@@ -54,7 +54,7 @@ pub fn visible(text: &str) -> Cow<'_, str> {
 }
 
 /// Adds a character, as `\u{202e}` if it would deceive a reader.
-pub fn push_visible(shown: &mut String, c: char) {
+fn push_visible(shown: &mut String, c: char) {
     if is_deceptive(c) {
         shown.extend(c.escape_unicode());
     } else {

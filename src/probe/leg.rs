@@ -430,7 +430,7 @@ impl<'a> Connections<'a> {
             block_after(leg, Phase::Proxy);
             return Err(OpenError::Failed(Phase::Proxy));
         }
-        // A proxy connects to what it is asked for; the name is then resolved by it.
+        // A proxy connects to what the request names, and resolves the name itself.
         if let (Some(_), Host::Address(address)) = (&proxy, &endpoint.host)
             && self.is_guarded(endpoint, &[*address]).await
         {
@@ -1274,7 +1274,7 @@ impl<'a> Connections<'a> {
             .collect()
     }
 
-    /// Whether the image of a pod must not lead there: to the node itself, its link, or its cloud's metadata service.
+    /// Whether the image of a pod must not lead there: to the node itself, a link-local address or a metadata service.
     async fn is_guarded(&self, endpoint: &Endpoint, addresses: &[IpAddr]) -> bool {
         let Some(guard) = self.guard.filter(|guard| !guard.allows(endpoint)) else {
             return false;

@@ -121,7 +121,7 @@ impl KnownManifests {
         let body = files::read(&path, self.max_bytes).ok().map(Body::from);
         let body = body.filter(|body| oci::verify(body, digest).is_ok());
         if body.is_none() {
-            // Damaged, or deleted by somebody.
+            // Damaged, or deleted by another program.
             let _ = files::remove(&path);
             self.lock().remove(&name);
         }

@@ -111,7 +111,7 @@ pub struct ImageConfig {
     pub has_other_rootfs: bool,
     /// Number of digests of uncompressed layers.
     pub diff_ids: usize,
-    /// Those at the places that were asked for, in their order.
+    /// The digests at the requested places, in their order.
     pub chosen: Vec<String>,
 }
 

@@ -11,16 +11,16 @@ pub const HEAD: Duration = Duration::from_secs(10);
 pub const IDLE: Duration = Duration::from_secs(75);
 
 /// Time for the body of a request, after its head.
-pub const BODY: Duration = Duration::from_secs(30);
+const BODY: Duration = Duration::from_secs(30);
 
 /// Time to close a connection after its last answer.
 pub const CLOSING: Duration = Duration::from_secs(5);
 
 /// A client that reads an answer has this time in any case, and a second more for each [`BYTES_A_SECOND`].
-pub const READING: Duration = Duration::from_secs(10);
+const READING: Duration = Duration::from_secs(10);
 
 /// The lowest rate at which a client may read an answer.
-pub const BYTES_A_SECOND: u64 = 16 << 10;
+const BYTES_A_SECOND: u64 = 16 << 10;
 
 /// The longest head of a request, in bytes; and a connection's buffer for its answer. The HTTP library allows 100
 /// headers.

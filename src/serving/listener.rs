@@ -37,7 +37,7 @@ use super::http::{LocalAddress, plain};
 use super::metrics::{Family, Page};
 use crate::net::kernel;
 
-/// How often connections are looked at.
+/// How often the times of connections are checked.
 const LOOK: Duration = Duration::from_secs(1);
 
 /// The pause of a listener that finds no file for a new connection.

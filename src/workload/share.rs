@@ -150,7 +150,7 @@ mod tests {
             }
         }
 
-        /// Whoever comes to want places takes none from a namespace that has no more than its share.
+        /// A namespace that wants places later takes none from one that has no more than its share.
         #[test]
         fn places_within_the_share_are_kept(old in 1_usize..10, new in 0_usize..60) {
             let most = 20;

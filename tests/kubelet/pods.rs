@@ -230,7 +230,7 @@ pub const CASES: &[Case] = &[
     // containerd verifies no certificate of its own machine.
     pod("loopback-tls", "127.0.0.3:5443/team/loopback-tls:1"),
     pod("slow", "slow.lab.test/team/slow:1"),
-    pod("waits-for-the-way", "open.lab.test/team/waited:1").init("127.0.0.1:5000/pullpath/pullpath:1", &["wait", "open.lab.test/team/waited:1", "--timeout=1m"]),
+    pod("waits-for-the-path", "open.lab.test/team/waited:1").init("127.0.0.1:5000/pullpath/pullpath:1", &["wait", "open.lab.test/team/waited:1", "--timeout=1m"]),
 ];
 
 /// Pods of a node whose containerd has no `config_path`.

@@ -116,7 +116,7 @@ families! {
     KUBERNETES_IMAGES: gauge "pullpath_kubernetes_images" ["state"]
         "Repositories used by pods of this node, by what is done with them: `checked`, `over_limit` (beyond kubernetes.max_targets), `platform`, `out_of_scope` (counted per container), `malformed`. Absent before the API server has answered, and with `kubernetes.discover: off`.";
     KUBERNETES_CROWDED: gauge "pullpath_kubernetes_crowded_namespaces" []
-        "Namespaces whose pods wait for images that are not checked, because they want more than their share of kubernetes.max_targets. An Event on each such pod says it (`kubernetes.events: pods`). Absent before the API server has answered, and with `kubernetes.discover: off`.";
+        "Namespaces whose pods wait for images that are not checked, because they want more than their share of kubernetes.max_targets. Each such pod has an Event about it (`kubernetes.events: pods`). Absent before the API server has answered, and with `kubernetes.discover: off`.";
     EVENTS: counter "pullpath_events_published_total" ["outcome"]
         "Events on pods that wait for an image, by outcome: `created`, `counted` (an existing Event was updated), `limited` (too many in a minute: it waited first), `dropped` (the API server is slow), `forbidden`, `failed`.";
     NODE_INFO: gauge "pullpath_node_info" ["runtime", "kubelet", "zone"]

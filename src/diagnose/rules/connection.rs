@@ -62,7 +62,7 @@ pub(super) fn node_address(_: &Evidence, leg: &Leg) -> Option<Finding> {
         let (host, port) = (&leg.endpoint.host, leg.endpoint.port);
         at(Cause::NodeAddress, leg.role, Phase::Connect)
             .fact(format!(
-                "{host} port {port} is at an address of the node itself, its link or a metadata service, which is not checked for a pod's image"
+                "{host} port {port} is at the node's own, a link-local or a metadata address, which is not checked for a pod's image"
             ))
             .hint(format!(
                 "The kubelet's message shows why the pull failed. If this is a registry, add {host}:{port} to kubernetes.local_registries, or a hosts.toml for it on the node."

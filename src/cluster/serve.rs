@@ -4,7 +4,6 @@ use std::convert::Infallible;
 use std::fmt::Write as _;
 use std::sync::Arc;
 
-use askama::Template as _;
 use axum::Router;
 use axum::body::{Body, to_bytes};
 use axum::extract::State;
@@ -30,7 +29,7 @@ use crate::report::lint::LintDocument;
 use crate::serving::answer::{Newest, alone};
 use crate::serving::cause;
 use crate::serving::http::{
-    HTML, JSON, METRICS, guard, html, made, plain, style, with_form, write_json,
+    HTML, JSON, METRICS, guard, html, made, plain, style, with_form, write_json, write_page,
 };
 use crate::serving::listener::Connections;
 
@@ -106,7 +105,7 @@ async fn index(State(app): State<App>) -> Response {
     let newest = app.newest.clone();
     let page = newest.page.get(move |to| {
         let state = app.state.read();
-        page::index(&state, Timestamp::now()).render_into(to)
+        write_page(&page::index(&state, Timestamp::now()), to)
     });
     with_form(made(HTML, page.await))
 }
@@ -362,6 +361,7 @@ async fn ready(State(app): State<App>) -> Response {
 
 #[cfg(test)]
 mod tests {
+    use askama::Template as _;
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
     use tokio::net::{TcpListener, TcpStream};
 

@@ -109,7 +109,8 @@ impl Config {
     /// Whether a file has no key at all: nothing, or only comments.
     pub fn is_blank(text: &str) -> bool {
         let mut lines = text.lines().map(str::trim);
-        lines.all(|line| line.is_empty() || line.starts_with('#') || ["---", "..."].contains(&line))
+        let names_nothing = ["", "---", "...", "{}", "null", "~"];
+        lines.all(|line| line.starts_with('#') || names_nothing.contains(&line))
     }
 
     /// The JSON Schema of the file, for editors.

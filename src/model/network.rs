@@ -244,6 +244,9 @@ pub struct RouteLookup {
     pub outcome: RouteOutcome,
 }
 
+/// kube-proxy in IPVS mode puts the addresses of Services on this device.
+pub const IPVS_DEVICE: &str = "kube-ipvs0";
+
 /// The result of a route lookup.
 #[derive(Clone, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
 #[serde(tag = "outcome", rename_all = "snake_case")]

@@ -161,9 +161,22 @@ impl Netlink {
         };
         let outcome = match outcome {
             RouteOutcome::Denied { by, .. } => self.denying(to, by).await,
+            RouteOutcome::Local { device } if device == "lo" && !to.is_loopback() => {
+                RouteOutcome::Local {
+                    device: self.holder(to).await.unwrap_or(device),
+                }
+            }
             outcome => outcome,
         };
         RouteLookup { to, outcome }
+    }
+
+    /// The device that has the address now: it may be newer than the devices that are known.
+    async fn holder(&self, address: IpAddr) -> Option<String> {
+        let links = bounded(self.read_links()).await.ok()?;
+        let mut links = links.into_values();
+        let holder = links.find(|link| link.addresses.iter().any(|a| a.addr() == address));
+        holder.map(|link| link.name)
     }
 
     /// Adds the route that rejects the address. The kernel reports a `throw` route as "no route", because it goes on

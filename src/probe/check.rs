@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use url::Url;
 
-use crate::model::endpoint::{Endpoint, Scheme};
+use crate::model::endpoint::{Endpoint, Host, Scheme};
 use crate::model::evidence::Attempt;
 use crate::model::hosts::RegistryHost;
 use crate::model::kubelet::KubeletVersion;
@@ -59,9 +59,11 @@ pub struct Guard {
 impl Guard {
     /// Whether the operator or the node's settings name this server.
     pub(super) fn allows(&self, endpoint: &Endpoint) -> bool {
-        let host = endpoint.host.to_string();
+        let host = endpoint.host.bare();
         let mut allowed = self.allowed.iter();
-        allowed.any(|(name, port)| *port == endpoint.port && name.eq_ignore_ascii_case(&host))
+        allowed.any(|(name, port)| {
+            *port == endpoint.port && Host::new(name).bare().eq_ignore_ascii_case(&host)
+        })
     }
 }
 
@@ -157,4 +159,30 @@ pub struct Budget {
     pub expected_within: Option<Duration>,
     /// A large file on another network, for comparison. No credential is sent there.
     pub control: Option<Url>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_server_that_is_named_is_allowed_however_its_address_is_written() {
+        let guard = Guard {
+            allowed: vec![
+                ("::1".to_owned(), 5000),
+                ("Registry.test".to_owned(), 443),
+                ("[fd00::2]".to_owned(), 5000),
+            ],
+            node: Vec::new(),
+        };
+        let allows = |host: &str, port| {
+            guard.allows(&Endpoint {
+                scheme: Scheme::Https,
+                host: Host::new(host),
+                port,
+            })
+        };
+        assert!(allows("[::1]", 5000) && allows("registry.test", 443) && allows("fd00::2", 5000));
+        assert!(!allows("::1", 443) && !allows("127.0.0.1", 5000));
+    }
 }

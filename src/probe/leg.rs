@@ -28,7 +28,7 @@ use crate::model::evidence::{
 };
 use crate::model::fault::{Distrust, DnsFault, HttpFault, Phase, ProxyFault, TcpFault, TlsFault};
 use crate::model::nat64::{self, Nat64Prefixes};
-use crate::model::network::{ReversePathDrops, RouteOutcome};
+use crate::model::network::{IPVS_DEVICE, ReversePathDrops, RouteOutcome};
 use crate::model::own_limit::{MayBeOwn as _, OwnLimit};
 use crate::model::proxy::{ProxyRoute, Tunnel};
 use crate::model::resolve::{Family, Query, ResolutionSource, Resolve};
@@ -1300,7 +1300,7 @@ impl<'a> Connections<'a> {
             None => return tcp::is_own(address),
         };
         match lookup {
-            RouteOutcome::Local { .. } => true,
+            RouteOutcome::Local { device } => device != IPVS_DEVICE,
             RouteOutcome::Unknown { .. } => tcp::is_own(address),
             RouteOutcome::Unicast { .. } | RouteOutcome::Denied { .. } => false,
         }

@@ -122,8 +122,9 @@ impl KnownManifests {
         let body = body.filter(|body| oci::verify(body, digest).is_ok());
         if body.is_none() {
             // Damaged, or deleted by another program.
-            let _ = files::remove(&path);
-            self.lock().remove(&name);
+            if files::remove(&path).is_ok() {
+                self.lock().remove(&name);
+            }
         }
         body
     }

@@ -223,7 +223,7 @@ fn with_named(
 ) -> Guard {
     let domain = check.reference.domain();
     let is_named = probe_network.settings.names(domain, *rules.in_force());
-    let is_theirs = |client: &&HostClient| is_named || client.host.kind == HostKind::Mirror;
+    let is_theirs = |client: &&HostClient| is_named || client.host.kind != HostKind::Registry;
     let named = clients.iter().filter(is_theirs);
     let named = named.map(|client| &client.host.endpoint);
     let mut guard = guard.clone();

@@ -221,6 +221,10 @@ impl Connection {
     pub fn has_request(&mut self) {
         if self.kind != Kind::Waiting {
             self.until = None;
+            if !self.is_made {
+                // `100 Continue` was no answer.
+                (self.written_since, self.written) = (None, 0);
+            }
         }
     }
 
@@ -316,6 +320,16 @@ mod tests {
         answers: Places { all: 3, by_peer: 2 },
         vital: Places { all: 3, by_peer: 2 },
     };
+
+    #[test]
+    fn an_interim_response_is_no_answer() {
+        let now = Instant::now();
+        let mut connection = Connection::new(peer("10.0.0.1"), now);
+        connection.is_asked(Kind::Answer, true, now);
+        connection.has_written(25, now);
+        connection.has_request();
+        assert_eq!(connection.overdue(now + Duration::from_mins(1)), None);
+    }
 
     fn peer(address: &str) -> Peer {
         Peer::from(address.parse::<IpAddr>().unwrap())

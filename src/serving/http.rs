@@ -109,12 +109,17 @@ impl fmt::Write for Visible<'_> {
     }
 }
 
+/// Writes a page with the characters that deceive a reader escaped.
+///
+/// # Errors
+/// That of the template.
+pub fn write_page(page: &impl Template, to: &mut Writer) -> askama::Result<()> {
+    page.render_into(&mut Visible(to))
+}
+
 /// A rendered page, or status 500 with the error. Characters that deceive a reader are escaped, wherever they are from.
 pub fn html(page: &impl Template) -> Response {
-    made(
-        HTML,
-        Content::written(|to| page.render_into(&mut Visible(to))),
-    )
+    made(HTML, Content::written(|to| write_page(page, to)))
 }
 
 /// Serves `/style.css`.

@@ -535,7 +535,9 @@ fn manifest_for(body: &[u8], kind: Kind, wanted: &Platform) {
             assert!(shown.len() <= 6 * MAX_SHOWN + 200, "{shown}");
             assert!(matches!(
                 fault,
-                ManifestFault::Malformed { .. } | ManifestFault::Unsupported { .. }
+                ManifestFault::Malformed { .. }
+                    | ManifestFault::Unsupported { .. }
+                    | ManifestFault::Undecided { .. }
             ));
         }
     }

@@ -39,7 +39,18 @@ network:
   kubelet_docker_config: none
   kubelet_credential_providers: /etc/containerd/credential-providers.yaml
   metadata: "off"
-kubernetes: {discover: node, secrets: discovered, events: pods, max_targets: 100}
+kubernetes:
+  discover: node
+  secrets: discovered
+  events: pods
+  max_targets: 100
+  # The lab has its registries on the node.
+  local_registries: [
+    open.lab.test:443, priv.lab.test:443, prov.lab.test:443, token.lab.test:443, auth.lab.test:443,
+    redir.lab.test:443, blob.lab.test:443, slow.lab.test:443, unk.lab.test:443, old.lab.test:443,
+    skip.lab.test:443, skiptop.lab.test:443, silent.lab.test:443, closed.lab.test:443,
+    mirrored.lab.test:443,
+    "plain.lab.test:5000", "127.0.0.1:5000", "127.0.0.3:5443"]
 on_demand: {per_minute: 60}
 schedule: {reach: 30s, transfer: "off", first_check: 5s}
 budgets: {registry_requests_per_minute: 1200}

@@ -109,6 +109,12 @@ impl Case {
         self
     }
 
+    /// Its registry is an address of the node that no setting names.
+    const fn guarded(mut self) -> Self {
+        self.event = Some("node_address");
+        self.checked("unknown", &["node_address"])
+    }
+
     /// The kubelet's words show another cause.
     const fn by_words(mut self, cause: &'static str) -> Self {
         self.cluster = Some(cause);
@@ -229,6 +235,8 @@ pub const CASES: &[Case] = &[
     pod("loopback", "127.0.0.1:5000/team/loopback:1").quick(),
     // containerd verifies no certificate of its own machine.
     pod("loopback-tls", "127.0.0.3:5443/team/loopback-tls:1"),
+    // No registry: the kubelet's own port for its health.
+    pod("node-service", "127.0.0.1:10248/team/app:1").fails(NOT_FOUND, &["manifest_unknown"]).guarded().quick(),
     pod("slow", "slow.lab.test/team/slow:1"),
     pod("waits-for-the-path", "open.lab.test/team/waited:1").init("127.0.0.1:5000/pullpath/pullpath:1", &["wait", "open.lab.test/team/waited:1", "--timeout=1m"]),
 ];

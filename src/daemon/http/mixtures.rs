@@ -1,6 +1,8 @@
 //! What each face says of all mixtures of targets: of each state none, one or two; and none or one, beside images that
 //! are left out, and before the API server has listed the pods.
 
+use askama::Template as _;
+
 use super::*;
 use crate::config::{Config, History};
 use crate::daemon::store::history::Outcome;

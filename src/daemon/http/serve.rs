@@ -7,7 +7,6 @@ use std::fmt::Write as _;
 use std::sync::{Arc, PoisonError, RwLockReadGuard};
 use std::time::{Duration, Instant};
 
-use askama::Template as _;
 use axum::Router;
 use axum::body::{Body, Bytes, to_bytes};
 use axum::extract::{Path, Query, State};
@@ -43,7 +42,7 @@ use crate::serving::answer::{Content, Newest, Part, alone, streamed};
 use crate::serving::cause;
 use crate::serving::http::{
     HTML, JSON, METRICS, TEXT, guard, html, json, local_only, made, of_type, plain, style,
-    write_json,
+    write_json, write_page,
 };
 use crate::serving::listener::Listeners;
 
@@ -659,7 +658,7 @@ async fn index(State(app): State<App>) -> Response {
     let newest = app.newest.clone();
     let page = newest.page.get(move |to| {
         let store = app.read();
-        page::index(&store, Timestamp::now()).render_into(to)
+        write_page(&page::index(&store, Timestamp::now()), to)
     });
     made(HTML, page.await)
 }

@@ -14,7 +14,7 @@ use super::public::judge as public_network;
 use super::ranges::{self, Purpose};
 use crate::diagnose::level::Confidence;
 use crate::model::evidence::Leg;
-use crate::model::network::{MappedClass, ProviderBy, RouteOutcome};
+use crate::model::network::{IPVS_DEVICE, MappedClass, ProviderBy, RouteOutcome};
 use crate::model::path::{IntranetKind, PathClass, Signal};
 use crate::model::units::HumanDuration;
 
@@ -103,9 +103,6 @@ fn own_address(case: &Case<'_>) -> Option<Judgement> {
         _ => None,
     }
 }
-
-/// kube-proxy in IPVS mode puts the addresses of Services on this device.
-const IPVS_DEVICE: &str = "kube-ipvs0";
 
 /// A Service of the cluster.
 fn cluster_service(case: &Case<'_>) -> Option<Judgement> {

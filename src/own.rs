@@ -284,7 +284,7 @@ impl Elapsed {
     /// The fault for a silent network, unless this process could not have seen the answer.
     pub fn or<F: From<OwnLimit>>(self, silence: F) -> F {
         if self.is_starved {
-            F::from(OwnLimit::Processor)
+            F::from(OwnLimit::Cpu)
         } else {
             silence
         }
@@ -313,7 +313,7 @@ pub fn within<T>(
             if spent.left(limit).is_zero() {
                 let is_starved = spent.is_starved(limit);
                 if is_starved {
-                    note(OwnLimit::Processor);
+                    note(OwnLimit::Cpu);
                 }
                 return Err(Elapsed { is_starved });
             }
@@ -373,7 +373,7 @@ async fn watch_pauses<T>(check: impl Future<Output = T>) -> T {
         let planned = Instant::now() + TICK;
         let made = first(check.as_mut(), sleep_until(planned)).await;
         if planned.elapsed() >= LONG_PAUSE {
-            note(OwnLimit::Processor);
+            note(OwnLimit::Cpu);
         }
         if let Some(made) = made {
             return made;
@@ -449,7 +449,7 @@ mod tests {
         })
         .await;
         assert!(answer.is_ok());
-        assert_eq!(met, [OwnLimit::Processor]);
+        assert_eq!(met, [OwnLimit::Cpu]);
         let silent = within(SECOND, std::future::pending::<()>());
         let (silent, ()) = tokio::join!(silent, async { pause() });
         assert_eq!(silent, Err(Elapsed { is_starved: true }));

@@ -22,7 +22,7 @@ pub enum OwnLimit {
     /// EADDRINUSE of a new socket: this network namespace has no free port.
     Ports,
     /// This process did not get to run for long enough to see an answer in time.
-    Processor,
+    Cpu,
     /// The check took longer than a check may.
     Deadline,
 }
@@ -35,7 +35,7 @@ impl OwnLimit {
         Self::Memory,
         Self::Processes,
         Self::Ports,
-        Self::Processor,
+        Self::Cpu,
         Self::Deadline,
     ];
 
@@ -59,7 +59,7 @@ impl OwnLimit {
             Self::Memory => "memory",
             Self::Processes => "processes",
             Self::Ports => "ports",
-            Self::Processor => "processor",
+            Self::Cpu => "cpu",
             Self::Deadline => "deadline",
         }
     }
@@ -82,7 +82,7 @@ impl OwnLimit {
             Self::Ports => {
                 "Widen net.ipv4.ip_local_port_range, or find what has so many sockets open (`ss -s`)."
             }
-            Self::Processor => {
+            Self::Cpu => {
                 "Give this program more CPU: raise its limit, or relieve the machine."
             }
             Self::Deadline => "Raise schedule.check_timeout, or give this program more CPU.",
@@ -98,7 +98,7 @@ impl fmt::Display for OwnLimit {
             Self::Memory => "the kernel has no memory for it (ENOMEM or ENOBUFS)",
             Self::Processes => "no further thread or process may start (EAGAIN)",
             Self::Ports => "no local port is free (EADDRINUSE)",
-            Self::Processor => "this program did not get enough CPU to see an answer in time",
+            Self::Cpu => "this program did not get enough CPU to see an answer in time",
             Self::Deadline => "the check took longer than a check may",
         })
     }

@@ -145,12 +145,12 @@ mod tests {
     fn no_other_cause_fails_a_pull_beside_a_limit() {
         let mut evidence = fixture::healthy();
         evidence.pulled = Some(false);
-        evidence.own_limits = vec![OwnLimit::Processor];
+        evidence.own_limits = vec![OwnLimit::Cpu];
         evidence.walk.blob = Step::Failed {
             fault: HttpFault::Closed,
             took: Duration::from_secs(1),
         };
-        is_unknown(&evidence, OwnLimit::Processor);
+        is_unknown(&evidence, OwnLimit::Cpu);
         let verdict = diagnose(&evidence);
         let causes: Vec<_> = verdict.consequences.iter().map(|one| one.cause).collect();
         assert_eq!(causes, [Cause::TcpReset]);

@@ -22,7 +22,7 @@ use tokio::net::{TcpSocket, UdpSocket};
 use tokio::process::{Child, Command};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::{JoinHandle, spawn_blocking};
-use tokio::time::{Instant, Sleep, sleep_until};
+use tokio::time::{Instant, Sleep, sleep_until, timeout};
 
 use crate::model::own_limit::OwnLimit;
 
@@ -78,13 +78,19 @@ impl Scope {
 }
 
 /// The files and sockets of all checks together, and those of one.
-static FILES: LazyLock<(Arc<Semaphore>, u32)> = LazyLock::new(|| {
-    let limit = getrlimit(Resource::RLIMIT_NOFILE).map_or(u64::MAX, |limit| limit.0);
-    let all = files_of_checks(limit);
-    (
-        Arc::new(Semaphore::new(all as usize)),
-        all.min(FILES_A_CHECK),
-    )
+struct Files {
+    free: Arc<Semaphore>,
+    all: u32,
+    a_check: u32,
+}
+
+static FILES: LazyLock<Files> = LazyLock::new(|| {
+    let all = files_of_checks(open_files());
+    Files {
+        free: Arc::new(Semaphore::new(all as usize)),
+        all,
+        a_check: all.min(FILES_A_CHECK),
+    }
 });
 
 static COUNTS: [AtomicU64; OwnLimit::ALL.len()] = [const { AtomicU64::new(0) }; _];
@@ -117,16 +123,35 @@ pub async fn scope<T>(check: impl Future<Output = T>) -> (T, Vec<OwnLimit>) {
         let made = check.await;
         return (made, scope.limits());
     }
-    let (all, files) = &*FILES;
-    let _held = Arc::clone(all).acquire_many_owned(*files).await;
-    let scope = Scope::new(*files);
+    let files = FILES.a_check;
+    let _held = Arc::clone(&FILES.free).acquire_many_owned(files).await;
+    let scope = Scope::new(files);
     let made = SCOPE.scope(Arc::clone(&scope), watch_pauses(check)).await;
     (made, scope.limits())
+}
+
+/// Makes a check; `None`: it took longer than `limit`, not counting the wait for sockets that other checks hold.
+pub async fn scope_within<T>(limit: Duration, check: impl Future<Output = T>) -> Option<T> {
+    scope(timeout(limit, check)).await.0.ok()
 }
 
 /// The limits that the check that runs now has met so far.
 pub fn met() -> Vec<OwnLimit> {
     SCOPE.try_with(|scope| scope.limits()).unwrap_or_default()
+}
+
+/// How many checks of the schedule have sockets at the same time. One more is left for a check on demand.
+pub fn checks_at_once() -> usize {
+    checks_with(FILES.all, FILES.a_check)
+}
+
+fn checks_with(all: u32, a_check: u32) -> usize {
+    ((all / a_check) as usize).saturating_sub(1).max(1)
+}
+
+/// How many files and sockets this process may have open. If the kernel does not return it, there is no known limit.
+pub fn open_files() -> u64 {
+    getrlimit(Resource::RLIMIT_NOFILE).map_or(u64::MAX, |(soft, _)| soft)
 }
 
 /// The files and sockets of all checks together, by the limit of open files.
@@ -453,6 +478,27 @@ mod tests {
         let silent = within(SECOND, std::future::pending::<()>());
         let (silent, ()) = tokio::join!(silent, async { pause() });
         assert_eq!(silent, Err(Elapsed { is_starved: true }));
+    }
+
+    /// All sockets are held for longer than a check may take.
+    #[tokio::test]
+    async fn the_wait_for_sockets_is_not_the_check_s() {
+        let held = FILES.free.acquire_many(FILES.all).await.unwrap();
+        let waiting = tokio::spawn(scope_within(TICK, async { 1 }));
+        tokio::time::sleep(3 * TICK).await;
+        assert!(!waiting.is_finished());
+        drop(held);
+        assert_eq!(waiting.await.unwrap(), Some(1));
+        let too_long = scope_within(TICK, std::future::pending::<()>());
+        assert_eq!(too_long.await, None);
+    }
+
+    #[test]
+    fn the_schedule_makes_no_more_checks_than_have_sockets() {
+        for (limit, checks) in [(10, 1), (64, 1), (1024, 8), (u64::MAX, 99)] {
+            let all = files_of_checks(limit);
+            assert_eq!(checks_with(all, all.min(FILES_A_CHECK)), checks, "{limit}");
+        }
     }
 
     proptest! {

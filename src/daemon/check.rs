@@ -19,6 +19,8 @@ use super::store::target::Target;
 use crate::config::{Budgets, Config, Network};
 use crate::containerd::{Settings, SettingsError};
 use crate::credentials;
+use crate::diagnose::Pull;
+use crate::diagnose::catalogue::Cause;
 use crate::files;
 use crate::kubernetes::client::ConnectError;
 use crate::kubernetes::secrets::{self, Secrets, SecretsInUse};
@@ -319,9 +321,10 @@ pub struct CheckResult {
     pub accepted: Option<Attempt>,
 }
 
-/// Makes the check. It never fails: errors become evidence in the report.
-pub async fn make(world: &CheckContext, job: Job) -> CheckResult {
-    own::scope(Box::pin(make_in_scope(world, job))).await.0
+/// Makes the check. It never fails: errors become evidence in the report. `None`: it took longer than `limit`, not
+/// counting the wait for sockets that other checks hold.
+pub async fn make(world: &CheckContext, job: Job, limit: Duration) -> Option<CheckResult> {
+    own::scope_within(limit, Box::pin(make_in_scope(world, job))).await
 }
 
 async fn make_in_scope(world: &CheckContext, job: Job) -> CheckResult {
@@ -409,10 +412,22 @@ async fn make_in_scope(world: &CheckContext, job: Job) -> CheckResult {
     let rejected = rejected.collect();
     let accepted = evidence.walk.accepted().cloned();
     evidence.note_own_limits(&own::met());
+    let report = Report::conclude(evidence);
+    count_limits(&report);
     CheckResult {
         rejected,
         accepted,
-        report: Report::conclude(evidence),
+        report,
+    }
+}
+
+/// Counts the limits of this process that left the check unknown.
+fn count_limits(report: &Report) {
+    let findings = &report.verdict.findings;
+    let is_own = findings.iter().any(|one| one.cause == Cause::OwnLimits);
+    if is_own && report.verdict.pull == Pull::Unknown {
+        let limits = &report.evidence.own_limits;
+        limits.iter().for_each(|limit| own::count(*limit));
     }
 }
 
@@ -475,7 +490,8 @@ async fn try_large_hellos(world: &CheckContext, legs: &mut [Leg], now: Moment, l
         due.iter()
             .map(|leg| large_hello::trial(leg, &world.probing)),
     );
-    let trials = own::within(limit, trials).await.unwrap_or_default();
+    let trials = own::aside(own::within(limit, trials)).await;
+    let trials = trials.unwrap_or_default();
     for (leg, trial) in due.into_iter().zip(trials) {
         if let Some(trial) = trial {
             remembered().learn(&leg.endpoint, trial);

@@ -22,7 +22,7 @@ pub enum OwnLimit {
     /// EADDRINUSE of a new socket: this network namespace has no free port.
     Ports,
     /// This process did not get to run for long enough to see an answer in time.
-    Processor,
+    Cpu,
     /// The check took longer than a check may.
     Deadline,
 }
@@ -35,7 +35,7 @@ impl OwnLimit {
         Self::Memory,
         Self::Processes,
         Self::Ports,
-        Self::Processor,
+        Self::Cpu,
         Self::Deadline,
     ];
 
@@ -59,7 +59,7 @@ impl OwnLimit {
             Self::Memory => "memory",
             Self::Processes => "processes",
             Self::Ports => "ports",
-            Self::Processor => "processor",
+            Self::Cpu => "cpu",
             Self::Deadline => "deadline",
         }
     }
@@ -82,9 +82,7 @@ impl OwnLimit {
             Self::Ports => {
                 "Widen net.ipv4.ip_local_port_range, or find what has so many sockets open (`ss -s`)."
             }
-            Self::Processor => {
-                "Give this program more CPU: raise its limit, or relieve the machine."
-            }
+            Self::Cpu => "Give this program more CPU: raise its limit, or relieve the machine.",
             Self::Deadline => "Raise schedule.check_timeout, or give this program more CPU.",
         }
     }
@@ -98,7 +96,7 @@ impl fmt::Display for OwnLimit {
             Self::Memory => "the kernel has no memory for it (ENOMEM or ENOBUFS)",
             Self::Processes => "no further thread or process may start (EAGAIN)",
             Self::Ports => "no local port is free (EADDRINUSE)",
-            Self::Processor => "this program did not get enough CPU to see an answer in time",
+            Self::Cpu => "this program did not get enough CPU to see an answer in time",
             Self::Deadline => "the check took longer than a check may",
         })
     }
@@ -108,12 +106,20 @@ impl fmt::Display for OwnLimit {
 pub trait MayBeOwn {
     /// The limit, if it is one.
     fn own_limit(&self) -> Option<OwnLimit>;
+
+    /// Whether it rests on silence, or on a connection that the other side closed: a process that does not run gets
+    /// the same. An answer was received whenever this process ran.
+    fn may_be_pause(&self) -> bool;
 }
 
 /// A text has no limit in it.
 impl MayBeOwn for String {
     fn own_limit(&self) -> Option<OwnLimit> {
         None
+    }
+
+    fn may_be_pause(&self) -> bool {
+        false
     }
 }
 

@@ -19,7 +19,6 @@ use hyper::body::{Frame, Incoming, SizeHint};
 use hyper::server::conn::http1;
 use hyper_util::rt::TokioIo;
 use hyper_util::service::TowerToHyperService;
-use nix::sys::resource::{Resource, getrlimit};
 use nix::sys::socket::{Backlog, listen, setsockopt, sockopt};
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
@@ -36,6 +35,7 @@ use super::bounds::{
 use super::http::{LocalAddress, plain};
 use super::metrics::{Family, Page};
 use crate::net::kernel;
+use crate::own;
 
 /// How often the times of connections are checked.
 const LOOK: Duration = Duration::from_secs(1);
@@ -113,8 +113,7 @@ pub struct Listeners {
 impl Listeners {
     /// Listeners with their share of the files that this process may open.
     pub fn of_process() -> Self {
-        let files = getrlimit(Resource::RLIMIT_NOFILE).map_or(0, |(soft, _)| soft);
-        Self::new(&connection_limits(files))
+        Self::new(&connection_limits(own::open_files()))
     }
 
     fn new(limits: &ConnectionLimits) -> Self {

@@ -294,6 +294,8 @@ impl Node {
     pub fn wait_until_ready(&self, cluster: &Cluster) {
         let start = Instant::now();
         let is_ready = || {
+            // The Node is as it was before a restart; a port-forward needs the kubelet's own port.
+            std::net::TcpStream::connect(("127.0.0.1", 10250)).ok()?;
             let path = format!("/api/v1/nodes/{NODE}");
             let node = cluster.curl(crate::kube::ADMIN, "GET", &path, None)?.1;
             let conditions = node["status"]["conditions"].as_array()?.clone();

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use tokio::task::{Id, JoinError, JoinSet};
-use tokio::time::{Instant, timeout};
+use tokio::time::Instant;
 use tracing::Instrument as _;
 
 use super::command::CheckReply;
@@ -156,8 +156,8 @@ impl Executor {
                 answer,
             };
             if ended.answer.as_ref().is_none_or(Answer::is_allowed) {
-                let made = timeout(limit, Box::pin(check::make(&world, job))).await;
-                ended.result = Some(made.map_err(|_| timed_out()));
+                let made = Box::pin(check::make(&world, job, limit)).await;
+                ended.result = Some(made.ok_or_else(timed_out));
             }
             ended
         };

@@ -41,6 +41,7 @@ use crate::daemon::store::target::Target;
 use crate::daemon::store::targets::{SharedStore, TargetStore};
 use crate::kubernetes::watch;
 use crate::model::endpoint::Role;
+use crate::own;
 use crate::report::Report;
 use crate::serving::reload::Loader;
 use crate::workload::discovery::Wanted;
@@ -188,7 +189,9 @@ impl Runner {
     }
 
     fn capacity(&self) -> usize {
-        usize::try_from(self.config.budgets.checks_at_once.0).unwrap_or(1)
+        let checks = usize::try_from(self.config.budgets.checks_at_once.0).unwrap_or(1);
+        // A check that waits for sockets would hold its slot and its reservation.
+        checks.min(own::checks_at_once())
     }
 
     fn save(&mut self) {

@@ -4,7 +4,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::task::JoinSet;
-use tokio::time::timeout;
 use tracing::Instrument as _;
 
 use super::command::ProbeReply;
@@ -61,9 +60,8 @@ impl OnDemand {
         let world = Arc::clone(world);
         let made = async move {
             let _lent = world.lend_secrets(&job.target).await;
-            timeout(limit, Box::pin(check::make(&world, job)))
-                .await
-                .map_err(|_| timed_out())
+            let made = Box::pin(check::make(&world, job, limit)).await;
+            made.ok_or_else(timed_out)
         };
         self.running.spawn(made.instrument(span));
         self.current = Some((underway, reply));

@@ -282,7 +282,7 @@ async fn credentials_that_are_no_files_are_reported_and_leak_no_thread() {
     let text = config(&world, &targets.join("\n"), "");
     let daemon = Daemon::start_in(&text, Arc::clone(&folder));
     let mut before = None;
-    for round in 0..4 {
+    for round in 0..10 {
         for (name, words) in [
             ("pipe", "it is a named pipe"),
             ("secret", "it is a named pipe"),
@@ -300,7 +300,9 @@ async fn credentials_that_are_no_files_are_reported_and_leak_no_thread() {
             assert!(report.contains(words), "{name} {round}: {report}");
         }
         let now = threads(&daemon);
-        assert!(now <= *before.get_or_insert(now), "{round}: {now} threads");
+        // Pools have a few more or less; a thread for each check would be nine.
+        let before = *before.get_or_insert(now);
+        assert!(now < before + 5, "{round}: {now} threads, {before} before");
     }
     assert_eq!(daemon.stop(), Some(0));
 }

@@ -42,6 +42,9 @@ const TICK: Duration = Duration::from_millis(200);
 /// A timer is usually this late on a busy machine.
 const USUALLY_LATE: Duration = Duration::from_millis(50);
 
+/// Less lost time than this is usual on a throttled node, and keeps no wait from seeing an answer.
+const LEAST_LOST: Duration = Duration::from_secs(1);
+
 /// After a pause of this length, servers may have closed connections, and answers may be lost.
 const LONG_PAUSE: Duration = Duration::from_secs(5);
 
@@ -61,10 +64,14 @@ tokio::task_local! {
 
 impl Scope {
     fn new(files: u32) -> Arc<Self> {
+        // The rest is left for connections that stay open.
+        Self::sharing(Arc::new(Semaphore::new(files as usize * 5 / 7)))
+    }
+
+    fn sharing(short_lived: Arc<Semaphore>) -> Arc<Self> {
         Arc::new(Self {
             met: Mutex::default(),
-            // The rest is left for connections that stay open.
-            short_lived: Arc::new(Semaphore::new(files as usize * 5 / 7)),
+            short_lived,
         })
     }
 
@@ -95,7 +102,7 @@ static FILES: LazyLock<Files> = LazyLock::new(|| {
 
 static COUNTS: [AtomicU64; OwnLimit::ALL.len()] = [const { AtomicU64::new(0) }; _];
 
-/// The number of checks that met each limit, since the start of the process.
+/// The number of checks that each limit left unknown, since the start of the process.
 pub fn counts() -> impl Iterator<Item = (OwnLimit, u64)> {
     let of = |limit: OwnLimit| COUNTS[limit as usize].load(Ordering::Relaxed);
     OwnLimit::ALL
@@ -103,17 +110,14 @@ pub fn counts() -> impl Iterator<Item = (OwnLimit, u64)> {
         .map(move |limit| (limit, of(limit)))
 }
 
-/// Counts a check that met a limit and has no report.
+/// Counts a check that a limit left unknown.
 pub fn count(limit: OwnLimit) {
     COUNTS[limit as usize].fetch_add(1, Ordering::Relaxed);
 }
 
 /// Notes that the check that runs now met a limit.
 fn note(limit: OwnLimit) {
-    let is_new = SCOPE.try_with(|scope| scope.met().insert(limit));
-    if is_new == Ok(true) {
-        count(limit);
-    }
+    let _ = SCOPE.try_with(|scope| scope.met().insert(limit));
 }
 
 /// Makes a check, and returns the limits that it met. Waits first while other checks hold too many sockets. A part of
@@ -128,6 +132,14 @@ pub async fn scope<T>(check: impl Future<Output = T>) -> (T, Vec<OwnLimit>) {
     let scope = Scope::new(files);
     let made = SCOPE.scope(Arc::clone(&scope), watch_pauses(check)).await;
     (made, scope.limits())
+}
+
+/// Makes a part of a check that no pull depends on. Limits that it meets are not those of the check.
+pub async fn aside<T>(part: impl Future<Output = T>) -> T {
+    let Ok(short_lived) = SCOPE.try_with(|scope| Arc::clone(&scope.short_lived)) else {
+        return part.await;
+    };
+    SCOPE.scope(Scope::sharing(short_lived), part).await
 }
 
 /// Makes a check; `None`: it took longer than `limit`, not counting the wait for sockets that other checks hold.
@@ -308,16 +320,19 @@ pub struct Elapsed {
 impl Elapsed {
     /// The fault for a silent network, unless this process could not have seen the answer.
     pub fn or<F: From<OwnLimit>>(self, silence: F) -> F {
-        if self.is_starved {
-            F::from(OwnLimit::Cpu)
-        } else {
-            silence
-        }
+        self.limit().map_or(silence, F::from)
+    }
+
+    /// The limit that kept this process from seeing an answer; it is noted for the check.
+    pub fn limit(self) -> Option<OwnLimit> {
+        let limit = self.is_starved.then_some(OwnLimit::Cpu);
+        limit.inspect(|limit| note(*limit))
     }
 }
 
 /// Waits at most `limit` for a result. Time in which this process did not run doesn't count, up to `limit` and one long
-/// pause: the answer may be there already.
+/// pause: the answer may be there already. A wait that only sets a pace notes no limit: [`Elapsed::or`] and
+/// [`Elapsed::limit`] do.
 ///
 /// # Errors
 /// If the result was not there in time.
@@ -337,9 +352,6 @@ pub fn within<T>(
             }
             if spent.left(limit).is_zero() {
                 let is_starved = spent.is_starved(limit);
-                if is_starved {
-                    note(OwnLimit::Cpu);
-                }
                 return Err(Elapsed { is_starved });
             }
         }
@@ -385,9 +397,10 @@ impl Spent {
         limit.saturating_sub(self.waited + beyond)
     }
 
-    /// The process ran for less than half of the time, or a pause was so long that an answer may be lost.
+    /// The process did not run for at least a second and half of the time, or a pause was so long that an answer may
+    /// be lost.
     fn is_starved(&self, limit: Duration) -> bool {
-        self.longest >= LONG_PAUSE || self.lost > limit
+        self.longest >= LONG_PAUSE || self.lost > limit.max(LEAST_LOST)
     }
 }
 
@@ -411,6 +424,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::model::fault::DnsFault;
 
     const SECOND: Duration = Duration::from_secs(1);
 
@@ -478,6 +492,63 @@ mod tests {
         let silent = within(SECOND, std::future::pending::<()>());
         let (silent, ()) = tokio::join!(silent, async { pause() });
         assert_eq!(silent, Err(Elapsed { is_starved: true }));
+    }
+
+    #[test]
+    fn one_late_timer_is_no_lack_of_cpu() {
+        let starved = |limit: u64, late: &[u64]| {
+            let mut spent = Spent::default();
+            for late in late {
+                spent.add(TICK, Duration::from_millis(*late));
+            }
+            spent.is_starved(Duration::from_millis(limit))
+        };
+        // A pacer or the rest of a deadline, on a node whose quota stops the process for 100 ms at a time.
+        for limit in [0, 5, 96, 500] {
+            assert!(!starved(limit, &[100, 90]), "{limit} ms");
+            assert!(starved(limit, &[600, 600]), "{limit} ms");
+        }
+        assert!(!starved(2000, &[600, 600]));
+        assert!(starved(2000, &[1100, 1100]));
+        assert!(starved(30_000, &[5000]));
+    }
+
+    /// A limit is the check's only where the wait becomes a fault.
+    #[tokio::test]
+    async fn a_pacer_notes_nothing() {
+        let starved = Elapsed { is_starved: true };
+        let of_check = Scope::new(1);
+        let check = async {
+            let paused = async { std::thread::sleep(LEAST_LOST + 3 * TICK) };
+            let wait = within(TICK, std::future::pending::<()>());
+            let (paced, ()) = tokio::join!(wait, paused);
+            assert_eq!(paced, Err(starved));
+        };
+        SCOPE.scope(Arc::clone(&of_check), check).await;
+        assert_eq!(of_check.limits(), []);
+        let (fault, met) = scope(async { starved.or(DnsFault::Timeout) }).await;
+        assert_eq!(fault, OwnLimit::Cpu.into());
+        assert_eq!(met, [OwnLimit::Cpu]);
+        let silent = Elapsed { is_starved: false };
+        let (fault, met) = scope(async { silent.or(DnsFault::Timeout) }).await;
+        assert_eq!((fault, met), (DnsFault::Timeout, Vec::new()));
+    }
+
+    #[tokio::test]
+    async fn a_part_that_no_pull_depends_on_notes_nothing_for_the_check() {
+        fn meet() -> Option<OwnLimit> {
+            limit_of(&io::Error::from_raw_os_error(libc::EMFILE))
+        }
+        let (seen, met) = scope(async {
+            let part = aside(async {
+                let of_part = of_this_check(async { meet() });
+                (tokio::spawn(of_part).await.unwrap(), met())
+            });
+            part.await
+        })
+        .await;
+        assert_eq!(seen, (Some(OwnLimit::OpenFiles), vec![OwnLimit::OpenFiles]));
+        assert_eq!(met, []);
     }
 
     /// All sockets are held for longer than a check may take.

@@ -383,7 +383,12 @@ async fn run(
         child.wait().await.map(Some)
     };
     let status = match own::within(time, talk).await {
-        Err(_) => return Err(format!("{program} did not answer in {} s", time.as_secs())),
+        Err(elapsed) => {
+            return Err(match elapsed.limit() {
+                Some(limit) => format!("{program} was not observed: {limit}"),
+                None => format!("{program} did not answer in {} s", time.as_secs()),
+            });
+        }
         Ok(Err(error)) => return Err(format!("{program} can't be read: {}", error.kind())),
         Ok(Ok(None)) => return Err(format!("{program} printed more than {MAX_OUTPUT} bytes")),
         Ok(Ok(Some(status))) => status,

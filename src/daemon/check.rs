@@ -19,6 +19,8 @@ use super::store::target::Target;
 use crate::config::{Budgets, Config, Network};
 use crate::containerd::{Settings, SettingsError};
 use crate::credentials;
+use crate::diagnose::Pull;
+use crate::diagnose::catalogue::Cause;
 use crate::files;
 use crate::kubernetes::client::ConnectError;
 use crate::kubernetes::secrets::{self, Secrets, SecretsInUse};
@@ -410,10 +412,23 @@ async fn make_in_scope(world: &CheckContext, job: Job) -> CheckResult {
     let rejected = rejected.collect();
     let accepted = evidence.walk.accepted().cloned();
     evidence.note_own_limits(&own::met());
+    let report = Report::conclude(evidence);
+    count_limits(&report);
     CheckResult {
+        report,
         rejected,
         accepted,
-        report: Report::conclude(evidence),
+    }
+}
+
+/// Counts the limits of this process that left the check unknown.
+fn count_limits(report: &Report) {
+    let findings = &report.verdict.findings;
+    let is_own = findings.iter().any(|one| one.cause == Cause::OwnLimits);
+    if is_own && report.verdict.pull == Pull::Unknown {
+        for limit in &report.evidence.own_limits {
+            own::count(*limit);
+        }
     }
 }
 
@@ -476,7 +491,8 @@ async fn try_large_hellos(world: &CheckContext, legs: &mut [Leg], now: Moment, l
         due.iter()
             .map(|leg| large_hello::trial(leg, &world.probing)),
     );
-    let trials = own::within(limit, trials).await.unwrap_or_default();
+    let trials = own::aside(own::within(limit, trials)).await;
+    let trials = trials.unwrap_or_default();
     for (leg, trial) in due.into_iter().zip(trials) {
         if let Some(trial) = trial {
             remembered().learn(&leg.endpoint, trial);

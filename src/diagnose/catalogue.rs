@@ -962,7 +962,7 @@ causes! {
         "Pullpath itself met a limit, so a part of the check was not made"
         symptom "No message of its own: pulls are not affected by the limits of Pullpath's process"
         cause "Pullpath's own process has too many files open (EMFILE), may start no further thread or program (EAGAIN), got no memory or buffer from the kernel (ENOMEM, ENOBUFS), has no free port in its network namespace, or did not get enough CPU to see an answer in time. ENFILE is the limit of the whole node, and pulls may meet it as well."
-        detection "By the kernel's error, wherever a check opens a file or socket or starts a program; and by timers that fire much too late. The evidence names the limit. Other findings of such a check may follow from it and are listed as consequences; whether a pull would succeed is unknown, unless the check got the image in spite of it."
+        detection "By the kernel's error, wherever a check opens a file or socket or starts a program; and by timers that fire much too late. The evidence names the limit. Other findings of such a check may follow from it and are listed as consequences (of a lack of CPU only if the check also has silence or a closed connection); whether a pull would succeed is unknown, unless the check got the image in spite of it."
         fix "Raise the limit that the evidence names: open files (`ulimit -n`), processes (pids), memory, or CPU."
         Unexplained = "unexplained", Critical, Now, [];
         "A phase failed for a reason that Pullpath does not know"

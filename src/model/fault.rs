@@ -849,6 +849,10 @@ impl MayBeOwn for DnsFault {
             _ => None,
         }
     }
+
+    fn may_be_pause(&self) -> bool {
+        matches!(self, Self::Timeout)
+    }
 }
 
 impl MayBeOwn for TcpFault {
@@ -858,6 +862,10 @@ impl MayBeOwn for TcpFault {
             _ => None,
         }
     }
+
+    fn may_be_pause(&self) -> bool {
+        matches!(self, Self::Timeout | Self::Reset)
+    }
 }
 
 impl MayBeOwn for TlsFault {
@@ -866,6 +874,13 @@ impl MayBeOwn for TlsFault {
             Self::OwnLimit { limit } => Some(*limit),
             _ => None,
         }
+    }
+
+    fn may_be_pause(&self) -> bool {
+        matches!(
+            self,
+            Self::Timeout { .. } | Self::Reset { .. } | Self::Closed { .. }
+        )
     }
 }
 
@@ -878,6 +893,15 @@ impl MayBeOwn for ProxyFault {
             _ => None,
         }
     }
+
+    fn may_be_pause(&self) -> bool {
+        match self {
+            Self::Http { fault } => fault.may_be_pause(),
+            Self::Tls { fault } => fault.may_be_pause(),
+            Self::Socks { reply, .. } => reply.is_none(),
+            _ => false,
+        }
+    }
 }
 
 impl MayBeOwn for HttpFault {
@@ -886,6 +910,23 @@ impl MayBeOwn for HttpFault {
             Self::OwnLimit { limit } => Some(*limit),
             Self::Unauthorized { fault, .. } => fault.own_limit(),
             _ => None,
+        }
+    }
+
+    fn may_be_pause(&self) -> bool {
+        match self {
+            Self::Timeout
+            | Self::Stalled { .. }
+            | Self::Truncated { .. }
+            | Self::TooSlow { .. }
+            | Self::ResumedTooOften { .. }
+            | Self::Reset
+            | Self::Closed
+            // Request Timeout (RFC 9110, 15.5.9): the server waited for the request.
+            | Self::Status { status: 408, .. } => true,
+            Self::Reconnect { tls, .. } => tls.as_ref().is_none_or(|tls| tls.may_be_pause()),
+            Self::Unauthorized { fault, .. } => fault.may_be_pause(),
+            _ => false,
         }
     }
 }
@@ -897,6 +938,13 @@ impl MayBeOwn for TokenFault {
             _ => None,
         }
     }
+
+    fn may_be_pause(&self) -> bool {
+        match self {
+            Self::Http { fault } => fault.may_be_pause(),
+            _ => false,
+        }
+    }
 }
 
 impl MayBeOwn for ManifestFault {
@@ -904,6 +952,13 @@ impl MayBeOwn for ManifestFault {
         match self {
             Self::Http { fault } => fault.own_limit(),
             _ => None,
+        }
+    }
+
+    fn may_be_pause(&self) -> bool {
+        match self {
+            Self::Http { fault } => fault.may_be_pause(),
+            _ => false,
         }
     }
 }

@@ -82,9 +82,7 @@ impl OwnLimit {
             Self::Ports => {
                 "Widen net.ipv4.ip_local_port_range, or find what has so many sockets open (`ss -s`)."
             }
-            Self::Cpu => {
-                "Give this program more CPU: raise its limit, or relieve the machine."
-            }
+            Self::Cpu => "Give this program more CPU: raise its limit, or relieve the machine.",
             Self::Deadline => "Raise schedule.check_timeout, or give this program more CPU.",
         }
     }
@@ -108,12 +106,20 @@ impl fmt::Display for OwnLimit {
 pub trait MayBeOwn {
     /// The limit, if it is one.
     fn own_limit(&self) -> Option<OwnLimit>;
+
+    /// Whether it rests on silence, or on a connection that the other side closed: a process that does not run gets
+    /// the same. An answer was received whenever this process ran.
+    fn may_be_pause(&self) -> bool;
 }
 
 /// A text has no limit in it.
 impl MayBeOwn for String {
     fn own_limit(&self) -> Option<OwnLimit> {
         None
+    }
+
+    fn may_be_pause(&self) -> bool {
+        false
     }
 }
 

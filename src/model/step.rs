@@ -109,6 +109,14 @@ impl<T, F> Step<T, F> {
         }
     }
 
+    /// Whether the phase failed as it may if this process does not run.
+    pub fn may_be_pause(&self) -> bool
+    where
+        F: MayBeOwn,
+    {
+        self.fault().is_some_and(MayBeOwn::may_be_pause)
+    }
+
     /// The limit of this process that stopped the phase.
     pub fn own_limit(&self) -> Option<OwnLimit> {
         match self {

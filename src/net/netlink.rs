@@ -313,7 +313,10 @@ async fn bounded<T>(work: impl Future<Output = Result<T, rtnetlink::Error>>) -> 
         Ok(Ok(value)) => Ok(value),
         Ok(Err(rtnetlink::Error::NetlinkError(message))) => Err(message.to_io()),
         Ok(Err(error)) => Err(io::Error::other(error.to_string())),
-        Err(_) => Err(io::Error::from(io::ErrorKind::TimedOut)),
+        Err(elapsed) => {
+            elapsed.limit();
+            Err(io::Error::from(io::ErrorKind::TimedOut))
+        }
     }
 }
 

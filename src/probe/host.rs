@@ -25,6 +25,7 @@ use crate::model::step::{Skip, Step};
 use crate::model::text::printable;
 use crate::model::units::Bytes;
 use crate::net::hops::{self, Bounds};
+use crate::own;
 use crate::pull_secret::entry::Credential;
 use crate::registry::challenge::{self, Wanted};
 use crate::registry::error;
@@ -634,9 +635,7 @@ impl<'a> HostWalk<'a> {
         if self.walk.failure().is_some() || config.is_some() {
             self.lines.try_dns_addresses().await;
         }
-        self.lines
-            .try_addresses(self.check.effort.all_addresses)
-            .await;
+        own::aside(self.lines.try_addresses(self.check.effort.all_addresses)).await;
         self.walk.legs = self.lines.take_legs();
         if self.check.effort.hops {
             for leg in &mut self.walk.legs {
@@ -813,7 +812,8 @@ async fn ping(lines: &mut Connections<'_>, line: ConnectionId) -> Step<Ping, Htt
 async fn trace_of(leg: &Leg) -> Option<Trace> {
     let connected = leg.connect.outcome.done().map(|connected| connected.to);
     let first = leg.connect.attempts.first().map(|dial| dial.to);
-    Some(hops::trace(connected.or(first)?, &Bounds::default()).await)
+    let bounds = Bounds::default();
+    Some(own::aside(hops::trace(connected.or(first)?, &bounds)).await)
 }
 
 /// The phase that blocked every credential.

@@ -750,7 +750,12 @@ impl<'a> Connections<'a> {
             (stream.is_none() || fault.is_some()).then(|| words(fault))
         };
         let fault = own::within(PIN_TRIAL, trial).await;
-        let fault = fault.unwrap_or_else(|_| Some("no answer in time".to_owned()));
+        let fault = match fault {
+            Ok(fault) => fault,
+            // It shows nothing.
+            Err(elapsed) if elapsed.limit().is_some() => return,
+            Err(_) => Some("no answer in time".to_owned()),
+        };
         self.legs[index].pin_trial = Some(PinTrial { to, fault });
     }
 
@@ -782,7 +787,7 @@ impl<'a> Connections<'a> {
                 network.families,
                 network.wait.min(MAX_WAIT_FOR_MISSED),
             );
-            let answer = own::within(MAX_WAIT_FOR_MISSED, asking).await;
+            let answer = own::aside(own::within(MAX_WAIT_FOR_MISSED, asking)).await;
             if let Some(found) = answer.ok().and_then(|one| one.outcome.done().cloned()) {
                 missed.extend(proxies.missed_by_address(endpoint, &found.addresses));
             }
@@ -990,7 +995,10 @@ impl<'a> Connections<'a> {
         let tried = own::within(limit, Box::pin(self.try_again(suspect, max_segment, max)));
         let fault = match tried.await {
             Ok(result) => result.err(),
-            Err(_) => Some(("no answer in time".to_owned(), true)),
+            Err(elapsed) => {
+                elapsed.limit();
+                Some(("no answer in time".to_owned(), true))
+            }
         };
         SegmentTrial {
             max_segment,

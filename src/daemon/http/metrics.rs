@@ -96,7 +96,7 @@ families! {
     STARVED: counter "pullpath_checks_starved_total" []
         "CPU-starved checks: they started more than 1 s late although fewer than `budgets.checks_at_once` were running, or the CPU limit stopped the process for more than 5 % of the time.";
     OWN_LIMITS: counter "pullpath_own_limits_total" ["limit"]
-        "Checks that met a limit of the daemon's own process, by limit: `open_files`, `node_files`, `memory`, `processes`, `ports`, `cpu` (a check waited for CPU instead of the network), `deadline` (longer than `schedule.check_timeout`). Their result is unknown, unless they found a pull possible in spite of it.";
+        "Checks that a limit of the daemon's own process left unknown, by limit: `open_files`, `node_files`, `memory`, `processes`, `ports`, `cpu` (a check waited for CPU instead of the network), `deadline` (longer than `schedule.check_timeout`). A check that met a limit and still found that a pull works or fails is not counted.";
     RUNNING: gauge "pullpath_checks_running" []
         "Checks running now.";
     PANICS: counter "pullpath_check_panics_total" []

@@ -7,7 +7,8 @@ use super::finding::new;
 use crate::diagnose::Finding;
 use crate::diagnose::catalogue::Cause;
 use crate::diagnose::level::Severity;
-use crate::model::evidence::{Evidence, Leg, Walk};
+use crate::model::credential::SourceProblem;
+use crate::model::evidence::{Attempt, Evidence, Leg, Walk};
 use crate::model::fault::TcpFault;
 use crate::model::own_limit::OwnLimit;
 use crate::model::step::Step;
@@ -15,9 +16,11 @@ use crate::model::vantage::NetworkView;
 
 /// The limits that the check met; none if it found a pull possible in spite of them.
 pub(super) fn met(evidence: &Evidence, is_complete: bool, findings: &mut Vec<Finding>) {
-    let limits = limits(evidence);
-    let fails = |finding: &Finding| finding.severity == Severity::Critical;
-    if limits.is_empty() || (is_complete && !findings.iter().any(fails)) {
+    let is_failed = findings
+        .iter()
+        .any(|one| one.severity == Severity::Critical);
+    let limits = limits(evidence, is_failed);
+    if limits.is_empty() || (is_complete && !is_failed) {
         return;
     }
     let fixes: Vec<&str> = limits.iter().map(|limit| limit.fix()).collect();
@@ -35,8 +38,12 @@ pub(super) fn may_explain(root: &Finding, finding: &Finding) -> bool {
         && finding.severity == Severity::Critical
 }
 
-fn limits(evidence: &Evidence) -> BTreeSet<OwnLimit> {
+/// The limits that may be the reason for the result; `is_failed`: a finding is another reason.
+fn limits(evidence: &Evidence, is_failed: bool) -> BTreeSet<OwnLimit> {
     let mut limits: BTreeSet<OwnLimit> = evidence.own_limits.iter().copied().collect();
+    if is_failed && !may_be_pause(evidence) {
+        limits.remove(&OwnLimit::Cpu);
+    }
     for walk in std::iter::once(&evidence.walk).chain(&evidence.others) {
         limits.extend(of_walk(walk));
     }
@@ -46,6 +53,39 @@ fn limits(evidence: &Evidence) -> BTreeSet<OwnLimit> {
         limits.insert(OwnLimit::Ports);
     }
     limits
+}
+
+/// Whether something failed as it may if this process does not run. An answer that was received shows the same
+/// whenever it is read, unless the request had no credential because a helper was not observed.
+fn may_be_pause(evidence: &Evidence) -> bool {
+    let is_helper = |problem: &SourceProblem| matches!(problem, SourceProblem::HelperFailed { .. });
+    let mut problems = evidence.keyring.sources.iter();
+    problems.any(|source| source.problem.as_ref().is_some_and(is_helper))
+        || std::iter::once(&evidence.walk)
+            .chain(&evidence.others)
+            .any(has_pause)
+}
+
+fn has_pause(walk: &Walk) -> bool {
+    let of_leg = |leg: &Leg| {
+        leg.resolve.outcome.may_be_pause()
+            || leg.connect.outcome.may_be_pause()
+            || leg
+                .proxy_tls
+                .as_ref()
+                .is_some_and(|tls| tls.outcome.may_be_pause())
+            || leg.tunnel.as_ref().is_some_and(Step::may_be_pause)
+            || leg.tls.outcome.may_be_pause()
+    };
+    let of_attempt =
+        |attempt: &Attempt| attempt.token.may_be_pause() || attempt.head.may_be_pause();
+    walk.legs.iter().any(of_leg)
+        || walk.ping.may_be_pause()
+        || walk.attempts.iter().any(of_attempt)
+        || walk.manifest.may_be_pause()
+        || walk.config.as_ref().is_some_and(Step::may_be_pause)
+        || walk.blob.may_be_pause()
+        || walk.layers.iter().any(|layer| layer.outcome.may_be_pause())
 }
 
 fn of_walk(walk: &Walk) -> impl Iterator<Item = OwnLimit> {
@@ -89,7 +129,9 @@ mod tests {
     use super::*;
     use crate::diagnose::fixture;
     use crate::diagnose::{Pull, diagnose};
-    use crate::model::fault::{DnsFault, HttpFault, Phase};
+    use crate::model::credential::{CredentialSource, SourceEvidence};
+    use crate::model::endpoint::Role;
+    use crate::model::fault::{DnsFault, HttpFault, ManifestFault, Phase};
     use crate::model::step::Skip;
 
     const SKIPPED: Skip = Skip::OwnLimit {
@@ -128,12 +170,10 @@ mod tests {
             let mut evidence = fixture::healthy();
             evidence.pulled = Some(false);
             if index < 5 {
-                evidence.walk.manifest =
-                    Step::blocked(crate::model::endpoint::Role::Registry, Phase::Connect);
+                evidence.walk.manifest = Step::blocked(Role::Registry, Phase::Connect);
             }
             if index < 6 {
-                evidence.walk.blob =
-                    Step::blocked(crate::model::endpoint::Role::Registry, Phase::Manifest);
+                evidence.walk.blob = Step::blocked(Role::Registry, Phase::Manifest);
             }
             stop(&mut evidence.walk);
             is_unknown(&evidence, OwnLimit::OpenFiles);
@@ -156,6 +196,80 @@ mod tests {
         assert_eq!(causes, [Cause::TcpReset]);
         evidence.own_limits.clear();
         assert_eq!(diagnose(&evidence).pull, Pull::WouldFail);
+    }
+
+    fn status(status: u16) -> HttpFault {
+        HttpFault::Status {
+            status,
+            code: None,
+            message: None,
+            retry_after: None,
+            challenged: false,
+            authorized: true,
+        }
+    }
+
+    /// Each answer that was received fails the pull, whatever the check waited for.
+    #[test]
+    fn an_answer_stays_an_answer_beside_a_lack_of_cpu() {
+        let took = Duration::from_secs(1);
+        let answers: [fn(&mut Walk, HttpFault); 2] = [
+            |walk, fault| walk.blob = Step::failed(fault, Duration::ZERO),
+            |walk, fault| {
+                walk.manifest = Step::failed(ManifestFault::Http { fault }, Duration::ZERO);
+                walk.blob = Step::blocked(Role::Registry, Phase::Manifest);
+            },
+        ];
+        for (fail, code) in answers
+            .into_iter()
+            .flat_map(|fail| [401, 403, 404].map(|code| (fail, code)))
+        {
+            let mut evidence = fixture::healthy();
+            evidence.pulled = Some(false);
+            evidence.own_limits = vec![OwnLimit::Cpu];
+            fail(&mut evidence.walk, status(code));
+            let verdict = diagnose(&evidence);
+            let causes: Vec<_> = verdict.findings.iter().map(|one| one.cause).collect();
+            assert_eq!(verdict.pull, Pull::WouldFail, "{code}: {causes:?}");
+            assert!(!causes.contains(&Cause::OwnLimits), "{code}: {causes:?}");
+            // A limit of files may have kept the credential from being read.
+            evidence.own_limits = vec![OwnLimit::OpenFiles];
+            is_unknown(&evidence, OwnLimit::OpenFiles);
+        }
+        let mut evidence = fixture::healthy();
+        evidence.pulled = Some(false);
+        evidence.own_limits = vec![OwnLimit::Cpu];
+        evidence.walk.legs[0].resolve.outcome = Step::failed(DnsFault::NxDomain, took);
+        evidence.walk.legs[0].connect.outcome = Step::blocked(Role::Registry, Phase::Resolve);
+        evidence.walk.legs[0].tls.outcome = Step::blocked(Role::Registry, Phase::Resolve);
+        evidence.walk.manifest = Step::blocked(Role::Registry, Phase::Resolve);
+        evidence.walk.blob = Step::blocked(Role::Registry, Phase::Resolve);
+        evidence.walk.attempts.clear();
+        assert_eq!(diagnose(&evidence).pull, Pull::WouldFail);
+        evidence.walk.legs[0].resolve.outcome = Step::failed(DnsFault::Timeout, took);
+        is_unknown(&evidence, OwnLimit::Cpu);
+    }
+
+    /// The credential that the helper has was not sent.
+    #[test]
+    fn a_helper_that_was_not_observed_leaves_a_refusal_unknown() {
+        let mut evidence = fixture::healthy();
+        evidence.pulled = Some(false);
+        evidence.own_limits = vec![OwnLimit::Cpu];
+        evidence.walk.blob = Step::failed(status(403), Duration::ZERO);
+        assert_eq!(diagnose(&evidence).pull, Pull::WouldFail);
+        evidence.keyring.sources.push(SourceEvidence {
+            at_usual_path: false,
+            server_keys: Vec::new(),
+            lint: Vec::new(),
+            expiries: Vec::new(),
+            source: CredentialSource::CommandLine,
+            keys: 0,
+            problem: Some(SourceProblem::HelperFailed {
+                reason: OwnLimit::Cpu.to_string(),
+            }),
+        });
+        is_unknown(&evidence, OwnLimit::Cpu);
     }
 
     #[test]

@@ -6,9 +6,9 @@
 //! A read that hangs in the kernel can't be interrupted. It is made by another thread, and the caller goes on without
 //! it. While it hangs, no other read in its folder is started, and the number of these threads is bounded.
 
-use std::fs::{File, FileType, OpenOptions};
+use std::fs::{File, FileType, Metadata, OpenOptions};
 use std::io::{self, ErrorKind, Read, Write as _};
-use std::os::unix::fs::{FileTypeExt as _, OpenOptionsExt as _};
+use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError, mpsc};
 use std::time::{Duration, Instant, SystemTime};
@@ -112,11 +112,19 @@ pub fn open(path: &Path) -> io::Result<File> {
 }
 
 fn read_here(path: &Path, limit: u64) -> io::Result<Vec<u8>> {
+    if is_null(&path.metadata()?) {
+        return Ok(Vec::new());
+    }
     let file = open(path)?;
     if file.metadata()?.len() > limit {
         return Err(ErrorKind::FileTooLarge.into());
     }
     to_end(file, limit, Some(Instant::now() + PATIENCE))
+}
+
+/// Whether it is `/dev/null`, the usual name for an empty file.
+fn is_null(metadata: &Metadata) -> bool {
+    metadata.file_type().is_char_device() && metadata.rdev() == libc::makedev(1, 3)
 }
 
 /// The file may grow while it is read.
@@ -484,6 +492,7 @@ mod tests {
             assert_eq!(error.kind(), kind, "{}", path.display());
             assert!(reason(&error).contains(words), "{}", reason(&error));
         }
+        assert_eq!(read(Path::new("/dev/null"), 9).unwrap(), b"");
         // The kernel gives no size for these.
         assert!(
             kernel(Path::new("/proc/self/status"))

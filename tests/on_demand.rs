@@ -834,7 +834,7 @@ async fn where_the_budget_is_used_up_why_shows_what_the_schedule_has_found_and_i
             ("", "secrets", &["get"]),
         ],
     );
-    let kubeconfig = cluster.kubeconfig("person");
+    let kubeconfig = forwarder.kubeconfig(&cluster, "person");
     let why =
         async |pod: &str| run(&["why", pod, "-n", "shop", "--kubeconfig", str(&kubeconfig)]).await;
     let targets = || -> Vec<String> {

@@ -415,9 +415,9 @@ async fn make_in_scope(world: &CheckContext, job: Job) -> CheckResult {
     let report = Report::conclude(evidence);
     count_limits(&report);
     CheckResult {
+        report,
         rejected,
         accepted,
-        report,
     }
 }
 
@@ -426,8 +426,9 @@ fn count_limits(report: &Report) {
     let findings = &report.verdict.findings;
     let is_own = findings.iter().any(|one| one.cause == Cause::OwnLimits);
     if is_own && report.verdict.pull == Pull::Unknown {
-        let limits = &report.evidence.own_limits;
-        limits.iter().for_each(|limit| own::count(*limit));
+        for limit in &report.evidence.own_limits {
+            own::count(*limit);
+        }
     }
 }
 

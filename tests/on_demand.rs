@@ -881,7 +881,7 @@ async fn where_the_budget_is_used_up_why_shows_what_the_schedule_has_found_and_i
         requests,
         "no request is sent"
     );
-    assert!(outcomes("deferred") >= 2.0);
+    assert!(outcomes("too_many") >= 2.0);
     assert_eq!(n1.stop(), Some(0));
 }
 

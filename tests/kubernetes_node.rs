@@ -193,9 +193,9 @@ async fn an_image_of_a_pod_is_checked_on_demand_with_the_pod_s_secrets_and_no_ot
     // One at a time, and so many a minute.
     let silent = TcpListener::bind("127.0.0.1:0").unwrap();
     let hanging = format!(r#"{{"image": "{}/x:1"}}"#, silent.local_addr().unwrap());
-    let any = text("on_demand: {per_minute: 60, images: any}");
     let with_silent = format!("local_registries: ['{}', ", silent.local_addr().unwrap());
-    daemon.rewrite(&any.replace("local_registries: [", &with_silent));
+    let text = |more: &str| text(more).replace("local_registries: [", &with_silent);
+    daemon.rewrite(&text("on_demand: {per_minute: 60, images: any}"));
     assert_eq!(daemon.order("/-/reload").status, 200);
     let (admin, body) = (daemon.admin, hanging.clone());
     let first = std::thread::spawn(move || send(admin, "POST", "/-/probe", "", &body));

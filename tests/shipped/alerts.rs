@@ -841,6 +841,7 @@ const OF_A_NODE: &[&str] = &[
     "PullpathNotChecked",
     "PullpathReloadFailed",
     "PullpathCpuStarved",
+    "PullpathOwnLimit",
     "PullpathTransferBudgetExhausted",
     "PullpathKubernetesWatchDown",
     "PullpathCheckPanicked",

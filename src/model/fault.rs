@@ -5,6 +5,7 @@
 //! is stripped of control characters, cut to length and scrubbed of the credentials in use before it is stored
 //! here.
 
+use std::borrow::Borrow;
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 
@@ -703,7 +704,7 @@ fn is_zero(n: &usize) -> bool {
 }
 
 /// The items, and how many more there are.
-pub fn with_more(items: &[String], more: usize) -> String {
+pub fn with_more(items: &[impl Borrow<str>], more: usize) -> String {
     let text = items.join(", ");
     match more {
         0 => text,

@@ -162,17 +162,12 @@ pub(super) fn artifact(evidence: &Evidence) -> Option<Finding> {
     types.dedup();
     let more = types.len().saturating_sub(MAX_TYPES);
     types.truncate(MAX_TYPES);
-    let more = if more > 0 {
-        format!(" and {more} more")
-    } else {
-        String::new()
-    };
     Some(
         at(Cause::ArtifactNotImage, Role::Registry, Phase::Manifest)
             .fact(format!("the configuration's media type is {config}"))
             .fact(format!(
-                "the media types of its layers: {}{more}",
-                types.join(", ")
+                "the media types of its layers: {}",
+                with_more(&types, more)
             ))
             .fact("containerd pulls it, but no container can start from it"),
     )

@@ -10,10 +10,11 @@ use std::fs::{File, FileType, Metadata, OpenOptions};
 use std::io::{self, ErrorKind, Read, Write as _};
 use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
-use std::sync::{Condvar, Mutex, MutexGuard, PoisonError, mpsc};
-use std::time::{Duration, Instant, SystemTime};
+use std::sync::mpsc::{self, RecvTimeoutError};
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, SystemTime};
 
-use crate::own;
+use crate::own::{self, Patience};
 
 /// How long one file may take.
 pub const PATIENCE: Duration = Duration::from_secs(5);
@@ -119,7 +120,7 @@ fn read_here(path: &Path, limit: u64) -> io::Result<Vec<u8>> {
     if file.metadata()?.len() > limit {
         return Err(ErrorKind::FileTooLarge.into());
     }
-    to_end(file, limit, Some(Instant::now() + PATIENCE))
+    to_end(file, limit, Some(Patience::new(PATIENCE)))
 }
 
 /// Whether it is `/dev/null`, the usual name for an empty file.
@@ -128,14 +129,14 @@ fn is_null(metadata: &Metadata) -> bool {
 }
 
 /// The file may grow while it is read.
-fn to_end(mut file: impl Read, limit: u64, end: Option<Instant>) -> io::Result<Vec<u8>> {
+fn to_end(mut file: impl Read, limit: u64, mut patience: Option<Patience>) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
     while (&mut file).take(CHUNK).read_to_end(&mut bytes)? > 0 {
         if bytes.len() as u64 > limit {
             return Err(ErrorKind::FileTooLarge.into());
         }
-        if end.is_some_and(|end| Instant::now() > end) {
-            return Err(late());
+        if let Some(patience) = &mut patience {
+            patience.tick().ok_or_else(late)?;
         }
     }
     Ok(bytes)
@@ -290,8 +291,8 @@ pub fn within<T: Send + 'static>(
     path: &Path,
     act: impl FnOnce() -> io::Result<T> + Send + 'static,
 ) -> io::Result<T> {
-    let end = Instant::now() + PATIENCE;
-    let (use_id, thread) = THREADS.begin(path, end)?;
+    let mut patience = Patience::new(PATIENCE);
+    let (use_id, thread) = THREADS.begin(path, &mut patience)?;
     let (done, result) = mpsc::sync_channel(1);
     let job = Box::new(move || {
         let _ended = Ended(use_id);
@@ -300,12 +301,18 @@ pub fn within<T: Send + 'static>(
     thread
         .send(job)
         .map_err(|_| io::Error::other("the thread that reads files has ended"))?;
-    let result = result.recv_timeout(end.saturating_duration_since(Instant::now()));
     // Noted here: the check of this thread made the request.
-    own::noting(result.unwrap_or_else(|_| {
-        THREADS.hangs(use_id);
-        Err(late())
-    }))
+    own::noting(loop {
+        let tick = patience.tick().unwrap_or_default();
+        match result.recv_timeout(tick) {
+            Ok(result) => break result,
+            Err(RecvTimeoutError::Timeout) if !tick.is_zero() => {}
+            Err(_) => {
+                THREADS.hangs(use_id);
+                break Err(late());
+            }
+        }
+    })
 }
 
 type Job = Box<dyn FnOnce() + Send>;
@@ -346,8 +353,8 @@ impl Threads {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Takes a thread for a use of `path`; waits until `end` if all are in use.
-    fn begin(&self, path: &Path, end: Instant) -> io::Result<(u64, mpsc::Sender<Job>)> {
+    /// Takes a thread for a use of `path`; waits if all are in use.
+    fn begin(&self, path: &Path, patience: &mut Patience) -> io::Result<(u64, mpsc::Sender<Job>)> {
         let mut state = self.state();
         loop {
             if state
@@ -380,11 +387,8 @@ impl Threads {
                 });
                 return Ok((id, thread));
             }
-            let left = end.saturating_duration_since(Instant::now());
-            if left.is_zero() {
-                return Err(late());
-            }
-            let waited = self.ended.wait_timeout(state, left);
+            let tick = patience.tick().ok_or_else(late)?;
+            let waited = self.ended.wait_timeout(state, tick);
             state = waited.unwrap_or_else(PoisonError::into_inner).0;
         }
     }
@@ -513,7 +517,7 @@ mod tests {
         }
         let error = to_end(Growing, 1 << 20, None).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::FileTooLarge);
-        let error = to_end(Growing, u64::MAX, Some(Instant::now())).unwrap_err();
+        let error = to_end(Growing, u64::MAX, Some(Patience::new(Duration::ZERO))).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::TimedOut);
     }
 

@@ -404,6 +404,38 @@ impl Spent {
     }
 }
 
+/// The same for a thread that may block: the time of one wait in short parts.
+#[derive(Debug)]
+pub struct Patience {
+    limit: Duration,
+    spent: Spent,
+    tick: Option<(std::time::Instant, Duration)>,
+}
+
+impl Patience {
+    /// A wait of at most `limit`.
+    pub fn new(limit: Duration) -> Self {
+        Self {
+            limit,
+            spent: Spent::default(),
+            tick: None,
+        }
+    }
+
+    /// How long to wait before the next look at what is awaited; `None`: it took too long.
+    pub fn tick(&mut self) -> Option<Duration> {
+        let now = std::time::Instant::now();
+        if let Some((began, tick)) = self.tick {
+            let elapsed = now - began;
+            self.spent
+                .add(tick.min(elapsed), elapsed.saturating_sub(tick));
+        }
+        let tick = TICK.min(self.spent.left(self.limit));
+        self.tick = Some((now, tick));
+        (!tick.is_zero()).then_some(tick)
+    }
+}
+
 /// Notes a pause in which this process did not run, whatever the check was doing then.
 async fn watch_pauses<T>(check: impl Future<Output = T>) -> T {
     let mut check = pin!(check);
@@ -492,6 +524,22 @@ mod tests {
         let silent = within(SECOND, std::future::pending::<()>());
         let (silent, ()) = tokio::join!(silent, async { pause() });
         assert_eq!(silent, Err(Elapsed { is_starved: true }));
+    }
+
+    /// A thread that does not run looks once more before it gives up.
+    #[test]
+    fn a_pause_is_no_lateness_of_a_thread() {
+        let mut patience = Patience::new(SECOND);
+        assert_eq!(patience.tick(), Some(TICK));
+        std::thread::sleep(SECOND + 2 * TICK);
+        assert_eq!(patience.tick(), Some(TICK));
+        let (began, mut ticks) = (Instant::now(), 0);
+        while let Some(tick) = patience.tick() {
+            std::thread::sleep(tick);
+            ticks += 1;
+        }
+        assert!(began.elapsed() >= 3 * TICK, "{ticks} ticks");
+        assert_eq!(Patience::new(Duration::ZERO).tick(), None);
     }
 
     #[test]

@@ -683,27 +683,28 @@ fn not_requested() -> WhyCheck {
 /// Secrets.
 async fn check_by_daemon(
     admin: &Admin,
-    question: Question,
+    mut question: Question,
     secrets: Option<SecretRefs>,
     wait: std::time::Duration,
 ) -> WhyCheck {
-    let known = question.clone();
     let mut answer = remote::check(admin, &question, wait).await;
     if matches!(&answer, Err(failure) if failure.kind == FailureKind::NotKnown) {
-        let without_pod = Question {
-            pod: None,
-            secrets,
-            ..question
-        };
-        answer = remote::check(admin, &without_pod, wait).await;
+        question.pod = None;
+        question.secrets = secrets;
+        answer = remote::check(admin, &question, wait).await;
     }
     let mut scheduled = false;
     // The budget for checks on demand is spent: what the schedule found is nearly as good.
-    if matches!(&answer, Err(failure) if failure.kind == FailureKind::Busy)
-        && let Ok(report) = remote::known(admin, &known, wait).await
+    if let Err(failure) = &mut answer
+        && failure.kind == FailureKind::Busy
     {
-        answer = Ok(report);
-        scheduled = true;
+        match remote::known(admin, &question, wait).await {
+            Ok(report) => {
+                answer = Ok(report);
+                scheduled = true;
+            }
+            Err(none) => failure.reason = format!("{}; {}", failure.reason, none.reason),
+        }
     }
     match answer {
         Ok(report) => WhyCheck::Node {

@@ -45,7 +45,7 @@ pub struct Request {
 #[derive(Debug, thiserror::Error)]
 pub enum CredentialsError {
     /// A file that was given can't be read.
-    #[error("cannot read {path}, given with {flag}")]
+    #[error("cannot read {path}, given with {flag}: {}", files::reason(source))]
     Read {
         /// The flag that gave it.
         flag: &'static str,
@@ -56,7 +56,7 @@ pub enum CredentialsError {
         source: io::Error,
     },
     /// Reading failed.
-    #[error("cannot read the password from standard input")]
+    #[error("cannot read the password from standard input: {}", files::reason(.0))]
     Stdin(#[source] io::Error),
     /// Nothing, or only a newline, was read.
     #[error("the password is empty")]
@@ -504,7 +504,7 @@ mod tests {
             .unwrap_err();
         assert_eq!(
             error.to_string(),
-            "cannot read no/such.yaml, given with --secret-file"
+            "cannot read no/such.yaml, given with --secret-file: entity not found"
         );
         let request = Request {
             docker_config: Some(PathBuf::from("no/such.json")),
@@ -513,7 +513,7 @@ mod tests {
         let error = load(&request, &reference("nginx"), nothing)
             .await
             .unwrap_err();
-        assert!(error.to_string().ends_with("given with --docker-config"));
+        assert!(error.to_string().contains("given with --docker-config: "));
     }
 
     #[tokio::test]

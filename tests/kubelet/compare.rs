@@ -147,10 +147,12 @@ impl Seen {
         };
         if let Some(image) = self.why.iter().flatten().find(of_why) {
             let verdict = &image["check"]["report"]["verdict"];
+            let failure = &image["check"]["failure"]["reason"];
             said.why = Some(if verdict.is_object() {
                 (text(&verdict["pull"]), causes(&verdict["findings"]))
             } else {
-                (text(&image["check"]["by"]), Vec::new())
+                let reason = failure.as_str().map(str::to_owned);
+                (text(&image["check"]["by"]), reason.into_iter().collect())
             });
         }
         said

@@ -165,6 +165,30 @@ impl Version {
     }
 }
 
+/// How long the API server must forbid a Secret that it had sent before its content is dropped. One that starts may
+/// forbid everything for some seconds.
+const WITHDRAWN_AFTER: Duration = Duration::from_secs(30);
+
+/// What was answered about a Secret.
+#[derive(Debug, Default)]
+struct Answers {
+    version: Version,
+    /// Since when each answer was that it is forbidden.
+    forbidden: Option<Instant>,
+}
+
+impl Answers {
+    /// Takes an error; returns whether the right to read the Secret is withdrawn.
+    fn is_withdrawn(&mut self, is_forbidden: bool, now: Instant) -> bool {
+        if !is_forbidden {
+            self.forbidden = None;
+            return false;
+        }
+        let since = *self.forbidden.get_or_insert(now);
+        now.duration_since(since) >= WITHDRAWN_AFTER
+    }
+}
+
 /// Which Secrets are needed, and by what.
 #[derive(Default)]
 struct Needs {
@@ -181,8 +205,7 @@ struct Needs {
 
 struct HeldSecret {
     known: watch::Sender<Known>,
-    /// The version that was read last.
-    version: Arc<Mutex<Version>>,
+    answers: Arc<Mutex<Answers>>,
     by: By,
 }
 
@@ -377,17 +400,17 @@ impl Secrets {
             let is_watched = watched.contains(&key);
             let held = needs.held.entry(key.clone()).or_insert_with(|| HeldSecret {
                 known: watch::Sender::new(Known::Unread(PENDING.to_owned())),
-                version: Arc::default(),
+                answers: Arc::default(),
                 by: By::Reading(None),
             });
             match (&held.by, is_watched) {
                 (By::Reading(_), true) => {
                     let stop = CancellationToken::new();
-                    let (known, version) = (held.known.clone(), Arc::clone(&held.version));
+                    let (known, answers) = (held.known.clone(), Arc::clone(&held.answers));
                     let kept = Kept {
                         key,
                         known,
-                        version,
+                        answers,
                         changes: Arc::clone(&self.changes),
                     };
                     tokio::spawn(follow(client.clone(), kept, stop.clone()));
@@ -423,14 +446,14 @@ impl Secrets {
         let (at, key, held) = due.min_by_key(|(at, key, _)| (*at, *key))?;
         let now = Instant::now();
         let due = at.map_or(now, |at| (at + READ_AGAIN).max(now + PACE));
-        let (known, version) = (held.known.clone(), Arc::clone(&held.version));
+        let (known, answers) = (held.known.clone(), Arc::clone(&held.answers));
         let (key, changes) = (key.clone(), Arc::clone(&self.changes));
         Some((
             due,
             Kept {
                 key,
                 known,
-                version,
+                answers,
                 changes,
             },
         ))
@@ -607,17 +630,34 @@ pub async fn absent(client: &Client, name: &str) -> Found {
 struct Kept {
     key: SecretKey,
     known: watch::Sender<Known>,
-    version: Arc<Mutex<Version>>,
+    answers: Arc<Mutex<Answers>>,
     changes: Arc<Changes>,
 }
 
 impl Kept {
     fn take(&self, (newest, now): (Known, Version)) {
         self.known.send_replace(newest);
-        let mut version = self.version.lock().unwrap_or_else(PoisonError::into_inner);
-        if version.is_new(now) {
+        let mut answers = self.answers();
+        answers.forbidden = None;
+        if answers.version.is_new(now) {
             self.changes.add(&self.key);
         }
+    }
+
+    /// Content that was read before stays in use, unless the right to read it was withdrawn.
+    fn lose(&self, reason: String, is_forbidden: bool) {
+        let is_withdrawn = self.answers().is_withdrawn(is_forbidden, Instant::now());
+        self.known.send_if_modified(|known| {
+            let is_lost = is_withdrawn || matches!(known, Known::Unread(_));
+            if is_lost {
+                *known = Known::Unread(reason);
+            }
+            is_lost
+        });
+    }
+
+    fn answers(&self) -> MutexGuard<'_, Answers> {
+        self.answers.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -637,7 +677,10 @@ async fn follow(client: Client, kept: Kept, stop: CancellationToken) {
         WatchEvent::Event(Event::InitDone | Event::Delete(_)) => {
             kept.take((Known::Absent, Version::Absent));
         }
-        WatchEvent::Loss(error) => lose(&kept.known, &kept.key, &error),
+        WatchEvent::Loss(error) => {
+            let is_forbidden = matches!(status(&error), Some(401 | 403));
+            kept.lose(loss(&kept.key, &error, is_forbidden), is_forbidden);
+        }
         WatchEvent::Answer => {}
     };
     // No probe after a loss: the last known content stays in use.
@@ -656,21 +699,12 @@ async fn read_others(client: Client, secrets: Weak<Secrets>) {
             continue;
         }
         match read(&client, &kept.key).await {
-            Ok((Known::Unread(reason), _)) => {
-                kept.known.send_replace(Known::Unread(reason));
-            }
+            Ok((Known::Unread(reason), _)) => kept.lose(reason, true),
             Ok(newest) => kept.take(newest),
-            // What was read before stays in use.
-            Err(reason) => {
-                kept.known.send_if_modified(|known| {
-                    let is_unread = matches!(known, Known::Unread(_));
-                    if is_unread {
-                        *known =
-                            Known::Unread(format!("the API server does not return it: {reason}"));
-                    }
-                    is_unread
-                });
-            }
+            Err(reason) => kept.lose(
+                format!("the API server does not return it: {reason}"),
+                false,
+            ),
         }
         if let Some(secrets) = secrets.upgrade() {
             secrets.was_read(&kept.key);
@@ -695,24 +729,17 @@ pub fn left_out(refs: &SecretRefs) -> Option<(LoadedSource, SecretLookup)> {
     ))
 }
 
-/// Content that was read before stays in use, unless the right to read it was withdrawn.
-fn lose(known: &watch::Sender<Known>, key: &SecretKey, error: &watcher::Error) {
-    let forbidden = matches!(status(error), Some(401 | 403));
-    known.send_if_modified(|known| {
-        if matches!(known, Known::Here(_) | Known::Absent) && !forbidden {
-            return false;
-        }
-        *known = Known::Unread(if forbidden {
-            format!(
-                "the API server forbids it: RBAC must allow list and watch of Secret {}/{}",
-                printable(&key.namespace),
-                printable(&key.name)
-            )
-        } else {
-            format!("the API server does not return it: {}", with_sources(error))
-        });
-        true
-    });
+/// Why a watch has no content.
+fn loss(key: &SecretKey, error: &watcher::Error, is_forbidden: bool) -> String {
+    if is_forbidden {
+        format!(
+            "the API server forbids it: RBAC must allow list and watch of Secret {}/{}",
+            printable(&key.namespace),
+            printable(&key.name)
+        )
+    } else {
+        format!("the API server does not return it: {}", with_sources(error))
+    }
 }
 
 #[cfg(test)]
@@ -765,6 +792,29 @@ mod tests {
         assert!(
             matches!(secrets.get(&key("b")), Known::Unread(reason) if reason.contains("not been requested"))
         );
+    }
+
+    /// An API server that starts forbids everything for some seconds; another answer begins anew.
+    #[test]
+    fn a_right_is_withdrawn_if_it_stays_so() {
+        let start = Instant::now();
+        let mut answers = Answers::default();
+        for (seconds, is_forbidden, is_withdrawn) in [
+            (0, true, false),
+            (29, true, false),
+            (30, false, false),
+            (31, true, false),
+            (60, true, false),
+            (61, true, true),
+            (90, true, true),
+        ] {
+            let now = start + Duration::from_secs(seconds);
+            assert_eq!(
+                answers.is_withdrawn(is_forbidden, now),
+                is_withdrawn,
+                "{seconds} s"
+            );
+        }
     }
 
     #[test]

@@ -318,8 +318,9 @@ def large(count, layers, folder):
 def whole():
     several = [f"127.0.0.{i}" for i in range(11, 16)]
     roles = os.environ.get("ROLES", "run cluster").split()
+    sides = {"several": several, "one": ["127.0.0.1"]}
     for role in roles:
-        for addresses in (several, ["127.0.0.1"]):
+        for addresses in [sides[side] for side in os.environ.get("ADDRESSES", "several one").split()]:
             with tempfile.TemporaryDirectory() as folder:
                 flood(role, addresses, folder)
     for count in [int(count) for count in os.environ.get("TARGETS", "12 50").split()]:

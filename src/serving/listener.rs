@@ -34,7 +34,7 @@ use super::bounds::{
 };
 use super::http::{LocalAddress, plain};
 use super::metrics::{Family, Page};
-use crate::net::kernel;
+use crate::net::{kernel, machine};
 use crate::own;
 
 /// How often the times of connections are checked.
@@ -699,6 +699,10 @@ struct Keeper {
     trimmed: (u64, u64, u64),
     /// The look and the connections that were limited, at the last line of the log.
     logged: (u64, u64),
+    /// The look at which the number of limited connections last changed, and that number.
+    flooded: (u64, u64),
+    /// That number when memory was last given back after a flood.
+    recovered: u64,
 }
 
 impl Keeper {
@@ -716,6 +720,16 @@ impl Keeper {
         if is_much && self.looks >= at + TRIM_EVERY {
             kernel::give_memory_back();
             self.trimmed = (self.looks, closed, written);
+        }
+        if limited != self.flooded.1 {
+            self.flooded = (self.looks, limited);
+        }
+        let (at, _) = self.flooded;
+        if limited > self.recovered && self.looks >= at + TRIM_EVERY {
+            // A flood used code that nothing else uses.
+            machine::give_code_back();
+            kernel::give_memory_back();
+            self.recovered = limited;
         }
         let (at, before) = self.logged;
         if limited > before && self.looks >= at + LOG_EVERY {

@@ -185,6 +185,10 @@ class Role:
             sys.exit(f"{self.name} ended with {self.process.returncode}: {self.log.read()[-2000:]}")
         return resident(self.process.pid), len(os.listdir(f"/proc/{self.process.pid}/fd"))
 
+    def kinds(self):
+        """What is resident of the program's files, and what it has written, in MiB."""
+        return [resident(self.process.pid, kind) for kind in ("RssFile", "RssAnon")]
+
     def sockets(self):
         """KiB of the kernel for the sockets at this side (sock_diag: rmem_alloc, wmem_queued)."""
         found = subprocess.run(["ss", "-Htnm", "sport", "=", f":{PUBLIC}"], capture_output=True, text=True).stdout
@@ -200,6 +204,7 @@ def flood(role, addresses, folder):
     with Role(role, folder, targets) as one:
         time.sleep(20)
         start, files = one.memory()
+        code, data = one.kinds()
         askers = [Asker("127.0.0.9" if len(addresses) > 1 else addresses[0], path, 0.25) for path in (b"/metrics", b"/healthz")]
         for asker in askers:
             asker.start()
@@ -222,12 +227,14 @@ def flood(role, addresses, folder):
             asker.join()
         time.sleep(60)
         after, _ = one.memory()
+        code_after, data_after = one.kinds()
         text = Asker("127.0.0.1", b"/metrics", 0).ask().decode()
         print(f"\n{role}, {CONNECTIONS} connections for {SECONDS} s from {len(addresses)} address(es), {opened} opened in all")
         for asker in askers:
             print("  " + asker.result())
         print(f"  memory: {start:.1f} MiB at first, {most:.1f} at most (bound 48), {after:.1f} a minute after "
               f"({after / start:.2f}, bound 1.10); sockets {most_sockets / 1024:.1f} MiB at most; files: {files} at first, {most_files} at most")
+        print(f"  of it the program's code: {code:.1f} MiB at first, {code_after:.1f} after; data: {data:.1f}, {data_after:.1f}")
         for line in text.splitlines():
             if line.startswith("pullpath_http_"):
                 print("  " + line)

@@ -179,7 +179,8 @@ pub fn differences(case: &Case, said: &Said, with_why: bool) -> BTreeMap<Face, S
         }
         Kubelet::Fails(words)
             if !said.messages.iter().any(|message| message.contains(words))
-                || said.waits.is_none() =>
+                // While containerd was down.
+                || matches!(said.waits.as_deref(), None | Some("ImageInspectError")) =>
         {
             all.insert(
                 Face::Kubelet,

@@ -246,7 +246,7 @@ pub const WITHOUT_HOSTS: &[Case] = &[
     pod("loopback-http", "127.0.0.1:5000/team/loopback-http:1"),
     // It sends plain HTTP to its own machine at once.
     pod("loopback-https", "127.0.0.3:5443/team/loopback-https:1")
-        .fails("400 Bad Request", &["tls_plain_http"]),
+        .fails("400 Bad Request", &["request_refused"]),
     pod("no-mirror", "mirrored.lab.test/team/no-mirror:1")
         .fails("certificate is valid for", &["tls_name"]),
 ];

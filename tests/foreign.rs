@@ -28,7 +28,7 @@ use pullpath::net::dns::Families;
 use pullpath::net::resolv::ResolverConfig;
 use pullpath::probe::check::{Check, Effort, Guard, Override};
 use pullpath::probe::manifest::KnownManifests;
-use pullpath::probe::network::{NoProgress, ProbeNetwork};
+use pullpath::probe::network::{LargeDocuments, NoProgress, ProbeNetwork};
 use pullpath::pull_secret::entry::Entry;
 use pullpath::pull_secret::keyring::{Keyring, LoadedSource};
 use pullpath::redact::Secret;
@@ -190,7 +190,7 @@ impl Asking {
             settings: Settings::load(&request, variable).unwrap(),
             trace: true,
             transfer_lock: Turn::new(()),
-            document_lock: Turn::new(()),
+            large_documents: LargeDocuments::default(),
             vantage: Vantage {
                 network: NetworkView::Node,
                 ..Vantage::default()

@@ -13,6 +13,7 @@ pub mod check;
 mod content;
 mod host;
 mod image;
+mod large_documents;
 pub mod large_hello;
 mod leg;
 pub mod manifest;

@@ -302,13 +302,19 @@ fn is_own_reject(icmp: &IcmpError, to: IpAddr) -> bool {
     (is_port || icmp.is_prohibited()) && icmp.from.is_some_and(|from| from != to && is_own(from))
 }
 
-/// Whether the address is one of this machine. Only such an address can be bound (bind(2), EADDRNOTAVAIL), unless
-/// `ip_nonlocal_bind` is set; no packet is sent. If the kernel gives no socket, it counts as one.
+/// Whether the address is one of this machine. Only for such an address, the kernel chooses that address itself as the
+/// source (connect(2) on a UDP socket; no packet is sent). Whether it can be bound shows nothing: with
+/// `ip_nonlocal_bind`, every address can. If a limit of this process keeps that from being observed, it counts as one.
 pub fn is_own(address: IpAddr) -> bool {
-    own::blocking_udp_socket((address, 0).into()).map_or_else(
-        |error| error.kind() != io::ErrorKind::AddrNotAvailable,
-        |_| true,
-    )
+    let source = || {
+        let socket = own::blocking_udp_socket((order::unspecified(address), 0).into())?;
+        socket.connect((address, 9))?;
+        Ok(socket.local_addr()?.ip())
+    };
+    match source() {
+        Ok(source) => source == address,
+        Err(error) => own::limit_of(&error).is_some(),
+    }
 }
 
 fn is_link_local_v6(address: IpAddr) -> bool {

@@ -59,6 +59,7 @@ pub async fn pull(
     let (mut evidence, met) = own::scope(Box::pin(made)).await;
     evidence.note_own_limits(&met);
     evidence.note_own_limits(&probe_network.own_limits);
+    evidence.note_limits_of_phases();
     evidence
 }
 

@@ -50,9 +50,7 @@ impl Places {
 
 impl Drop for Held<'_> {
     fn drop(&mut self) {
-        self.places
-            .held
-            .send_modify(|held| held[self.server] -= 1);
+        self.places.held.send_modify(|held| held[self.server] -= 1);
     }
 }
 

@@ -753,7 +753,11 @@ async fn a_silent_server_leaves_sockets_for_the_others() {
         outcome.done().is_some() || matches!(fault, Some(DnsFault::NxDomain | DnsFault::NoData))
     };
     assert_eq!(queries(&live).len(), 33 * 2, "{:?}", shown(&found));
-    assert!(queries(&live).iter().all(is_answered), "{:?}", shown(&found));
+    assert!(
+        queries(&live).iter().all(is_answered),
+        "{:?}",
+        shown(&found)
+    );
     // What was not sent is no silence, and such a lookup has no result.
     let deadline = Some(OwnLimit::Deadline);
     let not_sent = queries(&dead);

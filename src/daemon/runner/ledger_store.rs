@@ -236,9 +236,14 @@ mod tests {
                 at: NOW,
             };
             let admitted = book.admit(&Budgets::default(), &due, target, false, NOW);
-            admitted.map(|_| ()).map_err(|(deferred, _)| deferred.reason)
+            admitted
+                .map(|_| ())
+                .map_err(|(deferred, _)| deferred.reason)
         };
-        let refused: Vec<_> = targets[..50].iter().filter_map(|one| admit(one).err()).collect();
+        let refused: Vec<_> = targets[..50]
+            .iter()
+            .filter_map(|one| admit(one).err())
+            .collect();
         assert_eq!(refused, vec!["namespace_requests"; 8]);
         for _ in 0..9 {
             assert_eq!(admit(&small), Ok(()));

@@ -284,7 +284,16 @@ mod tests {
             }),
             ..CheckUsage::default()
         };
-        let until = book(&mut ledger, &budgets(), "n", &of(&due(Tier::Reach)), None, &usage, NOW).unwrap();
+        let until = book(
+            &mut ledger,
+            &budgets(),
+            "n",
+            &of(&due(Tier::Reach)),
+            None,
+            &usage,
+            NOW,
+        )
+        .unwrap();
         assert!(until.since(NOW) >= Duration::from_mins(5));
         assert_eq!(
             ask(&mut ledger, Tier::Reach, false),

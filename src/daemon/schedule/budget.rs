@@ -67,7 +67,11 @@ impl ByteBudget {
         if least < worth {
             return Err(whose);
         }
-        let bytes = Bytes(requested.min(least).min(self.left_of_share(budgets, account)));
+        let bytes = Bytes(
+            requested
+                .min(least)
+                .min(self.left_of_share(budgets, account)),
+        );
         if bytes.0 < worth {
             return Err("namespace_bytes");
         }
@@ -117,13 +121,7 @@ impl ByteBudget {
     }
 
     /// Returns what a test did not download. If it downloaded more than reserved, that is booked too.
-    pub fn settle(
-        &mut self,
-        account: &Account<'_>,
-        reserved: Reserved,
-        used: Bytes,
-        now: Moment,
-    ) {
+    pub fn settle(&mut self, account: &Account<'_>, reserved: Reserved, used: Bytes, now: Moment) {
         self.start_day(now);
         if used.0 > reserved.bytes.0 {
             self.add(account, Bytes(used.0 - reserved.bytes.0));
@@ -310,7 +308,9 @@ mod tests {
         assert_eq!((total >> 20, refused), (44, "namespace_bytes"));
         let of_other = |budget: &mut ByteBudget, target, namespace, sharers| {
             let account = account(target, namespace, sharers);
-            budget.reserve(&all, &account, at(1)).map(|one| one.bytes.0 >> 20)
+            budget
+                .reserve(&all, &account, at(1))
+                .map(|one| one.bytes.0 >> 20)
         };
         assert_eq!(of_other(&mut budget, "x", "small", 3), Ok(8));
         assert_eq!(of_other(&mut budget, "c", "", 3), Ok(8));

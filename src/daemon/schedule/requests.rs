@@ -69,7 +69,9 @@ impl RequestBuckets {
         tokens.left -= f64::from(requests);
         if account.is_shared() {
             let own = tokens.own(&bounds, account) - f64::from(requests);
-            tokens.shares.insert(account.namespace.to_owned(), own.max(0.0));
+            tokens
+                .shares
+                .insert(account.namespace.to_owned(), own.max(0.0));
         }
         Ok(())
     }
@@ -131,7 +133,10 @@ struct Bounds {
 }
 
 impl Bounds {
-    #[expect(clippy::cast_precision_loss, reason = "a node has some hundred namespaces")]
+    #[expect(
+        clippy::cast_precision_loss,
+        reason = "a node has some hundred namespaces"
+    )]
     fn of(most: f64, account: &Account<'_>) -> Self {
         let sharers = account.of_registry.max(1);
         let is_alone = sharers == 1 || !account.is_shared();

@@ -13,9 +13,7 @@ use serde::{Deserialize, Serialize};
 
 use super::credential::{CredentialId, KeyringEvidence};
 use super::endpoint::{Endpoint, Host, Role, split_port};
-use super::fault::{
-    HttpFault, ManifestFault, Phase, ProxyFault, TcpFault, TlsFault, TokenFault,
-};
+use super::fault::{HttpFault, ManifestFault, Phase, ProxyFault, TcpFault, TlsFault, TokenFault};
 use super::hops::Trace;
 use super::hosts::{HostsConfig, RegistryHost};
 use super::kubelet::KubeletVersion;

@@ -15,6 +15,7 @@ use super::{kernel, order};
 use crate::model::connect::{Connect, Connected, Connection, Dial};
 use crate::model::fault::{IcmpError, TcpFault};
 use crate::model::resolve::Family;
+use crate::model::special;
 use crate::model::step::Step;
 use crate::own;
 
@@ -280,7 +281,9 @@ pub fn from_io(error: &io::Error, to: IpAddr, icmp: Option<IcmpError>) -> TcpFau
         (Some(errno @ (libc::EPERM | libc::EACCES)), _) => TcpFault::LocalPolicy { errno },
         // connect(2) over a route of type blackhole (fib_props in net/ipv4/fib_semantics.c; ip6_route_info_create). A
         // link-local address without its scope gives EINVAL as well.
-        (Some(errno @ libc::EINVAL), _) if !is_link_local_v6(to) => TcpFault::LocalPolicy { errno },
+        (Some(errno @ libc::EINVAL), _) if !(to.is_ipv6() && special::is_link_local(to)) => {
+            TcpFault::LocalPolicy { errno }
+        }
         // There is a source address, so it is the port that is missing.
         (Some(libc::EADDRNOTAVAIL), _) if order::source_for(to).is_some() => TcpFault::NoLocalPort,
         (Some(errno @ (libc::EADDRNOTAVAIL | libc::EAFNOSUPPORT)), _) => {
@@ -315,10 +318,6 @@ pub fn is_own(address: IpAddr) -> bool {
         Ok(source) => source == address,
         Err(error) => own::limit_of(&error).is_some(),
     }
-}
-
-fn is_link_local_v6(address: IpAddr) -> bool {
-    matches!(address, IpAddr::V6(v6) if v6.is_unicast_link_local())
 }
 
 #[cfg(test)]

@@ -737,3 +737,46 @@ async fn a_realm_or_a_redirect_of_a_pods_registry_leads_to_no_other_service() {
         assert!(!shown(report).contains(CANARY), "realm: {is_realm}");
     }
 }
+
+/// A proxy on the node resolves names itself, and reaches what this machine reaches. The answer here is compared first.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_proxy_is_not_asked_for_a_service_of_the_node() {
+    for (host, address, is_asked) in [
+        (REGISTRY, "127.0.0.1", false),
+        (REGISTRY, "169.254.169.254", false),
+        (REGISTRY, "192.0.2.9", true),
+        ("127.0.0.1", "127.0.0.1", false),
+        ("192.0.2.9", "192.0.2.9", true),
+    ] {
+        let heads = Arc::<Mutex<Vec<String>>>::default();
+        let seen = Arc::clone(&heads);
+        let answer = move |head: &str| {
+            seen.lock().unwrap().push(head.to_owned());
+            http("502 Bad Gateway", "", CANARY)
+        };
+        let proxy = Server::start(Arc::new(answer), None).await;
+        let asking = Asking {
+            host: host.to_owned(),
+            scheme: "https",
+            proxy: Some(proxy.port),
+            guard: Some(Guard::default()),
+            names: vec![(REGISTRY.to_owned(), address.parse().unwrap())],
+            ..Asking::of(&proxy)
+        };
+        let report = asking.ask().await;
+        assert_eq!(is_left_out(&report), !is_asked, "{host} {address}");
+        let heads = heads.lock().unwrap().clone();
+        let is_named = heads
+            .iter()
+            .any(|head| head.starts_with(&format!("connect {host}:")));
+        assert_eq!(is_named, is_asked, "{host} {address}: {heads:?}");
+        if !is_asked {
+            assert_eq!(
+                proxy.connections.load(Ordering::SeqCst),
+                0,
+                "{host} {address}"
+            );
+            assert_eq!(report.verdict.pull, Pull::Unknown, "{host} {address}");
+        }
+    }
+}

@@ -7,6 +7,9 @@
     reason = "its figures are looked for when it has passed, too"
 )]
 
+#[path = "support/requests.rs"]
+mod requests;
+
 use std::collections::HashMap;
 use std::fmt::Write as _;
 use std::net::{IpAddr, Ipv4Addr};
@@ -41,7 +44,8 @@ use pullpath::pull_secret::keyring::{Keyring, LoadedSource};
 use pullpath::redact::Secret;
 use pullpath::report::Report;
 use pullpath::report::text::{self, Style};
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use requests::{header, next_head};
+use tokio::io::AsyncWriteExt as _;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Mutex as Turn;
 
@@ -291,34 +295,10 @@ async fn serve(
 ) -> std::io::Result<()> {
     stream.set_nodelay(true)?;
     let mut buffer = Vec::new();
-    loop {
-        let end = loop {
-            if let Some(at) = buffer.windows(4).position(|four| four == b"\r\n\r\n") {
-                break at + 4;
-            }
-            if stream.read_buf(&mut buffer).await? == 0 {
-                return Ok(());
-            }
-        };
-        let head = String::from_utf8_lossy(&buffer[..end]).to_string();
-        buffer.drain(..end);
-        let header = |name: &str| {
-            head.lines().find_map(|line| {
-                let (key, value) = line.split_once(':')?;
-                key.eq_ignore_ascii_case(name)
-                    .then(|| value.trim().to_owned())
-            })
-        };
-        let length: usize = header("content-length").map_or(0, |n| n.parse().unwrap());
-        while buffer.len() < length {
-            if stream.read_buf(&mut buffer).await? == 0 {
-                return Ok(());
-            }
-        }
-        buffer.drain(..length);
+    while let Some(head) = next_head(&mut stream, &mut buffer).await {
         let mut words = head.split(' ');
         let (method, target) = (words.next().unwrap(), words.next().unwrap());
-        let range = header("range").and_then(|range| {
+        let range = header(&head, "range").and_then(|range| {
             let (from, to) = range.strip_prefix("bytes=")?.split_once('-')?;
             Some((from.parse().ok()?, to.parse().ok()))
         });
@@ -327,7 +307,7 @@ async fn serve(
             method: method.to_owned(),
             path: target.split('?').next().unwrap().to_owned(),
             range,
-            authorized: header("authorization").is_some(),
+            authorized: header(&head, "authorization").is_some(),
             busy: busy.load(Ordering::SeqCst),
             status: 0,
             bytes: 0,
@@ -376,6 +356,7 @@ async fn serve(
             return Ok(());
         }
     }
+    Ok(())
 }
 
 // ---- a check ------------------------------------------------------------------------------------

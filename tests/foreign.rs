@@ -36,7 +36,8 @@ use pullpath::report::text::{self, Style};
 use pullpath::report::{Document, Report};
 use support::image::digest as sha256;
 use support::pki::Ca;
-use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
+use support::requests::next_head;
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::TcpListener;
 use tokio::sync::Mutex as Turn;
 
@@ -100,27 +101,8 @@ impl Server {
 
 async fn serve(mut stream: impl AsyncRead + AsyncWrite + Unpin, answer: Answer) {
     let mut buffer = Vec::new();
-    loop {
-        let end = loop {
-            if let Some(at) = buffer.windows(4).position(|four| four == b"\r\n\r\n") {
-                break at + 4;
-            }
-            if !matches!(stream.read_buf(&mut buffer).await, Ok(1..)) {
-                return;
-            }
-        };
-        let head = String::from_utf8_lossy(&buffer[..end]).to_ascii_lowercase();
-        buffer.drain(..end);
-        let length = head
-            .lines()
-            .find_map(|line| line.strip_prefix("content-length: "));
-        let length: usize = length.map_or(0, |text| text.trim().parse().unwrap());
-        while buffer.len() < length {
-            if !matches!(stream.read_buf(&mut buffer).await, Ok(1..)) {
-                return;
-            }
-        }
-        buffer.drain(..length);
+    while let Some(head) = next_head(&mut stream, &mut buffer).await {
+        let head = head.to_ascii_lowercase();
         if stream.write_all(&answer(&head)).await.is_err() {
             return;
         }

@@ -56,6 +56,8 @@ struct Scope {
     met: Mutex<BTreeSet<OwnLimit>>,
     /// For sockets that are only open during a query or a connection attempt.
     short_lived: Arc<Semaphore>,
+    /// How many of these there are.
+    places: usize,
 }
 
 tokio::task_local! {
@@ -65,13 +67,20 @@ tokio::task_local! {
 impl Scope {
     fn new(files: u32) -> Arc<Self> {
         // The rest is left for connections that stay open.
-        Self::sharing(Arc::new(Semaphore::new(files as usize * 5 / 7)))
-    }
-
-    fn sharing(short_lived: Arc<Semaphore>) -> Arc<Self> {
+        let places = files as usize * 5 / 7;
         Arc::new(Self {
             met: Mutex::default(),
-            short_lived,
+            short_lived: Arc::new(Semaphore::new(places)),
+            places,
+        })
+    }
+
+    /// A scope of its own for limits, with the same sockets.
+    fn beside(&self) -> Arc<Self> {
+        Arc::new(Self {
+            met: Mutex::default(),
+            short_lived: Arc::clone(&self.short_lived),
+            places: self.places,
         })
     }
 
@@ -136,10 +145,10 @@ pub async fn scope<T>(check: impl Future<Output = T>) -> (T, Vec<OwnLimit>) {
 
 /// Makes a part of a check that no pull depends on. Limits that it meets are not those of the check.
 pub async fn aside<T>(part: impl Future<Output = T>) -> T {
-    let Ok(short_lived) = SCOPE.try_with(|scope| Arc::clone(&scope.short_lived)) else {
+    let Ok(beside) = SCOPE.try_with(|scope| scope.beside()) else {
         return part.await;
     };
-    SCOPE.scope(Scope::sharing(short_lived), part).await
+    SCOPE.scope(beside, part).await
 }
 
 /// Makes a check; `None`: it took longer than `limit`, not counting the wait for sockets that other checks hold.
@@ -307,6 +316,11 @@ pub fn spawn(command: &mut Command) -> Result<Child, (io::Error, Option<OwnLimit
 pub async fn place() -> Option<OwnedSemaphorePermit> {
     let places = SCOPE.try_with(|scope| Arc::clone(&scope.short_lived));
     places.ok()?.acquire_owned().await.ok()
+}
+
+/// How many such places the check has; `None` if it is not bounded.
+pub fn places() -> Option<usize> {
+    SCOPE.try_with(|scope| scope.places).ok()
 }
 
 // ---- waiting ------------------------------------------------------------------------------------

@@ -7,9 +7,13 @@
     reason = "its figures are looked for when it has passed, too"
 )]
 
+#[path = "support/requests.rs"]
+mod requests;
+
 use std::collections::HashMap;
 use std::fmt::Write as _;
 use std::net::{IpAddr, Ipv4Addr};
+use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -33,14 +37,15 @@ use pullpath::net::resolv::ResolverConfig;
 use pullpath::probe::check::Budget;
 use pullpath::probe::check::{Check, Effort, Override};
 use pullpath::probe::manifest::KnownManifests;
-use pullpath::probe::network::{ProbeNetwork, Progress};
+use pullpath::probe::network::{LargeDocuments, ProbeNetwork, Progress};
 use pullpath::probe::requests::{MAX_REQUESTS_PER_HOST, MAX_REQUESTS_PER_IMAGE};
 use pullpath::pull_secret::entry::Entry;
 use pullpath::pull_secret::keyring::{Keyring, LoadedSource};
 use pullpath::redact::Secret;
 use pullpath::report::Report;
 use pullpath::report::text::{self, Style};
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use requests::{header, next_head};
+use tokio::io::AsyncWriteExt as _;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Mutex as Turn;
 
@@ -89,6 +94,11 @@ fn tar(fill: u8, size: usize) -> Vec<u8> {
 
 impl Image {
     fn new(sizes: &[usize]) -> Self {
+        Self::with_manifest_of(sizes, 0)
+    }
+
+    /// With a manifest of at least so many bytes.
+    fn with_manifest_of(sizes: &[usize], bytes: usize) -> Self {
         let mut content = HashMap::new();
         let mut add = |media_type: &str, bytes: Vec<u8>| {
             let digest = sha256(&bytes);
@@ -122,6 +132,7 @@ impl Image {
                 "digest": config, "size": config_size,
             },
             "layers": described,
+            "annotations": {"padding": "x".repeat(bytes)},
         })
         .to_string();
         let manifest_size = manifest.len();
@@ -284,34 +295,10 @@ async fn serve(
 ) -> std::io::Result<()> {
     stream.set_nodelay(true)?;
     let mut buffer = Vec::new();
-    loop {
-        let end = loop {
-            if let Some(at) = buffer.windows(4).position(|four| four == b"\r\n\r\n") {
-                break at + 4;
-            }
-            if stream.read_buf(&mut buffer).await? == 0 {
-                return Ok(());
-            }
-        };
-        let head = String::from_utf8_lossy(&buffer[..end]).to_string();
-        buffer.drain(..end);
-        let header = |name: &str| {
-            head.lines().find_map(|line| {
-                let (key, value) = line.split_once(':')?;
-                key.eq_ignore_ascii_case(name)
-                    .then(|| value.trim().to_owned())
-            })
-        };
-        let length: usize = header("content-length").map_or(0, |n| n.parse().unwrap());
-        while buffer.len() < length {
-            if stream.read_buf(&mut buffer).await? == 0 {
-                return Ok(());
-            }
-        }
-        buffer.drain(..length);
+    while let Some(head) = next_head(&mut stream, &mut buffer).await {
         let mut words = head.split(' ');
         let (method, target) = (words.next().unwrap(), words.next().unwrap());
-        let range = header("range").and_then(|range| {
+        let range = header(&head, "range").and_then(|range| {
             let (from, to) = range.strip_prefix("bytes=")?.split_once('-')?;
             Some((from.parse().ok()?, to.parse().ok()))
         });
@@ -320,7 +307,7 @@ async fn serve(
             method: method.to_owned(),
             path: target.split('?').next().unwrap().to_owned(),
             range,
-            authorized: header("authorization").is_some(),
+            authorized: header(&head, "authorization").is_some(),
             busy: busy.load(Ordering::SeqCst),
             status: 0,
             bytes: 0,
@@ -369,6 +356,7 @@ async fn serve(
             return Ok(());
         }
     }
+    Ok(())
 }
 
 // ---- a check ------------------------------------------------------------------------------------
@@ -397,41 +385,41 @@ const PLAIN: Options = Options {
 
 async fn check(registry: &Server, mirror: Option<&Server>, options: Options) -> Report {
     let folder = tempfile::tempdir().unwrap();
-    let domain = format!("{REGISTRY}:{}", registry.port);
+    let network = network(folder.path(), &[registry], mirror);
+    check_in(&network, registry, options).await
+}
+
+/// What checks of these registries share; the mirror is that of the first one.
+fn network(folder: &Path, registries: &[&Server], mirror: Option<&Server>) -> ProbeNetwork {
+    let domain = domain(registries[0]);
     let mut request = containerd::Request::default();
     if let Some(mirror) = mirror {
-        let own = folder.path().join(&domain);
+        let own = folder.join(&domain);
         std::fs::create_dir(&own).unwrap();
         let text = format!(
             "server = \"http://{domain}\"\n[host.\"http://{MIRROR}:{}\"]\n",
             mirror.port
         );
         std::fs::write(own.join("hosts.toml"), text).unwrap();
-        request.hosts_dir = Some(folder.path().display().to_string().into());
-    } else {
-        request.hosts_dir = Some(folder.path().display().to_string().into());
     }
+    request.hosts_dir = Some(folder.display().to_string().into());
     let address = |host: &str, server: &Server| Override {
         host: host.to_owned(),
         port: server.port,
         address: IpAddr::V4(Ipv4Addr::LOCALHOST),
     };
-    let probe_network = ProbeNetwork {
+    let registries = registries.iter().map(|one| address(REGISTRY, one));
+    let mirror = mirror.map(|mirror| address(MIRROR, mirror));
+    ProbeNetwork {
         resolver: ResolverConfig::default(),
-        overrides: [
-            Some(address(REGISTRY, registry)),
-            mirror.map(|mirror| address(MIRROR, mirror)),
-        ]
-        .into_iter()
-        .flatten()
-        .collect(),
+        overrides: registries.chain(mirror).collect(),
         families: Families::Both,
         nat64: Vec::new(),
         trust: BaseTrust::new(pullpath::trust::Pool::default(), Roots::default()),
         settings: Settings::load(&request, |_| None).unwrap(),
         trace: false,
         transfer_lock: Turn::new(()),
-        document_lock: Turn::new(()),
+        large_documents: LargeDocuments::default(),
         vantage: Vantage {
             network: NetworkView::Node,
             ..Vantage::default()
@@ -440,7 +428,15 @@ async fn check(registry: &Server, mirror: Option<&Server>, options: Options) -> 
         wait: Duration::from_secs(2),
         known: Arc::new(KnownManifests::default()),
         own_limits: Vec::new(),
-    };
+    }
+}
+
+fn domain(registry: &Server) -> String {
+    format!("{REGISTRY}:{}", registry.port)
+}
+
+async fn check_in(network: &ProbeNetwork, registry: &Server, options: Options) -> Report {
+    let domain = domain(registry);
     let entry = Entry::new(&domain, "ann", Secret::new("pw"), None);
     let source = LoadedSource {
         source: CredentialSource::CommandLine,
@@ -481,7 +477,7 @@ async fn check(registry: &Server, mirror: Option<&Server>, options: Options) -> 
             ..Effort::default()
         },
     };
-    let evidence = pullpath::probe::pull(&check, &probe_network, &Silent, Timestamp::now()).await;
+    let evidence = pullpath::probe::pull(&check, network, &Silent, Timestamp::now()).await;
     Report::conclude(evidence)
 }
 
@@ -722,6 +718,44 @@ async fn a_body_that_ends_early_for_ever_is_undecided() {
     let requests = server.requests();
     let resumed = requests.iter().filter(|asked| asked.range.is_some());
     assert_eq!(resumed.count(), 32);
+}
+
+/// A server that sends a large manifest byte by byte gives up its turn to those that wait.
+#[tokio::test(flavor = "multi_thread")]
+async fn large_documents_that_drip_keep_no_other_check_from_reading_its_own() {
+    let large = || Image::with_manifest_of(&[2048], 2 * MIB);
+    let drips = |asked: &Asked, image: &Image| {
+        let mut reply = image.answer(asked);
+        if asked.method == "GET" && reply.body.len() > MIB {
+            (reply.cut, reply.pause) = (Some(1), Duration::from_millis(1500));
+        }
+        Some(reply)
+    };
+    let dripping = [
+        registry_that(large(), drips).await,
+        registry_that(large(), drips).await,
+    ];
+    let healthy = registry_that(large(), |_, _| None).await;
+    let folder = tempfile::tempdir().unwrap();
+    let registries = [&dripping[0], &dripping[1], &healthy];
+    let network = network(folder.path(), &registries, None);
+    let slow = async |server: &Server| check_in(&network, server, PLAIN).await;
+    let has_begun = |server: &Server| server.requests().iter().any(|asked| asked.bytes > 2 * MIB);
+    let after = async {
+        while !dripping.iter().all(has_begun) {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        check_in(&network, &healthy, PLAIN).await
+    };
+    let (one, other, healthy) = tokio::join!(slow(&dripping[0]), slow(&dripping[1]), after);
+    assert_eq!(healthy.verdict.pull, Pull::WouldSucceed, "{healthy:#?}");
+    let waited = |report: &Report| {
+        assert_eq!(report.verdict.pull, Pull::Unknown, "{report:#?}");
+        assert_eq!(codes(report), [Cause::ProbeLimit.code()]);
+        report.verdict.findings[0].evidence[0].contains("other checks waited")
+    };
+    // Where it was not waited for, it was resumed until the bound for that.
+    assert!(waited(&one) | waited(&other), "{one:#?} {other:#?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

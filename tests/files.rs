@@ -23,9 +23,9 @@ use std::time::{Duration, Instant};
 use nix::sys::signal::{Signal, kill};
 use nix::sys::stat::Mode;
 use nix::unistd::{Pid, mkfifo};
-use operated::{Daemon, config, eventually, eventually_within, program, target};
+use operated::{Daemon, config, eventually, eventually_within, kubeconfig, program, target};
 use pullpath::diagnose::Pull;
-use serde_json::{Value, json};
+use serde_json::json;
 use support::image::{Content, Image, OCI_CONFIG, OCI_INDEX, OCI_MANIFEST, PlatformImage};
 use support::{PASSWORD, PUBLIC_REPOSITORY, World};
 use tempfile::TempDir;
@@ -123,18 +123,6 @@ fn silent() -> SocketAddr {
         drop(kept);
     });
     address
-}
-
-fn kubeconfig(folder: &Path, server: &str, user: &Value) -> PathBuf {
-    let path = folder.join("kubeconfig");
-    let text = json!({
-        "apiVersion": "v1", "kind": "Config", "current-context": "test",
-        "clusters": [{"name": "test", "cluster": {"server": server}}],
-        "users": [{"name": "test", "user": user}],
-        "contexts": [{"name": "test", "context": {"cluster": "test", "user": "test"}}],
-    });
-    fs::write(&path, text.to_string()).unwrap();
-    path
 }
 
 const LISTEN: &str = "listen: 127.0.0.1:0\nlog: {format: json}\n";

@@ -28,7 +28,7 @@ use pullpath::net::dns::Families;
 use pullpath::net::resolv::ResolverConfig;
 use pullpath::probe::check::{Check, Effort, Guard, Override};
 use pullpath::probe::manifest::KnownManifests;
-use pullpath::probe::network::{NoProgress, ProbeNetwork};
+use pullpath::probe::network::{LargeDocuments, NoProgress, ProbeNetwork};
 use pullpath::pull_secret::entry::Entry;
 use pullpath::pull_secret::keyring::{Keyring, LoadedSource};
 use pullpath::redact::Secret;
@@ -36,7 +36,8 @@ use pullpath::report::text::{self, Style};
 use pullpath::report::{Document, Report};
 use support::image::digest as sha256;
 use support::pki::Ca;
-use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
+use support::requests::next_head;
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::TcpListener;
 use tokio::sync::Mutex as Turn;
 
@@ -100,27 +101,8 @@ impl Server {
 
 async fn serve(mut stream: impl AsyncRead + AsyncWrite + Unpin, answer: Answer) {
     let mut buffer = Vec::new();
-    loop {
-        let end = loop {
-            if let Some(at) = buffer.windows(4).position(|four| four == b"\r\n\r\n") {
-                break at + 4;
-            }
-            if !matches!(stream.read_buf(&mut buffer).await, Ok(1..)) {
-                return;
-            }
-        };
-        let head = String::from_utf8_lossy(&buffer[..end]).to_ascii_lowercase();
-        buffer.drain(..end);
-        let length = head
-            .lines()
-            .find_map(|line| line.strip_prefix("content-length: "));
-        let length: usize = length.map_or(0, |text| text.trim().parse().unwrap());
-        while buffer.len() < length {
-            if !matches!(stream.read_buf(&mut buffer).await, Ok(1..)) {
-                return;
-            }
-        }
-        buffer.drain(..length);
+    while let Some(head) = next_head(&mut stream, &mut buffer).await {
+        let head = head.to_ascii_lowercase();
         if stream.write_all(&answer(&head)).await.is_err() {
             return;
         }
@@ -190,7 +172,7 @@ impl Asking {
             settings: Settings::load(&request, variable).unwrap(),
             trace: true,
             transfer_lock: Turn::new(()),
-            document_lock: Turn::new(()),
+            large_documents: LargeDocuments::default(),
             vantage: Vantage {
                 network: NetworkView::Node,
                 ..Vantage::default()
@@ -735,5 +717,48 @@ async fn a_realm_or_a_redirect_of_a_pods_registry_leads_to_no_other_service() {
         assert!(server.connections.load(Ordering::SeqCst) > 0);
         assert!(heads.lock().unwrap().is_empty(), "realm: {is_realm}");
         assert!(!shown(report).contains(CANARY), "realm: {is_realm}");
+    }
+}
+
+/// A proxy on the node resolves names itself, and reaches what this machine reaches. The answer here is compared first.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_proxy_is_not_asked_for_a_service_of_the_node() {
+    for (host, address, is_asked) in [
+        (REGISTRY, "127.0.0.1", false),
+        (REGISTRY, "169.254.169.254", false),
+        (REGISTRY, "192.0.2.9", true),
+        ("127.0.0.1", "127.0.0.1", false),
+        ("192.0.2.9", "192.0.2.9", true),
+    ] {
+        let heads = Arc::<Mutex<Vec<String>>>::default();
+        let seen = Arc::clone(&heads);
+        let answer = move |head: &str| {
+            seen.lock().unwrap().push(head.to_owned());
+            http("502 Bad Gateway", "", CANARY)
+        };
+        let proxy = Server::start(Arc::new(answer), None).await;
+        let asking = Asking {
+            host: host.to_owned(),
+            scheme: "https",
+            proxy: Some(proxy.port),
+            guard: Some(Guard::default()),
+            names: vec![(REGISTRY.to_owned(), address.parse().unwrap())],
+            ..Asking::of(&proxy)
+        };
+        let report = asking.ask().await;
+        assert_eq!(is_left_out(&report), !is_asked, "{host} {address}");
+        let heads = heads.lock().unwrap().clone();
+        let is_named = heads
+            .iter()
+            .any(|head| head.starts_with(&format!("connect {host}:")));
+        assert_eq!(is_named, is_asked, "{host} {address}: {heads:?}");
+        if !is_asked {
+            assert_eq!(
+                proxy.connections.load(Ordering::SeqCst),
+                0,
+                "{host} {address}"
+            );
+            assert_eq!(report.verdict.pull, Pull::Unknown, "{host} {address}");
+        }
     }
 }

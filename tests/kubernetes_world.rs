@@ -77,16 +77,11 @@ fn waiting_pod(cluster: &Cluster, name: &str, image: &str, secrets: &[&str]) {
 
 fn docker_config(host: &Host, password: &str) -> String {
     let auth = BASE64_STANDARD.encode(format!("{USER}:{password}"));
-    BASE64_STANDARD.encode(json!({"auths": {host.name(): {"auth": auth}}}).to_string())
+    json!({"auths": {host.name(): {"auth": auth}}}).to_string()
 }
 
 fn secret(cluster: &Cluster, namespace: &str, name: &str, host: &Host, password: &str) {
-    cluster.create(
-        &format!("/api/v1/namespaces/{namespace}/secrets"),
-        &json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": name},
-                "type": "kubernetes.io/dockerconfigjson",
-                "data": {".dockerconfigjson": docker_config(host, password)}}),
-    );
+    cluster.create_pull_secret(namespace, name, &docker_config(host, password));
 }
 
 /// Causes of a target, by its metrics.
@@ -328,7 +323,7 @@ fn on_the_node(world: &World) {
     cluster.ask(
         "PATCH",
         "/api/v1/namespaces/shop/secrets/rotated",
-        Some(&json!({"data": {".dockerconfigjson": docker_config(&PUBLIC, PASSWORD)}})),
+        Some(&json!({"data": {".dockerconfigjson": BASE64_STANDARD.encode(docker_config(&PUBLIC, PASSWORD))}})),
     );
     eventually_within("the rotated password", SOON, || {
         causes(&daemon, &target("rotated")).is_empty()
@@ -350,7 +345,10 @@ fn on_the_node(world: &World) {
         daemon.get("/metrics").body,
         daemon.get("/api/v1/reports").body
     );
-    for password in [PASSWORD, &docker_config(&PUBLIC, PASSWORD)] {
+    for password in [
+        PASSWORD,
+        &BASE64_STANDARD.encode(docker_config(&PUBLIC, PASSWORD)),
+    ] {
         assert!(!all.contains(password));
     }
     assert_eq!(daemon.stop(), Some(0));

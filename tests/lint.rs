@@ -44,17 +44,18 @@ fn and_secrets() -> Vec<Value> {
 
 fn docker_config(server: &str) -> String {
     let config = json!({"auths": {server: {"username": "u", "password": PASSWORD}}});
-    BASE64_STANDARD.encode(config.to_string())
+    config.to_string()
+}
+
+fn encoded(server: &str) -> String {
+    BASE64_STANDARD.encode(docker_config(server))
 }
 
 fn secret(cluster: &Cluster, namespace: &str, name: &str, server: &str) {
-    cluster.create(
-        &format!("/api/v1/namespaces/{namespace}/secrets"),
-        &json!({"apiVersion": "v1", "kind": "Secret",
-                "metadata": {"name": name, "annotations": {
-                    "kubectl.kubernetes.io/last-applied-configuration": docker_config(server)}},
-                "type": "kubernetes.io/dockerconfigjson", "data": {".dockerconfigjson": docker_config(server)}}),
-    );
+    let mut secret = kube::pull_secret(name, &docker_config(server));
+    secret["metadata"]["annotations"] =
+        json!({"kubectl.kubernetes.io/last-applied-configuration": encoded(server)});
+    cluster.create(&format!("/api/v1/namespaces/{namespace}/secrets"), &secret);
 }
 
 fn template(image: &str, secrets: &[&str]) -> Value {
@@ -144,7 +145,7 @@ fn shop_and_bank() -> Cluster {
     cluster.create(
         "/api/v1/namespaces/shop/secrets",
         &json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "opaque"}, "type": "Opaque",
-                "data": {".dockerconfigjson": docker_config("reg.example.com")}}),
+                "data": {".dockerconfigjson": encoded("reg.example.com")}}),
     );
     workload(
         &cluster,
@@ -366,7 +367,7 @@ async fn what_changes_is_reported_and_what_can_t_be_observed_stays_unknown() {
     cluster.ask(
         "PATCH",
         "/api/v1/namespaces/shop/secrets/odd",
-        Some(&json!({"data": {".dockerconfigjson": docker_config("reg.example.com")}})),
+        Some(&json!({"data": {".dockerconfigjson": encoded("reg.example.com")}})),
     );
     let mut left: BTreeSet<&str> = ALL.into();
     left.remove("secret_missing shop Deployment/gone");

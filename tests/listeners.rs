@@ -8,22 +8,20 @@ mod support;
 
 use std::fs;
 use std::io::{ErrorKind, Read as _, Write as _};
-use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4, TcpStream};
+use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4, TcpListener, TcpStream};
 use std::process::Command;
 use std::sync::Arc;
 use std::time::Duration;
 
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
-use operated::{Answer, Daemon, ask, eventually_within};
+use operated::{Answer, Daemon, ask, eventually_within, kubeconfig};
 use pullpath::serving::bounds::{Limits, connection_limits};
+use serde_json::json;
 use socket2::{Domain, Socket, Type};
 use tempfile::TempDir;
 
 /// Longer than any bound on time.
 const ENOUGH: Duration = Duration::from_mins(3);
-
-const KUBECONFIG: &str = "apiVersion: v1\nkind: Config\nclusters: [{name: c, cluster: {server: 'http://127.0.0.1:1'}}]\n\
-    users: [{name: u, user: {}}]\ncontexts: [{name: x, context: {cluster: c, user: u}}]\ncurrent-context: x\n";
 
 fn limits() -> Limits {
     connection_limits(1024).public
@@ -39,8 +37,7 @@ fn roles() -> [Daemon; 2] {
         "{text}admin_listen: 127.0.0.1:0\nvantage: {{node: n1}}\nnetwork: {{metadata: off}}\n"
     );
     let folder = Arc::new(TempDir::new().unwrap());
-    let kubeconfig = folder.path().join("kubeconfig");
-    fs::write(&kubeconfig, KUBECONFIG).unwrap();
+    let kubeconfig = kubeconfig(folder.path(), "http://127.0.0.1:1", &json!({}));
     let cluster = format!(
         "{text}kubernetes: {{kubeconfig: '{}'}}\n",
         kubeconfig.display()
@@ -329,4 +326,31 @@ fn the_admin_listener_refuses_web_pages_and_names_of_others() {
     );
     assert_eq!(reload.status, 403);
     assert_eq!(daemon.order("/-/reload").status, 200);
+}
+
+/// Checks that one address has made leave some to another one, while their registry does not answer.
+#[test]
+fn one_peer_does_not_have_all_checks_on_demand() {
+    let registry = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = registry.local_addr().unwrap().port();
+    let targets = (0..6).map(|number| {
+        format!(
+            "  - {{name: t{number}, image: '127.0.0.1:{port}/a{number}:1', plain_http: true}}\n"
+        )
+    });
+    let daemon = Daemon::start(&format!(
+        "listen: 127.0.0.1:0\nadmin_listen: 127.0.0.1:0\nlog: {{format: json}}\nnetwork: {{metadata: off}}\nschedule: {{first_check: 1h, timeout: 1m, check_timeout: 5m}}\ntargets:\n{}",
+        targets.collect::<String>()
+    ));
+    let begin = |from, number| {
+        let mut stream = connect(daemon.public, from);
+        let request = format!("GET /probe?target=t{number} HTTP/1.1\r\nHost: localhost\r\n\r\n");
+        stream.write_all(request.as_bytes()).unwrap();
+        // Its check has begun.
+        (stream, registry.accept().unwrap())
+    };
+    let _of_one: Vec<_> = (0..4).map(|number| begin(1, number)).collect();
+    let refused = get(daemon.public, 1, "/probe?target=t4");
+    assert!(refused.starts_with("HTTP/1.1 429"), "{refused}");
+    let _of_other = begin(9, 5);
 }

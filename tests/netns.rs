@@ -7,7 +7,7 @@ mod lab;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use lab::netns::Netns;
+use lab::netns::{Netns, inside};
 use lab::process::Process;
 use lab::wire::{End, Knobs, Wire};
 use pullpath::diagnose::Pull;
@@ -151,6 +151,29 @@ fn no_route_and_an_unreachable_route_are_distinguished() {
     }
     for address in ["192.0.2.9", "2001:db8:2::9"] {
         probe(&netns, &[address], &[]).fails_by("net_unreachable");
+    }
+}
+
+/// Without route lookups, the source that the kernel chooses shows which addresses are this machine's. Where
+/// `ip_nonlocal_bind` is set, as by keepalived, every address can be bound.
+#[test]
+fn an_address_is_own_by_its_route_and_not_by_what_can_be_bound() {
+    let netns = with_addresses();
+    netns.ip("route add 198.51.100.0/24 dev lo");
+    for bind in [0, 1] {
+        netns.sysctl(&format!("net.ipv4.ip_nonlocal_bind={bind}"));
+        netns.sysctl(&format!("net.ipv6.ip_nonlocal_bind={bind}"));
+        for (address, own) in [
+            (HERE_V4, true),
+            (HERE_V6, true),
+            ("198.51.100.7", false),
+            ("192.0.2.7", false),
+            ("2001:db8:1::7", false),
+        ] {
+            let address = address.parse().unwrap();
+            let found = inside(&netns.name, || pullpath::net::tcp::is_own(address));
+            assert_eq!(found, own, "{address} {bind}");
+        }
     }
 }
 

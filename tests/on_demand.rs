@@ -89,12 +89,7 @@ async fn run(args: &[&str]) -> Run {
 
 fn secret(cluster: &Cluster, world: &World, namespace: &str, name: &str, password: &str) {
     let config = World::docker_config(&world.registry_host(), USER, password);
-    cluster.create(
-        &format!("/api/v1/namespaces/{namespace}/secrets"),
-        &json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": name},
-                "type": "kubernetes.io/dockerconfigjson",
-                "data": {".dockerconfigjson": BASE64_STANDARD.encode(config)}}),
-    );
+    cluster.create_pull_secret(namespace, name, &config);
 }
 
 /// A pod on a node, as after its scheduling; without a node where it has none.

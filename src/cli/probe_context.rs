@@ -25,7 +25,7 @@ use crate::model::vantage::Vantage;
 use crate::own;
 use crate::probe::check::{Check, Effort, Override};
 use crate::probe::manifest::KnownManifests;
-use crate::probe::network::ProbeNetwork;
+use crate::probe::network::{LargeDocuments, ProbeNetwork};
 use crate::pull_secret::keyring::{Keyring, LoadedSource};
 use crate::vantage::ClusterInput;
 use crate::vantage::node_settings::{NodeSettings, containerd_files};
@@ -165,7 +165,7 @@ impl ProbeContext {
             settings,
             trace,
             transfer_lock: Mutex::new(()),
-            document_lock: Mutex::new(()),
+            large_documents: LargeDocuments::default(),
             netlink: NodeSettings::netlink().await,
             wait,
             known: Arc::new(KnownManifests::default()),

@@ -43,7 +43,7 @@ use crate::own;
 use crate::probe::check::Budget;
 use crate::probe::check::{Check, Effort, Guard};
 use crate::probe::manifest::KnownManifests;
-use crate::probe::network::{NoProgress, ProbeNetwork};
+use crate::probe::network::{LargeDocuments, NoProgress, ProbeNetwork};
 use crate::probe::{self, large_hello};
 use crate::pull_secret::entry::Credential;
 use crate::pull_secret::keyring::{Keyring, LoadedSource};
@@ -167,7 +167,7 @@ impl CheckContext {
                 settings,
                 trace: false,
                 transfer_lock: Mutex::new(()),
-                document_lock: Mutex::new(()),
+                large_documents: LargeDocuments::default(),
                 vantage: base,
                 netlink,
                 wait,

@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 
 use super::credential::{CredentialId, KeyringEvidence};
 use super::endpoint::{Endpoint, Host, Role, split_port};
-use super::fault::{HttpFault, ManifestFault, Phase, ProxyFault, TlsFault, TokenFault};
+use super::fault::{HttpFault, ManifestFault, Phase, ProxyFault, TcpFault, TlsFault, TokenFault};
 use super::hops::Trace;
 use super::hosts::{HostsConfig, RegistryHost};
 use super::kubelet::KubeletVersion;
@@ -26,7 +26,7 @@ use super::reference::Reference;
 use super::runtime::Runtime;
 use super::transfer::Transfer;
 use super::units::{Bytes, OptionalSeconds, Seconds};
-use super::vantage::Vantage;
+use super::vantage::{NetworkView, Vantage};
 use super::workload::{PodUse, RequestedSecret};
 
 /// Everything that a check observed of one pull.
@@ -313,6 +313,12 @@ pub struct ClockCheck {
 }
 
 impl Leg {
+    /// No local port was free.
+    fn has_no_port(&self) -> bool {
+        let mut dials = self.connect.attempts.iter();
+        dials.any(|dial| matches!(dial.outcome.fault(), Some(TcpFault::NoLocalPort)))
+    }
+
     /// The host that was resolved and connected to: the server, or the proxy in front of it.
     pub fn dialed(&self) -> Host {
         match self.proxy_route.proxy() {
@@ -673,12 +679,45 @@ pub struct TracedExchange {
 impl Evidence {
     /// Notes limits of this process that the check met, under the rules of whichever release.
     pub fn note_own_limits(&mut self, limits: &[OwnLimit]) {
-        self.own_limits.extend(limits);
-        self.own_limits.sort_unstable();
-        self.own_limits.dedup();
+        self.add_own_limits(limits);
         for other in &mut self.by_release {
             other.evidence.note_own_limits(limits);
         }
+    }
+
+    /// Notes the limits of this process that stopped phases, each under the rules of its release.
+    pub fn note_limits_of_phases(&mut self) {
+        self.add_own_limits(&self.limits_of_phases());
+        for other in &mut self.by_release {
+            other.evidence.note_limits_of_phases();
+        }
+    }
+
+    fn add_own_limits(&mut self, limits: &[OwnLimit]) {
+        self.own_limits.extend(limits);
+        self.own_limits.sort_unstable();
+        self.own_limits.dedup();
+    }
+
+    /// The limits of this process that stopped phases. A missing port is one where a pull takes its ports from another
+    /// network namespace.
+    pub fn limits_of_phases(&self) -> Vec<OwnLimit> {
+        let walks = std::iter::once(&self.walk).chain(&self.others);
+        let mut limits: Vec<OwnLimit> = walks.flat_map(Walk::own_limits).collect();
+        if !self.shares_ports_with_pulls() && self.walk.legs.iter().any(Leg::has_no_port) {
+            limits.push(OwnLimit::Ports);
+        }
+        limits.sort_unstable();
+        limits.dedup();
+        limits
+    }
+
+    /// Whether a pull takes its ports from the same network namespace as this check.
+    pub fn shares_ports_with_pulls(&self) -> bool {
+        matches!(
+            self.vantage.network,
+            NetworkView::Machine | NetworkView::Node
+        )
     }
 
     /// The same evidence, as if this host were the one that decides.
@@ -718,6 +757,27 @@ impl Attempt {
 }
 
 impl Walk {
+    /// The limits of this process that stopped phases.
+    fn own_limits(&self) -> impl Iterator<Item = OwnLimit> {
+        let legs = self.legs.iter().flat_map(|leg| {
+            let tunnel = leg.tunnel.as_ref().and_then(Step::own_limit);
+            let own = [
+                leg.resolve.outcome.own_limit(),
+                leg.connect.outcome.own_limit(),
+                tunnel,
+                leg.tls.outcome.own_limit(),
+            ];
+            own.into_iter().flatten()
+        });
+        let attempts = self.attempts.iter().flat_map(|attempt| {
+            let own = [attempt.token.own_limit(), attempt.head.own_limit()];
+            own.into_iter().flatten()
+        });
+        let config = self.config.as_ref().and_then(Step::own_limit);
+        let content = [self.manifest.own_limit(), config, self.blob.own_limit()];
+        legs.chain(attempts).chain(content.into_iter().flatten())
+    }
+
     /// Whether the host served a layer, or need not: the image has none, or a host before it serves them.
     pub fn serves_layers(&self) -> bool {
         matches!(

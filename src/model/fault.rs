@@ -932,37 +932,27 @@ impl MayBeOwn for HttpFault {
     }
 }
 
-impl MayBeOwn for TokenFault {
-    fn own_limit(&self) -> Option<OwnLimit> {
-        match self {
-            Self::Http { fault } => fault.own_limit(),
-            _ => None,
-        }
-    }
+macro_rules! own_if_its_request_is {
+    ($($fault:ident),*) => {$(
+        impl MayBeOwn for $fault {
+            fn own_limit(&self) -> Option<OwnLimit> {
+                match self {
+                    Self::Http { fault } => fault.own_limit(),
+                    _ => None,
+                }
+            }
 
-    fn may_be_pause(&self) -> bool {
-        match self {
-            Self::Http { fault } => fault.may_be_pause(),
-            _ => false,
+            fn may_be_pause(&self) -> bool {
+                match self {
+                    Self::Http { fault } => fault.may_be_pause(),
+                    _ => false,
+                }
+            }
         }
-    }
+    )*};
 }
 
-impl MayBeOwn for ManifestFault {
-    fn own_limit(&self) -> Option<OwnLimit> {
-        match self {
-            Self::Http { fault } => fault.own_limit(),
-            _ => None,
-        }
-    }
-
-    fn may_be_pause(&self) -> bool {
-        match self {
-            Self::Http { fault } => fault.may_be_pause(),
-            _ => false,
-        }
-    }
-}
+own_if_its_request_is!(TokenFault, ManifestFault);
 
 /// The address of a server in a message: without the port if that is 53.
 pub fn show_server(server: SocketAddr) -> String {

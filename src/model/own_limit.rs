@@ -23,7 +23,7 @@ pub enum OwnLimit {
     Ports,
     /// This process did not get to run for long enough to see an answer in time.
     Cpu,
-    /// The check took longer than a check may.
+    /// The check took longer than a check may, or there was no time left for a request.
     Deadline,
 }
 
@@ -83,7 +83,9 @@ impl OwnLimit {
                 "Widen net.ipv4.ip_local_port_range, or find what has so many sockets open (`ss -s`)."
             }
             Self::Cpu => "Give this program more CPU: raise its limit, or relieve the machine.",
-            Self::Deadline => "Raise schedule.check_timeout, or give this program more CPU.",
+            Self::Deadline => {
+                "Raise schedule.timeout and schedule.check_timeout (`--timeout` of a probe), or give this program more CPU."
+            }
         }
     }
 }
@@ -97,7 +99,7 @@ impl fmt::Display for OwnLimit {
             Self::Processes => "no further thread or process may start (EAGAIN)",
             Self::Ports => "no local port is free (EADDRINUSE)",
             Self::Cpu => "this program did not get enough CPU to see an answer in time",
-            Self::Deadline => "the check took longer than a check may",
+            Self::Deadline => "the time of the check ended before all requests were sent",
         })
     }
 }

@@ -34,26 +34,42 @@ fn plain(address: IpAddr) -> Option<Special> {
         IpAddr::V4(v4) if v4.octets()[0] == 0 => Some(Special::Unspecified),
         IpAddr::V6(v6) if v6.is_unspecified() => Some(Special::Unspecified),
         address if address.is_loopback() => Some(Special::Loopback),
-        IpAddr::V4(v4) => {
-            (v4.is_link_local() || METADATA_V4.contains(&v4)).then_some(Special::LinkLocal)
-        }
+        address if is_link_local(address) => Some(Special::LinkLocal),
+        IpAddr::V4(v4) => METADATA_V4.contains(&v4).then_some(Special::LinkLocal),
         IpAddr::V6(v6) => {
             let is_metadata = v6.segments()[..2] == EC2 || METADATA_V6.contains(&v6);
-            (v6.is_unicast_link_local() || is_metadata).then_some(Special::LinkLocal)
+            is_metadata.then_some(Special::LinkLocal)
         }
     }
 }
 
-/// The metadata services of most clouds and of Alibaba's, Azure's agent, and Oracle's older service.
+/// Whether an address is link-local, as written: 169.254.0.0/16 or fe80::/10.
+pub fn is_link_local(address: IpAddr) -> bool {
+    match address {
+        IpAddr::V4(v4) => v4.is_link_local(),
+        IpAddr::V6(v6) => v6.is_unicast_link_local(),
+    }
+}
+
+/// The metadata service of most clouds.
+pub const METADATA: Ipv4Addr = Ipv4Addr::new(169, 254, 169, 254);
+
+/// Alibaba Cloud's.
+pub const ALIBABA_METADATA: Ipv4Addr = Ipv4Addr::new(100, 100, 100, 200);
+
+/// Amazon EC2's, over IPv6.
+pub const EC2_METADATA: Ipv6Addr = Ipv6Addr::new(0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x254);
+
+/// These, Azure's agent, and Oracle's older service.
 const METADATA_V4: [Ipv4Addr; 4] = [
-    Ipv4Addr::new(169, 254, 169, 254),
-    Ipv4Addr::new(100, 100, 100, 200),
+    METADATA,
+    ALIBABA_METADATA,
     Ipv4Addr::new(168, 63, 129, 16),
     Ipv4Addr::new(192, 0, 0, 192),
 ];
 
 /// fd00:ec2::/32: the services that Amazon EC2 has for its instances.
-const EC2: [u16; 2] = [0xfd00, 0xec2];
+const EC2: [u16; 2] = [EC2_METADATA.segments()[0], EC2_METADATA.segments()[1]];
 
 /// The same of Google Cloud, Oracle and Scaleway.
 const METADATA_V6: [Ipv6Addr; 3] = [

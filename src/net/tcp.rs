@@ -15,6 +15,7 @@ use super::{kernel, order};
 use crate::model::connect::{Connect, Connected, Connection, Dial};
 use crate::model::fault::{IcmpError, TcpFault};
 use crate::model::resolve::Family;
+use crate::model::special;
 use crate::model::step::Step;
 use crate::own;
 
@@ -280,7 +281,9 @@ pub fn from_io(error: &io::Error, to: IpAddr, icmp: Option<IcmpError>) -> TcpFau
         (Some(errno @ (libc::EPERM | libc::EACCES)), _) => TcpFault::LocalPolicy { errno },
         // connect(2) over a route of type blackhole (fib_props in net/ipv4/fib_semantics.c; ip6_route_info_create). A
         // link-local address without its scope gives EINVAL as well.
-        (Some(errno @ libc::EINVAL), _) if !is_link_local_v6(to) => TcpFault::LocalPolicy { errno },
+        (Some(errno @ libc::EINVAL), _) if !(to.is_ipv6() && special::is_link_local(to)) => {
+            TcpFault::LocalPolicy { errno }
+        }
         // There is a source address, so it is the port that is missing.
         (Some(libc::EADDRNOTAVAIL), _) if order::source_for(to).is_some() => TcpFault::NoLocalPort,
         (Some(errno @ (libc::EADDRNOTAVAIL | libc::EAFNOSUPPORT)), _) => {
@@ -302,17 +305,19 @@ fn is_own_reject(icmp: &IcmpError, to: IpAddr) -> bool {
     (is_port || icmp.is_prohibited()) && icmp.from.is_some_and(|from| from != to && is_own(from))
 }
 
-/// Whether the address is one of this machine. Only such an address can be bound (bind(2), EADDRNOTAVAIL), unless
-/// `ip_nonlocal_bind` is set; no packet is sent. If the kernel gives no socket, it counts as one.
+/// Whether the address is one of this machine. Only for such an address, the kernel chooses that address itself as the
+/// source (connect(2) on a UDP socket; no packet is sent). Whether it can be bound shows nothing: with
+/// `ip_nonlocal_bind`, every address can. If a limit of this process keeps that from being observed, it counts as one.
 pub fn is_own(address: IpAddr) -> bool {
-    own::blocking_udp_socket((address, 0).into()).map_or_else(
-        |error| error.kind() != io::ErrorKind::AddrNotAvailable,
-        |_| true,
-    )
-}
-
-fn is_link_local_v6(address: IpAddr) -> bool {
-    matches!(address, IpAddr::V6(v6) if v6.is_unicast_link_local())
+    let source = || {
+        let socket = own::blocking_udp_socket((order::unspecified(address), 0).into())?;
+        socket.connect((address, 9))?;
+        Ok(socket.local_addr()?.ip())
+    };
+    match source() {
+        Ok(source) => source == address,
+        Err(error) => own::limit_of(&error).is_some(),
+    }
 }
 
 #[cfg(test)]

@@ -5,11 +5,11 @@ use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes as Body;
-use tokio::sync::MutexGuard;
 
 use super::check::Budget;
 use super::content::{Part, ReadExtent, Reader};
 use super::host::{Content, HostWalk, MAX_MANIFEST, ends_pull, is_access};
+use super::large_documents::DocumentTurn;
 use super::session::{ResponseHead, Session};
 use super::unpack;
 use super::{HostsWalk, transfer};
@@ -101,10 +101,9 @@ impl<'a> HostsWalk<'a> {
                 let holder = found.as_ref().map_or(resolved_by, |(holder, _)| *holder);
                 return Err(no_manifest(visits, holder, fault, start));
             }
-            let turn = self.turn_for(&descriptor).await;
-            let manifest = self.manifest(visits, &descriptor, resolved_by, &mut fetched);
+            let manifest = self.manifest_in_turn(visits, &descriptor, resolved_by, &mut fetched);
             let manifest = manifest.await;
-            let (host, body) =
+            let (host, body, turn) =
                 manifest.map_err(|(host, fault)| no_manifest(visits, host, fault, start))?;
             let holder = found.as_ref().map_or(host, |(holder, _)| *holder);
             let refuse = |visits: &mut [Option<HostWalk<'a>>], fault| {
@@ -174,12 +173,42 @@ impl<'a> HostsWalk<'a> {
         Ok(deciding)
     }
 
-    /// Large documents are read one after the other, whatever checks run at the same time.
-    async fn turn_for(&self, descriptor: &Descriptor) -> Option<MutexGuard<'_, ()>> {
+    /// Waits until a document may be read: few large ones are at the same time, whatever checks run.
+    ///
+    /// # Errors
+    /// If those of other checks took too long.
+    async fn turn_for(
+        &self,
+        descriptor: &Descriptor,
+    ) -> Result<Option<DocumentTurn>, ManifestFault> {
         if descriptor.size <= LARGE_DOCUMENT {
-            return None;
+            return Ok(None);
         }
-        Some(self.probe_network.document_lock.lock().await)
+        let documents = &self.probe_network.large_documents;
+        let registry = self.check.reference.domain();
+        let turn = documents.take(registry, self.probe_network.wait).await;
+        turn.map(Some).ok_or_else(|| ManifestFault::Undecided {
+            reason: format!(
+                "it has a document of {}, and other checks read theirs for too long before it",
+                size_of(descriptor)
+            ),
+        })
+    }
+
+    /// A manifest by its digest, a large one in turn.
+    async fn manifest_in_turn(
+        &self,
+        visits: &mut [Option<HostWalk<'a>>],
+        descriptor: &Descriptor,
+        resolved_by: usize,
+        fetched: &mut usize,
+    ) -> Result<(usize, Body, Option<DocumentTurn>), (usize, ManifestFault)> {
+        let undecided = |fault| (resolved_by, fault);
+        let turn = self.turn_for(descriptor).await.map_err(undecided)?;
+        let manifest = self.manifest(visits, descriptor, resolved_by, fetched);
+        let manifest = in_turn(turn.as_ref(), descriptor, manifest);
+        let (host, body) = manifest.await.map_err(undecided)??;
+        Ok((host, body, turn))
     }
 
     /// A manifest by its digest, from memory or by one `GET`.
@@ -271,11 +300,16 @@ impl<'a> HostsWalk<'a> {
         if has_others {
             sessions(visits).for_each(Session::part);
         }
-        let turn = self.turn_for(&image.config).await;
+        let turn = match self.turn_for(&image.config).await {
+            Ok(turn) => turn,
+            Err(fault) => return Err(no_manifest(visits, holder, fault, start)),
+        };
         let extent = ReadExtent::Whole { max: MAX_MANIFEST };
-        let config = self
-            .content(visits, Content::Config, &image.config, extent)
-            .await;
+        let config = self.content(visits, Content::Config, &image.config, extent);
+        let config = match in_turn(turn.as_ref(), &image.config, config).await {
+            Ok(config) => config,
+            Err(fault) => return Err(no_manifest(visits, holder, fault, start)),
+        };
         if has_others {
             sessions(visits).for_each(Session::swap);
         }
@@ -283,10 +317,6 @@ impl<'a> HostsWalk<'a> {
         let (config_host, body) = (config.host, config.body);
         if let Some(visit) = host_of(visits, config_host) {
             visit.walk.config = Some(Step::from_result(Ok(config.read), start.elapsed()));
-        }
-        let served = config_host.max(self.layers(visits, &others, &[]).await?);
-        if has_others {
-            sessions(visits).for_each(Session::join);
         }
         let plan = self
             .rules
@@ -296,6 +326,10 @@ impl<'a> HostsWalk<'a> {
             _ => plan,
         };
         drop((body, turn));
+        let served = config_host.max(self.layers(visits, &others, &[]).await?);
+        if has_others {
+            sessions(visits).for_each(Session::join);
+        }
         let plan = match plan {
             Ok(plan) => plan,
             Err(fault) => {
@@ -821,11 +855,36 @@ fn is_too_large(descriptor: &Descriptor) -> bool {
 }
 
 fn too_large(what: &str, descriptor: &Descriptor) -> ManifestFault {
-    let size = Bytes(u64::try_from(descriptor.size).unwrap_or(0));
-    let limit = Bytes(MAX_MANIFEST);
+    let (size, limit) = (size_of(descriptor), Bytes(MAX_MANIFEST));
     ManifestFault::Undecided {
         reason: format!("{what} has {size}, and at most {limit} are read here"),
     }
+}
+
+fn size_of(descriptor: &Descriptor) -> Bytes {
+    Bytes(u64::try_from(descriptor.size).unwrap_or(0))
+}
+
+/// Reads a document during its turn.
+///
+/// # Errors
+/// If it took too long for the checks that wait to read theirs.
+async fn in_turn<T>(
+    turn: Option<&DocumentTurn>,
+    descriptor: &Descriptor,
+    read: impl Future<Output = T>,
+) -> Result<T, ManifestFault> {
+    let Some(turn) = turn else {
+        return Ok(read.await);
+    };
+    turn.read(read)
+        .await
+        .ok_or_else(|| ManifestFault::Undecided {
+            reason: format!(
+                "its document of {} took too long to arrive, and other checks waited to read theirs",
+                size_of(descriptor)
+            ),
+        })
 }
 
 fn found_of(

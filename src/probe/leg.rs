@@ -53,8 +53,8 @@ const MAX_ROUTED: usize = 2 * tcp::MAX_ADDRESSES_PER_FAMILY;
 
 /// Bound for the connection to the address that DNS has in place of one that failed.
 const PIN_TRIAL: Duration = Duration::from_secs(3);
-/// Bound for resolving a name only to compare it with `NO_PROXY`.
-const MAX_WAIT_FOR_MISSED: Duration = Duration::from_secs(1);
+/// Bound for resolving a name that a proxy resolves itself.
+const MAX_WAIT_BEHIND_PROXY: Duration = Duration::from_secs(1);
 /// Bound for querying the name servers for their prefix of NAT64.
 const MAX_WAIT_FOR_NAT64: Duration = Duration::from_secs(1);
 
@@ -418,7 +418,8 @@ impl<'a> Connections<'a> {
         }
         let phase = Phase::Resolve;
         let later = Skip::Blocked { role, phase };
-        let route = self.with_missed_addresses(endpoint, route).await;
+        let behind = self.addresses_behind(endpoint, &route).await;
+        let route = self.with_missed_addresses(endpoint, route, &behind);
         let fault = route.proxy().and_then(|proxy| proxy.fault.clone());
         let leg = unreached_leg(role, endpoint, route, Skip::NotNeeded, later);
         self.legs.push(leg);
@@ -430,10 +431,7 @@ impl<'a> Connections<'a> {
             block_after(leg, Phase::Proxy);
             return Err(OpenError::Failed(Phase::Proxy));
         }
-        // A proxy connects to what the request names, and resolves the name itself.
-        if let (Some(_), Host::Address(address)) = (&proxy, &endpoint.host)
-            && self.is_guarded(endpoint, &[*address]).await
-        {
+        if proxy.is_some() && self.is_guarded(endpoint, &behind).await {
             return Err(self.leave_out(index));
         }
         let (stream, to) = self.reach(index, endpoint, proxy.as_ref()).await?;
@@ -539,11 +537,7 @@ impl<'a> Connections<'a> {
         let role = self.legs[index].role;
         self.progress.phase(role, Phase::Resolve);
         let name = host.to_string();
-        let overrides = self.probe_network.overrides.iter();
-        let overrides: Vec<IpAddr> = overrides
-            .filter(|o| o.port == port && o.host.eq_ignore_ascii_case(&name))
-            .map(|o| o.address)
-            .collect();
+        let overrides = self.overrides(&name, port);
         let resolver = &self.probe_network.resolver;
         let by_go = trust::sends_edns(&self.client.tls.builds);
         let resolver = ResolverConfig {
@@ -771,26 +765,56 @@ impl<'a> Connections<'a> {
         }
     }
 
-    /// The entries of `NO_PROXY` that would match a server by its address. containerd does not resolve its name then;
-    /// this asks once, and not for long.
-    async fn with_missed_addresses(&self, endpoint: &Endpoint, route: ProxyRoute) -> ProxyRoute {
+    /// The addresses of a server behind a proxy, as far as something depends on them: entries of `NO_PROXY`, or what a
+    /// pod's image must not lead to. The proxy resolves the name itself, and may find others. This asks once, and not for
+    /// long.
+    async fn addresses_behind(&self, endpoint: &Endpoint, route: &ProxyRoute) -> Vec<IpAddr> {
+        let network = self.probe_network;
+        let name = match &endpoint.host {
+            Host::Address(address) => return vec![*address],
+            Host::Name(name) => name,
+        };
+        let is_guarded = self.guard.is_some_and(|guard| !guard.allows(endpoint));
+        let is_needed = is_guarded || network.settings.proxies.have_networks();
+        if route.proxy().is_none() || !is_needed {
+            return Vec::new();
+        }
+        let overrides = self.overrides(name, endpoint.port);
+        let asking = dns::resolve(
+            &endpoint.host,
+            &network.resolver,
+            &overrides,
+            network.families,
+            network.wait.min(MAX_WAIT_BEHIND_PROXY),
+        );
+        let answer = own::aside(own::within(MAX_WAIT_BEHIND_PROXY, asking)).await;
+        let found = answer.ok().and_then(|one| one.outcome.done().cloned());
+        found.map_or_else(Vec::new, |found| found.addresses)
+    }
+
+    /// The addresses of `--resolve` for a server.
+    fn overrides(&self, name: &str, port: u16) -> Vec<IpAddr> {
+        let overrides = self.probe_network.overrides.iter();
+        overrides
+            .filter(|o| o.port == port && o.host.eq_ignore_ascii_case(name))
+            .map(|o| o.address)
+            .collect()
+    }
+
+    /// Adds the entries of `NO_PROXY` that would match a server by its address. containerd does not resolve its name
+    /// then.
+    fn with_missed_addresses(
+        &self,
+        endpoint: &Endpoint,
+        route: ProxyRoute,
+        addresses: &[IpAddr],
+    ) -> ProxyRoute {
         let proxies = &self.probe_network.settings.proxies;
         let ProxyRoute::Proxied { proxy, mut missed } = route else {
             return route;
         };
         if proxies.have_networks() && matches!(endpoint.host, Host::Name(_)) {
-            let network = self.probe_network;
-            let asking = dns::resolve(
-                &endpoint.host,
-                &network.resolver,
-                &[],
-                network.families,
-                network.wait.min(MAX_WAIT_FOR_MISSED),
-            );
-            let answer = own::aside(own::within(MAX_WAIT_FOR_MISSED, asking)).await;
-            if let Some(found) = answer.ok().and_then(|one| one.outcome.done().cloned()) {
-                missed.extend(proxies.missed_by_address(endpoint, &found.addresses));
-            }
+            missed.extend(proxies.missed_by_address(endpoint, addresses));
         }
         ProxyRoute::Proxied { proxy, missed }
     }

@@ -13,6 +13,7 @@ pub mod check;
 mod content;
 mod host;
 mod image;
+mod large_documents;
 pub mod large_hello;
 mod leg;
 pub mod manifest;
@@ -58,6 +59,7 @@ pub async fn pull(
     let (mut evidence, met) = own::scope(Box::pin(made)).await;
     evidence.note_own_limits(&met);
     evidence.note_own_limits(&probe_network.own_limits);
+    evidence.note_limits_of_phases();
     evidence
 }
 

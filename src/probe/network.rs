@@ -7,6 +7,7 @@ use ipnet::IpNet;
 use tokio::sync::Mutex;
 
 use super::check::Override;
+pub use super::large_documents::LargeDocuments;
 use super::manifest::KnownManifests;
 use crate::containerd::{BaseTrust, Settings};
 use crate::model::endpoint::Role;
@@ -37,8 +38,8 @@ pub struct ProbeNetwork {
     pub trace: bool,
     /// One transfer at a time: two would measure each other.
     pub transfer_lock: Mutex<()>,
-    /// Held while a manifest or a configuration of more than 1 MiB is read.
-    pub document_lock: Mutex<()>,
+    /// Who may read a manifest or a configuration of more than 1 MiB.
+    pub large_documents: LargeDocuments,
     /// Where the checks run, and what can be observed there.
     pub vantage: Vantage,
     /// The kernel's routes; `None` if they can't be read.

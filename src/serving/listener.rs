@@ -168,6 +168,7 @@ impl Connections {
         Slot {
             of: Arc::clone(self),
             id,
+            peer,
         }
     }
 
@@ -236,6 +237,7 @@ impl Open {
 struct Slot {
     of: Arc<Connections>,
     id: u64,
+    peer: Peer,
 }
 
 impl Drop for Slot {
@@ -465,6 +467,7 @@ impl hyper::service::Service<Request<Incoming>> for Answers {
             return Box::pin(std::future::ready(Ok(refusal())));
         }
         request.extensions_mut().insert(self.at);
+        request.extensions_mut().insert(self.slot.peer);
         let slot = Arc::clone(&self.slot);
         let request = request.map(|body| {
             let slot = Arc::clone(&slot);

@@ -13,6 +13,7 @@ use tokio::time::Instant;
 
 use crate::model::endpoint::Host;
 use crate::model::network::{Metadata, MetadataFacts, Provider};
+use crate::model::special;
 use crate::model::text::printable;
 use crate::model::units::Bytes;
 use crate::net::api::{ApiClient, ApiFault};
@@ -57,9 +58,9 @@ pub(super) async fn ask(provider: Provider) -> Option<Metadata> {
 
 /// The addresses of a provider's service; `None`: it is not supported.
 fn addresses(provider: Provider) -> Option<&'static [IpAddr]> {
-    const COMMON: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(169, 254, 169, 254));
-    const EC2_V6: IpAddr = IpAddr::V6(std::net::Ipv6Addr::new(0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x254));
-    const ALIBABA: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(100, 100, 100, 200));
+    const COMMON: IpAddr = IpAddr::V4(special::METADATA);
+    const EC2_V6: IpAddr = IpAddr::V6(special::EC2_METADATA);
+    const ALIBABA: IpAddr = IpAddr::V4(special::ALIBABA_METADATA);
     match provider {
         Provider::Huawei | Provider::Otc | Provider::Openstack => Some(&[COMMON]),
         Provider::Aws => Some(&[COMMON, EC2_V6]),

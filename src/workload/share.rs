@@ -52,11 +52,26 @@ pub fn places<R: Ord>(claims: &[Claim<'_, R>], most: usize) -> Vec<usize> {
     places
 }
 
-/// Whether a namespace may have one more of `most` things in a period, of which `taken` are taken, `own` by itself. The
-/// last three of ten are for namespaces that have none.
+/// Whether a namespace may have one more of `most` things in a period, of which `taken` are taken, `own` by itself. For
+/// what can't wait: the last three of ten are for namespaces that have none.
 pub fn may_take(most: usize, taken: usize, own: usize) -> bool {
     let kept = most * 3 / 10;
     taken < most && (own == 0 || taken + kept < most)
+}
+
+/// The part of a budget that only those may use who have had less than their share of it.
+pub const KEPT: f64 = 0.3;
+
+/// What one of `sharers` may still use of a budget of `most`, of which `used` is used, `own` by itself: all of its share,
+/// and more as long as three tenths are left for the others.
+pub fn left(most: u64, used: u64, own: u64, sharers: usize) -> u64 {
+    let free = most.saturating_sub(used);
+    if sharers <= 1 {
+        return free;
+    }
+    let share = most / u64::try_from(sharers).unwrap_or(u64::MAX);
+    let of_share = share.saturating_sub(own).min(free);
+    of_share.max(free.saturating_sub(most / 10 * 3))
 }
 
 #[cfg(test)]
@@ -148,6 +163,22 @@ mod tests {
                 let worse = |other: &usize| claims[*other].namespaces == one.namespaces && claims[*other].rank > one.rank;
                 prop_assert!(!placed.iter().any(worse), "{index}");
             }
+        }
+
+        /// Whatever one takes, each of the others has its share or a part of what is kept.
+        #[test]
+        fn a_budget_is_used_up_by_none_alone(
+            most in 0_u64..1000,
+            sharers in 2_usize..9,
+            takes in proptest::collection::vec(1_u64..400, 0..60),
+        ) {
+            let (mut own, share) = (0, most / sharers as u64);
+            for take in takes {
+                own += take.min(left(most, own, own, sharers));
+            }
+            prop_assert!(own <= share.max(most - most / 10 * 3));
+            prop_assert!(left(most, own, 0, sharers) >= share.min(most / 10 * 3));
+            prop_assert_eq!(left(most, own, own, 1), most - own);
         }
 
         /// A namespace that wants places later takes none from one that has no more than its share.

@@ -11,6 +11,8 @@ use std::process::Command;
 use std::sync::{Mutex, OnceLock};
 use std::time::{Duration, Instant};
 
+use base64::Engine as _;
+use base64::prelude::BASE64_STANDARD;
 use futures_util::StreamExt as _;
 use jiff::Timestamp;
 use pullpath::kubernetes::client::connect;
@@ -252,6 +254,14 @@ impl Cluster {
         path
     }
 
+    /// Creates a pull Secret.
+    pub fn create_pull_secret(&self, namespace: &str, name: &str, docker_config: &str) {
+        self.create(
+            &format!("/api/v1/namespaces/{namespace}/secrets"),
+            &pull_secret(name, docker_config),
+        );
+    }
+
     /// The certificate that the server presents, its own authority.
     pub fn authority(&self) -> PathBuf {
         self.folder.path().join("server/apiserver.crt")
@@ -442,6 +452,13 @@ pub async fn create_all(cluster: &Cluster, path: &str, objects: Vec<Value>) {
         .buffer_unordered(16)
         .collect::<Vec<()>>()
         .await;
+}
+
+/// The manifest of a pull Secret.
+pub fn pull_secret(name: &str, docker_config: &str) -> Value {
+    json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": name},
+           "type": "kubernetes.io/dockerconfigjson",
+           "data": {".dockerconfigjson": BASE64_STANDARD.encode(docker_config)}})
 }
 
 /// A program of Kubernetes, built once, outside of the tree.

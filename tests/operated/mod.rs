@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -17,7 +17,7 @@ use std::time::{Duration, Instant};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use pullpath::report::Document;
-use serde_json::Value;
+use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use crate::support::{USER, World};
@@ -287,6 +287,19 @@ impl Daemon {
 
 pub fn eventually(what: &str, holds: impl FnMut() -> bool) {
     eventually_within(what, Duration::from_secs(20), holds);
+}
+
+/// A kubeconfig for a server without TLS.
+pub fn kubeconfig(folder: &Path, server: &str, user: &Value) -> PathBuf {
+    let path = folder.join("kubeconfig");
+    let text = json!({
+        "apiVersion": "v1", "kind": "Config", "current-context": "test",
+        "clusters": [{"name": "test", "cluster": {"server": server}}],
+        "users": [{"name": "test", "user": user}],
+        "contexts": [{"name": "test", "context": {"cluster": "test", "user": "test"}}],
+    });
+    fs::write(&path, text.to_string()).unwrap();
+    path
 }
 
 pub fn eventually_within(what: &str, most: Duration, mut holds: impl FnMut() -> bool) {

@@ -16,6 +16,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use pullpath::config::Budgets;
+use pullpath::daemon::schedule::account::Account;
 use pullpath::daemon::schedule::admission::{self, CheckUsage, NextAttempt};
 use pullpath::daemon::schedule::backoff::Answered;
 use pullpath::daemon::schedule::budget::Reserved;
@@ -281,7 +282,7 @@ fn step(
         &mut node.ledger,
         &Budgets::default(),
         due,
-        REGISTRY,
+        &Account::of_operator(&due.target, REGISTRY),
         false,
         now,
     );
@@ -357,9 +358,9 @@ fn step(
     };
     let not_before = admission::book(
         &mut node.ledger,
+        &Budgets::default(),
         &node.name,
-        &due.target,
-        REGISTRY,
+        &Account::of_operator(&due.target, REGISTRY),
         reserved,
         &heard,
         end,

@@ -10,6 +10,7 @@ use pullpath::config::Budgets;
 use pullpath::daemon::coordination::group::{EgressGroup, LeaseGroup};
 use pullpath::daemon::coordination::lease::NOTE;
 use pullpath::daemon::coordination::slots::{self, Decision, Rule, SkipReason, Slot, Slots};
+use pullpath::daemon::schedule::account::Account;
 use pullpath::daemon::schedule::admission::{self, NextAttempt};
 use pullpath::daemon::schedule::budget::Reserved;
 use pullpath::daemon::schedule::clock::{Moment, hash, share};
@@ -234,7 +235,7 @@ fn look(node: &mut Node, slot: Slot, now: Moment, store: &mut Store, figures: &m
         &mut node.ledger,
         &Budgets::default(),
         &due,
-        REGISTRY,
+        &Account::of_operator(&due.target, REGISTRY),
         false,
         now,
     );
@@ -282,8 +283,8 @@ fn not_mine(node: &mut Node, test: &Test, decision: Decision, now: Moment) -> u3
     if let Some(reserved) = test.reserved {
         admission::give_back(
             &mut node.ledger,
-            &test.due.target,
-            REGISTRY,
+            &Budgets::default(),
+            &Account::of_operator(&test.due.target, REGISTRY),
             reserved,
             test.last,
             now,
@@ -364,9 +365,9 @@ fn end(
     let heard = heard_of_test(node, &test.due, test.reserved, now, figures);
     admission::book(
         &mut node.ledger,
+        &Budgets::default(),
         &node.name,
-        &test.due.target,
-        REGISTRY,
+        &Account::of_operator(&test.due.target, REGISTRY),
         test.reserved,
         &heard,
         now,

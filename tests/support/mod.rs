@@ -22,6 +22,7 @@ pub mod image;
 pub mod pki;
 pub mod proxy;
 pub mod registry;
+pub mod requests;
 pub mod tcp;
 pub mod token;
 pub mod web;

@@ -2,4 +2,5 @@
 
 pub mod metrics;
 mod page;
+mod probes;
 pub mod serve;

@@ -9,19 +9,20 @@ use std::time::{Duration, Instant};
 
 use axum::Router;
 use axum::body::{Body, Bytes, to_bytes};
-use axum::extract::{Path, Query, State};
+use axum::extract::{Extension, Path, Query, State};
 use axum::http::{HeaderMap, HeaderName, StatusCode, header};
 use axum::middleware;
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::{get, post};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
-use tokio::sync::{Mutex, Semaphore, mpsc, oneshot};
+use tokio::sync::{Mutex, mpsc, oneshot};
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 use super::metrics;
 use super::page;
+use super::probes::Probes;
 use crate::daemon::on_demand::{self, Request as ImageRequest};
 use crate::daemon::runner::command::{Command, Refused};
 use crate::daemon::schedule::admission::Deferred;
@@ -39,6 +40,7 @@ use crate::report::text::Style;
 use crate::report::vantage::VantageDocument;
 use crate::report::{Document, Report};
 use crate::serving::answer::{Content, Newest, Part, alone, streamed};
+use crate::serving::bounds::Peer;
 use crate::serving::cause;
 use crate::serving::http::{
     HTML, JSON, METRICS, TEXT, guard, html, json, local_only, made, of_type, plain, style,
@@ -58,7 +60,7 @@ pub struct App {
     listeners: Listeners,
     /// Names of this host, for requests to `admin_listen`.
     names: Arc<[String]>,
-    probes: Arc<Semaphore>,
+    probes: Probes,
     newest: Arc<NewestTexts>,
     /// Held while a report is rendered as text: it takes some times the memory of the report.
     rendering: Arc<Mutex<()>>,
@@ -71,9 +73,6 @@ struct NewestTexts {
     page: Newest,
     targets: Newest,
 }
-
-/// Maximum of `/probe` requests that are served at the same time.
-const PROBES_AT_ONCE: usize = 4;
 
 /// The longest wait for a requested check, and the default if the scraper sends no timeout.
 const PROBE_WAIT: Duration = Duration::from_mins(1);
@@ -99,7 +98,7 @@ impl App {
             stop,
             listeners,
             names: names.into(),
-            probes: Arc::new(Semaphore::new(PROBES_AT_ONCE)),
+            probes: Probes::default(),
             newest: Arc::default(),
             rendering: Arc::default(),
         }
@@ -183,6 +182,7 @@ struct ProbeQuery {
 /// Like `/probe` of blackbox_exporter, for configured targets.
 async fn probe(
     State(app): State<App>,
+    Extension(peer): Extension<Peer>,
     Query(query): Query<ProbeQuery>,
     headers: HeaderMap,
 ) -> Result<Response, Response> {
@@ -193,7 +193,7 @@ async fn probe(
         )
     })?;
     let busy = "too many on-demand checks are running; try again later\n";
-    let _permit = app.probes.try_acquire().map_err(|_| later(busy, BUSY))?;
+    let _place = app.probes.take(peer).ok_or_else(|| later(busy, BUSY))?;
     let begun = Instant::now();
     let answer = request_check(&app, &name, Tier::Reach, patience(&headers)).await;
     let took = begun.elapsed();

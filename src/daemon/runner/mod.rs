@@ -208,6 +208,7 @@ impl Runner {
     fn apply(&mut self) {
         let now = self.clock.now();
         let targets = Target::all(&self.config, &self.wanted);
+        self.book.share_among(&targets);
         self.recorder.write(|store| {
             store.replace(targets.clone(), &self.config.history);
             store.network = self.world.network();
@@ -507,19 +508,19 @@ impl Runner {
             };
             return Err((deferred, NextAttempt::NextTime(None)));
         };
-        let reserved = self.reserve(&target.registry, due, now)?;
+        let reserved = self.reserve(&target, due, now)?;
         Ok((target, reserved))
     }
 
     fn reserve(
         &mut self,
-        registry: &str,
+        target: &Target,
         due: &Due,
         now: Moment,
     ) -> Result<Option<Reserved>, (Deferred, NextAttempt)> {
         let budgets = &self.config.budgets;
         let is_testing = self.executor.is_testing() || self.on_demand.is_testing();
-        let reserved = self.book.admit(budgets, due, registry, is_testing, now)?;
+        let reserved = self.book.admit(budgets, due, target, is_testing, now)?;
         if reserved.is_some() {
             // Saved before it is spent.
             self.save();
@@ -618,6 +619,7 @@ impl Runner {
         let result = result.as_ref().ok();
         let summary = result.map(|result| RunSummary::of(&result.report));
         let not_before = self.book.settle(
+            &self.config.budgets,
             &underway.target,
             underway.reserved,
             result.zip(summary.as_ref()),
@@ -660,8 +662,9 @@ impl Runner {
                 Decision::Later(_) => {}
             });
             if let Some(reserved) = underway.reserved.filter(|_| !answer.is_allowed()) {
+                let budgets = &self.config.budgets;
                 self.book
-                    .give_back(&underway.target, reserved, slot.last, now);
+                    .give_back(budgets, &underway.target, reserved, slot.last, now);
             }
         }
         self.coordinator.answered(slot, answer, now);
@@ -734,7 +737,7 @@ impl Runner {
             at: now,
         };
         let reserved = self
-            .reserve(&target.registry, &due, now)
+            .reserve(&target, &due, now)
             .map_err(|(deferred, _)| images::Refused::Deferred(deferred))?;
         Ok(Underway::new(due, Arc::new(target), reserved, now))
     }

@@ -5,18 +5,17 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
+use super::account::Account;
 use super::backoff::Answered;
 use super::budget::Reserved;
 use super::clock::Moment;
 use super::cooldown::Rejected;
 use super::ledger::Ledger;
+use super::requests::USUAL_REQUESTS;
 use super::timetable::{Due, Tier};
 use crate::config::Budgets;
 use crate::model::evidence::{Attempt, RateLimit};
 use crate::model::units::Bytes;
-
-/// Requests of a usual check: `/v2/`, token, manifest, layer.
-const USUAL_REQUESTS: u32 = 4;
 
 /// How long a transfer test is postponed while another one runs.
 const TRANSFER_TURN: Duration = Duration::from_secs(30);
@@ -56,7 +55,7 @@ pub struct CheckUsage {
     pub accepted: Option<Attempt>,
 }
 
-/// Reserves what a check of a target of this registry may need: requests, and bytes for a transfer test.
+/// Reserves what a check may need: requests, and bytes for a transfer test.
 ///
 /// # Errors
 /// If it may not be made now: the reason, and when it is made.
@@ -64,7 +63,7 @@ pub fn may(
     ledger: &mut Ledger,
     budgets: &Budgets,
     due: &Due,
-    registry: &str,
+    account: &Account<'_>,
     is_transfer_under_way: bool,
     now: Moment,
 ) -> Result<Option<Reserved>, (Deferred, NextAttempt)> {
@@ -76,6 +75,7 @@ pub fn may(
         Tier::Reach => NextAttempt::NextTime(Some(until)),
         Tier::Path | Tier::Transfer => NextAttempt::Later(until),
     };
+    let registry = account.registry;
     if let Some(until) = ledger.backoff.until(registry, now) {
         return Err(deferred("registry_backoff", Some(until), later(until)));
     }
@@ -99,12 +99,12 @@ pub fn may(
     let per_minute = budgets.registry_requests_per_minute.0;
     ledger
         .requests
-        .take(per_minute, registry, USUAL_REQUESTS, now)
-        .map_err(|until| deferred("registry_requests", Some(until), later(until)))?;
+        .take(per_minute, account, USUAL_REQUESTS, now)
+        .map_err(|none| deferred(none.reason, Some(none.until), later(none.until)))?;
     if due.tier != Tier::Transfer {
         return Ok(None);
     }
-    let reserved = ledger.bytes.reserve(budgets, &due.target, registry, now);
+    let reserved = ledger.bytes.reserve(budgets, account, now);
     reserved
         .map(Some)
         .map_err(|spent| deferred(spent, None, NextAttempt::NextTime(None)))
@@ -113,35 +113,40 @@ pub fn may(
 /// Returns what was reserved for a transfer test that was not made. `last` is the time of the previous test.
 pub fn give_back(
     ledger: &mut Ledger,
-    target: &str,
-    registry: &str,
+    budgets: &Budgets,
+    account: &Account<'_>,
     reserved: Reserved,
     last: Option<Moment>,
     now: Moment,
 ) {
-    ledger
-        .bytes
-        .give_back(target, registry, reserved, last, now);
-    let usual = f64::from(USUAL_REQUESTS);
-    ledger.requests.charge(registry, -usual);
+    ledger.bytes.give_back(account, reserved, last, now);
+    let (per_minute, usual) = (
+        budgets.registry_requests_per_minute.0,
+        f64::from(USUAL_REQUESTS),
+    );
+    ledger.requests.charge(per_minute, account, -usual);
 }
 
 /// Books what a check has spent and the registry's answer. Returns until when the registry is in back-off.
 pub fn book(
     ledger: &mut Ledger,
+    budgets: &Budgets,
     node: &str,
-    target: &str,
-    registry: &str,
+    account: &Account<'_>,
     reserved: Option<Reserved>,
     usage: &CheckUsage,
     now: Moment,
 ) -> Option<Moment> {
+    let registry = account.registry;
     if let Some(reserved) = reserved {
         let used = usage.read.unwrap_or(reserved.bytes);
-        ledger.bytes.settle(target, registry, reserved, used, now);
+        ledger.bytes.settle(account, reserved, used, now);
     }
     let beyond = usage.requests.saturating_sub(USUAL_REQUESTS);
-    ledger.requests.charge(registry, f64::from(beyond));
+    let per_minute = budgets.registry_requests_per_minute.0;
+    ledger
+        .requests
+        .charge(per_minute, account, f64::from(beyond));
     if let Some(limit) = &usage.rate_limit {
         ledger.requests.note_rate_limit(registry, limit);
     }
@@ -184,12 +189,17 @@ mod tests {
         }
     }
 
+    fn of(due: &Due) -> Account<'_> {
+        Account::of_operator(&due.target, "r")
+    }
+
     fn ask(
         ledger: &mut Ledger,
         tier: Tier,
         busy: bool,
     ) -> Result<Option<Bytes>, (&'static str, NextAttempt)> {
-        let admitted = may(ledger, &budgets(), &due(tier), "r", busy, NOW);
+        let due = due(tier);
+        let admitted = may(ledger, &budgets(), &due, &of(&due), busy, NOW);
         admitted
             .map(|reserved| reserved.map(|reserved| reserved.bytes))
             .map_err(|(deferred, then)| (deferred.reason, then))
@@ -244,7 +254,7 @@ mod tests {
         let (mut results, mut checks) = (std::collections::BTreeMap::new(), 0_u32);
         while let Some(at) = timetable.next().filter(|_| results.len() < 1000) {
             let due = timetable.take(at).unwrap();
-            match may(&mut ledger, &budgets, &due, "r", false, at) {
+            match may(&mut ledger, &budgets, &due, &of(&due), false, at) {
                 Ok(_) => {
                     checks += 1;
                     results.entry(Arc::clone(&due.target)).or_insert(at);
@@ -274,7 +284,16 @@ mod tests {
             }),
             ..CheckUsage::default()
         };
-        let until = book(&mut ledger, "n", "a", "r", None, &usage, NOW).unwrap();
+        let until = book(
+            &mut ledger,
+            &budgets(),
+            "n",
+            &of(&due(Tier::Reach)),
+            None,
+            &usage,
+            NOW,
+        )
+        .unwrap();
         assert!(until.since(NOW) >= Duration::from_mins(5));
         assert_eq!(
             ask(&mut ledger, Tier::Reach, false),
@@ -293,16 +312,16 @@ mod tests {
             &mut ledger,
             &budgets(),
             &due(Tier::Transfer),
-            "r",
+            &of(&due(Tier::Transfer)),
             false,
             NOW,
         )
         .unwrap();
         book(
             &mut ledger,
+            &budgets(),
             "n",
-            "a",
-            "r",
+            &of(&due(Tier::Transfer)),
             reserved,
             &CheckUsage::default(),
             NOW,

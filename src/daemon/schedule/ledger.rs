@@ -49,6 +49,7 @@ impl Ledger {
 mod tests {
     use super::*;
     use crate::config::Budgets;
+    use crate::daemon::schedule::account::Account;
     use crate::daemon::schedule::backoff::Answered;
     use crate::model::units::Bytes;
 
@@ -60,8 +61,9 @@ mod tests {
     fn the_book_survives_being_written_and_stays_short() {
         let budgets = Budgets::default();
         let mut ledger = Ledger::default();
-        ledger.bytes.reserve(&budgets, "a", "r", at(0)).unwrap();
-        ledger.requests.take(60, "r", 50, at(0)).unwrap();
+        let account = Account::of_operator("a", "r");
+        ledger.bytes.reserve(&budgets, &account, at(0)).unwrap();
+        ledger.requests.take(60, &account, 50, at(0)).unwrap();
         let too_many = Answered::TooMany { retry_after: None };
         ledger.backoff.record("n", "r", too_many, at(0));
         // An earlier version wrote more.
@@ -69,7 +71,7 @@ mod tests {
         written["learned"] = serde_json::json!({"r": {}});
         let mut read: Ledger = serde_json::from_str(&written.to_string()).unwrap();
         assert_eq!(read.bytes.left(&budgets, at(1)), Bytes(240 << 20));
-        assert!(read.requests.take(60, "r", 20, at(1)).is_err());
+        assert!(read.requests.take(60, &account, 20, at(1)).is_err());
         // Written with microseconds.
         let [now, then] = [&ledger, &read].map(|book| book.backoff.until("r", at(1)).unwrap());
         let apart = now.since(then).max(then.since(now));

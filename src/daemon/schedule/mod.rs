@@ -1,5 +1,6 @@
 //! When checks are due, what they may spend, and which registries and credentials must wait.
 
+pub mod account;
 pub mod admission;
 pub mod backoff;
 pub mod budget;

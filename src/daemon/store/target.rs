@@ -6,6 +6,8 @@ use std::time::Duration;
 use serde::Serialize;
 
 use crate::config::{self, Config, CredentialFiles, Expect};
+use crate::daemon::schedule::account::{Account, Sharers};
+use crate::daemon::schedule::clock::hash;
 use crate::daemon::schedule::timetable::Rhythm;
 use crate::model::platform::Platform;
 use crate::model::reference::Reference;
@@ -158,6 +160,22 @@ impl Target {
     /// Whether only pods name the image.
     pub fn is_of_pods(&self) -> bool {
         !self.sources.contains(&TargetSource::Configuration)
+    }
+
+    /// The namespace whose share of the budgets its checks use: one of those whose pods use the image, not the same for
+    /// all images that these have in common. Empty: the operator named it.
+    pub fn namespace(&self) -> &str {
+        if !self.is_of_pods() {
+            return "";
+        }
+        let all = self.uses.iter().map(|one| one.namespace.as_str());
+        all.min_by_key(|namespace| hash(&[&self.name, namespace]))
+            .unwrap_or_default()
+    }
+
+    /// Its account in the ledger.
+    pub fn account<'a>(&'a self, sharers: &Sharers) -> Account<'a> {
+        sharers.account(&self.name, &self.registry, self.namespace())
     }
 
     /// Whether a check of the other target makes the same requests with the same credentials.

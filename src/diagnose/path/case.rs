@@ -16,6 +16,7 @@ use crate::model::nat64;
 use crate::model::network::{Link, MappedCidr, MappedClass, RouteOutcome};
 use crate::model::path::{IntranetKind, PathAttributes, PathClass, Signal};
 use crate::model::resolve::Family;
+use crate::model::special::is_link_local;
 use crate::model::text::{joined, or};
 use crate::model::units::HumanDuration;
 use crate::model::vantage::Vantage;
@@ -651,9 +652,8 @@ impl PathContext<'_> {
         let mut links = self.vantage.links.iter();
         let own = links.find(|link| link.name == device);
         own.is_some_and(|link| {
-            let is_network = |net: &IpNet| {
-                net.prefix_len() < net.max_prefix_len() && !ranges::is_link_local(net.addr())
-            };
+            let is_network =
+                |net: &IpNet| net.prefix_len() < net.max_prefix_len() && !is_link_local(net.addr());
             !link.addresses.iter().any(is_network)
         })
     }

@@ -8,6 +8,7 @@ use super::case::is_uplink;
 use crate::model::evidence::Leg;
 use crate::model::fault::TcpFault;
 use crate::model::network::{Link, ReversePathDrops, RouteOutcome};
+use crate::model::special::is_link_local;
 use crate::model::vantage::Vantage;
 
 /// The kernel's route for an address of the leg.
@@ -136,11 +137,4 @@ pub fn foreign_source<'a>(vantage: &'a Vantage, leg: &'a Leg) -> Option<ForeignS
         source: *source,
         owner: &owner.name,
     })
-}
-
-fn is_link_local(address: IpAddr) -> bool {
-    match address {
-        IpAddr::V4(v4) => v4.is_link_local(),
-        IpAddr::V6(v6) => v6.is_unicast_link_local(),
-    }
 }

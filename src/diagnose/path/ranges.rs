@@ -148,18 +148,14 @@ pub(super) fn is_provider_service(host: &str) -> bool {
 /// The IPv4 address in an address with NAT64's well-known prefix (RFC 6052, 2.1).
 pub(super) fn nat64(address: IpAddr) -> Option<Ipv4Addr> {
     match address {
-        IpAddr::V6(v6) if contains("64:ff9b::/96", address) => nat64::embedded(v6, 96),
-        _ => None,
+        IpAddr::V6(v6) => nat64::behind(v6, [&nat64::well_known()]).map(|(v4, _)| v4),
+        IpAddr::V4(_) => None,
     }
 }
 
 /// Whether the address is in the range that only translators of a network use (RFC 8215).
 pub(super) fn is_local_nat64(address: IpAddr) -> bool {
     contains("64:ff9b:1::/48", address)
-}
-
-pub(super) fn is_link_local(address: IpAddr) -> bool {
-    special(address).is_some_and(|row| row.purpose == LinkLocal)
 }
 
 /// The range around an address, for the suggested settings.

@@ -4,7 +4,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use super::finding::{at, fixes_text, written_in};
-use super::{own_limits, routes};
+use super::routes;
 use crate::diagnose::catalogue::Cause;
 use crate::diagnose::level::{Confidence, Severity};
 use crate::diagnose::path::leg_path::LegPath;
@@ -23,7 +23,7 @@ pub(super) fn connect(evidence: &Evidence, leg: &Leg) -> Option<Finding> {
     let (fault, address) = decisive(leg).filter(|_| leg.proxy_route.proxy().is_none())?;
     let cause = match fault {
         TcpFault::OwnLimit { .. } => return None,
-        TcpFault::NoLocalPort if !own_limits::shares_ports_with_pulls(evidence) => return None,
+        TcpFault::NoLocalPort if !evidence.shares_ports_with_pulls() => return None,
         TcpFault::Timeout => Cause::TcpTimeout,
         TcpFault::Refused { .. } => Cause::TcpRefused,
         TcpFault::Reset => Cause::TcpReset,

@@ -9,10 +9,8 @@ use crate::diagnose::catalogue::Cause;
 use crate::diagnose::level::Severity;
 use crate::model::credential::SourceProblem;
 use crate::model::evidence::{Attempt, Evidence, Leg, Walk};
-use crate::model::fault::TcpFault;
 use crate::model::own_limit::OwnLimit;
 use crate::model::step::Step;
-use crate::model::vantage::NetworkView;
 
 /// The limits that the check met; none if it found a pull possible in spite of them.
 pub(super) fn met(evidence: &Evidence, is_complete: bool, findings: &mut Vec<Finding>) {
@@ -44,14 +42,7 @@ fn limits(evidence: &Evidence, is_failed: bool) -> BTreeSet<OwnLimit> {
     if is_failed && !may_be_pause(evidence) {
         limits.remove(&OwnLimit::Cpu);
     }
-    for walk in std::iter::once(&evidence.walk).chain(&evidence.others) {
-        limits.extend(of_walk(walk));
-    }
-    let legs = evidence.walk.legs.iter();
-    let is_out = legs.filter(|leg| has_no_port(leg)).count() > 0;
-    if is_out && !shares_ports_with_pulls(evidence) {
-        limits.insert(OwnLimit::Ports);
-    }
+    limits.extend(evidence.limits_of_phases());
     limits
 }
 
@@ -88,40 +79,6 @@ fn has_pause(walk: &Walk) -> bool {
         || walk.layers.iter().any(|layer| layer.outcome.may_be_pause())
 }
 
-fn of_walk(walk: &Walk) -> impl Iterator<Item = OwnLimit> {
-    let legs = walk.legs.iter().flat_map(|leg| {
-        let tunnel = leg.tunnel.as_ref().and_then(Step::own_limit);
-        let own = [
-            leg.resolve.outcome.own_limit(),
-            leg.connect.outcome.own_limit(),
-            tunnel,
-            leg.tls.outcome.own_limit(),
-        ];
-        own.into_iter().flatten()
-    });
-    let attempts = walk.attempts.iter().flat_map(|attempt| {
-        let own = [attempt.token.own_limit(), attempt.head.own_limit()];
-        own.into_iter().flatten()
-    });
-    let config = walk.config.as_ref().and_then(Step::own_limit);
-    let content = [walk.manifest.own_limit(), config, walk.blob.own_limit()];
-    legs.chain(attempts).chain(content.into_iter().flatten())
-}
-
-/// No local port was free.
-pub(super) fn has_no_port(leg: &Leg) -> bool {
-    let mut dials = leg.connect.attempts.iter();
-    dials.any(|dial| matches!(dial.outcome.fault(), Some(TcpFault::NoLocalPort)))
-}
-
-/// Whether a pull takes its ports from the same network namespace as this check.
-pub(super) fn shares_ports_with_pulls(evidence: &Evidence) -> bool {
-    matches!(
-        evidence.vantage.network,
-        NetworkView::Machine | NetworkView::Node
-    )
-}
-
 #[cfg(test)]
 mod tests {
     use std::time::Duration;
@@ -131,8 +88,9 @@ mod tests {
     use crate::diagnose::{Pull, diagnose};
     use crate::model::credential::{CredentialSource, SourceEvidence};
     use crate::model::endpoint::Role;
-    use crate::model::fault::{DnsFault, HttpFault, ManifestFault, Phase};
+    use crate::model::fault::{DnsFault, HttpFault, ManifestFault, Phase, TcpFault};
     use crate::model::step::Skip;
+    use crate::model::vantage::NetworkView;
 
     const SKIPPED: Skip = Skip::OwnLimit {
         limit: OwnLimit::OpenFiles,
@@ -303,7 +261,9 @@ mod tests {
         evidence.walk.attempts.clear();
         evidence.vantage.network = NetworkView::Pod;
         is_unknown(&evidence, OwnLimit::Ports);
+        assert_eq!(evidence.limits_of_phases(), [OwnLimit::Ports]);
         evidence.vantage.network = NetworkView::Node;
+        assert_eq!(evidence.limits_of_phases(), []);
         let verdict = diagnose(&evidence);
         assert_eq!(verdict.pull, Pull::WouldFail);
         assert_eq!(verdict.findings[0].cause, Cause::NoLocalAddress);

@@ -7,13 +7,16 @@
 //! DNS messages; the sockets are our own, because only a connected UDP socket receives the error of a closed port (ICMP
 //! port unreachable), and because no query may be repeated without being recorded.
 
+mod places;
+
 use std::collections::BTreeMap;
 use std::io::{self, ErrorKind};
 use std::net::{IpAddr, SocketAddr};
+use std::pin::pin;
 use std::time::Duration;
 
-use futures_util::StreamExt as _;
 use futures_util::stream::FuturesUnordered;
+use futures_util::{FutureExt as _, StreamExt as _};
 use hickory_proto::op::{self, Edns, Header, Message, MessageType, ResponseCode};
 use hickory_proto::rr::{Name, RData, Record, RecordType};
 use hickory_proto::serialize::binary::{BinDecodable, BinDecoder};
@@ -23,10 +26,12 @@ use serde::Deserialize;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::Instant;
 
+use self::places::Places;
 use super::order;
 use super::resolv::ResolverConfig;
 use crate::model::endpoint::Host;
 use crate::model::fault::DnsFault;
+use crate::model::own_limit::OwnLimit;
 use crate::model::resolve::{
     AddressRecord, Answer, EdnsTrial, Family, NegativeAnswer, Query, Resolution, ResolutionSource,
     Resolve,
@@ -330,6 +335,7 @@ async fn query_servers(
     let mut seen = std::collections::HashSet::new();
     servers.retain(|server| seen.insert(*server));
     let survey = Survey {
+        places: Places::new(servers.len(), own::places()),
         host,
         names: &name_list(host, &settings.search, settings.ndots),
         families: families.list(),
@@ -356,6 +362,7 @@ fn dedup(addresses: &mut Vec<IpAddr>) {
 
 /// All queries for one host.
 struct Survey<'a> {
+    places: Places,
     host: &'a str,
     names: &'a [String],
     families: &'static [Family],
@@ -467,6 +474,10 @@ impl Survey<'_> {
         let name = self.names[place.name].clone();
         let (bound, deadline, use_tcp) = (self.bound, self.deadline, self.settings.use_tcp);
         let with_edns = self.with_edns;
+        let held = in_time(self.places.take(place.server), bound, deadline);
+        let Some(_held) = held.await else {
+            return (place, not_sent(server, name, family, use_tcp));
+        };
         let query = query_server(server, name, family, bound, deadline, use_tcp, with_edns).await;
         (place, query)
     }
@@ -646,11 +657,13 @@ async fn query_server(
     use_tcp: bool,
     with_edns: bool,
 ) -> Query {
-    let _place = own::place().await;
+    let left = || bound.min(deadline.saturating_duration_since(Instant::now()));
+    let Some(_place) = in_time(own::place(), bound, deadline).await else {
+        return not_sent(server, name, family, use_tcp);
+    };
     let started = Instant::now();
     let mut tcp = use_tcp;
     let (mut truncated_after, mut large_answer_bytes, mut negative) = (None, None, None);
-    let left = || bound.min(deadline.saturating_duration_since(Instant::now()));
     let result = async {
         let question = Question::new(&name, family, with_edns)?;
         if !tcp {
@@ -682,6 +695,36 @@ async fn query_server(
         large_answer_bytes,
         negative: negative.filter(|_| matches!(result, Err(DnsFault::NxDomain | DnsFault::NoData))),
         outcome: Step::from_result(result, started.elapsed()),
+    }
+}
+
+/// Waits for a place for a query that waits for `bound`. `None`: too little time is left after the wait.
+async fn in_time<T>(
+    place: impl Future<Output = T>,
+    bound: Duration,
+    deadline: Instant,
+) -> Option<T> {
+    let mut place = pin!(place);
+    if let Some(place) = place.as_mut().now_or_never() {
+        return Some(place);
+    }
+    let left = || deadline.saturating_duration_since(Instant::now());
+    let place = own::within(left(), place).await.ok()?;
+    // In less than half of its time, silence would show little.
+    (left() * 2 >= bound).then_some(place)
+}
+
+/// A query for which no socket was free in time.
+fn not_sent(server: SocketAddr, name: String, family: Family, tcp: bool) -> Query {
+    Query {
+        server,
+        name,
+        family,
+        tcp,
+        truncated_after: None,
+        large_answer_bytes: None,
+        negative: None,
+        outcome: Step::failed(OwnLimit::Deadline.into(), Duration::ZERO),
     }
 }
 

@@ -724,6 +724,48 @@ async fn a_dead_server_does_not_use_up_the_time_of_later_names() {
     assert_eq!(servers, [d, d, l, l]);
 }
 
+/// The sockets of a check are bounded: those that wait for a silent server are not all of them.
+#[tokio::test]
+async fn a_silent_server_leaves_sockets_for_the_others() {
+    let dead = silent().await;
+    let live = peer(|request, _| {
+        let name = asked(request);
+        match name.as_str() {
+            "reg.example." if is_a(request) => answer(request, &[(&name, a("10.0.3.9"))]),
+            "reg.example." => answer(request, &[]),
+            _ => code(request, ResponseCode::NXDomain),
+        }
+    })
+    .await;
+    let mut custom = config(&[dead.address, live.address]);
+    custom.settings.search = (0..32).map(|n| format!("{n}.local.")).collect();
+    custom.settings.ndots = 5;
+    custom.settings.timeout = 2 * ROOMY;
+    let made = lookup(&custom, Families::Both, 4 * ROOMY);
+    let (found, _) = own::scope(made).await;
+    let queries = |of: &Peer| {
+        let all = found.queries.iter();
+        let own = all.filter(|query| query.server == of.address);
+        own.map(|query| query.outcome.clone()).collect::<Vec<_>>()
+    };
+    let is_answered = |outcome: &Step<Answer, DnsFault>| {
+        let fault = outcome.fault();
+        outcome.done().is_some() || matches!(fault, Some(DnsFault::NxDomain | DnsFault::NoData))
+    };
+    assert_eq!(queries(&live).len(), 33 * 2, "{:?}", shown(&found));
+    assert!(
+        queries(&live).iter().all(is_answered),
+        "{:?}",
+        shown(&found)
+    );
+    // What was not sent is no silence, and such a lookup has no result.
+    let deadline = Some(OwnLimit::Deadline);
+    let not_sent = queries(&dead);
+    let mut not_sent = not_sent.iter().filter(|one| one.own_limit() == deadline);
+    assert!(not_sent.next().is_some(), "{:?}", shown(&found));
+    assert_eq!(found.outcome.own_limit(), deadline, "{:?}", shown(&found));
+}
+
 #[tokio::test]
 async fn silent_search_domains_leave_time_for_the_name_as_written() {
     let server = peer(|request, _| {

@@ -6,6 +6,8 @@
 //! A read that hangs in the kernel can't be interrupted. It is made by another thread, and the caller goes on without
 //! it. While it hangs, no other read in its folder is started, and the number of these threads is bounded.
 
+use std::cell::Cell;
+use std::collections::HashSet;
 use std::fs::{File, FileType, Metadata, OpenOptions};
 use std::io::{self, ErrorKind, Read, Write as _};
 use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _, OpenOptionsExt as _};
@@ -31,6 +33,9 @@ const STACK: usize = 256 << 10;
 /// Bytes that are read at once. Time is checked between two of these reads.
 const CHUNK: u64 = 64 << 10;
 
+/// Bytes for a file whose length is unknown: those below `/proc` have length 0.
+const USUAL_ROOM: u64 = 4 << 10;
+
 /// At most this many entries of a folder are listed; `/etc/ssl/certs` of Debian has about 300.
 pub const MAX_ENTRIES: usize = 5000;
 
@@ -44,7 +49,25 @@ pub fn read(path: &Path, limit: u64) -> io::Result<Vec<u8>> {
     within(path, move || read_here(&owned, limit))
 }
 
-/// The same for text; bytes that are not UTF-8 are replaced.
+/// Reads a file, or the one called `name` in a folder; returns its path, too.
+pub fn read_in(path: &Path, name: &str, limit: u64) -> (PathBuf, io::Result<Vec<u8>>) {
+    let (owned, inner) = (path.to_owned(), path.join(name));
+    let read = within(path, move || {
+        Ok(if owned.is_dir() {
+            let read = read_here(&inner, limit);
+            (inner, read)
+        } else {
+            let read = read_here(&owned, limit);
+            (owned, read)
+        })
+    });
+    match read {
+        Ok((path, read)) => (path, own::noting(read)),
+        Err(error) => (path.to_owned(), Err(error)),
+    }
+}
+
+/// Like [`read`], for text; bytes that are not UTF-8 are replaced.
 ///
 /// # Errors
 /// Those of [`read`].
@@ -76,7 +99,7 @@ pub fn argument(path: &Path, limit: u64) -> io::Result<Vec<u8>> {
     match path.metadata()?.file_type() {
         kind if kind.is_file() => read(path, limit),
         kind if kind.is_fifo() || kind.is_char_device() => {
-            to_end(own::noting(File::open(path))?, limit, None)
+            to_end(own::noting(File::open(path))?, 0, limit, None)
         }
         kind => Err(unfit(kind)),
     }
@@ -87,7 +110,7 @@ pub fn argument(path: &Path, limit: u64) -> io::Result<Vec<u8>> {
 /// # Errors
 /// `FileTooLarge` if there are more; otherwise the error of the read.
 pub fn standard_input(limit: u64) -> io::Result<Vec<u8>> {
-    to_end(io::stdin().lock(), limit, None)
+    to_end(io::stdin().lock(), 0, limit, None)
 }
 
 /// Opens a regular file for something that reads parts of it. Only for use inside [`within`].
@@ -95,7 +118,12 @@ pub fn standard_input(limit: u64) -> io::Result<Vec<u8>> {
 /// # Errors
 /// Those of [`read`].
 pub fn open(path: &Path) -> io::Result<File> {
-    // A look at the kind first: opening a device may have an effect.
+    Ok(opened(path, &path.metadata()?)?.0)
+}
+
+/// Opens what `before` was found at, and returns how long it is. The kind is looked at first: opening a device may have an
+/// effect.
+fn opened(path: &Path, before: &Metadata) -> io::Result<(File, u64)> {
     let is_file = |kind: FileType| {
         if kind.is_file() {
             Ok(())
@@ -103,24 +131,26 @@ pub fn open(path: &Path) -> io::Result<File> {
             Err(unfit(kind))
         }
     };
-    is_file(path.metadata()?.file_type())?;
+    is_file(before.file_type())?;
     let file = OpenOptions::new()
         .read(true)
         .custom_flags(libc::O_NONBLOCK | libc::O_NOCTTY)
         .open(path)?;
-    is_file(file.metadata()?.file_type())?;
-    Ok(file)
+    let now = file.metadata()?;
+    is_file(now.file_type())?;
+    Ok((file, now.len()))
 }
 
 fn read_here(path: &Path, limit: u64) -> io::Result<Vec<u8>> {
-    if is_null(&path.metadata()?) {
+    let metadata = path.metadata()?;
+    if is_null(&metadata) {
         return Ok(Vec::new());
     }
-    let file = open(path)?;
-    if file.metadata()?.len() > limit {
+    let (file, length) = opened(path, &metadata)?;
+    if length > limit {
         return Err(ErrorKind::FileTooLarge.into());
     }
-    to_end(file, limit, Some(Patience::new(PATIENCE)))
+    to_end(file, length, limit, Some(Patience::new(PATIENCE)))
 }
 
 /// Whether it is `/dev/null`, the usual name for an empty file.
@@ -128,18 +158,31 @@ fn is_null(metadata: &Metadata) -> bool {
     metadata.file_type().is_char_device() && metadata.rdev() == libc::makedev(1, 3)
 }
 
-/// The file may grow while it is read.
-fn to_end(mut file: impl Read, limit: u64, mut patience: Option<Patience>) -> io::Result<Vec<u8>> {
-    let mut bytes = Vec::new();
-    while (&mut file).take(CHUNK).read_to_end(&mut bytes)? > 0 {
+/// The file may grow while it is read; `length` is 0 if it is unknown.
+fn to_end(
+    mut file: impl Read,
+    length: u64,
+    limit: u64,
+    mut patience: Option<Patience>,
+) -> io::Result<Vec<u8>> {
+    let room = match length {
+        0 => USUAL_ROOM,
+        // The end is found without another allocation.
+        known => known.min(CHUNK) + 32,
+    };
+    let mut bytes = Vec::with_capacity(usize::try_from(room).unwrap_or_default());
+    loop {
+        let read = (&mut file).take(CHUNK).read_to_end(&mut bytes)? as u64;
         if bytes.len() as u64 > limit {
             return Err(ErrorKind::FileTooLarge.into());
+        }
+        if read < CHUNK {
+            return Ok(bytes);
         }
         if let Some(patience) = &mut patience {
             patience.tick().ok_or_else(late)?;
         }
     }
-    Ok(bytes)
 }
 
 fn unfit(kind: FileType) -> io::Error {
@@ -244,6 +287,24 @@ pub fn list(folder: &Path) -> io::Result<Vec<Entry>> {
     })
 }
 
+/// The regular files that the entries of a folder lead to, sorted by name; of several that lead to the same file, the
+/// first.
+///
+/// # Errors
+/// Those of [`list`].
+pub fn list_files(folder: &Path) -> io::Result<Vec<PathBuf>> {
+    let owned = folder.to_owned();
+    within(&folder.join("*"), move || {
+        let mut seen = HashSet::new();
+        let mut is_new = |path: &PathBuf| {
+            let file = path.metadata().ok().filter(Metadata::is_file);
+            file.is_some_and(|file| seen.insert((file.dev(), file.ino())))
+        };
+        let entries = list(&owned)?.into_iter().map(|entry| entry.path);
+        Ok(entries.filter(|path| is_new(path)).collect())
+    })
+}
+
 /// What a path leads to.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Kind {
@@ -271,6 +332,29 @@ pub fn kind(path: &Path) -> io::Result<Kind> {
     })
 }
 
+/// The first of these paths in one folder that exists. One that exists but can't be read counts as well.
+pub fn first(paths: Vec<PathBuf>) -> Option<PathBuf> {
+    let named = paths.first()?.clone();
+    let found = within(&named, move || {
+        Ok(paths.into_iter().find_map(|path| match path.metadata() {
+            Ok(_) => Some((path, None)),
+            Err(error)
+                if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) =>
+            {
+                None
+            }
+            Err(error) => Some((path, Some(error))),
+        }))
+    });
+    match found {
+        Ok(found) => found.map(|(path, error)| {
+            error.as_ref().map(own::limit_of);
+            path
+        }),
+        Err(_) => Some(named),
+    }
+}
+
 /// Whether the path exists, if only as a link to nothing.
 pub fn exists(path: &Path) -> bool {
     let owned = path.to_owned();
@@ -283,7 +367,8 @@ pub fn modified(path: &Path) -> Option<SystemTime> {
     within(path, move || owned.metadata()?.modified()).ok()
 }
 
-/// Runs `act`, which uses the file system at `path`, on another thread, and waits for [`PATIENCE`] at most.
+/// Runs `act`, which uses the file system at `path`, on another thread, and waits for [`PATIENCE`] at most. What `act`
+/// itself reads is a part of that, on the same thread.
 ///
 /// # Errors
 /// `TimedOut` if it takes longer, or if another use of the same folder still hangs; otherwise the error of `act`.
@@ -291,9 +376,13 @@ pub fn within<T: Send + 'static>(
     path: &Path,
     act: impl FnOnce() -> io::Result<T> + Send + 'static,
 ) -> io::Result<T> {
+    if IS_FOR_FILES.get() {
+        return own::noting(act());
+    }
     let mut patience = Patience::new(PATIENCE);
     let (use_id, thread) = THREADS.begin(path, &mut patience)?;
     let (done, result) = mpsc::sync_channel(1);
+    let act = own::carried(act);
     let job = Box::new(move || {
         let _ended = Ended(use_id);
         let _ = done.send(act());
@@ -313,6 +402,11 @@ pub fn within<T: Send + 'static>(
             }
         }
     })
+}
+
+thread_local! {
+    /// This thread is one that uses the file system for others.
+    static IS_FOR_FILES: Cell<bool> = const { Cell::new(false) };
 }
 
 type Job = Box<dyn FnOnce() + Send>;
@@ -425,6 +519,7 @@ fn spawn() -> io::Result<mpsc::Sender<Job>> {
         .stack_size(STACK)
         .spawn(move || {
             let _left = Left;
+            IS_FOR_FILES.set(true);
             for job in received {
                 job();
                 let mut state = THREADS.state();
@@ -515,10 +610,62 @@ mod tests {
                 Ok(to.len())
             }
         }
-        let error = to_end(Growing, 1 << 20, None).unwrap_err();
+        let error = to_end(Growing, 0, 1 << 20, None).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::FileTooLarge);
-        let error = to_end(Growing, u64::MAX, Some(Patience::new(Duration::ZERO))).unwrap_err();
+        let error = to_end(Growing, 0, u64::MAX, Some(Patience::new(Duration::ZERO)));
+        let error = error.unwrap_err();
         assert_eq!(error.kind(), ErrorKind::TimedOut);
+    }
+
+    #[test]
+    fn of_several_paths_the_first_that_exists_is_found() {
+        let folder = tempfile::tempdir().unwrap();
+        let at = |name: &str| folder.path().join(name);
+        let first_of = |names: &[&str]| first(names.iter().map(|name| at(name)).collect());
+        fs::write(at("file"), "a").unwrap();
+        fs::create_dir(at("folder")).unwrap();
+        fs::write(at("folder/config.json"), "b").unwrap();
+        symlink("gone", at("link")).unwrap();
+        assert_eq!(first_of(&["none", "file/none", "link"]), None);
+        assert_eq!(first_of(&["none", "folder", "file"]), Some(at("folder")));
+        symlink("loop", at("loop")).unwrap();
+        let unreadable = first_of(&["none", "loop", "file"]);
+        assert_eq!(unreadable, Some(at("loop")), "it is there, if not readable");
+
+        let read = |name: &str| {
+            let (path, read) = read_in(&at(name), "config.json", 10);
+            (path, read.map_err(|error| error.kind()))
+        };
+        assert_eq!(read("file"), (at("file"), Ok(b"a".to_vec())));
+        let inner = at("folder/config.json");
+        assert_eq!(read("folder"), (inner, Ok(b"b".to_vec())));
+        assert_eq!(read("none"), (at("none"), Err(ErrorKind::NotFound)));
+
+        symlink("file", at("again")).unwrap();
+        fifo(&at("fifo"));
+        assert_eq!(list_files(folder.path()).unwrap(), [at("again")]);
+    }
+
+    #[test]
+    fn a_use_may_have_parts_and_all_of_them_belong_to_the_check() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("file");
+        fs::write(&path, "a").unwrap();
+        let ((thread, inner), met) = own::scope_of_settings(|| {
+            within(&path.clone(), move || {
+                let (outer, inner) = (std::thread::current().id(), path.clone());
+                let inner = within(&path, move || {
+                    let read = read(&inner, 10)?;
+                    Ok((std::thread::current().id(), read))
+                });
+                let full = || Err::<(), _>(io::Error::from_raw_os_error(libc::EMFILE));
+                assert!(within(&path, full).is_err());
+                Ok((outer, inner?))
+            })
+            .unwrap()
+        });
+        assert_eq!(inner, (thread, b"a".to_vec()));
+        assert_eq!(met, [crate::model::own_limit::OwnLimit::OpenFiles]);
     }
 
     #[test]

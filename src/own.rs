@@ -199,13 +199,18 @@ pub fn of_this_check<T>(work: impl Future<Output = T>) -> impl Future<Output = T
     }
 }
 
-/// The same on a thread that may block.
-pub fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> JoinHandle<T> {
+/// Work on another thread that belongs to the check that runs now.
+pub fn carried<T>(work: impl FnOnce() -> T) -> impl FnOnce() -> T {
     let scope = SCOPE.try_with(Arc::clone).ok();
-    spawn_blocking(move || match scope {
+    move || match scope {
         Some(scope) => SCOPE.sync_scope(scope, work),
         None => work(),
-    })
+    }
+}
+
+/// The same on a thread that may block.
+pub fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> JoinHandle<T> {
+    spawn_blocking(carried(work))
 }
 
 // ---- errors -------------------------------------------------------------------------------------

@@ -17,7 +17,7 @@ use crate::config::{Config, ListenAddress};
 use crate::daemon::http::serve::App;
 use crate::daemon::runner::Runner;
 use crate::daemon::runner::command::Command;
-use crate::net::machine;
+use crate::net::{kernel, machine};
 use crate::serving::listener::{Listeners, start};
 
 #[derive(Args, Debug)]
@@ -132,8 +132,9 @@ async fn watch_targets(
     ];
     let served = start(served, stop.clone()).map_err(not_served)?;
     let reloader = tokio::spawn(request_reloads(reloads, commands));
-    // Frees memory that only the start needed.
+    // What only the start needed.
     machine::give_code_back();
+    kernel::give_memory_back();
     let watcher = tokio::spawn(watch(args.config.clone(), signals.reload, stop.clone()));
     Box::pin(runner.run(received, stop)).await;
     watcher.abort();

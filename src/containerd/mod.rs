@@ -16,9 +16,11 @@ pub mod proxy;
 pub mod start;
 mod unit;
 
+use std::cell::RefCell;
 use std::collections::BTreeSet;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::rc::Rc;
 use std::sync::Arc;
 
 use http::{HeaderName, HeaderValue};
@@ -147,6 +149,24 @@ struct Plan {
     /// Whether every pull fails; `None` if that depends on something not observed.
     fails: Option<bool>,
     problems: Vec<HostsProblem>,
+}
+
+/// The plans of one registry, each made once: that reads files.
+struct Plans<F> {
+    of: F,
+    made: RefCell<Vec<(Behaviour, Rc<Plan>)>>,
+}
+
+impl<F: Fn(Behaviour) -> Plan> Plans<F> {
+    fn get(&self, behaviour: Behaviour) -> Rc<Plan> {
+        let mut made = self.made.borrow_mut();
+        if let Some((_, plan)) = made.iter().find(|(of, _)| *of == behaviour) {
+            return Rc::clone(plan);
+        }
+        let plan = Rc::new((self.of)(behaviour));
+        made.push((behaviour, Rc::clone(&plan)));
+        plan
+    }
 }
 
 /// One host to query, with everything needed to connect.
@@ -394,13 +414,17 @@ impl Settings {
         base: &BaseTrust,
         rules: &Rules,
     ) -> (HostsConfig, Vec<HostClient>) {
+        let plans = Plans {
+            of: |behaviour| self.plan(domain, own, behaviour),
+            made: RefCell::default(),
+        };
         // Which folder it is makes no difference if it names no host.
         rules.decide(|behaviour| {
-            let plan = self.plan(domain, own, *behaviour);
-            (plan.hosts, plan.fails)
+            let plan = plans.get(*behaviour);
+            (plan.hosts.clone(), plan.fails)
         });
-        let mut plan = self.plan(domain, own, *rules.in_force());
-        let mut problems = self.problems(domain, own, rules);
+        let mut problems = problems(&plans, rules);
+        let mut plan = Plan::clone(&plans.get(*rules.in_force()));
         let clients = plan
             .hosts
             .drain(..)
@@ -432,48 +456,6 @@ impl Settings {
         }
         let folder = find_folder(&registry.folders, domain);
         folder.is_some_and(|folder| !folder.ends_with("_default"))
-    }
-
-    /// Problems in the files; a problem of some releases only names them.
-    fn problems(&self, domain: &str, own: &RegistryHost, rules: &Rules) -> Vec<HostsProblem> {
-        let settings = rules.in_force().settings;
-        let candidates: Vec<Behaviour> = rules
-            .candidates()
-            .iter()
-            .copied()
-            .filter(|one| one.settings == settings)
-            .collect();
-        let mut found: Vec<(HostsProblem, BTreeSet<&'static str>)> = Vec::new();
-        for candidate in [rules.in_force()].into_iter().chain(&candidates).copied() {
-            let name = candidate.release.name();
-            for problem in self.plan(domain, own, candidate).problems {
-                match found.iter_mut().find(|(known, _)| *known == problem) {
-                    Some((_, releases)) => {
-                        releases.insert(name);
-                    }
-                    None => found.push((problem, BTreeSet::from([name]))),
-                }
-            }
-        }
-        let all: BTreeSet<&str> = candidates.iter().map(|one| one.release.name()).collect();
-        let current = rules.in_force().release.name();
-        found
-            .into_iter()
-            .map(|(mut problem, releases)| {
-                if releases.len() < all.len() {
-                    let numbers: Vec<&str> = releases
-                        .iter()
-                        .map(|name| name.trim_start_matches("containerd "))
-                        .collect();
-                    problem.reason =
-                        format!("containerd {}: {}", numbers.join(", "), problem.reason);
-                }
-                if !releases.contains(&current) {
-                    problem.effect = HostsEffect::Doubtful;
-                }
-                problem
-            })
-            .collect()
     }
 
     /// The effect of the settings for one release and one registry.
@@ -602,6 +584,47 @@ impl Settings {
     }
 }
 
+/// Problems in the files; a problem of some releases only names them.
+fn problems(plans: &Plans<impl Fn(Behaviour) -> Plan>, rules: &Rules) -> Vec<HostsProblem> {
+    let settings = rules.in_force().settings;
+    let candidates: Vec<Behaviour> = rules
+        .candidates()
+        .iter()
+        .copied()
+        .filter(|one| one.settings == settings)
+        .collect();
+    let mut found: Vec<(HostsProblem, BTreeSet<&'static str>)> = Vec::new();
+    for candidate in [rules.in_force()].into_iter().chain(&candidates).copied() {
+        let name = candidate.release.name();
+        for problem in &plans.get(candidate).problems {
+            match found.iter_mut().find(|(known, _)| known == problem) {
+                Some((_, releases)) => {
+                    releases.insert(name);
+                }
+                None => found.push((problem.clone(), BTreeSet::from([name]))),
+            }
+        }
+    }
+    let all: BTreeSet<&str> = candidates.iter().map(|one| one.release.name()).collect();
+    let current = rules.in_force().release.name();
+    found
+        .into_iter()
+        .map(|(mut problem, releases)| {
+            if releases.len() < all.len() {
+                let numbers: Vec<&str> = releases
+                    .iter()
+                    .map(|name| name.trim_start_matches("containerd "))
+                    .collect();
+                problem.reason = format!("containerd {}: {}", numbers.join(", "), problem.reason);
+            }
+            if !releases.contains(&current) {
+                problem.effect = HostsEffect::Doubtful;
+            }
+            problem
+        })
+        .collect()
+}
+
 /// Whether the path is where nodes have unit files and their environment.
 fn is_unit(path: &Path) -> bool {
     const FOLDERS: [&str; 4] = ["/etc", "/run/systemd", "/usr/lib/systemd", "/lib/systemd"];
@@ -625,19 +648,9 @@ fn none_for(folders: &[PathBuf]) -> HostsConfig {
 
 /// `HostDirFromRoot`, for each of the folders.
 fn find_folder(roots: &[PathBuf], domain: &str) -> Option<PathBuf> {
-    let mut folders = roots.iter().flat_map(|root| {
-        hosts::folder_names(domain)
-            .into_iter()
-            .map(|n| root.join(n))
-    });
-    folders.find(|folder| match files::kind(folder) {
-        Ok(_) => true,
-        // A folder that exists but can't be read counts as well.
-        Err(error) => !matches!(
-            error.kind(),
-            io::ErrorKind::NotFound | io::ErrorKind::NotADirectory
-        ),
-    })
+    let names = hosts::folder_names(domain);
+    let folders = |root: &PathBuf| names.iter().map(|name| root.join(name)).collect();
+    roots.iter().find_map(|root| files::first(folders(root)))
 }
 
 /// `loadHostDir`.

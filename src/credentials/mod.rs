@@ -245,15 +245,7 @@ async fn read_named(
 /// a daemon does this for each check.
 async fn read_file(path: &Path) -> (PathBuf, io::Result<Vec<u8>>) {
     let named = path.to_owned();
-    let read = own::blocking(move || {
-        let path = match files::kind(&named) {
-            Ok(files::Kind::Folder) => named.join("config.json"),
-            Err(error) if error.kind() == io::ErrorKind::TimedOut => return (named, Err(error)),
-            _ => named,
-        };
-        let bytes = read_to_limit(&path);
-        (path, bytes)
-    });
+    let read = own::blocking(move || files::read_in(&named, "config.json", MAX_FILE));
     read.await
         .unwrap_or_else(|error| (path.to_owned(), Err(io::Error::other(error))))
 }

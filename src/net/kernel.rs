@@ -243,15 +243,15 @@ const SIZE: libc::socklen_t = size_of::<libc::tcp_info>() as libc::socklen_t;
 /// A connection attempt sends about seven SYNs, each of which may be answered once or twice.
 const MAX_QUEUED: usize = 16;
 
-/// Removes code that is mapped from a file from this process's memory (madvise(2), `MADV_DONTNEED`); code that is used
-/// again is read from the file. The range must consist of pages that are never written.
-pub(super) fn give_back(code: Range<usize>) {
+/// Removes what is mapped from a file from this process's memory (madvise(2), `MADV_DONTNEED`); what is used again is
+/// read from the file. The range must consist of pages that are never written.
+pub(super) fn give_back(constant: Range<usize>) {
     // SAFETY: a private mapping that was never written holds what the file does, before and after; the
     // kernel checks that the range is mapped.
     unsafe {
         libc::madvise(
-            std::ptr::with_exposed_provenance_mut(code.start),
-            code.len(),
+            std::ptr::with_exposed_provenance_mut(constant.start),
+            constant.len(),
             libc::MADV_DONTNEED,
         );
     }

@@ -1,7 +1,6 @@
 //! What this machine did during a measurement: the bytes that its network devices received, and the CPU time that this
 //! process used or was denied.
 
-use std::fs;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
@@ -59,35 +58,45 @@ fn is_on(text: &str) -> Option<bool> {
     text.trim().parse::<i64>().ok().map(|value| value != 0)
 }
 
-/// Removes this program's code from this process's memory; code that is used again returns from the page cache, at the
-/// cost of a page fault. To read its arguments and configuration, a daemon runs a megabyte or two of code that it does
+/// Removes the code and constants of this program from this process's memory; what is used again returns from the page
+/// cache, at the cost of a page fault. To read its arguments and configuration, a daemon uses some megabytes that it does
 /// not need again.
 pub fn give_code_back() {
-    let (Ok(maps), Ok(program)) = (
-        files::kernel(Path::new("/proc/self/maps")),
-        fs::read_link("/proc/self/exe"),
-    ) else {
+    let Ok(maps) = files::kernel(Path::new("/proc/self/smaps")) else {
         return;
     };
-    for range in code_of(&maps, &program.to_string_lossy()) {
+    for range in unwritten(&maps) {
         kernel::give_back(range);
     }
 }
 
-/// The address ranges of a program's code in a process's maps (proc(5)): executable and never written. Constants are
-/// excluded: the linker has written to some of them.
-fn code_of(maps: &str, program: &str) -> Vec<Range<usize>> {
-    let own = maps.lines().filter_map(|line| {
-        let (range, rest) = line.split_once(' ')?;
-        let path = rest.find('/').map(|at| &rest[at..])?;
-        if !rest.starts_with("r-xp ") || path != program {
-            return None;
+/// The address ranges in `/proc/PID/smaps` (proc(5)) that hold what a file does: they can't be written, and have no page
+/// that the loader has written before (`Anonymous`).
+fn unwritten(maps: &str) -> Vec<Range<usize>> {
+    let mut found = Vec::new();
+    let mut current = None;
+    for line in maps.lines() {
+        if let Some(range) = mapping(line) {
+            current = range;
+        } else if let Some(written) = line.strip_prefix("Anonymous:")
+            && let Some(range) = current.take()
+            && written.trim() == "0 kB"
+        {
+            found.push(range);
         }
-        let (start, end) = range.split_once('-')?;
-        let address = |text| usize::from_str_radix(text, 16).ok();
-        Some(address(start)?..address(end)?)
-    });
-    own.collect()
+    }
+    found
+}
+
+/// The first line of a mapping: `55d0c0a00000-55d0c0d00000 r-xp 00000000 fe:00 99   /usr/bin/pullpath`. `None` for other
+/// lines; without a range if it can be written or is of no file.
+fn mapping(line: &str) -> Option<Option<Range<usize>>> {
+    let (range, rest) = line.split_once(' ')?;
+    let (start, end) = range.split_once('-')?;
+    let address = |text| usize::from_str_radix(text, 16).ok();
+    let range = address(start)?..address(end)?;
+    let is_fixed = rest.starts_with("r-xp ") || rest.starts_with("r--p ");
+    Some((is_fixed && rest.contains(" /")).then_some(range))
 }
 
 /// CPU time since the start.
@@ -182,6 +191,8 @@ fn throttled_of(text: &str) -> Option<Duration> {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
 
     #[test]
@@ -208,16 +219,49 @@ mod tests {
     }
 
     #[test]
-    fn only_the_program_s_own_code_is_given_back() {
-        let maps = "55d0c0a00000-55d0c0d00000 r--p 00000000 fe:00 99   /usr/bin/pull path\n\
-                    55d0c0d00000-55d0c1800000 r-xp 00300000 fe:00 99   /usr/bin/pull path\n\
-                    55d0c1800000-55d0c1850000 rwxp 00d00000 fe:00 99   /usr/bin/pull path\n\
-                    55d0c1850000-55d0c1860000 rw-p 00d50000 fe:00 99   /usr/bin/pull path\n\
-                    7f0000000000-7f0000100000 r-xp 00000000 fe:00 12   /usr/lib/libc.so.6\n\
-                    7ffd00000000-7ffd00002000 r-xp 00000000 00:00 0    [vdso]\n";
-        let found = code_of(maps, "/usr/bin/pull path");
-        assert_eq!(found.len(), 1, "{found:?}");
-        assert_eq!(found[0], 0x55d0_c0d0_0000..0x55d0_c180_0000);
+    fn only_what_was_never_written_is_given_back() {
+        let maps = [
+            (
+                "55d0c0a00000-55d0c0d00000 r--p 00000000 fe:00 99   /usr/bin/pull path",
+                0,
+            ),
+            (
+                "55d0c0d00000-55d0c1800000 r-xp 00300000 fe:00 99   /usr/bin/pull path",
+                0,
+            ),
+            // Relocated, and then made constant.
+            (
+                "55d0c1800000-55d0c1850000 r--p 00d00000 fe:00 99   /usr/bin/pull path",
+                320,
+            ),
+            (
+                "55d0c1850000-55d0c1860000 rw-p 00d50000 fe:00 99   /usr/bin/pull path",
+                0,
+            ),
+            (
+                "7f0000000000-7f0000100000 r-xp 00000000 fe:00 12   /usr/lib/libc.so.6",
+                0,
+            ),
+            ("7f0000200000-7f0000300000 r--p 00000000 00:00 0 ", 0),
+            (
+                "7f0000400000-7f0000500000 r--s 00000000 fe:00 13   /var/cache/x",
+                0,
+            ),
+            (
+                "7ffd00000000-7ffd00002000 r-xp 00000000 00:00 0    [vdso]",
+                0,
+            ),
+        ];
+        let maps = maps.map(|(line, written)| {
+            format!("{line}\nSize:  4 kB\nAnonymous:  {written} kB\nVmFlags: rd ex mr\n")
+        });
+        let found = unwritten(&maps.concat());
+        let expected = [
+            0x55d0_c0a0_0000..0x55d0_c0d0_0000,
+            0x55d0_c0d0_0000..0x55d0_c180_0000,
+            0x7f00_0000_0000..0x7f00_0010_0000,
+        ];
+        assert_eq!(found, expected);
         // This test goes on.
         give_code_back();
         assert!(device_bytes("lo").is_some());

@@ -8,7 +8,7 @@ use std::collections::BTreeSet;
 use std::ffi::OsString;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use jiff::Timestamp;
 use rustls::pki_types::CertificateDer;
@@ -378,7 +378,12 @@ fn finish(read: Read, ca_files: &[PathBuf], now: Timestamp) -> Result<(Pool, Roo
         match pool.add(&der, &source) {
             Err(_) => unusable += 1,
             // They stay: Go finds them, and rejects chains that end at them.
-            Ok(()) if pool.len() > known => outdated.extend(outdated_name(&der, now)),
+            Ok(()) if pool.len() > known => {
+                let added = pool.roots().last();
+                if added.is_some_and(|root| !root.certificate.is_valid_at(now.as_second())) {
+                    outdated.extend(outdated_name(&der, now));
+                }
+            }
             Ok(()) => {}
         }
     }
@@ -441,20 +446,39 @@ fn certificates_in(
 
 /// The certificates of a folder's files. A link to nothing is ignored, and a file with several links is read once.
 fn certificates_of(folder: &Path, lost: &mut Vec<String>) -> Vec<CertificateDer<'static>> {
-    let entries = files::list(folder).unwrap_or_else(|error| {
+    let (owned, gathered) = (folder.to_owned(), Arc::new(Mutex::default()));
+    let found = Arc::clone(&gathered);
+    // There are hundreds: one use of the file system for all.
+    let whole = files::within(&folder.join("*"), move || {
+        let links = files::list_files(&owned)?;
+        let resolved = links
+            .iter()
+            .filter_map(|link| host_root::resolve(None, link).ok());
+        let paths: BTreeSet<PathBuf> = resolved.collect();
+        let mut left = MAX_FILE;
+        for path in paths {
+            let mut lost = Vec::new();
+            let certificates = certificates_in(&path, &mut left, &mut lost);
+            lock(&found).push((certificates, lost));
+        }
+        Ok(())
+    });
+    if let Err(error) = whole {
         let reason = files::reason(&error);
         lost.push(format!("{}: it can't be read: {reason}", shown(folder)));
-        Vec::new()
-    });
-    let resolved = entries
-        .iter()
-        .filter_map(|entry| host_root::resolve(None, &entry.path).ok());
-    let paths: BTreeSet<PathBuf> = resolved.filter(|path| is_file(path)).collect();
-    let mut left = MAX_FILE;
-    let read = paths
-        .iter()
-        .map(|path| certificates_in(path, &mut left, lost));
-    read.collect::<Vec<_>>().concat()
+    }
+    let gathered = std::mem::take(&mut *lock(&gathered));
+    let of_file = |(certificates, reasons)| {
+        lost.extend::<Vec<String>>(reasons);
+        certificates
+    };
+    gathered.into_iter().flat_map(of_file).collect()
+}
+
+type OfFile = (Vec<CertificateDer<'static>>, Vec<String>);
+
+fn lock(gathered: &Mutex<Vec<OfFile>>) -> MutexGuard<'_, Vec<OfFile>> {
+    gathered.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 fn read_file(path: &Path) -> Result<Vec<u8>, RootsError> {

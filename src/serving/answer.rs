@@ -1,10 +1,10 @@
 //! Answers of any size in little memory: a text is compressed while it is written, and decompressed chunk by chunk as
-//! the client reads it.
+//! the client reads it. That takes longer than to write it, so one text of each address may be in memory as it is.
 
 use std::fmt::{self, Display};
 use std::io::{self, Cursor, Read as _, Write as _};
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::task::{Context, Poll};
 use std::time::Instant;
 
@@ -18,6 +18,10 @@ use tokio::sync::{Mutex, OwnedMutexGuard};
 /// The most bytes of a text that are in memory as they are sent. A shorter text is not compressed.
 const CHUNK: usize = 16 << 10;
 
+/// The most bytes of a text that is not compressed although it is longer than a chunk: the metrics of a thousand targets
+/// have less.
+const WHOLE: usize = 4 << 20;
+
 /// Chunks that a connection gets before others have their turn.
 const TURN: usize = 4;
 
@@ -28,13 +32,26 @@ pub struct Writer {
     tail: Vec<u8>,
     packed: Option<DeflateEncoder<Vec<u8>>>,
     size: u64,
+    /// The most bytes that are not compressed.
+    room: usize,
 }
 
 impl Writer {
+    fn new(room: usize) -> Self {
+        Self {
+            room,
+            ..Self::default()
+        }
+    }
+
     fn pack(&mut self) -> io::Result<()> {
         let new = || DeflateEncoder::new(Vec::new(), Compression::fast());
         self.packed.get_or_insert_with(new).write_all(&self.tail)?;
         self.tail.clear();
+        if self.room > CHUNK {
+            self.tail.shrink_to(CHUNK);
+            self.room = CHUNK;
+        }
         Ok(())
     }
 
@@ -44,7 +61,7 @@ impl Writer {
     /// If it can't be compressed.
     fn finish(mut self) -> io::Result<Content> {
         if self.packed.is_none() {
-            return Ok(Content::Text(self.tail.into()));
+            return Ok(Content::Text(Arc::new(self.tail)));
         }
         self.pack()?;
         let packed = self.packed.map(DeflateEncoder::finish).transpose()?;
@@ -57,7 +74,7 @@ impl Writer {
 
 impl io::Write for Writer {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        if self.tail.len() + bytes.len() > CHUNK {
+        if self.tail.len() + bytes.len() > self.room {
             self.pack()?;
         }
         let taken = bytes.len().min(CHUNK);
@@ -80,8 +97,8 @@ impl fmt::Write for Writer {
 /// A text that was written.
 #[derive(Clone, Debug)]
 pub enum Content {
-    /// A short one.
-    Text(Bytes),
+    /// A short one, or one that nobody else has.
+    Text(Arc<Vec<u8>>),
     /// Compressed (RFC 1951).
     Packed {
         /// The compressed bytes.
@@ -99,7 +116,14 @@ impl Content {
     pub fn written<E: Display>(
         write: impl FnOnce(&mut Writer) -> Result<(), E>,
     ) -> Result<Self, String> {
-        let mut text = Writer::default();
+        Self::written_in(CHUNK, write)
+    }
+
+    fn written_in<E: Display>(
+        room: usize,
+        write: impl FnOnce(&mut Writer) -> Result<(), E>,
+    ) -> Result<Self, String> {
+        let mut text = Writer::new(room);
         write(&mut text).map_err(|error| error.to_string())?;
         text.finish().map_err(|error| error.to_string())
     }
@@ -107,12 +131,30 @@ impl Content {
     /// The body of an answer with it, whose length is known.
     pub fn into_body(self) -> Body {
         match self {
-            Self::Text(bytes) => Body::from(bytes),
+            Self::Text(text) => {
+                let text = Bytes::from_owner(Shared(text));
+                let size = text.len();
+                let chunks = (0..size).step_by(CHUNK);
+                let part = move |at| Part::Text(text.slice(at..size.min(at + CHUNK)));
+                Body::new(Streamed {
+                    size: Some(size as u64),
+                    ..Streamed::of(chunks.map(part))
+                })
+            }
             Self::Packed { bytes, size } => Body::new(Streamed {
                 size: Some(size),
                 ..Streamed::of(std::iter::once(Part::Packed(bytes)))
             }),
         }
+    }
+}
+
+/// A text that answers share.
+struct Shared(Arc<Vec<u8>>);
+
+impl AsRef<[u8]> for Shared {
+    fn as_ref(&self) -> &[u8] {
+        &self.0
     }
 }
 
@@ -197,10 +239,50 @@ impl HttpBody for Streamed {
 /// The newest text of an address. Requests that arrive while it is written get the next one together: however many
 /// there are, one is written at a time, on a thread for such work.
 #[derive(Clone, Debug, Default)]
-pub struct Newest(Arc<Mutex<Option<Begun>>>);
+pub struct Newest(Arc<Mutex<Kept>>);
 
-/// When a text was begun, and the text or the reason why there is none.
-type Begun = (Instant, Result<Content, String>);
+/// The text that was written last.
+#[derive(Debug, Default)]
+struct Kept {
+    /// When it was begun, and the text or the reason why there is none; `None`: before the first, or if it is `whole`.
+    content: Option<(Instant, Result<Content, String>)>,
+    /// A text that is not compressed is kept only by the answers with it.
+    whole: Option<(Instant, Weak<Vec<u8>>)>,
+}
+
+impl Kept {
+    /// A text that was begun at this time or later.
+    fn since(&self, asked: Instant) -> Option<Result<Content, String>> {
+        if let Some((_, content)) = self.content.as_ref().filter(|(begun, _)| *begun >= asked) {
+            return Some(content.clone());
+        }
+        let (_, text) = self.whole.as_ref().filter(|(begun, _)| *begun >= asked)?;
+        Some(Ok(Content::Text(text.upgrade()?)))
+    }
+
+    /// Writes the next text.
+    fn write<E: Display>(
+        &mut self,
+        write: impl FnOnce(&mut Writer) -> Result<(), E>,
+    ) -> Result<Content, String> {
+        let begun = Instant::now();
+        let is_free = |(_, text): &(_, Weak<_>)| text.strong_count() == 0;
+        let room = if self.whole.as_ref().is_none_or(is_free) {
+            WHOLE
+        } else {
+            CHUNK
+        };
+        let content = Content::written_in(room, write);
+        self.content = None;
+        match &content {
+            Ok(Content::Text(text)) if text.len() > CHUNK => {
+                self.whole = Some((begun, Arc::downgrade(text)));
+            }
+            other => self.content = Some((begun, other.clone())),
+        }
+        content
+    }
+}
 
 impl Newest {
     /// A text that was begun after this call.
@@ -213,20 +295,13 @@ impl Newest {
     ) -> Result<Content, String> {
         let asked = Instant::now();
         let kept = Arc::clone(&self.0).lock_owned().await;
-        if let Some((begun, content)) = &*kept
-            && *begun >= asked
-        {
-            return content.clone();
+        if let Some(content) = kept.since(asked) {
+            return content;
         }
         // A client that leaves does not start another one: the lock is held until this one is written.
-        alone(kept, move |kept| {
-            let begun = Instant::now();
-            let content = Content::written(write);
-            **kept = Some((begun, content.clone()));
-            content
-        })
-        .await
-        .unwrap_or_else(|| Err("the answer can't be written".to_owned()))
+        alone(kept, move |kept| kept.write(write))
+            .await
+            .unwrap_or_else(|| Err("the answer can't be written".to_owned()))
     }
 }
 
@@ -302,6 +377,34 @@ mod tests {
         ];
         let body = streamed(damaged.into_iter());
         assert!(to_bytes(body, usize::MAX).await.is_err());
+    }
+
+    #[tokio::test]
+    async fn one_text_is_not_compressed_while_nobody_else_has_one() {
+        let newest = Newest::default();
+        let text = "line\n".repeat(CHUNK);
+        let get = || {
+            let text = text.clone();
+            newest.get(move |to| to.write_str(&text))
+        };
+        let is_packed = |content: &Content| matches!(content, Content::Packed { .. });
+        let arrives = async |content: Content| {
+            let body = content.into_body();
+            assert_eq!(body.size_hint().exact(), Some(text.len() as u64));
+            assert!(to_bytes(body, usize::MAX).await.unwrap() == text);
+        };
+        let (first, second) = (get().await.unwrap(), get().await.unwrap());
+        assert_eq!((is_packed(&first), is_packed(&second)), (false, true));
+        arrives(first).await;
+        arrives(second).await;
+        let third = get().await.unwrap();
+        assert!(!is_packed(&third), "the first is gone");
+        let body = third.into_body();
+        assert!(is_packed(&get().await.unwrap()), "it is being sent");
+        drop(body);
+        let long = "x".repeat(WHOLE);
+        let long = newest.get(move |to| (0..2).try_for_each(|_| to.write_str(&long)));
+        assert!(is_packed(&long.await.unwrap()));
     }
 
     #[tokio::test]

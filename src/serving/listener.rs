@@ -48,6 +48,9 @@ const TRIM_BYTES: u64 = 4 << 20;
 const TRIM_CONNECTIONS: u64 = 64;
 const TRIM_EVERY: u64 = 10;
 
+/// The same without such work, for that of checks and of the start.
+const TRIM_ANYWAY: u64 = 20;
+
 /// Threads that write answers: as many as there are such answers at the same time (`Newest` and `alone`), so that none
 /// waits for another.
 const WRITERS: usize = 6;
@@ -720,7 +723,8 @@ impl Keeper {
         };
         let (at, before, bytes) = self.trimmed;
         let is_much = closed >= before + TRIM_CONNECTIONS || written >= bytes + TRIM_BYTES;
-        if is_much && self.looks >= at + TRIM_EVERY {
+        let least = if is_much { TRIM_EVERY } else { TRIM_ANYWAY };
+        if self.looks >= at + least {
             kernel::give_memory_back();
             self.trimmed = (self.looks, closed, written);
         }

@@ -106,9 +106,6 @@ impl<'a> From<&'a Histogram> for Value<'a> {
     }
 }
 
-/// Name and value of a label.
-type Label<'a> = (&'static str, &'a str);
-
 /// A page that is being written. Each series is written at once: a thousand targets have forty thousand series, which
 /// the types of the crate `prometheus` would all keep in memory before the first is written.
 pub struct Page<'a>(pub &'a mut dyn fmt::Write);
@@ -134,12 +131,17 @@ impl Page<'_> {
         let (name, kind) = (family.name, family.kind);
         let help = family.help.replace('\\', "\\\\").replace('\n', "\\n");
         let _ = writeln!(self.0, "# HELP {name} {help}\n# TYPE {name} {kind}");
+        let mut series = SeriesWriter {
+            page: self,
+            name,
+            labels: String::new(),
+            line: String::new(),
+        };
         for (labels, value) in all {
-            let labels: Vec<Label<'_>> = family.labels.iter().copied().zip(labels).collect();
-            debug_assert_eq!(labels.len(), family.labels.len(), "{name}");
+            series.set_labels(family.labels, labels);
             match value.into() {
-                Value::Number(value) => self.series(name, "", &labels, value),
-                Value::Histogram(histogram) => self.histogram(name, &labels, histogram),
+                Value::Number(value) => series.write("", None, value),
+                Value::Histogram(histogram) => series.write_histogram(histogram),
             }
         }
     }
@@ -152,61 +154,95 @@ impl Page<'_> {
     ) {
         self.add(family, value.into_iter().map(|value| ([], value)));
     }
+}
+
+/// Writes the series of a family, a line at a time: there may be forty thousand.
+struct SeriesWriter<'p, 'w> {
+    page: &'p mut Page<'w>,
+    name: &'static str,
+    /// Labels of the current series: `a="b",c="d"`.
+    labels: String,
+    line: String,
+}
+
+impl SeriesWriter<'_, '_> {
+    fn set_labels<'a>(&mut self, names: &[&str], values: impl IntoIterator<Item = &'a str>) {
+        self.labels.clear();
+        let mut values = values.into_iter();
+        for (name, value) in names.iter().zip(values.by_ref()) {
+            if !self.labels.is_empty() {
+                self.labels.push(',');
+            }
+            push_label(&mut self.labels, name, value);
+        }
+        debug_assert!(values.next().is_none(), "{}", self.name);
+    }
+
+    /// Writes a line; `edge` is the label of a histogram's bucket.
+    fn write(&mut self, part: &str, edge: Option<&str>, value: f64) {
+        let line = &mut self.line;
+        line.clear();
+        line.push_str(self.name);
+        line.push_str(part);
+        if !self.labels.is_empty() || edge.is_some() {
+            line.push('{');
+            line.push_str(&self.labels);
+            if let Some(edge) = edge {
+                if !self.labels.is_empty() {
+                    line.push(',');
+                }
+                push_label(line, "le", edge);
+            }
+            line.push('}');
+        }
+        line.push(' ');
+        push_number(line, value);
+        line.push('\n');
+        let _ = self.page.0.write_str(line);
+    }
 
     #[expect(clippy::cast_precision_loss, reason = "counts are below 2^53")]
-    fn histogram(&mut self, name: &str, labels: &[Label<'_>], histogram: &Histogram) {
+    fn write_histogram(&mut self, histogram: &Histogram) {
         let count = histogram.count();
-        for (edge, count) in histogram.cumulative().chain([(f64::INFINITY, count)]) {
-            let edge = if edge.is_infinite() {
-                "+Inf".to_owned()
-            } else {
-                edge.to_string()
-            };
-            let with_edge = labels.iter().copied().chain([("le", &*edge)]);
-            self.series(
-                name,
-                "_bucket",
-                &with_edge.collect::<Vec<_>>(),
-                count as f64,
-            );
+        for (edge, count) in histogram.cumulative() {
+            self.write("_bucket", Some(&edge.to_string()), count as f64);
         }
-        self.series(name, "_sum", labels, histogram.sum());
-        self.series(name, "_count", labels, count as f64);
+        self.write("_bucket", Some("+Inf"), count as f64);
+        self.write("_sum", None, histogram.sum());
+        self.write("_count", None, count as f64);
     }
+}
 
-    fn series(&mut self, name: &str, part: &str, labels: &[Label<'_>], value: f64) {
-        let _ = self.write_series(name, part, labels, value);
-    }
-
-    fn write_series(
-        &mut self,
-        name: &str,
-        part: &str,
-        labels: &[Label<'_>],
-        value: f64,
-    ) -> fmt::Result {
-        let text = &mut *self.0;
-        text.write_str(name)?;
-        text.write_str(part)?;
-        for (index, (label, value)) in labels.iter().enumerate() {
-            text.write_str(if index == 0 { "{" } else { "," })?;
-            text.write_str(label)?;
-            text.write_str("=\"")?;
-            for piece in visible(value).split_inclusive(['\\', '"', '\n']) {
-                let plain = piece.trim_end_matches(['\\', '"', '\n']);
-                text.write_str(plain)?;
-                text.write_str(match &piece[plain.len()..] {
-                    "\\" => "\\\\",
-                    "\"" => "\\\"",
-                    "\n" => "\\n",
-                    _ => "",
-                })?;
+/// Adds `name="value"`.
+fn push_label(text: &mut String, name: &str, value: &str) {
+    text.push_str(name);
+    text.push_str("=\"");
+    let value = visible(value);
+    let is_special = |c: u8| matches!(c, b'\\' | b'"' | b'\n');
+    if value.bytes().any(is_special) {
+        for c in value.chars() {
+            match c {
+                '\\' => text.push_str("\\\\"),
+                '"' => text.push_str("\\\""),
+                '\n' => text.push_str("\\n"),
+                c => text.push(c),
             }
-            text.write_str("\"")?;
         }
-        let end = if labels.is_empty() { "" } else { "}" };
-        writeln!(text, "{end} {value}")
+    } else {
+        text.push_str(&value);
     }
+    text.push('"');
+}
+
+/// Adds a number, most of which are 0, 1 and other counts.
+fn push_number(text: &mut String, value: f64) {
+    #[expect(clippy::cast_possible_truncation, reason = "it is compared")]
+    let whole = value as i32;
+    let _ = if f64::from(whole).to_bits() == value.to_bits() {
+        write!(text, "{whole}")
+    } else {
+        write!(text, "{value}")
+    };
 }
 
 /// Adds the build info and the standard `process_*` metrics.

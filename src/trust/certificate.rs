@@ -172,6 +172,11 @@ impl Certificate {
         &self.der[range.clone()]
     }
 
+    /// Whether `now`, in seconds since 1970, is within its dates.
+    pub fn is_valid_at(&self, now: i64) -> bool {
+        (self.not_before..=self.not_after).contains(&now)
+    }
+
     /// Whether issuer and subject are the same name.
     pub fn is_self_issued(&self) -> bool {
         self.part(&self.issuer) == self.part(&self.subject)

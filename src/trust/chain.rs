@@ -1,6 +1,8 @@
 //! Builds and judges chains from a server's certificate to a root, as Go's `Certificate.Verify` does.
 
+use std::cell::RefCell;
 use std::collections::HashSet;
+use std::ptr;
 
 use super::build::GoBuild;
 use super::certificate::Certificate;
@@ -19,8 +21,33 @@ pub(super) struct Case<'a> {
     /// Seconds since 1970.
     pub(super) now: i64,
     pub(super) build: &'a GoBuild,
+    pub(super) signatures: &'a Signatures<'a>,
     /// Treat what can't be decided as accepted.
     pub(super) hopeful: bool,
+}
+
+/// The signatures that were checked, with the certificates that they are of and by. Checking one takes longer than all
+/// else, and is the same for all builds.
+#[derive(Debug, Default)]
+pub(super) struct Signatures<'a>(RefCell<Vec<(&'a Certificate, &'a Certificate, Checked)>>);
+
+impl<'a> Signatures<'a> {
+    fn check(&self, signed: &'a Certificate, issuer: &'a Certificate) -> Checked {
+        let mut known = self.0.borrow_mut();
+        let is_same = |(of, by, _): &&(&Certificate, &Certificate, _)| {
+            ptr::eq(*of, signed) && ptr::eq(*by, issuer)
+        };
+        if let Some((.., checked)) = known.iter().find(is_same) {
+            return checked.clone();
+        }
+        let checked = issuer.key.check(
+            signed.algorithm,
+            signed.part(&signed.tbs),
+            &signed.signature,
+        );
+        known.push((signed, issuer, checked.clone()));
+        checked
+    }
 }
 
 /// A certificate of a chain, and its origin.
@@ -265,7 +292,7 @@ impl<'a> Search<'a, '_> {
     }
 
     /// `CheckSignatureFrom`.
-    fn signed(&mut self, child: Link<'_>, parent: Link<'_>) -> Result<(), Refusal> {
+    fn signed(&mut self, child: Link<'a>, parent: Link<'a>) -> Result<(), Refusal> {
         let issuer = parent.certificate;
         let at_parent = |fault| Err(Refusal::at(fault, parent.place));
         match issuer.extensions.basic_constraints {
@@ -278,11 +305,10 @@ impl<'a> Search<'a, '_> {
             return at_parent(Fault::MayNotSign("its keyUsage lacks keyCertSign"));
         }
         let signed = child.certificate;
-        let checked = issuer.key.check(
-            signed.algorithm,
-            signed.part(&signed.tbs),
-            &signed.signature,
-            self.case.build,
+        let refused = issuer.key.refused_by(signed.algorithm, self.case.build);
+        let checked = refused.map_or_else(
+            || self.case.signatures.check(signed, issuer),
+            Checked::Refused,
         );
         match checked {
             Checked::Good => Ok(()),

@@ -19,7 +19,7 @@ pub use certificate::Certificate;
 pub use pool::{Pool, Root};
 use refusal::{ChainPosition, Fault, Refusal};
 
-use chain::Case;
+use chain::{Case, Signatures};
 use signature::Key;
 
 /// Whether a chain is trusted.
@@ -58,6 +58,7 @@ pub fn verify(pool: &Pool, chain: &[&[u8]], host: &str, now: i64, builds: &[GoBu
     if sent.is_empty() {
         return unreadable("no certificate was sent", 0);
     }
+    let signatures = Signatures::default();
     let verdicts: Vec<(&GoBuild, Verdict)> = builds
         .iter()
         .map(|build| {
@@ -67,6 +68,7 @@ pub fn verify(pool: &Pool, chain: &[&[u8]], host: &str, now: i64, builds: &[GoBu
                 host,
                 now,
                 build,
+                signatures: &signatures,
                 hopeful: false,
             };
             (build, by_one(case))

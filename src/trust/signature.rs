@@ -202,17 +202,18 @@ impl Key {
         }
     }
 
-    /// Whether `build` accepts `signature` of `signed` as made with this key.
-    pub(super) fn check(
-        &self,
-        algorithm: Algorithm,
-        signed: &[u8],
-        signature: &[u8],
-        build: &GoBuild,
-    ) -> Checked {
-        if let Some(reason) = algorithm.refused_by(build) {
-            return Checked::Refused(reason);
-        }
+    /// Why `build` accepts no signature by this key with this algorithm, although others do.
+    pub(super) fn refused_by(&self, algorithm: Algorithm, build: &GoBuild) -> Option<&'static str> {
+        algorithm
+            .refused_by(build)
+            .or_else(|| match (self, algorithm) {
+                (Self::Rsa(key), Algorithm::Rsa(_) | Algorithm::RsaPss(_)) => key.refused_by(build),
+                _ => None,
+            })
+    }
+
+    /// Whether `signature` of `signed` was made with this key. All builds agree on that.
+    pub(super) fn check(&self, algorithm: Algorithm, signed: &[u8], signature: &[u8]) -> Checked {
         match (self, algorithm) {
             (Self::Rsa(key), Algorithm::Rsa(hash)) => {
                 let parameters: &'static lc::RsaParameters = match hash {
@@ -222,7 +223,7 @@ impl Key {
                     Hash::Sha512 => &lc::RSA_PKCS1_1024_8192_SHA512_FOR_LEGACY_USE_ONLY,
                 };
                 let least = if hash == Hash::Sha384 { 2048 } else { 1024 };
-                key.check(parameters, least, signed, signature, build)
+                key.check(parameters, least, signed, signature)
             }
             (Self::Rsa(key), Algorithm::RsaPss(hash)) => {
                 let parameters: &'static lc::RsaParameters = match hash {
@@ -230,7 +231,7 @@ impl Key {
                     Hash::Sha384 => &lc::RSA_PSS_2048_8192_SHA384,
                     Hash::Sha512 => &lc::RSA_PSS_2048_8192_SHA512,
                 };
-                key.check(parameters, 2048, signed, signature, build)
+                key.check(parameters, 2048, signed, signature)
             }
             (Self::Ec { curve, point }, Algorithm::Ecdsa(hash)) => match curve.with(hash) {
                 Some(algorithm) => verify(algorithm, point, signed, signature),
@@ -302,11 +303,7 @@ impl Rsa {
         least: usize,
         signed: &[u8],
         signature: &[u8],
-        build: &GoBuild,
     ) -> Checked {
-        if let Some(reason) = self.refused_by(build) {
-            return Checked::Refused(reason);
-        }
         if signature.len() != self.bits.div_ceil(8) {
             return Checked::Bad;
         }

@@ -15,7 +15,8 @@ from namespace import inside
 
 PROBES = int(sys.argv[1])
 SECONDS = int(sys.argv[2])
-BLACKBOX = 19115
+BLACKBOX = os.environ["BLACKBOX"]
+PORT = 19115
 
 
 def per_probe(process, url):
@@ -45,8 +46,8 @@ def compare():
             with open(modules, "w") as file:
                 file.write(json.dumps({"modules": {"v2": {"prober": "http", "timeout": "5s", "http": {
                     "valid_status_codes": [200, 401], "preferred_ip_protocol": "ip4", "tls_config": {"ca_file": facts["ca_file"]}}}}}))
-            blackbox = start(["prometheus-blackbox-exporter", f"--config.file={modules}", f"--web.listen-address=127.0.0.1:{BLACKBOX}",
-                              "--log.level=error"], f"http://127.0.0.1:{BLACKBOX}/-/healthy", environment)
+            blackbox = start([BLACKBOX, f"--config.file={modules}", f"--web.listen-address=127.0.0.1:{PORT}",
+                              "--log.level=error"], f"http://127.0.0.1:{PORT}/-/healthy", environment)
             running.append(blackbox)
             at_start = resident(blackbox.pid)
 
@@ -63,7 +64,7 @@ def compare():
                    {"name": "whole", "image": reference, "credential": {"docker_config": right}}]
             ours = daemon(configure(folder, facts, two, never), environment)
             running.append(ours)
-            theirs_ms = per_probe(blackbox, f"http://127.0.0.1:{BLACKBOX}/probe?module=v2&target=https://{host}/v2/")
+            theirs_ms = per_probe(blackbox, f"http://127.0.0.1:{PORT}/probe?module=v2&target=https://{host}/v2/")
             ping_ms = per_probe(ours, f"http://127.0.0.1:{PUBLIC}/probe?target=ping")
             whole_ms = per_probe(ours, f"http://127.0.0.1:{PUBLIC}/probe?target=whole")
             stop(ours)
@@ -93,7 +94,7 @@ def compare():
             thousand_rss = resident(thousand.pid)
             series = sum(1 for line in text.splitlines() if 'target="' in line)
 
-            version = subprocess.run(["prometheus-blackbox-exporter", "--version"], capture_output=True, text=True)
+            version = subprocess.run([BLACKBOX, "--version"], capture_output=True, text=True)
             print(f"{os.cpu_count()} CPUs, Linux {platform.release()}; {(version.stdout + version.stderr).splitlines()[0]}; {PROBES} probes each")
             print("loopback TLS: docker-registry with token service behind nginx, blobs redirected\n")
             rows = [

@@ -144,8 +144,8 @@ families! {
 /// Maximum of series of one target.
 const SERIES_A_TARGET: usize = 40;
 
-/// Maximum of labels of a target's series, without `target`.
-const LABELS: usize = 5;
+/// Maximum of labels of a target's series, without those that all series of the target share.
+const LABELS: usize = 3;
 
 /// Maximum of findings of one target that become series; the worst ones.
 const FINDINGS_A_TARGET: usize = 6;
@@ -173,40 +173,52 @@ fn of_targets<'a>(
     page: &mut Page<'_>,
 ) {
     let rates = store.rates();
-    let targets: Vec<(&str, Series<'_>)> = targets
+    let targets: Vec<(&str, &str, Series)> = targets
         .into_iter()
-        .map(|(name, watched)| (&**name, of_target(store, &rates, watched, now)))
+        .map(|(name, watched)| {
+            let series = of_target(&rates, watched, now);
+            (&**name, &*watched.target.registry, series)
+        })
         .collect();
+    let vantage = vantage(store.network);
     for family in FAMILIES
         .iter()
         .filter(|family| family.labels.contains(&"target"))
     {
-        let all = targets.iter().flat_map(|(name, series)| {
+        let all = targets.iter().flat_map(|(name, registry, series)| {
             let of_family = series.0.iter().filter(|one| ptr::eq(one.family, *family));
-            of_family.map(|one| (std::iter::once(*name).chain(one.labels), one.value))
+            of_family.map(move |one| {
+                let mut own = one.labels.iter().copied();
+                let labels = family.labels.iter().map(move |label| match *label {
+                    "target" => name,
+                    "registry" => registry,
+                    "vantage" => vantage,
+                    _ => own.next().unwrap_or_default(),
+                });
+                (labels, one.value)
+            })
         });
         page.add(family, all);
     }
 }
 
 /// Series of one target, the most useful first.
-struct Series<'a>(Vec<TargetSeries<'a>>);
+struct Series(Vec<TargetSeries>);
 
-struct TargetSeries<'a> {
+struct TargetSeries {
     family: &'static Family,
-    /// Values of the labels after `target`, in the family's order.
-    labels: [&'a str; LABELS],
-    value: Value<'a>,
+    /// Values of the labels other than `target`, `registry` and `vantage`, in the family's order.
+    labels: [&'static str; LABELS],
+    value: Value<'static>,
 }
 
-impl<'a> Series<'a> {
-    fn add<const N: usize, V: Into<Value<'a>>>(
+impl Series {
+    fn add<const N: usize, V: Into<Value<'static>>>(
         &mut self,
         family: &'static Family,
-        of: [&'a str; N],
+        of: [&'static str; N],
         value: impl IntoIterator<Item = V>,
     ) {
-        debug_assert_eq!(family.labels.len(), N + 1, "{}", family.name);
         let mut labels = [""; LABELS];
         labels[..N].copy_from_slice(&of);
         self.0.extend(value.into_iter().map(|value| TargetSeries {
@@ -217,19 +229,13 @@ impl<'a> Series<'a> {
     }
 }
 
-fn of_target<'a>(
-    store: &TargetStore,
-    rates: &Rates<'_>,
-    watched: &'a Watched,
-    now: Timestamp,
-) -> Series<'a> {
+fn of_target(rates: &Rates<'_>, watched: &Watched, now: Timestamp) -> Series {
     let (target, history) = (&watched.target, &watched.history);
     let mut series = Series(Vec::with_capacity(SERIES_A_TARGET));
-    let registry = &*target.registry;
-    series.add(&TARGET_INFO, [registry], [1.0]);
+    series.add(&TARGET_INFO, [], [1.0]);
     let state = TargetState::of(watched, now);
-    series.add(&PULL_READY, [registry], state.is_ready());
-    series.add(&TARGET_STATE, [registry, state.as_str()], [1.0]);
+    series.add(&PULL_READY, [], state.is_ready());
+    series.add(&TARGET_STATE, [state.as_str()], [1.0]);
     let failures = history.checked.map(|_| history.consecutive_failures);
     series.add(&CONSECUTIVE_FAILURES, [], failures);
     series.add(&LAST_SUCCESS, [], history.last_success);
@@ -247,8 +253,7 @@ fn of_target<'a>(
     for path in history.paths() {
         let (leg, class) = (path.leg.as_str(), path.class.as_str());
         let confidence = path.confidence.as_str();
-        let labels = [registry, leg, class, confidence, vantage(store.network)];
-        series.add(&PATH_INFO, labels, [1.0]);
+        series.add(&PATH_INFO, [leg, class, confidence], [1.0]);
         if !target.expect.class.is_empty() {
             let met = is_met(path.class, &target.expect.class);
             series.add(&PATH_EXPECTED, [path.leg.as_str()], [met]);
@@ -273,7 +278,7 @@ fn of_target<'a>(
 }
 
 #[expect(clippy::cast_precision_loss, reason = "sizes are below 2^53")]
-fn of_transfer<'a>(newest: &Rates<'_>, watched: &'a Watched, series: &mut Series<'a>) {
+fn of_transfer(newest: &Rates<'_>, watched: &Watched, series: &mut Series) {
     let (target, history) = (&watched.target, &watched.history);
     series.add(&IMAGE_BYTES, [], history.image.map(|image| image.0));
     let required = target.required(history.image);

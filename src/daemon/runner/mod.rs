@@ -38,7 +38,7 @@ use crate::daemon::schedule::timetable::{Due, Planned, Tier, Timetable};
 use crate::daemon::store::history::{Changes, Outcome};
 use crate::daemon::store::summary::RunSummary;
 use crate::daemon::store::target::Target;
-use crate::daemon::store::targets::{SharedStore, TargetStore};
+use crate::daemon::store::targets::{SharedStore, TargetStore, Watched};
 use crate::kubernetes::watch;
 use crate::model::endpoint::Role;
 use crate::own;
@@ -292,11 +292,13 @@ impl Runner {
         self.recorder.write(|store| {
             store.limits = status;
             store.counters.running = self.executor.count();
-            let all = store.targets.iter_mut();
-            for (name, watched) in all.filter(|(name, _)| only.is_none_or(|only| only == &***name))
-            {
-                let next = self.next_of(name, &watched.target);
+            let show = |watched: &mut Watched| {
+                let next = self.next_of(&watched.target.name, &watched.target);
                 watched.next = next.and_then(Moment::timestamp);
+            };
+            match only {
+                Some(name) => store.targets.get_mut(name).into_iter().for_each(show),
+                None => store.targets.values_mut().for_each(show),
             }
         });
     }

@@ -41,7 +41,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use api::Api;
-use faults::{FAULTS, PROXY_FAULTS, Place, SERVERS, give_names};
+use faults::{FAULTS, Fault, IN_A_CIRCLE, PROXY_FAULTS, Place, SERVERS, give_names};
 use node::{Asker, Node};
 use operated::Daemon;
 use plan::{Plan, Round};
@@ -50,7 +50,7 @@ use support::image::Image;
 use support::{TAG, USER, World};
 use table::{Calm, Table};
 use tempfile::TempDir;
-use watch::{Health, Watch};
+use watch::{Health, SHOP, Watch};
 
 /// Registries that fail, beside the one behind a proxy.
 const BROKEN: usize = 6;
@@ -190,7 +190,7 @@ impl<'a> Chaos<'a> {
 
     fn healthy(&self) -> Vec<String> {
         let own = (0..HEALTHY).map(|number| format!("healthy-{number}"));
-        own.chain([self.api.shop_target()]).collect()
+        own.chain([SHOP.to_owned()]).collect()
     }
 
     fn broken(&self) -> Vec<String> {
@@ -347,6 +347,30 @@ impl<'a> Chaos<'a> {
         self.wait_until_checked(&healed, "healed");
         let healthy = self.healthy();
         self.wait_until_checked(&healthy, "healthy");
+        self.look_for_leaks(&made);
+    }
+
+    /// Storage is sent no credential.
+    fn look_for_leaks(&mut self, made: &[(String, &Fault, f64)]) {
+        let mut leaks = Vec::new();
+        for place in &self.places {
+            let count = place.world.blobs.take_leaks().len();
+            let fault = made.iter().find(|(name, ..)| *name == place.name);
+            let fault = fault.map_or("no fault", |(_, fault, _)| fault.name);
+            if count > 0 && fault != IN_A_CIRCLE {
+                leaks.push(format!(
+                    "{count} credentials at {} with {fault}",
+                    place.name
+                ));
+            }
+        }
+        let count = self.good.blobs.take_leaks().len();
+        if count > 0 {
+            leaks.push(format!("{count} credentials of the healthy registry"));
+        }
+        if !leaks.is_empty() {
+            self.wrong(&format!("storage was sent {}", leaks.join(", ")));
+        }
     }
 
     /// Until each has a success whose check begins from now on.
@@ -425,13 +449,19 @@ impl<'a> Chaos<'a> {
         }
     }
 
-    fn finish(mut self) {
-        let places =
-            std::iter::once(&self.good).chain(self.places.iter().map(|place| &place.world));
-        let leaks: usize = places.map(|world| world.blobs.take_leaks().len()).sum();
-        if leaks > 0 {
-            self.wrong(&format!("{leaks} credentials were sent to storage"));
+    /// Into the folder that `PULLPATH_CHAOS_KEEP` names.
+    fn keep_logs(&self) {
+        let Some(folder) = std::env::var_os("PULLPATH_CHAOS_KEEP") else {
+            return;
+        };
+        for (name, process) in [("daemon", &self.daemon), ("cluster", &self.role)] {
+            let log = process.as_ref().map(|process| process.log().join("\n"));
+            let path = Path::new(&folder).join(format!("{name}.log"));
+            std::fs::write(path, log.unwrap_or_default()).unwrap();
         }
+    }
+
+    fn finish(self) {
         let state = self.watch.state();
         let gap = self
             .healthy()
@@ -441,6 +471,9 @@ impl<'a> Chaos<'a> {
         let figures = state.figures.clone();
         let (most, wrong) = (state.most, state.wrong.clone());
         drop(state);
+        if !wrong.is_empty() {
+            self.keep_logs();
+        }
         let by_proxy = PROXY_FAULTS.len();
         println!(
             "\n{}",

@@ -11,7 +11,6 @@ use crate::support::{PASSWORD, TAG, USER, World};
 
 pub struct Api {
     cluster: Cluster,
-    shop: String,
     crowds: usize,
     events: usize,
 }
@@ -64,7 +63,6 @@ impl Api {
         kubelet_says(&cluster, "shop", "web", &shop, Some("ImagePullBackOff"));
         Self {
             cluster,
-            shop,
             crowds: 0,
             events: 0,
         }
@@ -73,11 +71,6 @@ impl Api {
     fn secret(good: &World) -> String {
         let config = World::docker_config(&good.registry_host(), USER, PASSWORD);
         crate::kube_played::encoded(&config)
-    }
-
-    /// The target that the shop's pod makes.
-    pub fn shop_target(&self) -> String {
-        self.shop.clone()
     }
 
     pub fn kubeconfig(&self, user: &str) -> PathBuf {

@@ -17,6 +17,9 @@ use crate::node::{Asker, Of, Usage};
 use crate::operated::Metrics;
 use crate::support::{PASSWORD, USER};
 
+/// The image of the shop's pod: the target that it makes has the registry and its Secrets in its name.
+pub const SHOP: &str = "shop/web";
+
 /// Between two looks.
 const PAUSE: Duration = Duration::from_secs(2);
 
@@ -37,6 +40,8 @@ pub enum Health {
 #[derive(Clone, Debug)]
 struct Run {
     target: String,
+    /// Its name in the API.
+    shown: String,
     from: f64,
     until: f64,
     outcome: String,
@@ -507,7 +512,8 @@ fn take_runs(asker: &Asker, shared: &Mutex<State>, life: &Life, all: &[Value]) {
     {
         let state = shared.lock().unwrap();
         for target in all {
-            let name = target["name"].as_str().unwrap().to_owned();
+            let shown = target["name"].as_str().unwrap();
+            let name = if shown.contains(SHOP) { SHOP } else { shown }.to_owned();
             for run in target["runs"].as_array().unwrap() {
                 let key = (life.number, run["id"].as_u64().unwrap());
                 if state.runs.contains_key(&key) {
@@ -523,6 +529,7 @@ fn take_runs(asker: &Asker, shared: &Mutex<State>, life: &Life, all: &[Value]) {
                 let from = from.unwrap_or(at);
                 let run = Run {
                     target: name.clone(),
+                    shown: shown.to_owned(),
                     from,
                     until: from + took,
                     outcome: run["outcome"].as_str().unwrap().to_owned(),
@@ -536,7 +543,7 @@ fn take_runs(asker: &Asker, shared: &Mutex<State>, life: &Life, all: &[Value]) {
     for ((number, id), mut run) in new {
         if run.outcome != "would_succeed" {
             let name = run
-                .target
+                .shown
                 .replace('/', "%2F")
                 .replace('@', "%40")
                 .replace('+', "%2B");

@@ -1,5 +1,6 @@
 //! The node: a network namespace behind a wire, with the daemon and the cluster role in it.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::io::{self, Read as _, Write as _};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
@@ -278,4 +279,16 @@ impl Usage {
             threads: usize::try_from(value("Threads:")?).ok()?,
         })
     }
+}
+
+/// How long each thread of a process has waited for a CPU, in seconds (proc(5), `schedstat`).
+pub fn run_delays(pid: u32) -> BTreeMap<u32, f64> {
+    let tasks = fs::read_dir(format!("/proc/{pid}/task"));
+    let tasks = tasks.into_iter().flatten().filter_map(Result::ok);
+    let delay = |task: fs::DirEntry| {
+        let text = fs::read_to_string(task.path().join("schedstat")).ok()?;
+        let nanoseconds: f64 = text.split(' ').nth(1)?.parse().ok()?;
+        Some((task.file_name().to_str()?.parse().ok()?, nanoseconds / 1e9))
+    };
+    tasks.filter_map(delay).collect()
 }

@@ -147,6 +147,10 @@ impl Table {
             "of failing registries: all, left unknown by a limit of the process, wrong",
             format!("{}, {}, 0", figures.failing, figures.failing_by_own_limit),
         );
+        row(
+            "faults that were only met by checks without enough CPU",
+            figures.hidden.to_string(),
+        );
         row("while something changed", figures.between.to_string());
         row(
             "longest time between two checks of a healthy target",

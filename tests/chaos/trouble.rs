@@ -49,6 +49,16 @@ fn is_unwatched(watch: &Watch) -> bool {
     all.any(|name| metrics.value(name) == Some(0.0))
 }
 
+/// Failed pulls, by the Events of kubelets.
+fn events(watch: &Watch) -> f64 {
+    let state = watch.state();
+    let Some(metrics) = &state.role_metrics else {
+        return 0.0;
+    };
+    let all = metrics.with("pullpath_real_pull_events_total").into_iter();
+    all.filter_map(|name| metrics.value(name)).sum()
+}
+
 fn is_active(watch: &Watch) -> Option<bool> {
     let state = watch.state();
     let active = state
@@ -128,6 +138,7 @@ impl Chaos<'_> {
             Trouble::Stopped => {
                 self.watch.expects_silence(true);
                 let daemon = self.daemon.as_ref().unwrap();
+                self.watch.is_stopped();
                 daemon.signal(Signal::SIGSTOP);
                 std::thread::sleep(Duration::from_secs(8));
                 daemon.signal(Signal::SIGCONT);
@@ -224,6 +235,29 @@ impl Chaos<'_> {
         }
     }
 
+    /// Events of kubelets are counted, and each once.
+    pub fn count_events(&mut self) {
+        const EVENTS: f64 = 3.0;
+        self.shows("the cluster role holds no Lease", |watch| {
+            is_active(watch) == Some(true)
+        });
+        let before = events(&self.watch);
+        for _ in 0..3 {
+            self.api.report_failure();
+        }
+        self.shows("Events were not counted", |watch| {
+            events(watch) >= before + EVENTS
+        });
+        std::thread::sleep(Duration::from_secs(5));
+        let after = events(&self.watch);
+        if self.is_right() && after != before + EVENTS {
+            self.wrong(&format!(
+                "{EVENTS} Events were counted as {}",
+                after - before
+            ));
+        }
+    }
+
     fn all_targets(&self) -> Vec<String> {
         self.healthy().into_iter().chain(self.broken()).collect()
     }
@@ -243,7 +277,7 @@ impl Chaos<'_> {
         self.watch.health(&all, &Health::Bad(what, codes.to_vec()));
         let since = now();
         for target in self.healthy() {
-            if !self.wait(|watch| watch.state().is_named(&target, since, codes)) {
+            if !self.wait_until_named(&target, since, codes) {
                 let newest = self.watch.state().newest(&target);
                 self.wrong(&format!("{what}: not named at {target}: {newest}"));
                 return;

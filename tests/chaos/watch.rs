@@ -13,12 +13,15 @@ use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 use jiff::Timestamp;
 use serde_json::Value;
 
-use crate::node::{Asker, Of, Usage};
+use crate::node::{Asker, Of, Usage, run_delays};
 use crate::operated::Metrics;
 use crate::support::{PASSWORD, USER};
 
 /// The image of the shop's pod: the target that it makes has the registry and its Secrets in its name.
 pub const SHOP: &str = "shop/web";
+
+/// A check that lacked CPU has lost at least a second; the sum is that of a few looks.
+const LEAST_DELAY: f64 = 0.5;
 
 /// Between two looks.
 const PAUSE: Duration = Duration::from_secs(2);
@@ -47,6 +50,15 @@ struct Run {
     outcome: String,
     is_starved: bool,
     causes: BTreeSet<String>,
+    /// It says that the program did not get enough CPU.
+    lacked_cpu: bool,
+}
+
+impl Run {
+    /// Whether it says that a limit of the program kept it from a result.
+    fn is_own(&self) -> bool {
+        self.is_starved || self.outcome == "timed_out" || self.causes.contains("own_limits")
+    }
 }
 
 /// A process of the daemon.
@@ -69,6 +81,8 @@ pub struct State {
     shifts: BTreeSet<i64>,
     runs: BTreeMap<(usize, u64), Run>,
     judged: BTreeSet<(usize, u64)>,
+    /// Faults that were named, by target and time.
+    named: BTreeSet<(String, u64)>,
     counters: BTreeMap<String, f64>,
     pub metrics: Option<Metrics>,
     pub role_metrics: Option<Metrics>,
@@ -77,6 +91,11 @@ pub struct State {
     /// What contradicts the promises.
     pub wrong: Vec<String>,
     pub figures: Figures,
+    /// The time that the daemon's threads have waited for a CPU, in seconds, by thread and as a sum at each look.
+    delay_of: BTreeMap<u32, f64>,
+    delays: Vec<(f64, f64)>,
+    /// When the daemon was stopped by a signal.
+    stops: Vec<f64>,
     last_answer: Option<Instant>,
     /// No answer is expected.
     is_silent: bool,
@@ -93,6 +112,8 @@ pub struct Figures {
     /// Of targets that were not.
     pub failing: u64,
     pub failing_by_own_limit: u64,
+    /// Faults that only such checks met.
+    pub hidden: u64,
     /// Neither: something changed meanwhile.
     pub between: u64,
     /// Seconds from a fault until the end of the first check that names it, by fault.
@@ -188,6 +209,11 @@ impl Watch {
         }
     }
 
+    /// The daemon does not run from now on, for a few seconds.
+    pub fn is_stopped(&self) {
+        self.state().stops.push(now());
+    }
+
     pub fn shift(&self, by: i64) {
         self.state().shifts.insert(by);
     }
@@ -276,6 +302,30 @@ impl State {
         is_whole.then(|| (&all[from].1, all[from].0))
     }
 
+    /// Whether the kernel says so too: the program's threads waited for a CPU, or it was stopped. True if that was not
+    /// measured.
+    fn lacked_cpu(&self, run: &Run) -> bool {
+        let before = self.delays.iter().rfind(|(at, _)| *at <= run.from);
+        let after = self.delays.iter().find(|(at, _)| *at >= run.until);
+        let (Some((from, before)), Some((until, after))) = (before, after) else {
+            return true;
+        };
+        let was_stopped = self
+            .stops
+            .iter()
+            .any(|at| (from - 10.0..=*until).contains(at));
+        was_stopped || after - before > LEAST_DELAY
+    }
+
+    /// Whether only limits of the program are shown for a target since then, by several checks.
+    pub fn is_hidden(&self, target: &str, since: f64) -> bool {
+        let runs = self.runs.values();
+        let runs: Vec<&Run> = runs
+            .filter(|run| run.target == target && run.from >= since)
+            .collect();
+        runs.len() >= 3 && runs.iter().all(|run| run.is_own())
+    }
+
     fn judge(&mut self) {
         let keys: Vec<_> = self.runs.keys().copied().collect();
         for key in keys {
@@ -284,8 +334,14 @@ impl State {
             }
             let run = self.runs[&key].clone();
             self.figures.checks += 1;
-            let is_own =
-                run.is_starved || run.outcome == "timed_out" || run.causes.contains("own_limits");
+            let is_own = run.is_own();
+            if run.lacked_cpu && !self.lacked_cpu(&run) {
+                let (from, took) = (run.from, run.until - run.from);
+                self.says(format!(
+                    "{} lacked no CPU at {from:.1} for {took:.1} s",
+                    run.target
+                ));
+            }
             let Some((health, since)) = self.health_of(&run).map(|(h, at)| (h.clone(), at)) else {
                 self.figures.between += 1;
                 continue;
@@ -313,9 +369,11 @@ impl State {
                     self.figures.failing += 1;
                     let is_named = codes.iter().any(|code| run.causes.contains(*code));
                     if run.outcome != "would_succeed" && is_named {
-                        let took = run.until - since;
-                        let first = self.figures.named.entry(what).or_insert(took);
-                        *first = first.max(0.0).min(took.max(0.0)).max(*first);
+                        // Only the first one after the fault.
+                        if self.named.insert((run.target.clone(), since.to_bits())) {
+                            let most = self.figures.named.entry(what).or_default();
+                            *most = most.max(run.until - since);
+                        }
                     } else if is_own && run.outcome != "would_succeed" {
                         self.figures.failing_by_own_limit += 1;
                     } else {
@@ -363,6 +421,12 @@ impl State {
             self.says(format!("{panics} checks panicked"));
         }
         self.metrics = Some(metrics);
+    }
+
+    fn waited(&mut self, delays: BTreeMap<u32, f64>) {
+        self.delay_of.extend(delays);
+        let sum = self.delay_of.values().sum();
+        self.delays.push((now(), sum));
     }
 
     fn use_is(&mut self, usage: Usage) {
@@ -430,7 +494,9 @@ fn look(asker: &Asker, shared: &Mutex<State>, turn: u64, state_folder: &Path) {
     }
     let Some(life) = life else { return };
     if let Some(usage) = Usage::of(life.pid) {
-        shared.lock().unwrap().use_is(usage);
+        let mut state = shared.lock().unwrap();
+        state.use_is(usage);
+        state.waited(run_delays(life.pid));
     }
     let metrics = asker.get(Of::Public, "/metrics");
     let targets = asker.get(Of::Public, "/api/v1/targets");
@@ -535,6 +601,7 @@ fn take_runs(asker: &Asker, shared: &Mutex<State>, life: &Life, all: &[Value]) {
                     outcome: run["outcome"].as_str().unwrap().to_owned(),
                     is_starved: run["starved"] == true,
                     causes: BTreeSet::new(),
+                    lacked_cpu: false,
                 };
                 new.push((key, run));
             }
@@ -557,6 +624,8 @@ fn take_runs(asker: &Asker, shared: &Mutex<State>, life: &Life, all: &[Value]) {
             let causes = findings.into_iter().flatten();
             let causes = causes.filter_map(|one| one["cause"].as_str().map(str::to_owned));
             run.causes = causes.collect();
+            let limits = document["reports"][0]["evidence"]["own_limits"].as_array();
+            run.lacked_cpu = limits.is_some_and(|limits| limits.iter().any(|limit| limit == "cpu"));
         }
         shared.lock().unwrap().runs.insert((number, id), run);
     }

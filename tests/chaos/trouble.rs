@@ -18,7 +18,7 @@ const A_WHILE: Duration = Duration::from_secs(15);
 const NO_NAMES: [&str; 3] = ["dns_timeout", "dns_server_unreachable", "dns_error"];
 
 /// The same, and what names an interface that is down.
-const NO_NETWORK: [&str; 8] = [
+const NO_NETWORK: [&str; 9] = [
     "dns_timeout",
     "dns_server_unreachable",
     "dns_error",
@@ -27,6 +27,8 @@ const NO_NETWORK: [&str; 8] = [
     "no_local_address",
     "no_egress",
     "tcp_timeout",
+    // The proxy, which has an address and no name.
+    "proxy_misconfigured",
 ];
 
 const JUMP: i64 = 3000;

@@ -500,7 +500,10 @@ fn shown(settings: &CriSettings, release: Release) -> Value {
     let mirrors: BTreeMap<_, _> = settings
         .mirrors
         .iter()
-        .map(|(name, endpoints)| (name, json!({ "endpoint": endpoints })))
+        .map(|(name, endpoints)| {
+            let endpoints: Vec<_> = endpoints.iter().map(Secret::expose).collect();
+            (name, json!({ "endpoint": endpoints }))
+        })
         .collect();
     let auths: BTreeMap<_, _> = settings
         .auths

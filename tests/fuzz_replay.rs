@@ -3,6 +3,10 @@
 
 #![allow(clippy::unwrap_used, reason = "this is test code")]
 
+#[path = "fuzz/cluster.rs"]
+mod cluster;
+#[path = "fuzz/listener.rs"]
+mod listener;
 #[path = "fuzz/logic.rs"]
 mod logic;
 
@@ -147,4 +151,29 @@ fn config() {
 #[test]
 fn annotations() {
     replay("annotations", logic::annotations);
+}
+
+#[test]
+fn event_text() {
+    replay("event_text", cluster::event_text);
+}
+
+#[test]
+fn kubeconfig() {
+    replay("kubeconfig", cluster::kubeconfig);
+}
+
+#[test]
+fn config_toml() {
+    replay("config_toml", cluster::config_toml);
+}
+
+#[test]
+fn workloads() {
+    replay("workloads", cluster::workloads);
+}
+
+#[test]
+fn http_request() {
+    replay("http_request", listener::http_request);
 }

@@ -19,8 +19,8 @@ use crate::redact::Secret;
 pub struct CriSettings {
     /// `registry.config_path`; empty if unset.
     pub config_path: String,
-    /// `registry.mirrors`: the `endpoint` list of each registry.
-    pub mirrors: BTreeMap<String, Vec<String>>,
+    /// `registry.mirrors`: the `endpoint` list of each registry. A URL may have a password.
+    pub mirrors: BTreeMap<String, Vec<Secret>>,
     /// `registry.configs`, by host.
     pub configs: BTreeMap<String, HostSettings>,
     /// `registry.auths`, by URL or host.
@@ -97,8 +97,8 @@ pub struct Registry {
     pub folders: Vec<PathBuf>,
     /// The hosts are those of `registry.mirrors`: there is no `config_path`, and the CRI plugin pulls itself.
     pub by_mirrors: bool,
-    /// `registry.mirrors`: the `endpoint` list of each registry.
-    pub mirrors: BTreeMap<String, Vec<String>>,
+    /// `registry.mirrors`: the `endpoint` list of each registry. A URL may have a password.
+    pub mirrors: BTreeMap<String, Vec<Secret>>,
     /// `registry.configs`, by host, with the logins of `registry.auths`.
     pub configs: BTreeMap<String, HostSettings>,
     /// `registry.headers`: name and value, sent to every host.
@@ -664,7 +664,8 @@ fn read_registry(
     for (name, mirror) in tables("mirrors")? {
         let mirror = table_of(&mirror, "registry.mirrors")?;
         let endpoints = field(mirror, "endpoint", texts)?;
-        settings.mirrors.insert(name, endpoints);
+        let endpoints = endpoints.into_iter().map(Secret::new);
+        settings.mirrors.insert(name, endpoints.collect());
     }
     for (name, host) in tables("configs")? {
         let host = table_of(&host, "registry.configs")?;

@@ -31,7 +31,7 @@ pub fn by_mirrors(
     let mut endpoints: Vec<String> = Vec::new();
     let mirror = registry.mirrors.get(domain);
     for endpoint in mirror.or(registry.mirrors.get("*")).into_iter().flatten() {
-        endpoints.push(with_scheme(endpoint, behaviour)?);
+        endpoints.push(with_scheme(endpoint.expose(), behaviour)?);
     }
     let mut hosts = Vec::new();
     let mut has_own = false;
@@ -277,7 +277,7 @@ mod tests {
     }
 
     fn with_mirrors(mirrors: &[(&str, &[&str])]) -> Registry {
-        let owned = |list: &[&str]| list.iter().map(|one| (*one).to_owned()).collect();
+        let owned = |list: &[&str]| list.iter().map(|one| Secret::new(*one)).collect();
         Registry {
             by_mirrors: true,
             mirrors: mirrors

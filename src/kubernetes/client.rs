@@ -102,6 +102,17 @@ async fn named(path: &Path, options: &KubeConfigOptions) -> Result<Config, Conne
         })
 }
 
+/// The API server's URL in the text of a kubeconfig, without a login. Files that it names are read, relative ones below
+/// `folder`; no credential plugin is run, and no request is sent.
+///
+/// # Errors
+/// Why the text can't be used, without any value in it that may be secret.
+pub async fn server_of(text: &str, folder: &Path) -> Result<String, String> {
+    let file = kubeconfig::parse(text, folder);
+    let config = of_file(file, &KubeConfigOptions::default()).await?;
+    Ok(without_login(&config.cluster_url))
+}
+
 async fn of_file(
     file: Result<Kubeconfig, String>,
     options: &KubeConfigOptions,

@@ -21,8 +21,12 @@ pub(super) const MAX_FILE: u64 = 4 << 20;
 pub(super) fn read(path: &Path) -> Result<Kubeconfig, String> {
     let text = files::text(path, MAX_FILE)
         .map_err(|error| format!("it can't be read: {}", files::reason(&error)))?;
-    let mut config = Kubeconfig::from_yaml(&text).map_err(|error| in_kubeconfig(&error, &text))?;
-    let folder = path.parent().unwrap_or(Path::new(""));
+    parse(&text, path.parent().unwrap_or(Path::new("")))
+}
+
+/// Parses the text of one. Relative paths in it are relative to `folder`.
+pub(super) fn parse(text: &str, folder: &Path) -> Result<Kubeconfig, String> {
+    let mut config = Kubeconfig::from_yaml(text).map_err(|error| in_kubeconfig(&error, text))?;
     let absolute = |path: &mut Option<String>| {
         if let Some(path) = path {
             let joined = folder.join(&*path);

@@ -257,6 +257,20 @@ impl Start<'_> {
     }
 }
 
+/// What is kept of one object of the API. `None`: it belongs to a workload that is read itself, or it has ended.
+///
+/// # Errors
+/// If a field that is read has another type.
+pub fn of_object(
+    kind: WorkloadKind,
+    object: Value,
+) -> Result<Option<WorkloadResource>, serde_json::Error> {
+    Ok(match kind {
+        WorkloadKind::Pod => of_pod(serde_json::from_value(object)?),
+        _ => of_workload(kind, serde_json::from_value(object)?),
+    })
+}
+
 /// `None`: it belongs to a workload that is read itself, or it has ended.
 fn of_pod(pod: PodObject) -> Option<WorkloadResource> {
     if pod.is_over() {
@@ -398,10 +412,7 @@ mod tests {
     use super::*;
 
     fn resource(kind: WorkloadKind, object: Value) -> Option<WorkloadResource> {
-        if kind == WorkloadKind::Pod {
-            return of_pod(serde_json::from_value(object).unwrap());
-        }
-        of_workload(kind, serde_json::from_value(object).unwrap())
+        of_object(kind, object).unwrap()
     }
 
     fn pod_spec() -> Value {

@@ -153,7 +153,8 @@ pub struct InspectedSecret {
 }
 
 impl InspectedSecret {
-    fn of(whole: &LoadedSource) -> Self {
+    /// Reduces a Secret.
+    pub fn of(whole: &LoadedSource) -> Self {
         Self {
             evidence: keyring::source_evidence(whole),
             keys: whole.hollow(),

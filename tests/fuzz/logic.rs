@@ -40,7 +40,7 @@ use serde::Serialize;
 const CANARY: &str = "Zq\"7/w+canary=é";
 
 /// The part of it that no encoding changes, but for base64.
-const CANARY_WORD: &str = "canary";
+pub(crate) const CANARY_WORD: &str = "canary";
 
 /// The beginning of `user:canary` in base64.
 const ENCODED_WORD: &str = "dXNlcjpjYW5h";
@@ -685,12 +685,12 @@ const ID: u16 = 0x1234;
 const NAME: &str = "registry.example.com.";
 const NAME_ON_THE_WIRE: &[u8] = b"\x08registry\x07example\x03com\0";
 
-fn json(value: &impl Serialize) -> String {
+pub(crate) fn json(value: &impl Serialize) -> String {
     serde_json::to_string(value).expect("evidence is JSON")
 }
 
 /// What the first byte says to do with the rest: `0` and up.
-fn choose(data: &[u8]) -> (usize, &[u8]) {
+pub(crate) fn choose(data: &[u8]) -> (usize, &[u8]) {
     match data.split_first() {
         Some((choice, rest)) => (usize::from(choice.wrapping_sub(b'0') % 16), rest),
         None => (0, data),
@@ -698,14 +698,14 @@ fn choose(data: &[u8]) -> (usize, &[u8]) {
 }
 
 /// The input has it by itself, perhaps with something between that is taken out, and may be shown.
-fn spells_canary(data: &[u8]) -> bool {
+pub(crate) fn spells_canary(data: &[u8]) -> bool {
     let mut text = String::from_utf8_lossy(data).to_lowercase();
     text.retain(char::is_alphanumeric);
     text.contains(CANARY_WORD) || text.contains(&ENCODED_WORD.to_lowercase())
 }
 
 /// All texts of a document, one a line, as they are without JSON's escapes.
-fn texts_of(json: &str) -> String {
+pub(crate) fn texts_of(json: &str) -> String {
     texts(&serde_json::from_str(json).expect("JSON"))
 }
 
@@ -718,12 +718,12 @@ fn texts(value: &serde_json::Value) -> String {
     }
 }
 
-fn assert_hidden(shown: &(impl Debug + AsRef<str>)) {
+pub(crate) fn assert_hidden(shown: &(impl Debug + AsRef<str>)) {
     assert!(!shown.as_ref().contains(CANARY_WORD), "{shown:?}");
     assert!(!shown.as_ref().contains(ENCODED_WORD), "{shown:?}");
 }
 
-fn assert_printable(text: &str) {
+pub(crate) fn assert_printable(text: &str) {
     let lines = text.replace('\n', " ");
     assert!(!lines.contains(char::is_control), "{text:?}");
 }

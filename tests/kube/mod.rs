@@ -15,6 +15,7 @@ use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 use futures_util::StreamExt as _;
 use jiff::Timestamp;
+use nix::sys::signal::Signal;
 use pullpath::kubernetes::client::connect;
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -78,6 +79,12 @@ impl Cluster {
     /// One with real kubelets. Its server has the address of the Service `kubernetes`, so pods need no kube-proxy.
     pub fn with_kubelets(nodes: &'static [&'static str]) -> Self {
         Self::start_at(API, 443, nodes)
+    }
+
+    /// One at the address of the Service `kubernetes`, which the machine of this test has to have. The test plays the
+    /// kubelets.
+    pub fn at_the_service() -> Self {
+        Self::start_at(API, 443, &[])
     }
 
     fn start_at(address: &'static str, api: u16, nodes: &'static [&'static str]) -> Self {
@@ -229,6 +236,16 @@ impl Cluster {
     /// As by a crash.
     pub fn stop_server(&mut self) {
         self.server = None;
+    }
+
+    /// Suspends the server: it accepts connections and says nothing.
+    pub fn pause_server(&self, is_paused: bool) {
+        let signal = if is_paused {
+            Signal::SIGSTOP
+        } else {
+            Signal::SIGCONT
+        };
+        self.server.as_ref().unwrap().signal(signal);
     }
 
     fn is_ready(&self) -> bool {

@@ -6,6 +6,9 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+
 /// A server that runs as long as this value.
 pub struct Process {
     name: String,
@@ -48,6 +51,14 @@ impl Process {
             std::thread::sleep(Duration::from_millis(20));
         }
         self
+    }
+
+    pub fn signal(&self, signal: Signal) {
+        kill(
+            Pid::from_raw(i32::try_from(self.child.id()).unwrap()),
+            signal,
+        )
+        .unwrap();
     }
 
     pub fn log(&self) -> String {

@@ -166,13 +166,20 @@ impl Daemon {
         text: &str,
         folder: Arc<TempDir>,
     ) -> Self {
-        fs::write(folder.path().join("config.yaml"), text).unwrap();
-        let mut child = Command::new(program())
+        let mut command = Command::new(program());
+        command
             .args(role)
+            .env_clear()
+            .envs(environment.iter().copied());
+        Self::start_command(command, text, folder)
+    }
+
+    /// A program that was prepared, up to its configuration.
+    pub fn start_command(mut command: Command, text: &str, folder: Arc<TempDir>) -> Self {
+        fs::write(folder.path().join("config.yaml"), text).unwrap();
+        let mut child = command
             .arg("--config")
             .arg(folder.path().join("config.yaml"))
-            .env_clear()
-            .envs(environment.iter().copied())
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(Stdio::piped())

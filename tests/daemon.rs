@@ -409,6 +409,119 @@ async fn a_bad_configuration_is_refused_whole_and_a_good_one_counts_at_once() {
     assert_eq!(daemon.stop(), Some(0));
 }
 
+/// A target without a name has that of its image, on each face; one that joins or leaves renames none.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_target_needs_no_name_and_keeps_the_one_of_its_image() {
+    let world = World::healthy().await;
+    let (_, secret) = target(&world, "app", PASSWORD);
+    let (app, other) = (
+        world.reference(),
+        format!("{}/other:1", world.registry_host()),
+    );
+    let login = format!("credential: {{docker_config: '{}'}}", secret.display());
+    let one = format!("  - {{image: '{app}', {login}}}");
+    let daemon = Daemon::start(&config(&world, &one, ""));
+    let in_path = app.replace('/', "%2F");
+    assert!(daemon.codes(&app).is_empty());
+    let reports = |daemon: &Daemon| {
+        let answer = daemon.get(&format!("/api/v1/reports/{in_path}"));
+        assert_eq!(answer.status, 200, "{answer:?}");
+        let document: Document = serde_json::from_str(&answer.body).unwrap();
+        document.reports.len()
+    };
+    assert_eq!(reports(&daemon), 1);
+    let page = daemon.get("/").body;
+    let links = page
+        .split("href=\"")
+        .filter_map(|part| part.split('"').next());
+    let of_target: Vec<&str> = links.filter(|link| link.starts_with("/targets/")).collect();
+    assert!(!of_target.is_empty(), "{page}");
+    for link in of_target {
+        assert_eq!(daemon.get(link).status, 200, "{link}");
+    }
+    assert_eq!(daemon.get(&format!("/probe?target={app}")).status, 200);
+    let ready = format!(
+        "pullpath_pull_ready{{target=\"{app}\",registry=\"{}\"}}",
+        world.registry_host()
+    );
+    assert_eq!(daemon.metrics().value(&ready), Some(1.0));
+
+    daemon.rewrite(&config(&world, &format!("  - image: {other}\n{one}"), ""));
+    eventually("both are there", || {
+        daemon.metrics().value("pullpath_targets") == Some(2.0)
+    });
+    assert!(reports(&daemon) >= 1, "its history is still there");
+    assert_eq!(daemon.metrics().value(&ready), Some(1.0));
+
+    // The same image again, written in another way.
+    let twice = format!("{one}\n  - {{image: '{app}', platform: linux/arm64}}");
+    daemon.rewrite(&config(&world, &twice, ""));
+    let refused = daemon.order("/-/reload");
+    assert_eq!(refused.status, 422, "{refused:?}");
+    assert!(
+        refused.body.contains("the same image and no name"),
+        "{refused:?}"
+    );
+    assert_eq!(daemon.stop(), Some(0));
+}
+
+/// Images on the command line are checked with defaults, or besides a file's targets, also after a reload.
+#[tokio::test(flavor = "multi_thread")]
+async fn images_need_no_file_and_join_those_of_a_file() {
+    let world = World::healthy().await;
+    let (app, _) = target(&world, "app", PASSWORD);
+    let text = config(&world, &app, "");
+    let (image, other) = (
+        world.reference(),
+        format!("{}/other:1", world.registry_host()),
+    );
+    // `app` has that image already.
+    let folder = Arc::new(TempDir::new().unwrap());
+    let daemon = Daemon::start_as(&["run", &image, &other, &other], &text, folder);
+    let names = || {
+        let all: Value = serde_json::from_str(&daemon.get("/api/v1/targets").body).unwrap();
+        let all = all.as_array().unwrap().iter();
+        all.map(|one| one["name"].as_str().unwrap().to_owned())
+            .collect::<Vec<_>>()
+    };
+    let both = ["app".to_owned(), other.clone()];
+    assert_eq!(names(), both);
+    assert_eq!(daemon.order("/-/reload").status, 200);
+    assert_eq!(names(), both);
+    assert_eq!(daemon.stop(), Some(0));
+
+    let closed = support::tcp::Closed::new();
+    let image = format!("127.0.0.1:{}/team/app:1", closed.addr.port());
+    let args = [
+        "run",
+        &image,
+        "--listen=127.0.0.1:0",
+        "--admin-listen=127.0.0.1:0",
+    ];
+    let daemon = Daemon::start_plain(&args);
+    eventually("it is checked by itself", || {
+        let state = format!("pullpath_target_state{{target=\"{image}\"");
+        daemon
+            .metrics()
+            .with(&state)
+            .iter()
+            .any(|one| one.contains("would_fail"))
+    });
+    daemon.signal(Signal::SIGHUP);
+    assert_eq!(daemon.order("/-/reload").status, 200);
+    assert_eq!(daemon.metrics().value("pullpath_targets"), Some(1.0));
+    assert_eq!(daemon.stop(), Some(0));
+
+    let run = Command::new(operated::program())
+        .arg("run")
+        .env_clear()
+        .output()
+        .unwrap();
+    let error = String::from_utf8(run.stderr).unwrap();
+    assert_eq!(run.status.code(), Some(2), "{error}");
+    assert!(error.contains("name images, or a configuration"), "{error}");
+}
+
 #[test]
 fn nothing_starts_half_configured() {
     let folder = TempDir::new().unwrap();

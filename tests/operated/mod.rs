@@ -166,13 +166,27 @@ impl Daemon {
         text: &str,
         folder: Arc<TempDir>,
     ) -> Self {
-        fs::write(folder.path().join("config.yaml"), text).unwrap();
-        let mut child = Command::new(program())
+        let file = folder.path().join("config.yaml");
+        fs::write(&file, text).unwrap();
+        let mut command = Command::new(program());
+        command
             .args(role)
             .arg("--config")
-            .arg(folder.path().join("config.yaml"))
+            .arg(file)
             .env_clear()
-            .envs(environment.iter().copied())
+            .envs(environment.iter().copied());
+        Self::started(command, folder)
+    }
+
+    /// Without a configuration.
+    pub fn start_plain(args: &[&str]) -> Self {
+        let mut command = Command::new(program());
+        command.args(args).arg("--log-format=json").env_clear();
+        Self::started(command, Arc::new(TempDir::new().unwrap()))
+    }
+
+    fn started(mut command: Command, folder: Arc<TempDir>) -> Self {
+        let mut child = command
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(Stdio::piped())

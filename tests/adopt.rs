@@ -30,6 +30,7 @@ fn python(script: &str, test: &str) {
         .env("HELM", tools("tests/manifests/tools").join("helm"))
         .env("KUBECTL", shipped.join("kubectl"))
         .env("VALIDATE", shipped.join("kubernetes-validate"))
+        .env("CARGO", env!("CARGO"))
         .env("PULLPATH", env!("CARGO_BIN_EXE_pullpath"));
     run(&mut command);
 }

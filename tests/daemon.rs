@@ -19,9 +19,12 @@ use nix::sys::signal::Signal;
 use operated::browser::picture;
 use operated::{Daemon, Metrics, ask, config, eventually, eventually_within, target};
 use pullpath::daemon::http::metrics::FAMILIES;
+use pullpath::daemon::http::status::{PATH, Status};
 use pullpath::daemon::schedule::clock::{hash, share};
+use pullpath::doctor::{Part, State};
 use pullpath::model::units::Bytes;
 use pullpath::report::Document;
+use pullpath::report::doctor::DoctorDocument;
 use serde_json::Value;
 use support::registry::RateLimit;
 use support::tcp::{HelloFilter, TooLarge};
@@ -520,6 +523,158 @@ async fn images_need_no_file_and_join_those_of_a_file() {
     let error = String::from_utf8(run.stderr).unwrap();
     assert_eq!(run.status.code(), Some(2), "{error}");
     assert!(error.contains("name images, or a configuration"), "{error}");
+}
+
+/// `pullpath node-check` beside a daemon, as node-problem-detector runs it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_check_is_one_line_and_a_status() {
+    let world = World::healthy().await;
+    let (app, _) = target(&world, "app", PASSWORD);
+    let closed = support::tcp::Closed::new();
+    let image = format!(
+        "127.0.0.1:{}/{}:1",
+        closed.addr.port(),
+        "long-name/".repeat(9) + "app"
+    );
+    let targets = format!("{app}\n  - {{name: bad, image: '{image}'}}");
+    let daemon = Daemon::start(&config(&world, &targets, ""));
+    let check = |at: &str| {
+        let run = Command::new(operated::program())
+            .args(["node-check", "--timeout", "30s", "--admin-listen", at])
+            .env_clear()
+            .output()
+            .unwrap();
+        let line = String::from_utf8(run.stdout).unwrap();
+        assert_eq!(String::from_utf8(run.stderr).unwrap(), "");
+        assert!(line.is_ascii() && line.lines().count() == 1, "{line}");
+        assert!(line.trim_end().len() <= 80, "{line}");
+        (run.status.code(), line.trim_end().to_owned())
+    };
+    let at = daemon.admin.to_string();
+    let unknown = "the result is unknown for all 2 images".to_owned();
+    assert_eq!(check(&at), (Some(2), unknown));
+    assert!(daemon.codes("app").is_empty());
+    let fine = "1 of 2 images can be pulled, unknown for 1".to_owned();
+    assert_eq!(check(&at), (Some(0), fine));
+    assert_eq!(daemon.codes("bad"), ["tcp_refused"]);
+    let (code, line) = check(&at);
+    assert_eq!(code, Some(1), "{line}");
+    let begin = format!(
+        "1 of 2 images can't be pulled: tcp_refused: {}",
+        &image[..12]
+    );
+    assert!(line.starts_with(&begin) && line.ends_with("..."), "{line}");
+    let status: Status = serde_json::from_str(&ask(daemon.admin, "GET", PATH, "").body).unwrap();
+    assert_eq!((status.node.as_str(), status.all()), ("n1", 2));
+    assert_eq!(status.failing[0].image, image);
+    assert_eq!(daemon.get(PATH).status, 404, "only at the admin address");
+    // Another server, and none.
+    let (code, line) = check(&daemon.public.to_string());
+    assert_eq!(
+        (code, line.ends_with("HTTP 404")),
+        (Some(2), true),
+        "{line}"
+    );
+    assert_eq!(daemon.stop(), Some(0));
+    let (code, line) = check(&at);
+    assert_eq!(code, Some(2), "{line}");
+    assert!(
+        line.starts_with("no result from pullpath at 127.0.0.1:"),
+        "{line}"
+    );
+}
+
+/// `pullpath doctor` on a machine without a cluster.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_doctor_names_what_is_missing_and_how_to_fix_it() {
+    let world = World::healthy().await;
+    let (app, _) = target(&world, "app", PASSWORD);
+    let closed = support::tcp::Closed::new();
+    let folder = TempDir::new().unwrap();
+    let file = folder.path().join("c.yaml");
+    let doctor = |text: &str, format: &str| {
+        fs::write(&file, text).unwrap();
+        let run = Command::new(operated::program())
+            .args(["doctor", "--timeout", "2s", "-o", format, "-c"])
+            .arg(&file)
+            .env_clear()
+            .output()
+            .unwrap();
+        let output = String::from_utf8(run.stdout).unwrap();
+        (run.status.code(), output)
+    };
+    let parsed = |text: &str| {
+        let (code, output) = doctor(text, "json");
+        (
+            code,
+            serde_json::from_str::<DoctorDocument>(&output).unwrap(),
+        )
+    };
+    let named = |document: &DoctorDocument, part: Part, state: State| {
+        let all = document.checks.iter();
+        let of_part = all.filter(move |check| check.part == part && check.state == state);
+        of_part.cloned().collect::<Vec<_>>()
+    };
+
+    let whole = config(&world, &app, "");
+    let daemon = Daemon::start(&whole);
+    let with_daemon = whole.replace(
+        "admin_listen: 127.0.0.1:0",
+        &format!("admin_listen: {}", daemon.admin),
+    );
+    let (code, document) = parsed(&with_daemon);
+    assert_eq!(code, Some(0), "{document:#?}");
+    assert_eq!(document.state, State::Ok);
+    for part in [
+        Part::Configuration,
+        Part::Files,
+        Part::Resolver,
+        Part::Daemon,
+    ] {
+        assert_eq!(
+            named(&document, part, State::Ok).len(),
+            1,
+            "{part:?}: {document:#?}"
+        );
+    }
+    let resolver = &named(&document, Part::Resolver, State::Ok)[0].text;
+    assert!(resolver.contains("registry.test resolves"), "{resolver}");
+    // What has a rejected configuration is no whole installation.
+    daemon.rewrite("shedule: {}\n");
+    assert_eq!(daemon.order("/-/reload").status, 422);
+    let (code, document) = parsed(&with_daemon);
+    assert_eq!(code, Some(1), "{document:#?}");
+    let of_daemon = named(&document, Part::Daemon, State::Problem);
+    assert!(of_daemon[0].text.contains("was rejected"), "{document:#?}");
+    assert_eq!(daemon.stop(), Some(0));
+
+    let broken = format!(
+        "network: {{nameservers: ['{}'], metadata: off, controls: ['127.0.0.1:{}', '{REGISTRY}:1']}}\n\
+         state_dir: '{}'\n",
+        closed.addr,
+        closed.addr.port(),
+        folder.path().join("none").display()
+    );
+    let (code, document) = parsed(&broken);
+    assert_eq!(code, Some(1), "{document:#?}");
+    for (part, count) in [(Part::Files, 1), (Part::Resolver, 1), (Part::Egress, 2)] {
+        let problems = named(&document, part, State::Problem);
+        assert_eq!(problems.len(), count, "{part:?}: {document:#?}");
+        assert!(
+            problems.iter().all(|check| check.fix.is_some()),
+            "{document:#?}"
+        );
+    }
+    let (code, text) = doctor(&broken, "text");
+    assert_eq!(code, Some(1));
+    assert!(text.starts_with("4 problems  Pullpath "), "{text}");
+    assert!(text.contains("fix: mkdir -p "), "{text}");
+    assert!(text.lines().count() <= 30, "one screen: {text}");
+
+    let (code, document) = parsed("targets:\n- image: 'A B'\n");
+    assert_eq!((code, document.checks.len()), (Some(1), 1), "{document:#?}");
+    let of_file = &named(&document, Part::Configuration, State::Problem)[0];
+    assert!(of_file.text.contains("line 2 column 10"), "{of_file:?}");
 }
 
 #[test]

@@ -8,6 +8,7 @@ import json
 import os
 import pathlib
 import re
+import socket
 import subprocess
 import sys
 import tarfile
@@ -84,6 +85,31 @@ def krew():
                 assert opened.getmember(platform["bin"]).mode == 0o755
             # krew asks for the license in the archive.
             assert names == {"LICENSE", "NOTICE", "licences.txt", "pullpath"}, names
+        pages(folder, program)
+
+
+def pages(folder, program):
+    """Each command has a manual page, and each shell its completions; a release has both in its archives."""
+    of = folder / "pages"
+    run(os.environ["CARGO"], "run", "--locked", "--quiet", "--example", "man", "--", of, cwd=ROOT)
+    listed = re.findall(r"^  ([a-z-]+) {2,}\S", run(os.environ["PULLPATH"], "--help").split("Commands:")[1].split("Options:")[0], re.M)
+    made = {path.name for path in (of / "man").iterdir()}
+    assert len(listed) > 10 and {f"pullpath-{one}.1" for one in listed if one != "help"} | {"pullpath.1"} <= made, (listed, made)
+    assert not [name for name in made if name.startswith("pullpath-metrics")], "a hidden command has a page"
+    for path in (of / "man").iterdir():
+        text = path.read_text()
+        assert text.count(".TH ") == 1 and ".SH NAME" in text and ".SH SYNOPSIS" in text, path
+    shells = {path.name for path in (of / "completions").iterdir()}
+    assert shells == {"pullpath.bash", "pullpath.fish", "_pullpath"}, shells
+    run("bash", "-n", of / "completions/pullpath.bash")
+    assert "node-check" in (of / "completions/pullpath.bash").read_text()
+    first = pathlib.Path(run(ROOT / "deploy/archive", program, "amd64", folder, of).strip()).read_bytes()
+    archive = pathlib.Path(run(ROOT / "deploy/archive", program, "amd64", folder, of).strip())
+    assert first == archive.read_bytes(), "the same program gives another archive"
+    with tarfile.open(archive) as opened:
+        names = set(opened.getnames())
+        assert {"man/pullpath.1", "completions/_pullpath", "LICENSE", "pullpath"} <= names, names
+        assert opened.getmember("man/pullpath.1").mode == 0o644
 
 
 DURATION = re.compile(r"(\d+)(ms|s|m|h)")
@@ -127,6 +153,18 @@ def detector():
         except AssertionError:
             continue
         raise SystemExit("a broken configuration was accepted")
+    # The command follows the plugin's protocol: a status, and one line on standard output that is not cut.
+    (rule,) = json.loads(text)["rules"]
+    program = [os.environ["PULLPATH"], *rule["args"]]
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        # This port is bound and nothing answers there.
+        at = f"127.0.0.1:{other.getsockname()[1]}"
+        done = subprocess.run([*program, "--timeout", "1s", "--admin-listen", at], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 2 and not done.stderr, done
+    assert done.stdout.startswith("no result from pullpath") and len(done.stdout.strip().encode()) <= 80, done.stdout
+    # It ends by itself before it is killed, which would replace its message.
+    usual = re.search(r"--timeout .*?\[default: (\w+)\]", run(os.environ["PULLPATH"], "node-check", "--help"), re.S)[1]
+    assert seconds(usual) < seconds(rule["timeout"])
     # As its deployment/ has it, in what the patch touches.
     daemonset = {
         "apiVersion": "apps/v1", "kind": "DaemonSet", "metadata": {"name": "node-problem-detector", "namespace": "kube-system"},
@@ -186,7 +224,7 @@ def workflows():
     assert [step for step in steps(of["ci"]) if step.get("run") == ".ci/run"]
     for name in re.findall(r"(?<![\w/])(?:\.\./)?((?:deploy|tests|\.ci)/[\w./-]+)", scripts):
         assert (ROOT / name).exists(), name
-    for part in ("deploy/image", "deploy/archive", "deploy/notices --sbom", "helm push", "SHA256SUMS", "deploy/krew/generate --sums", "gh release create"):
+    for part in ("deploy/image", "deploy/archive", "deploy/notices --sbom", "--example man -- pages", "helm push", "SHA256SUMS", "deploy/krew/generate --sums", "gh release create"):
         assert part in scripts, part
     built = of["release"]["jobs"]["build"]["strategy"]["matrix"]["include"]
     assert {one["arch"] for one in built} == {"amd64", "arm64"}

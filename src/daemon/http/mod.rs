@@ -3,3 +3,4 @@
 pub mod metrics;
 mod page;
 pub mod serve;
+pub mod status;

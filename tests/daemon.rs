@@ -649,8 +649,8 @@ async fn the_doctor_names_what_is_missing_and_how_to_fix_it() {
     assert_eq!(daemon.stop(), Some(0));
 
     let broken = format!(
-        "network: {{nameservers: ['{}'], metadata: off, controls: ['127.0.0.1:{}', '{REGISTRY}:1']}}\n\
-         state_dir: '{}'\n",
+        "network: {{nameservers: ['{}'], metadata: off, controls: ['127.0.0.1:{}', '{REGISTRY}:1'],\n  \
+         pod_annotations: '{}'}}\n",
         closed.addr,
         closed.addr.port(),
         folder.path().join("none").display()
@@ -668,7 +668,10 @@ async fn the_doctor_names_what_is_missing_and_how_to_fix_it() {
     let (code, text) = doctor(&broken, "text");
     assert_eq!(code, Some(1));
     assert!(text.starts_with("4 problems  Pullpath "), "{text}");
-    assert!(text.contains("fix: mkdir -p "), "{text}");
+    assert!(
+        text.contains("fix: correct network.pod_annotations"),
+        "{text}"
+    );
     assert!(text.lines().count() <= 30, "one screen: {text}");
 
     let (code, document) = parsed("targets:\n- image: 'A B'\n");

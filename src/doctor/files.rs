@@ -49,7 +49,7 @@ pub fn named(config: &Config) -> Vec<NamedFile> {
         ("network.hosts_file", &network.hosts_file),
         ("network.pod_annotations", &network.pod_annotations),
         ("kubernetes.kubeconfig", &config.kubernetes.kubeconfig),
-        ("state_dir", &config.state_dir),
+        (STATE_DIR, &config.state_dir),
     ];
     for (key, path) in singles {
         if let Some(path) = path {
@@ -104,6 +104,7 @@ pub fn named(config: &Config) -> Vec<NamedFile> {
     found
 }
 
+const STATE_DIR: &str = "state_dir";
 const HOST_ROOT: &str = "network.host_root";
 const PROXY_FROM: &str = "network.proxy_from";
 
@@ -116,20 +117,30 @@ pub fn judge(files: &[(NamedFile, Result<(), Unread>)], view: NetworkView) -> Ve
     let is_below = |file: &NamedFile| {
         missing_root.is_some_and(|root| file.path != root && file.path.starts_with(root))
     };
-    let mut found: Vec<Check> = files
+    // The daemon creates this one.
+    let is_made =
+        |file: &NamedFile, reason: &Unread| file.key == STATE_DIR && *reason == Unread::Absent;
+    let failed = files.iter().filter_map(|(file, read)| {
+        let reason = read
+            .as_ref()
+            .err()
+            .filter(|reason| !is_made(file, reason))?;
+        (!is_below(file)).then(|| unread(file, reason, view))
+    });
+    let mut found: Vec<Check> = failed.collect();
+    let good: Vec<&NamedFile> = files
         .iter()
-        .filter(|(file, _)| !is_below(file))
-        .filter_map(|(file, read)| Some(unread(file, read.as_ref().err()?, view)))
+        .filter(|(_, read)| read.is_ok())
+        .map(|(file, _)| file)
         .collect();
     if found.iter().all(|check| check.state != State::Problem) {
-        let text = match files.len() - found.len() {
-            0 if files.is_empty() => "the configuration names none".to_owned(),
-            1 => format!("{} can be read", shown(&files[0].0.path)),
-            all => format!("{all} that the configuration names can be read"),
+        let text = match (&*good, files.len()) {
+            ([], 0) => "the configuration names none".to_owned(),
+            ([], _) => return found,
+            ([only], _) => format!("{} can be read", shown(&only.path)),
+            (several, _) => format!("{} that the configuration names can be read", several.len()),
         };
-        if files.is_empty() || files.len() > found.len() {
-            found.insert(0, Check::new(Part::Files, State::Ok, text));
-        }
+        found.insert(0, Check::new(Part::Files, State::Ok, text));
     }
     found
 }
@@ -156,8 +167,6 @@ fn unread(file: &NamedFile, reason: &Unread, view: NetworkView) -> Check {
                 format!("{MOUNT}; or {correct}")
             } else if is_pod {
                 format!("mount the Secret or ConfigMap that has it, or {correct}")
-            } else if key == "state_dir" {
-                format!("mkdir -p {path}")
             } else {
                 correct
             };
@@ -269,8 +278,13 @@ mod tests {
         assert!(fix.contains("node-files-as-root"), "{fix}");
         let (_, fix) = one("targets", Unread::Absent, NetworkView::Pod);
         assert!(fix.contains("Secret"), "{fix}");
-        let (_, fix) = one("state_dir", Unread::Absent, NetworkView::Machine);
-        assert_eq!(fix, "mkdir -p /host/x");
+        let (_, fix) = one("targets", Unread::Absent, NetworkView::Machine);
+        assert_eq!(fix, "correct targets");
+        // The daemon creates it, if it can.
+        let absent = [(file(STATE_DIR), Err(Unread::Absent))];
+        assert_eq!(judge(&absent, NetworkView::Machine), []);
+        let (state, _) = one(STATE_DIR, Unread::Denied, NetworkView::Machine);
+        assert_eq!(state, State::Problem);
         // A node may have no drop-ins.
         let (state, _) = one(PROXY_FROM, Unread::Absent, NetworkView::Node);
         assert_eq!(state, State::Note);

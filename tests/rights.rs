@@ -236,8 +236,8 @@ async fn the_doctor_names_a_missing_right_and_what_grants_it() {
     cluster.service_account("pullpath", "pullpath-node");
     let folder = TempDir::new().unwrap();
     let file = folder.path().join("c.yaml");
-    let doctor = |more: &str| {
-        std::fs::write(&file, node_config(&world, &cluster, more)).unwrap();
+    let with = |text: &str| {
+        std::fs::write(&file, text).unwrap();
         let run = Command::new(operated::program())
             .args(["doctor", "-o", "json", "--timeout", "30s", "--config"])
             .arg(&file)
@@ -247,6 +247,7 @@ async fn the_doctor_names_a_missing_right_and_what_grants_it() {
         let document: DoctorDocument = serde_json::from_slice(&run.stdout).unwrap();
         (run.status.code(), document.checks)
     };
+    let doctor = |more: &str| with(&node_config(&world, &cluster, more));
     let of = |checks: &[Check], part: Part| {
         let of_part = checks.iter().filter(|check| check.part == part);
         of_part.cloned().collect::<Vec<_>>()
@@ -296,9 +297,9 @@ async fn the_doctor_names_a_missing_right_and_what_grants_it() {
 
     let (code, checks) = doctor("  node: 'off'\n#");
     assert_eq!(code, Some(0), "{checks:#?}");
-    let gone = cluster.kubeconfig("pullpath-node");
-    std::fs::write(&gone, "{}").unwrap();
-    let (code, checks) = doctor("");
+    let kubeconfig = cluster.kubeconfig("pullpath-node").display().to_string();
+    let other = node_config(&world, &cluster, "").replace(&kubeconfig, "/nonexistent");
+    let (code, checks) = with(&other);
     assert_eq!(code, Some(1), "{checks:#?}");
     let server = of(&checks, Part::ApiServer);
     assert_eq!(server[0].state, State::Problem, "{checks:#?}");

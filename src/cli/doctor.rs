@@ -27,6 +27,7 @@ use crate::kubernetes::access;
 use crate::kubernetes::client::{ConnectError, connect};
 use crate::kubernetes::request::server_info;
 use crate::model::endpoint::Host;
+use crate::model::settings_source::SettingsSource;
 use crate::model::step::Step;
 use crate::model::text::printable;
 use crate::model::units::HumanDuration;
@@ -286,7 +287,9 @@ async fn node(
             return (checks, others);
         }
     };
-    let base = node.vantage(&settings);
+    let base = node
+        .vantage(&settings)
+        .with_settings(SettingsSource::Configuration);
     checks.extend(of_files::not_observed(&base));
     let source = base.resolver_source.clone();
     let netlink = NodeSettings::netlink().await;

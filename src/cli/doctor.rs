@@ -24,7 +24,7 @@ use crate::doctor::rights::{self, Need};
 use crate::doctor::{Check, Part, Role, State, files as of_files};
 use crate::files::{self, Kind};
 use crate::kubernetes::access;
-use crate::kubernetes::client::{ConnectError, connect};
+use crate::kubernetes::client::connect;
 use crate::kubernetes::request::server_info;
 use crate::model::endpoint::Host;
 use crate::model::settings_source::SettingsSource;
@@ -95,9 +95,10 @@ async fn examine(args: &DoctorArgs) -> DoctorDocument {
     let Some(config) = read else {
         return DoctorDocument::new(Timestamp::now(), view, checks);
     };
-    let role = match args.cluster_role {
-        true => Role::Cluster,
-        false => Role::Node,
+    let role = if args.cluster_role {
+        Role::Cluster
+    } else {
+        Role::Node
     };
     let (api, (mut of_node, others), daemon) = tokio::join!(
         api_server(args, &config, role),
@@ -156,17 +157,12 @@ async fn api_server(args: &DoctorArgs, config: &Config, role: Role) -> (Vec<Chec
         let text = "not used: no key of the configuration needs it";
         return (vec![Check::new(Part::ApiServer, State::Note, text)], None);
     }
-    let connected = match args.cluster.is_given() {
-        true => args
-            .cluster
-            .connect()
-            .await
-            .map_err(|error| error.to_string()),
-        false => {
-            let file = config.kubernetes.kubeconfig.as_deref();
-            let connected = connect(file, None).await;
-            connected.map_err(|error: ConnectError| error.to_string())
-        }
+    let connected = if args.cluster.is_given() {
+        let connected = args.cluster.connect().await;
+        connected.map_err(|error| error.to_string())
+    } else {
+        let connected = connect(config.kubernetes.kubeconfig.as_deref(), None).await;
+        connected.map_err(|error| error.to_string())
     };
     let client = match connected {
         Ok(client) => client,
@@ -187,9 +183,7 @@ async fn api_server(args: &DoctorArgs, config: &Config, role: Role) -> (Vec<Chec
         }
     };
     let took = begun.elapsed().unwrap_or_default();
-    // The answer was written between both times, in a whole second.
-    let middle = begun + took / 2;
-    let ahead = info.date.map(|date| seconds_ahead(middle, date));
+    let ahead = info.date.map(|date| seconds_ahead(begun, took, date));
     let version = info
         .version
         .map_or_else(String::new, |version| format!(" ({version})"));
@@ -220,13 +214,15 @@ async fn reviews(client: &Client, needs: &[Need]) -> Vec<Vec<Result<bool, String
     all
 }
 
-/// `date` is cut to a whole second.
-fn seconds_ahead(now: SystemTime, date: SystemTime) -> f64 {
+/// How far this clock is ahead at least: the server wrote `date`, cut to a whole second, at some time of the exchange.
+fn seconds_ahead(begun: SystemTime, took: Duration, date: SystemTime) -> f64 {
     let date = date + Duration::from_millis(500);
-    match now.duration_since(date) {
-        Ok(ahead) => ahead.as_secs_f64(),
-        Err(behind) => -behind.duration().as_secs_f64(),
-    }
+    let middle = begun + took / 2;
+    let (sign, apart) = match middle.duration_since(date) {
+        Ok(ahead) => (1.0, ahead),
+        Err(behind) => (-1.0, behind.duration()),
+    };
+    sign * apart.saturating_sub(took / 2).as_secs_f64()
 }
 
 // ---- the node -----------------------------------------------------------------------------------
@@ -435,9 +431,17 @@ mod tests {
     fn the_clock_is_compared_with_the_middle_of_a_second() {
         let date = SystemTime::UNIX_EPOCH + Duration::from_secs(100);
         let at = |millis| SystemTime::UNIX_EPOCH + Duration::from_millis(millis);
-        for (now, ahead) in [(100_500, 0.0), (160_500, 60.0), (40_500, -60.0)] {
-            let found = seconds_ahead(at(now), date);
-            assert!((found - ahead).abs() < 1e-6, "{now}: {found}");
+        for (begun, took, ahead) in [
+            (100_500, 0, 0.0),
+            (160_500, 0, 60.0),
+            (40_500, 0, -60.0),
+            // A slow answer shows less.
+            (90_500, 20, 0.0),
+            (150_500, 20, 50.0),
+            (30_500, 20, -50.0),
+        ] {
+            let found = seconds_ahead(at(begun), Duration::from_secs(took), date);
+            assert!((found - ahead).abs() < 1e-6, "{begun}: {found}");
         }
     }
 }

@@ -150,12 +150,13 @@ pub fn egress(vantage: &Vantage) -> Vec<Check> {
         }
     }
     if vantage.controls.is_empty() && vantage.egress.is_empty() {
-        let text = match reached.is_empty() {
-            true => "no destination is named for comparison".to_owned(),
-            false => format!(
+        let text = if reached.is_empty() {
+            "no destination is named for comparison".to_owned()
+        } else {
+            format!(
                 "{} is reached; no public host is named for comparison",
                 joined(&reached)
-            ),
+            )
         };
         let check = Check::new(Part::Egress, State::Note, text);
         found.push(check.fixed_by("for nodes with internet access: network: {controls: ['www.example.com:443']}, with a host that always answers"));

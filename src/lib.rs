@@ -12,6 +12,7 @@
 //! | 7 | [`probe`] | makes the requests of one pull, leg by leg; returns evidence, never an error |
 //! | 7 | [`vantage`] | observes the vantage point: kernel, cloud, egress |
 //! | 7 | [`lint`] | finds problems of workloads and their Secrets before any image is pulled |
+//! | 7 | [`doctor`] | pure: judges an installation, part by part, with the line that fixes it |
 //! | 6 | [`credentials`] | reads Secrets and docker configs into a keyring |
 //! | 6 | [`config`] | the configuration file |
 //! | 6 | [`kubernetes`] | reads and watches objects through the cluster's API |
@@ -36,6 +37,7 @@ pub mod containerd;
 pub mod credentials;
 pub mod daemon;
 pub mod diagnose;
+pub mod doctor;
 pub mod files;
 pub mod kubernetes;
 pub mod lint;

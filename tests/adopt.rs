@@ -1,4 +1,4 @@
-//! What makes Pullpath easy to adopt: Helm's chart, and files for krew and GitHub. The chart makes
+//! What makes Pullpath easy to adopt: Helm's chart, and files for krew, node-problem-detector and GitHub. The chart makes
 //! the same objects as kustomize does, and each file follows the rules that its tool documents.
 
 #![allow(clippy::unwrap_used, reason = "this is test code")]
@@ -30,6 +30,7 @@ fn python(script: &str, test: &str) {
         .env("HELM", tools("tests/manifests/tools").join("helm"))
         .env("KUBECTL", shipped.join("kubectl"))
         .env("VALIDATE", shipped.join("kubernetes-validate"))
+        .env("CARGO", env!("CARGO"))
         .env("PULLPATH", env!("CARGO_BIN_EXE_pullpath"));
     run(&mut command);
 }
@@ -95,6 +96,11 @@ fn the_chart_is_pushed_to_a_registry_and_pulled_from_it() {
 #[test]
 fn the_plugins_manifest_follows_krews_rules() {
     python("rules.py", "krew");
+}
+
+#[test]
+fn the_detectors_configuration_follows_its_rules() {
+    python("rules.py", "detector");
 }
 
 #[test]

@@ -19,9 +19,12 @@ use nix::sys::signal::Signal;
 use operated::browser::picture;
 use operated::{Daemon, Metrics, ask, config, eventually, eventually_within, target};
 use pullpath::daemon::http::metrics::FAMILIES;
+use pullpath::daemon::http::status::{PATH, Status};
 use pullpath::daemon::schedule::clock::{hash, share};
+use pullpath::doctor::{Part, State};
 use pullpath::model::units::Bytes;
 use pullpath::report::Document;
+use pullpath::report::doctor::DoctorDocument;
 use serde_json::Value;
 use support::registry::RateLimit;
 use support::tcp::{HelloFilter, TooLarge};
@@ -407,6 +410,274 @@ async fn a_bad_configuration_is_refused_whole_and_a_good_one_counts_at_once() {
     assert_eq!(daemon.metrics().with("target=\"app\""), Vec::<&str>::new());
     assert_eq!(daemon.get("/api/v1/reports/app").status, 404);
     assert_eq!(daemon.stop(), Some(0));
+}
+
+/// A target without a name has that of its image, on each face; one that joins or leaves renames none.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_target_needs_no_name_and_keeps_the_one_of_its_image() {
+    let world = World::healthy().await;
+    let (_, secret) = target(&world, "app", PASSWORD);
+    let (app, other) = (
+        world.reference(),
+        format!("{}/other:1", world.registry_host()),
+    );
+    let login = format!("credential: {{docker_config: '{}'}}", secret.display());
+    let one = format!("  - {{image: '{app}', {login}}}");
+    let daemon = Daemon::start(&config(&world, &one, ""));
+    let in_path = app.replace('/', "%2F");
+    assert!(daemon.codes(&app).is_empty());
+    let reports = |daemon: &Daemon| {
+        let answer = daemon.get(&format!("/api/v1/reports/{in_path}"));
+        assert_eq!(answer.status, 200, "{answer:?}");
+        let document: Document = serde_json::from_str(&answer.body).unwrap();
+        document.reports.len()
+    };
+    assert_eq!(reports(&daemon), 1);
+    let page = daemon.get("/").body;
+    let links = page
+        .split("href=\"")
+        .filter_map(|part| part.split('"').next());
+    let of_target: Vec<&str> = links.filter(|link| link.starts_with("/targets/")).collect();
+    assert!(!of_target.is_empty(), "{page}");
+    for link in of_target {
+        assert_eq!(daemon.get(link).status, 200, "{link}");
+    }
+    assert_eq!(daemon.get(&format!("/probe?target={app}")).status, 200);
+    let ready = format!(
+        "pullpath_pull_ready{{target=\"{app}\",registry=\"{}\"}}",
+        world.registry_host()
+    );
+    assert_eq!(daemon.metrics().value(&ready), Some(1.0));
+
+    daemon.rewrite(&config(&world, &format!("  - image: {other}\n{one}"), ""));
+    eventually("both are there", || {
+        daemon.metrics().value("pullpath_targets") == Some(2.0)
+    });
+    assert!(reports(&daemon) >= 1, "its history is still there");
+    assert_eq!(daemon.metrics().value(&ready), Some(1.0));
+
+    // The same image again, written in another way.
+    let twice = format!("{one}\n  - {{image: '{app}', platform: linux/arm64}}");
+    daemon.rewrite(&config(&world, &twice, ""));
+    let refused = daemon.order("/-/reload");
+    assert_eq!(refused.status, 422, "{refused:?}");
+    assert!(
+        refused.body.contains("the same image and no name"),
+        "{refused:?}"
+    );
+    assert_eq!(daemon.stop(), Some(0));
+}
+
+/// Images on the command line are checked with defaults, or besides a file's targets, also after a reload.
+#[tokio::test(flavor = "multi_thread")]
+async fn images_need_no_file_and_join_those_of_a_file() {
+    let world = World::healthy().await;
+    let (app, _) = target(&world, "app", PASSWORD);
+    let text = config(&world, &app, "");
+    let (image, other) = (
+        world.reference(),
+        format!("{}/other:1", world.registry_host()),
+    );
+    // `app` has that image already.
+    let folder = Arc::new(TempDir::new().unwrap());
+    let daemon = Daemon::start_as(&["run", &image, &other, &other], &text, folder);
+    let names = || {
+        let all: Value = serde_json::from_str(&daemon.get("/api/v1/targets").body).unwrap();
+        let all = all.as_array().unwrap().iter();
+        all.map(|one| one["name"].as_str().unwrap().to_owned())
+            .collect::<Vec<_>>()
+    };
+    let both = ["app".to_owned(), other.clone()];
+    assert_eq!(names(), both);
+    assert_eq!(daemon.order("/-/reload").status, 200);
+    assert_eq!(names(), both);
+    assert_eq!(daemon.stop(), Some(0));
+
+    let closed = support::tcp::Closed::new();
+    let image = format!("127.0.0.1:{}/team/app:1", closed.addr.port());
+    let args = [
+        "run",
+        &image,
+        "--listen=127.0.0.1:0",
+        "--admin-listen=127.0.0.1:0",
+    ];
+    let daemon = Daemon::start_plain(&args);
+    eventually("it is checked by itself", || {
+        let state = format!("pullpath_target_state{{target=\"{image}\"");
+        daemon
+            .metrics()
+            .with(&state)
+            .iter()
+            .any(|one| one.contains("would_fail"))
+    });
+    daemon.signal(Signal::SIGHUP);
+    assert_eq!(daemon.order("/-/reload").status, 200);
+    assert_eq!(daemon.metrics().value("pullpath_targets"), Some(1.0));
+    assert_eq!(daemon.stop(), Some(0));
+
+    let run = Command::new(operated::program())
+        .arg("run")
+        .env_clear()
+        .output()
+        .unwrap();
+    let error = String::from_utf8(run.stderr).unwrap();
+    assert_eq!(run.status.code(), Some(2), "{error}");
+    assert!(error.contains("name images, or a configuration"), "{error}");
+}
+
+/// `pullpath node-check` beside a daemon, as node-problem-detector runs it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_check_is_one_line_and_a_status() {
+    let world = World::healthy().await;
+    let (app, _) = target(&world, "app", PASSWORD);
+    let closed = support::tcp::Closed::new();
+    let image = format!(
+        "127.0.0.1:{}/{}:1",
+        closed.addr.port(),
+        "long-name/".repeat(9) + "app"
+    );
+    let targets = format!("{app}\n  - {{name: bad, image: '{image}'}}");
+    let daemon = Daemon::start(&config(&world, &targets, ""));
+    let check = |at: &str| {
+        let run = Command::new(operated::program())
+            .args(["node-check", "--timeout", "30s", "--admin-listen", at])
+            .env_clear()
+            .output()
+            .unwrap();
+        let line = String::from_utf8(run.stdout).unwrap();
+        assert_eq!(String::from_utf8(run.stderr).unwrap(), "");
+        assert!(line.is_ascii() && line.lines().count() == 1, "{line}");
+        assert!(line.trim_end().len() <= 80, "{line}");
+        (run.status.code(), line.trim_end().to_owned())
+    };
+    let at = daemon.admin.to_string();
+    let unknown = "the result is unknown for all 2 images".to_owned();
+    assert_eq!(check(&at), (Some(2), unknown));
+    assert!(daemon.codes("app").is_empty());
+    let fine = "1 of 2 images can be pulled, unknown for 1".to_owned();
+    assert_eq!(check(&at), (Some(0), fine));
+    assert_eq!(daemon.codes("bad"), ["tcp_refused"]);
+    let (code, line) = check(&at);
+    assert_eq!(code, Some(1), "{line}");
+    let begin = format!(
+        "1 of 2 images can't be pulled: tcp_refused: {}",
+        &image[..12]
+    );
+    assert!(line.starts_with(&begin) && line.ends_with("..."), "{line}");
+    let status: Status = serde_json::from_str(&ask(daemon.admin, "GET", PATH, "").body).unwrap();
+    assert_eq!((status.node.as_str(), status.all()), ("n1", 2));
+    assert_eq!(status.failing[0].image, image);
+    assert_eq!(daemon.get(PATH).status, 404, "only at the admin address");
+    // Another server, and none.
+    let (code, line) = check(&daemon.public.to_string());
+    assert_eq!(
+        (code, line.ends_with("HTTP 404")),
+        (Some(2), true),
+        "{line}"
+    );
+    assert_eq!(daemon.stop(), Some(0));
+    let (code, line) = check(&at);
+    assert_eq!(code, Some(2), "{line}");
+    assert!(
+        line.starts_with("no result from pullpath at 127.0.0.1:"),
+        "{line}"
+    );
+}
+
+/// `pullpath doctor` on a machine without a cluster.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_doctor_names_what_is_missing_and_how_to_fix_it() {
+    let world = World::healthy().await;
+    let (app, _) = target(&world, "app", PASSWORD);
+    let closed = support::tcp::Closed::new();
+    let folder = TempDir::new().unwrap();
+    let file = folder.path().join("c.yaml");
+    let doctor = |text: &str, format: &str| {
+        fs::write(&file, text).unwrap();
+        let run = Command::new(operated::program())
+            .args(["doctor", "--timeout", "2s", "-o", format, "-c"])
+            .arg(&file)
+            .env_clear()
+            .output()
+            .unwrap();
+        let output = String::from_utf8(run.stdout).unwrap();
+        (run.status.code(), output)
+    };
+    let parsed = |text: &str| {
+        let (code, output) = doctor(text, "json");
+        (
+            code,
+            serde_json::from_str::<DoctorDocument>(&output).unwrap(),
+        )
+    };
+    let named = |document: &DoctorDocument, part: Part, state: State| {
+        let all = document.checks.iter();
+        let of_part = all.filter(move |check| check.part == part && check.state == state);
+        of_part.cloned().collect::<Vec<_>>()
+    };
+
+    let whole = config(&world, &app, "");
+    let daemon = Daemon::start(&whole);
+    let with_daemon = whole.replace(
+        "admin_listen: 127.0.0.1:0",
+        &format!("admin_listen: {}", daemon.admin),
+    );
+    let (code, document) = parsed(&with_daemon);
+    assert_eq!(code, Some(0), "{document:#?}");
+    assert_eq!(document.state, State::Ok);
+    for part in [
+        Part::Configuration,
+        Part::Files,
+        Part::Resolver,
+        Part::Daemon,
+    ] {
+        assert_eq!(
+            named(&document, part, State::Ok).len(),
+            1,
+            "{part:?}: {document:#?}"
+        );
+    }
+    let resolver = &named(&document, Part::Resolver, State::Ok)[0].text;
+    assert!(resolver.contains("registry.test resolves"), "{resolver}");
+    // What has a rejected configuration is no whole installation.
+    daemon.rewrite("shedule: {}\n");
+    assert_eq!(daemon.order("/-/reload").status, 422);
+    let (code, document) = parsed(&with_daemon);
+    assert_eq!(code, Some(1), "{document:#?}");
+    let of_daemon = named(&document, Part::Daemon, State::Problem);
+    assert!(of_daemon[0].text.contains("was rejected"), "{document:#?}");
+    assert_eq!(daemon.stop(), Some(0));
+
+    let broken = format!(
+        "network: {{nameservers: ['{}'], metadata: off, controls: ['127.0.0.1:{}', '{REGISTRY}:1'],\n  \
+         pod_annotations: '{}'}}\n",
+        closed.addr,
+        closed.addr.port(),
+        folder.path().join("none").display()
+    );
+    let (code, document) = parsed(&broken);
+    assert_eq!(code, Some(1), "{document:#?}");
+    for (part, count) in [(Part::Files, 1), (Part::Resolver, 1), (Part::Egress, 2)] {
+        let problems = named(&document, part, State::Problem);
+        assert_eq!(problems.len(), count, "{part:?}: {document:#?}");
+        assert!(
+            problems.iter().all(|check| check.fix.is_some()),
+            "{document:#?}"
+        );
+    }
+    let (code, text) = doctor(&broken, "text");
+    assert_eq!(code, Some(1));
+    assert!(text.starts_with("4 problems  Pullpath "), "{text}");
+    assert!(
+        text.contains("fix: correct network.pod_annotations"),
+        "{text}"
+    );
+    assert!(text.lines().count() <= 30, "one screen: {text}");
+
+    let (code, document) = parsed("targets:\n- image: 'A B'\n");
+    assert_eq!((code, document.checks.len()), (Some(1), 1), "{document:#?}");
+    let of_file = &named(&document, Part::Configuration, State::Problem)[0];
+    assert!(of_file.text.contains("line 2 column 10"), "{of_file:?}");
 }
 
 #[test]

@@ -1,4 +1,4 @@
-//! `cargo run --release --example demo`: a registry, its token service and its object store in one
+//! `cargo run --example demo`: a registry, its token service and its object store in one
 //! process, first well and then broken in three ways, each checked by the probe.
 //!
 //! Nothing leaves this machine: all hosts are on 127.0.0.1, under names that only the demo's own
@@ -158,6 +158,6 @@ what works, what fails, and how to fix it. This demo starts four registries on 1
 healthy, three are not. The image is team/app:1.0; its password is in a Kubernetes Secret.";
 
 const BY_HAND: &str = "\
-To run it by hand: `cargo run --release --example demo -- --stay` in one terminal, then in another\n\
-`cargo run --release --` and the arguments after `$ pullpath` above. For your own registry, omit\n\
+To run it by hand: `cargo run --example demo -- --stay` in one terminal, then in another\n\
+`cargo run --` and the arguments after `$ pullpath` above. For your own registry, omit\n\
 --nameserver and --ca-file, unless it has its own name server or CA.";

@@ -480,7 +480,7 @@ fn of_the_reader(text: &str, place: &str) {
             .lines()
             .filter(|line| line.trim_start().starts_with("image:"))
         {
-            let mine = "registry.example.com/platform/pullpath:0.1.0";
+            let mine = "registry.example.com/platform/pullpath:0.2.0";
             assert!(line.ends_with(mine), "{line}");
             images += 1;
         }

@@ -13,12 +13,16 @@ mod support;
 
 use std::collections::BTreeSet;
 use std::path::Path;
+use std::process::Command;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use kube::{Asked, Cluster};
 use operated::{Daemon, eventually_within};
 use played::{kubelet_says, pod, secret};
+use pullpath::config::Config;
+use pullpath::doctor::{Check, Part, Role, State, rights};
+use pullpath::report::doctor::DoctorDocument;
 use serde_json::{Value, json};
 use support::{PASSWORD, World};
 use tempfile::TempDir;
@@ -171,6 +175,134 @@ fn node_config(world: &World, cluster: &Cluster, more: &str) -> String {
         cluster.kubeconfig("pullpath-node").display(),
         world.local_registries(),
     )
+}
+
+/// `pullpath doctor` requires what the manifests grant for the same keys, no more and no less.
+#[test]
+fn the_doctor_requires_the_rights_that_are_shipped() {
+    let named = "kubernetes: {secrets: named, named_secrets: [{namespace: shop, names: [pull]}]}";
+    for (role, config, files) in [
+        (
+            Role::Node,
+            "kubernetes: {discover: node}",
+            &["base/node/rbac.yaml"][..],
+        ),
+        (Role::Node, named, &["components/secrets-named/rbac.yaml"]),
+        (
+            Role::Node,
+            "kubernetes: {secrets: discovered}",
+            &["components/secrets-discovered/rbac.yaml"],
+        ),
+        (
+            Role::Node,
+            "kubernetes: {discover: node, events: pods}",
+            &["base/node/rbac.yaml", "components/pod-events/rbac.yaml"],
+        ),
+        (
+            Role::Node,
+            "spread: {transfers: leases}",
+            &["components/spread/rbac.yaml"],
+        ),
+        (Role::Cluster, "", &["base/cluster/rbac.yaml"]),
+        (
+            Role::Cluster,
+            "cluster: {lint: on}",
+            &["base/cluster/rbac.yaml", "components/lint/rbac.yaml"],
+        ),
+    ] {
+        let needs = rights::needs(&Config::parse(config).unwrap(), role, "pullpath");
+        let needed: BTreeSet<Right> = needs
+            .into_iter()
+            .flat_map(|need| need.rights)
+            .map(|right| {
+                (
+                    right.group.to_owned(),
+                    right.resource.to_owned(),
+                    right.verb.to_owned(),
+                )
+            })
+            .collect();
+        assert_eq!(needed, granted(files), "{config}");
+    }
+}
+
+/// The doctor under a real API server: what a key needs and the account lacks is named, until it is granted.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_doctor_names_a_missing_right_and_what_grants_it() {
+    let world = World::healthy().await;
+    let cluster = prepared(&world);
+    let base = ["base/node/serviceaccount.yaml", "base/node/rbac.yaml"];
+    apply(&cluster, &base);
+    cluster.service_account("pullpath", "pullpath-node");
+    let folder = TempDir::new().unwrap();
+    let file = folder.path().join("c.yaml");
+    let with = |text: &str| {
+        std::fs::write(&file, text).unwrap();
+        let run = Command::new(operated::program())
+            .args(["doctor", "-o", "json", "--timeout", "30s", "--config"])
+            .arg(&file)
+            .env_clear()
+            .output()
+            .unwrap();
+        let document: DoctorDocument = serde_json::from_slice(&run.stdout).unwrap();
+        (run.status.code(), document.checks)
+    };
+    let doctor = |more: &str| with(&node_config(&world, &cluster, more));
+    let of = |checks: &[Check], part: Part| {
+        let of_part = checks.iter().filter(|check| check.part == part);
+        of_part.cloned().collect::<Vec<_>>()
+    };
+    let (code, checks) = doctor("");
+    assert_eq!(code, Some(0), "{checks:#?}");
+    for part in [Part::ApiServer, Part::Rights, Part::Clock] {
+        let of_part = of(&checks, part);
+        assert_eq!(of_part.len(), 1, "{checks:#?}");
+        assert_eq!(of_part[0].state, State::Ok, "{checks:#?}");
+    }
+
+    let more = "  events: pods\n  secrets: named\n  named_secrets: [{namespace: shop, names: [pull]}]\n\
+                spread: {transfers: leases, namespace: pullpath-spread}";
+    let (code, checks) = doctor(more);
+    assert_eq!(code, Some(1), "{checks:#?}");
+    let rights = of(&checks, Part::Rights);
+    let all = |part: fn(&Check) -> &str| rights.iter().map(part).collect::<Vec<_>>().join("\n");
+    let (texts, fixes) = (
+        all(|check| &check.text),
+        all(|check| check.fix.as_deref().unwrap_or_default()),
+    );
+    for missing in [
+        "create, patch events",
+        "list, watch secrets pull in namespace shop",
+        "get, create, update leases in namespace pullpath-spread",
+    ] {
+        assert!(texts.contains(missing), "{texts}");
+    }
+    for component in ["pod-events", "secrets-named", "spread"] {
+        assert!(
+            fixes.contains(&format!("components/{component}")),
+            "{fixes}"
+        );
+    }
+    apply(
+        &cluster,
+        &[
+            "components/secrets-named/rbac.yaml",
+            "components/pod-events/rbac.yaml",
+            "components/spread/namespace.yaml",
+            "components/spread/rbac.yaml",
+        ],
+    );
+    // The API server learns of new rights from its own watch.
+    eventually_within("the new rights", SOON, || doctor(more).0 == Some(0));
+
+    let (code, checks) = doctor("  node: 'off'\n#");
+    assert_eq!(code, Some(0), "{checks:#?}");
+    let kubeconfig = cluster.kubeconfig("pullpath-node").display().to_string();
+    let other = node_config(&world, &cluster, "").replace(&kubeconfig, "/nonexistent");
+    let (code, checks) = with(&other);
+    assert_eq!(code, Some(1), "{checks:#?}");
+    let server = of(&checks, Part::ApiServer);
+    assert_eq!(server[0].state, State::Problem, "{checks:#?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

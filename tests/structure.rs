@@ -11,7 +11,7 @@ const LEVELS: &[&[&str]] = &[
     &["cli"],
     &["daemon", "cluster"],
     &["report", "serving"],
-    &["probe", "vantage", "lint"],
+    &["probe", "vantage", "lint", "doctor"],
     &["credentials", "containerd", "config", "kubernetes"],
     &["pulls"],
     &["diagnose", "net", "registry", "workload"],

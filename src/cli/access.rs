@@ -24,6 +24,11 @@ pub(super) struct ClusterArgs {
 }
 
 impl ClusterArgs {
+    /// Whether an option selects the cluster.
+    pub(super) fn is_given(&self) -> bool {
+        self.kubeconfig.is_some() || self.context.is_some()
+    }
+
     /// A client with the rights of the user who runs this command.
     pub(super) async fn connect(&self) -> Result<Client, Error> {
         Ok(connect(self.kubeconfig.as_deref(), self.context.as_deref()).await?)

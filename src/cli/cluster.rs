@@ -22,7 +22,7 @@ use crate::serving::listener::{Listeners, start};
 #[derive(Args, Debug)]
 pub(super) struct ClusterArgs {
     /// The configuration (YAML); reloaded when the file changes, and on SIGHUP
-    #[arg(long, value_name = "FILE", env = "PULLPATH_CONFIG")]
+    #[arg(short, long, value_name = "FILE", env = "PULLPATH_CONFIG")]
     config: PathBuf,
 
     /// The address for metrics, the status page and the API; overrides `listen`

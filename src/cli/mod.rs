@@ -6,11 +6,13 @@ mod access;
 mod args;
 mod cluster;
 mod credential;
+mod doctor;
 mod error;
 mod explain;
 mod input;
 mod lint;
 mod network_args;
+mod node_check;
 mod nodes;
 mod output;
 mod probe;
@@ -69,6 +71,10 @@ enum Command {
     Run(Box<run::RunArgs>),
     /// Run the cluster role: watch real pulls in the kubelets' Events, and lint workloads, once per cluster
     Cluster(Box<cluster::ClusterArgs>),
+    /// Check an installation where it runs: configuration, rights, files, resolver, clock, egress; with fixes
+    Doctor(Box<doctor::DoctorArgs>),
+    /// Print the daemon's result in one line, for node-problem-detector
+    NodeCheck(node_check::NodeCheckArgs),
     /// Check a configuration, or print the supported keys
     #[command(subcommand)]
     Config(ConfigCommand),
@@ -121,9 +127,17 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> u8 {
     }
 }
 
+/// All commands with their options, for manual pages and completions.
+pub fn command() -> clap::Command {
+    Cli::command()
+}
+
 fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Cli, clap::Error> {
-    let args: Vec<OsString> = args.into_iter().collect();
+    let mut args: Vec<OsString> = args.into_iter().collect();
     let command = named_as_called(Cli::command(), args.first());
+    if is_plugin(args.first()) && wants_default(args.get(1)) {
+        args.insert(1, "why".into());
+    }
     command
         .try_get_matches_from(args)
         .and_then(|matches| Cli::from_arg_matches(&matches))
@@ -145,11 +159,26 @@ pub fn understands(args: impl IntoIterator<Item = OsString>) -> Result<(), Strin
 /// The program that kubectl starts for `kubectl pullpath`: its plugins are programs named kubectl-NAME.
 const AS_PLUGIN: &str = "kubectl-pullpath";
 
+fn is_plugin(program: Option<&OsString>) -> bool {
+    let name = program.and_then(|program| Path::new(program).file_stem());
+    name.is_some_and(|name| name == AS_PLUGIN)
+}
+
+/// Whether `kubectl pullpath` names no command: it then shows what waits, as `why` does. Options are those of `why`.
+fn wants_default(first: Option<&OsString>) -> bool {
+    let Some(first) = first.map(|first| first.to_string_lossy()) else {
+        return true;
+    };
+    let of_program = ["-h", "--help", "-V", "--version"];
+    first.starts_with('-') && !of_program.contains(&&*first)
+}
+
 /// Makes help and errors name the program as it was called.
 fn named_as_called(command: clap::Command, program: Option<&OsString>) -> clap::Command {
-    let name = program.and_then(|program| Path::new(program).file_stem());
-    if name.is_some_and(|name| name == AS_PLUGIN) {
-        command.bin_name("kubectl pullpath")
+    if is_plugin(program) {
+        command
+            .bin_name("kubectl pullpath")
+            .after_help("Without a command: shows which pods wait for their images in the current namespace, as `why` does.")
     } else {
         command
     }
@@ -167,6 +196,8 @@ fn run(cli: Cli, out: &mut dyn Write) -> Result<u8, Error> {
         Command::Explain(args) => return explain::run(&args, out),
         Command::Run(args) => return run::run(*args),
         Command::Cluster(args) => return cluster::run(*args),
+        Command::Doctor(args) => return doctor::run(&args, out),
+        Command::NodeCheck(args) => return node_check::run(&args, out),
         Command::Config(ConfigCommand::Check { file }) => return run::check(&file),
         Command::Config(ConfigCommand::Schema) => pretty_json(&Config::schema())?,
         Command::Config(ConfigCommand::Example) => Config::EXAMPLE.to_owned(),
@@ -193,6 +224,32 @@ mod tests {
 
     use super::*;
     use crate::model::settings_source::KEYS;
+
+    #[test]
+    fn only_the_plugin_has_a_default_command() {
+        let command = |args: &[&str]| match parse(args.iter().map(Into::into)) {
+            Ok(cli) => format!("{:?}", cli.command)
+                .split('(')
+                .next()
+                .unwrap()
+                .to_owned(),
+            Err(error) => error.kind().to_string(),
+        };
+        let plugin = "/usr/local/bin/kubectl-pullpath";
+        for args in [&[plugin][..], &[plugin, "-n", "shop"], &[plugin, "-A"]] {
+            assert_eq!(command(args), "Why", "{args:?}");
+        }
+        assert_eq!(command(&[plugin, "schema"]), "Schema");
+        for args in [
+            &[plugin, "--help"][..],
+            &[plugin, "-V"],
+            &[plugin, "wy"],
+            &["pullpath"],
+            &["pullpath", "-A"],
+        ] {
+            assert_ne!(command(args), "Why", "{args:?}");
+        }
+    }
 
     #[test]
     fn the_arguments_are_consistent() {

@@ -18,7 +18,7 @@ use crate::net::resolv;
 #[command(next_help_heading = "Network")]
 pub(super) struct NodeSettingsArgs {
     /// Configuration of this network (YAML): address ranges and their path classes, metadata, egress; see docs/paths.md
-    #[arg(long, value_name = "FILE")]
+    #[arg(short, long, value_name = "FILE")]
     config: Option<PathBuf>,
 
     /// Trust these certificate authorities too (PEM), like `ca` in containerd's hosts.toml; repeatable

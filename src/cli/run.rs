@@ -17,14 +17,19 @@ use crate::config::{Config, ListenAddress};
 use crate::daemon::http::serve::App;
 use crate::daemon::runner::Runner;
 use crate::daemon::runner::command::Command;
+use crate::model::reference::Reference;
 use crate::net::{kernel, machine};
 use crate::serving::listener::{Listeners, start};
 
 #[derive(Args, Debug)]
 pub(super) struct RunArgs {
+    /// Images to check, besides the targets of the configuration; without --config, everything else has its default
+    #[arg(value_name = "IMAGE")]
+    images: Vec<Reference>,
+
     /// The configuration (YAML); reloaded when the file changes, and on SIGHUP
-    #[arg(long, value_name = "FILE", env = "PULLPATH_CONFIG")]
-    config: PathBuf,
+    #[arg(short, long, value_name = "FILE", env = "PULLPATH_CONFIG")]
+    config: Option<PathBuf>,
 
     /// The address for metrics, the status page and the API; overrides `listen`
     #[arg(long, value_name = "ADDRESS:PORT", env = "PULLPATH_LISTEN")]
@@ -46,8 +51,25 @@ pub(super) struct RunArgs {
     log: LogArgs,
 }
 
-/// The configuration that was read, at the start and at each reload; the options override it.
-fn overridden(mut config: Config, args: &RunArgs, signals: &Signals) -> Config {
+const NOTHING: &str = "there is nothing to check; name images, or a configuration with --config";
+
+impl RunArgs {
+    /// The configuration of the file. Without one, everything has its default.
+    fn read(
+        &self,
+        read: fn(&Path, ConfigOrigin) -> Result<Config, Error>,
+    ) -> Result<Config, Error> {
+        match &self.config {
+            Some(path) => read(path, ConfigOrigin::of(path)),
+            None => Ok(Config::default()),
+        }
+    }
+}
+
+/// The configuration that was read, at the start and at each reload, with the images that were named; the options
+/// override it.
+fn overridden(config: Config, args: &RunArgs, signals: &Signals) -> Config {
+    let mut config = config.with_images(&args.images);
     if args.state_dir.is_some() {
         config.state_dir.clone_from(&args.state_dir);
     }
@@ -57,7 +79,10 @@ fn overridden(mut config: Config, args: &RunArgs, signals: &Signals) -> Config {
 
 pub(super) fn run(args: RunArgs) -> Result<u8, Error> {
     let (signals, reloads) = Signals::start()?;
-    let config = read_service_config(&args.config, ConfigOrigin::of(&args.config))?;
+    if args.config.is_none() && args.images.is_empty() {
+        return Err(Error::Message(NOTHING.to_owned()));
+    }
+    let config = args.read(read_service_config)?;
     let config = overridden(config, &args, &signals);
     args.log.start(&config.log);
     let node = args
@@ -100,8 +125,9 @@ async fn watch_targets(
     let (commands, received) = mpsc::channel(16);
     let (again, own) = (Arc::clone(&args), signals.clone());
     let load = Box::new(move || {
-        let config = read_config_again(&again.config, ConfigOrigin::of(&again.config));
-        let config = config.map_err(|error| error.to_string())?;
+        let config = again
+            .read(read_config_again)
+            .map_err(|error| error.to_string())?;
         Ok(overridden(config, &again, &own))
     });
     let start_runner = Runner::start(node.clone(), config, load);
@@ -135,9 +161,12 @@ async fn watch_targets(
     // What only the start needed.
     machine::give_code_back();
     kernel::give_memory_back();
-    let watcher = tokio::spawn(watch(args.config.clone(), signals.reload, stop.clone()));
+    let watch_file = |file| tokio::spawn(watch(file, signals.reload, stop.clone()));
+    let watcher = args.config.clone().map(watch_file);
     Box::pin(runner.run(received, stop)).await;
-    watcher.abort();
+    if let Some(watcher) = watcher {
+        watcher.abort();
+    }
     reloader.abort();
     // Open connections had their grace period.
     let _ = tokio::time::timeout(Duration::from_secs(1), served).await;

@@ -19,6 +19,7 @@ use std::sync::LazyLock;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
+use crate::model::reference::Reference;
 use crate::model::slip;
 
 pub use cluster::Cluster;
@@ -104,6 +105,13 @@ impl Config {
         config.schedule.check()?;
         config.kubernetes.check()?;
         Ok(config)
+    }
+
+    /// Adds images to check, with the defaults of a target. One that a target has already is not added.
+    #[must_use]
+    pub fn with_images(mut self, images: &[Reference]) -> Self {
+        self.targets.add(images);
+        self
     }
 
     /// Whether a file has no key at all: nothing, or only comments.

@@ -5,12 +5,13 @@ use std::path::PathBuf;
 
 use schemars::JsonSchema;
 use serde::Deserialize;
-use serde_saphyr::Spanned;
+use serde_saphyr::{Location, Spanned};
 
 use super::daemon::Interval;
 use super::error::{self, ConfigError};
 use super::values::{CountWithin, Image, PlatformText, Wait, WaitWithin};
 use crate::model::path::PathClass;
+use crate::model::reference::Reference;
 
 /// All targets, each with its position in the file.
 #[derive(Debug, Default, Deserialize, JsonSchema)]
@@ -23,25 +24,43 @@ impl Targets {
         self.0.iter().map(|target| &target.value)
     }
 
+    /// Adds a target with defaults for each image that has none yet.
+    pub(super) fn add(&mut self, images: &[Reference]) {
+        for image in images {
+            if !self.iter().any(|target| target.image.0 == *image) {
+                let added = Target::of(image.clone());
+                self.0
+                    .push(Spanned::new(added, Location::UNKNOWN, Location::UNKNOWN));
+            }
+        }
+    }
+
     /// Checks names and credentials.
     ///
     /// # Errors
     /// If a name is no metric label or is used twice, or if a credential has only one of user and password.
     pub(super) fn check(&self) -> Result<(), ConfigError> {
-        let mut seen: BTreeMap<&str, u64> = BTreeMap::new();
+        let mut seen: BTreeMap<String, u64> = BTreeMap::new();
         for (index, entry) in self.0.iter().enumerate() {
             let fail = |message: String| Err(error::at(entry, "targets", index, message));
-            let (name, line) = (entry.value.name.as_str(), entry.referenced.line());
-            let is_plain = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
-            if name.is_empty() || name.len() > MAX_NAME || !name.chars().all(is_plain) {
-                return fail(format!(
-                    "invalid name: it is a label in metrics, so use 1 to {MAX_NAME} letters, digits, '-', '_' or '.'"
-                ));
+            if let Some(name) = &entry.value.name {
+                let is_plain = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
+                if name.is_empty() || name.len() > MAX_NAME || !name.chars().all(is_plain) {
+                    return fail(format!(
+                        "invalid name: it is a label in metrics, so use 1 to {MAX_NAME} letters, digits, '-', '_' or '.'"
+                    ));
+                }
             }
-            if let Some(before) = seen.insert(name, line) {
-                return fail(format!(
-                    "two targets have the same name; rename this one or the one at line {before}"
-                ));
+            if let Some(before) = seen.insert(entry.value.name(), entry.referenced.line()) {
+                // A name of the file has no '/', which that of an image always has: both are of one kind.
+                return fail(match &entry.value.name {
+                    Some(_) => format!(
+                        "two targets have the same name; rename this one or the one at line {before}"
+                    ),
+                    None => format!(
+                        "two targets have the same image and no name; give this one or the one at line {before} a name"
+                    ),
+                });
             }
             let credential = &entry.value.credential;
             if credential.username.is_some() != credential.password_file.is_some() {
@@ -62,8 +81,10 @@ const MAX_NAME: usize = 253;
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Target {
-    /// Names the target in metrics and on the page; unique.
-    pub name: String,
+    /// Names the target in metrics, on the page and in URLs; unique. Default: the image with its registry and its
+    /// tag or digest, for example `docker.io/library/nginx:1.29`.
+    #[serde(default)]
+    pub name: Option<String>,
     /// Written as in a pod's `image:`.
     pub image: Image,
     /// Where the credential is; default: an anonymous pull.
@@ -87,6 +108,30 @@ pub struct Target {
     /// As `schedule.transfer`, for this target only.
     #[serde(default)]
     pub transfer: Option<Interval>,
+}
+
+impl Target {
+    /// The target of an image, with defaults.
+    fn of(image: Reference) -> Self {
+        Self {
+            name: None,
+            image: Image(image),
+            credential: CredentialFiles::default(),
+            expect: Expect::default(),
+            platform: None,
+            plain_http: false,
+            reach: None,
+            path: None,
+            transfer: None,
+        }
+    }
+
+    /// Its name, which no other target has. It follows from this target alone, so no other target changes it.
+    pub fn name(&self) -> String {
+        self.name
+            .clone()
+            .unwrap_or_else(|| self.image.0.to_string())
+    }
 }
 
 /// Where a target's credential is. The files are read for each check; no other credentials are

@@ -346,6 +346,55 @@ fn targets_are_read_and_their_names_are_labels() {
 }
 
 #[test]
+fn a_target_without_a_name_has_that_of_its_image() {
+    let names = |text: &str| {
+        let config = Config::parse(text).unwrap();
+        config.targets.iter().map(Target::name).collect::<Vec<_>>()
+    };
+    let images = "targets: [{image: nginx}, {image: 'r.test:5000/a/b:1'}, {image: 'r.test/a-b:1', name: mine}]";
+    let expected = [
+        "docker.io/library/nginx:latest",
+        "r.test:5000/a/b:1",
+        "mine",
+    ];
+    assert_eq!(names(images), expected);
+    // A name never depends on the other targets, nor on the order.
+    let reverse = "targets: [{image: 'r.test:5000/a/b:1'}, {image: nginx}]";
+    assert_eq!(names(reverse), [expected[1], expected[0]]);
+    for (text, line) in [
+        (
+            "targets:\n  - image: nginx\n  - image: docker.io/library/nginx:latest\n",
+            3,
+        ),
+        (
+            "targets:\n  - image: r.test/a:1\n  - {image: 'r.test/a:1', platform: linux/arm64}\n",
+            3,
+        ),
+    ] {
+        let error = Config::parse(text).unwrap_err();
+        assert_eq!(error.at.map(|(line, _)| line), Some(line), "{error}");
+        assert!(
+            error
+                .what
+                .contains("give this one or the one at line 2 a name"),
+            "{error}"
+        );
+    }
+    let named = "targets: [{image: nginx}, {image: nginx, name: again}]";
+    assert_eq!(names(named), [expected[0], "again"]);
+}
+
+#[test]
+fn images_join_the_targets_once() {
+    let config = Config::parse("targets: [{name: mine, image: nginx}]").unwrap();
+    let images = ["nginx:latest", "r.test/a", "r.test/a:latest"].map(|text| text.parse().unwrap());
+    let config = config.with_images(&images);
+    let names: Vec<String> = config.targets.iter().map(Target::name).collect();
+    assert_eq!(names, ["mine", "r.test/a:latest"]);
+    assert!(config.targets.check().is_ok());
+}
+
+#[test]
 fn no_single_wait_is_as_long_as_the_check_around_it() {
     let error = Config::parse("schedule: {timeout: 1m, check_timeout: 30s}\n").unwrap_err();
     assert!(

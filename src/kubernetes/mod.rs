@@ -2,6 +2,7 @@
 //! writes Events and Leases, and forwards ports to daemons. A failure never stops a check: the last known objects
 //! stay in use, with the time since when they are stale.
 
+pub mod access;
 pub mod client;
 pub mod events;
 pub mod forward;

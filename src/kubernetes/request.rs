@@ -4,11 +4,11 @@
 //! The `Api` supplies the URL of the objects. Its own request methods are not used: they read answers of any length
 //! into memory that is not overwritten afterwards.
 
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
-use http::header::ACCEPT;
+use http::header::{ACCEPT, DATE};
 use http::{HeaderValue, StatusCode};
-use http_body_util::BodyExt as _;
+use http_body_util::{BodyExt as _, Limited};
 use kube::api::{GetParams, ListParams, ObjectList, Request};
 use kube::client::Body;
 use kube::core::request;
@@ -139,8 +139,54 @@ fn read<T: DeserializeOwned>(body: &[u8]) -> Result<T, RequestError> {
     })
 }
 
+/// The API server's version and clock.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct ServerInfo {
+    /// `v1.33.2`; `None` if the answer has none.
+    pub version: Option<String>,
+    /// The header `Date` of the answer; `None` if it is missing or not a date.
+    pub date: Option<SystemTime>,
+}
+
+/// Requests `/version`, which each client may read.
+///
+/// # Errors
+/// If the API server does not answer within `limit`.
+pub async fn server_info(client: &Client, limit: Duration) -> Result<ServerInfo, RequestError> {
+    let silent = |error: kube::Error| RequestError::Silent(printable(&with_sources(&error)));
+    let exchange = async {
+        let request = http::Request::get("/version").body(Body::empty());
+        let request = request.map_err(|error| RequestError::Malformed(error.to_string()))?;
+        let response = client.send(request).await.map_err(silent)?;
+        let date = response.headers().get(DATE).and_then(|date| {
+            let date = jiff::fmt::rfc2822::parse(date.to_str().ok()?).ok()?;
+            Some(SystemTime::from(date.timestamp()))
+        });
+        let status = response.status();
+        let body = Limited::new(response.into_body(), MAX_VERSION).collect();
+        let body = body.await.map(http_body_util::Collected::to_bytes);
+        let body = body.unwrap_or_default();
+        if status == StatusCode::UNAUTHORIZED {
+            return Err(refusal(status, &body));
+        }
+        let fields = serde_json::from_slice::<serde_json::Value>(&body).unwrap_or_default();
+        let version = fields["gitVersion"].as_str().map(printable);
+        Ok(ServerInfo { version, date })
+    };
+    let answered = tokio::time::timeout(limit, exchange).await;
+    answered.unwrap_or_else(|_| {
+        Err(RequestError::Silent(format!(
+            "no answer in {} s",
+            limit.as_secs()
+        )))
+    })
+}
+
+/// Upper bound of the answer to `/version`, in bytes.
+const MAX_VERSION: usize = 64 << 10;
+
 /// Sends a request and returns the answer in memory that is overwritten when it is dropped.
-async fn answer(
+pub(super) async fn answer(
     client: &Client,
     request: Result<http::Request<Vec<u8>>, request::Error>,
     accept: &'static str,

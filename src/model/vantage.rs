@@ -253,6 +253,23 @@ pub enum NetworkView {
     PodOrNode,
 }
 
+impl NetworkView {
+    /// What the environment shows. Kubernetes sets KUBERNETES_SERVICE_HOST in every pod; our manifests set HOST_IP and
+    /// POD_IP from the downward API.
+    pub fn of(environment: impl Fn(&str) -> Option<String>) -> Self {
+        match (
+            environment("KUBERNETES_SERVICE_HOST"),
+            environment("HOST_IP"),
+            environment("POD_IP"),
+        ) {
+            (None, _, _) => Self::Machine,
+            (Some(_), Some(host), Some(pod)) if host == pod => Self::Node,
+            (Some(_), Some(_), Some(_)) => Self::Pod,
+            (Some(_), _, _) => Self::PodOrNode,
+        }
+    }
+}
+
 /// Something that a pull may depend on and this check could not observe.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
 #[serde(rename_all = "snake_case")]

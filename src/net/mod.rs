@@ -8,6 +8,7 @@ pub mod hops;
 pub mod host_root;
 pub mod http;
 pub mod kernel;
+pub mod local;
 pub mod machine;
 pub mod netlink;
 pub mod nsswitch;

@@ -1,5 +1,6 @@
 //! Reports: evidence and verdict together, as JSON documents and as text for a terminal.
 
+pub mod doctor;
 pub mod explain;
 pub mod lint;
 pub mod nodes;

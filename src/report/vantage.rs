@@ -145,7 +145,7 @@ impl Page {
     }
 }
 
-fn view(network: NetworkView) -> &'static str {
+pub(super) fn view(network: NetworkView) -> &'static str {
     match network {
         NetworkView::Machine => "this machine's; the environment shows no sign of a pod",
         NetworkView::Node => "the node's: a pod with hostNetwork",

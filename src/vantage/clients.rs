@@ -27,7 +27,7 @@ impl NetworkClients {
     ///
     /// # Errors
     /// If it does not resolve.
-    pub(super) async fn resolve(&self, host: &Host) -> Result<Vec<IpAddr>, String> {
+    pub async fn resolve(&self, host: &Host) -> Result<Vec<IpAddr>, String> {
         let resolve = dns::resolve(host, &self.resolver, &[], self.families, self.wait).await;
         match resolve.outcome {
             Step::Done { value, .. } => Ok(value.addresses),

@@ -192,23 +192,13 @@ fn nsswitch(network: &Network) -> Option<PathBuf> {
     host_root::resolve(root, &beside).ok()
 }
 
-/// The vantage as far as the environment shows it. Kubernetes sets KUBERNETES_SERVICE_HOST in every pod; our manifests
-/// set HOST_IP and POD_IP from the downward API.
+/// The vantage as far as the environment shows it.
 fn vantage(
     resolver: &ResolverConfig,
     settings: &Settings,
     environment: &dyn Fn(&str) -> Option<String>,
 ) -> Vantage {
-    let network = match (
-        environment("KUBERNETES_SERVICE_HOST"),
-        environment("HOST_IP"),
-        environment("POD_IP"),
-    ) {
-        (None, _, _) => NetworkView::Machine,
-        (Some(_), Some(host), Some(pod)) if host == pod => NetworkView::Node,
-        (Some(_), Some(_), Some(_)) => NetworkView::Pod,
-        (Some(_), _, _) => NetworkView::PodOrNode,
-    };
+    let network = NetworkView::of(environment);
     let mut not_observed = vec![NotObserved::NodeCredentials];
     if !settings.knows_mirrors() {
         not_observed.push(NotObserved::Mirrors);

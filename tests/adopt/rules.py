@@ -8,6 +8,7 @@ import json
 import os
 import pathlib
 import re
+import socket
 import subprocess
 import sys
 import tarfile
@@ -84,6 +85,115 @@ def krew():
                 assert opened.getmember(platform["bin"]).mode == 0o755
             # krew asks for the license in the archive.
             assert names == {"LICENSE", "NOTICE", "licences.txt", "pullpath"}, names
+        pages(folder, program)
+
+
+def pages(folder, program):
+    """Each command has a manual page, and each shell its completions; a release has both in its archives."""
+    of = folder / "pages"
+    run(os.environ["CARGO"], "run", "--locked", "--quiet", "--example", "man", "--", of, cwd=ROOT)
+    listed = re.findall(r"^  ([a-z-]+) {2,}\S", run(os.environ["PULLPATH"], "--help").split("Commands:")[1].split("Options:")[0], re.M)
+    made = {path.name for path in (of / "man").iterdir()}
+    assert len(listed) > 10 and {f"pullpath-{one}.1" for one in listed if one != "help"} | {"pullpath.1"} <= made, (listed, made)
+    assert not [name for name in made if name.startswith("pullpath-metrics")], "a hidden command has a page"
+    for path in (of / "man").iterdir():
+        text = path.read_text()
+        assert text.count(".TH ") == 1 and ".SH NAME" in text and ".SH SYNOPSIS" in text, path
+    shells = {path.name for path in (of / "completions").iterdir()}
+    assert shells == {"pullpath.bash", "pullpath.fish", "_pullpath"}, shells
+    run("bash", "-n", of / "completions/pullpath.bash")
+    assert "node-check" in (of / "completions/pullpath.bash").read_text()
+    first = pathlib.Path(run(ROOT / "deploy/archive", program, "amd64", folder, of).strip()).read_bytes()
+    archive = pathlib.Path(run(ROOT / "deploy/archive", program, "amd64", folder, of).strip())
+    assert first == archive.read_bytes(), "the same program gives another archive"
+    with tarfile.open(archive) as opened:
+        names = set(opened.getnames())
+        assert {"man/pullpath.1", "completions/_pullpath", "LICENSE", "pullpath"} <= names, names
+        assert opened.getmember("man/pullpath.1").mode == 0o644
+
+
+DURATION = re.compile(r"(\d+)(ms|s|m|h)")
+PARTS = {"ms": 0.001, "s": 1, "m": 60, "h": 3600}
+
+
+def seconds(text):
+    assert re.fullmatch(r"(\d+(ms|s|m|h))+", text), text
+    return sum(int(number) * PARTS[unit] for number, unit in DURATION.findall(text))
+
+
+def detector_s_rules(config):
+    """pkg/custompluginmonitor/types/config.go of node-problem-detector, and its keys."""
+    assert config.keys() <= {"plugin", "pluginConfig", "source", "conditions", "rules", "metricsReporting"}, config.keys()
+    assert config["plugin"] == "custom" and config["source"]
+    of_all = config["pluginConfig"]
+    assert of_all.keys() <= {"invoke_interval", "timeout", "max_output_length", "concurrency", "enable_message_change_based_condition_update", "skip_initial_status"}
+    assert seconds(of_all["invoke_interval"]) > 0 and of_all["max_output_length"] == 80
+    known = {one["type"] for one in config["conditions"]}
+    words = [one[key] for one in config["conditions"] for key in ("type", "reason")] + [rule["reason"] for rule in config["rules"]]
+    assert all(re.fullmatch("[A-Z][A-Za-z]+", word) for word in words), words
+    assert all(len(one["message"]) <= 80 for one in config["conditions"])
+    for rule in config["rules"]:
+        assert rule.keys() <= {"type", "condition", "reason", "path", "args", "timeout", "invoke_interval"}, rule.keys()
+        assert rule["type"] in ("temporary", "permanent") and os.path.isabs(rule["path"])
+        assert seconds(rule["timeout"]) <= seconds(of_all["timeout"]), "a rule's timeout is greater than that of all"
+        assert rule["type"] == "temporary" or rule["condition"] in known, "a permanent problem without its condition"
+        assert all(one["reason"] != rule["reason"] for one in config["conditions"]), "healthy and not, with one reason"
+
+
+def detector():
+    """The configuration follows the rules, and the component adds it to node-problem-detector's own DaemonSet."""
+    text = (ROOT / "deploy/node-problem-detector/pullpath.json").read_text()
+    detector_s_rules(json.loads(text))
+    for wrong in (lambda c: c["rules"][0].update(timeout="11s"), lambda c: c.update(conditions=[]), lambda c: c["rules"][0].update(argument=[]),
+                  lambda c: c["pluginConfig"].update(invoke_interval="0s")):
+        config = json.loads(text)
+        wrong(config)
+        try:
+            detector_s_rules(config)
+        except AssertionError:
+            continue
+        raise SystemExit("a broken configuration was accepted")
+    # The command follows the plugin's protocol: a status, and one line on standard output that is not cut.
+    (rule,) = json.loads(text)["rules"]
+    program = [os.environ["PULLPATH"], *rule["args"]]
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        # This port is bound and nothing answers there.
+        at = f"127.0.0.1:{other.getsockname()[1]}"
+        done = subprocess.run([*program, "--timeout", "1s", "--admin-listen", at], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 2 and not done.stderr, done
+    assert done.stdout.startswith("no result from pullpath") and len(done.stdout.strip().encode()) <= 80, done.stdout
+    # It ends by itself before it is killed, which would replace its message.
+    usual = re.search(r"--timeout .*?\[default: (\w+)\]", run(os.environ["PULLPATH"], "node-check", "--help"), re.S)[1]
+    assert seconds(usual) < seconds(rule["timeout"])
+    # As its deployment/ has it, in what the patch touches.
+    daemonset = {
+        "apiVersion": "apps/v1", "kind": "DaemonSet", "metadata": {"name": "node-problem-detector", "namespace": "kube-system"},
+        "spec": {"selector": {"matchLabels": {"app": "npd"}}, "template": {"metadata": {"labels": {"app": "npd"}}, "spec": {
+            "containers": [{"name": "node-problem-detector", "image": "npd:1", "command": ["/node-problem-detector", "--logtostderr"],
+                            "volumeMounts": [{"name": "config", "mountPath": "/config", "readOnly": True}]}],
+            "volumes": [{"name": "config", "configMap": {"name": "node-problem-detector-config"}}]}}}}
+    with tempfile.TemporaryDirectory() as folder:
+        at = pathlib.Path(folder).resolve()
+        (at / "npd.yaml").write_text(json.dumps(daemonset))
+        component = os.path.relpath(ROOT / "deploy/node-problem-detector", at)
+        (at / "kustomization.yaml").write_text(json.dumps({
+            "apiVersion": "kustomize.config.k8s.io/v1beta1", "kind": "Kustomization", "resources": ["npd.yaml"], "components": [component]}))
+        made = {one["kind"]: one for one in yaml.safe_load_all(run(os.environ["KUBECTL"], "kustomize", at))}
+        (at / "made.json").write_text(json.dumps(made["DaemonSet"]))
+        run(os.environ["VALIDATE"], "--strict", "--quiet", at / "made.json")
+    spec = made["DaemonSet"]["spec"]["template"]["spec"]
+    (container,) = spec["containers"]
+    assert spec["hostNetwork"] is True
+    mounts = {mount["name"]: mount["mountPath"] for mount in container["volumeMounts"]}
+    volumes = {volume["name"]: volume for volume in spec["volumes"]}
+    (flag,) = [word for word in container["command"] if word.startswith("--config.custom-plugin-monitor=")]
+    place, name = os.path.split(flag.split("=")[1])
+    assert mounts["config-pullpath"] == place and name in made["ConfigMap"]["data"]
+    assert volumes["config-pullpath"]["configMap"]["name"] == made["ConfigMap"]["metadata"]["name"]
+    # The program is copied from where it is in one image to where it is called in the other.
+    (source, target) = re.search(r"^COPY --from=pullpath (\S+) (\S+)$", (ROOT / "deploy/node-problem-detector/Containerfile").read_text(), re.M).groups()
+    assert f"COPY pullpath {source}\n" in (ROOT / "deploy/Containerfile").read_text()
+    assert target == json.loads(text)["rules"][0]["path"]
 
 
 def steps(workflow):
@@ -114,7 +224,7 @@ def workflows():
     assert [step for step in steps(of["ci"]) if step.get("run") == ".ci/run"]
     for name in re.findall(r"(?<![\w/])(?:\.\./)?((?:deploy|tests|\.ci)/[\w./-]+)", scripts):
         assert (ROOT / name).exists(), name
-    for part in ("deploy/image", "deploy/archive", "deploy/notices --sbom", "helm push", "SHA256SUMS", "deploy/krew/generate --sums", "gh release create"):
+    for part in ("deploy/image", "deploy/archive", "deploy/notices --sbom", "--example man -- pages", "helm push", "SHA256SUMS", "deploy/krew/generate --sums", "gh release create"):
         assert part in scripts, part
     built = of["release"]["jobs"]["build"]["strategy"]["matrix"]["include"]
     assert {one["arch"] for one in built} == {"amd64", "arm64"}
@@ -170,7 +280,7 @@ def sbom():
     assert all(f"{one['name']} {one['version']}" in texts for one in whole["components"])
 
 
-TESTS = {one.__name__: one for one in (krew, workflows, forms, sbom)}
+TESTS = {one.__name__: one for one in (krew, detector, workflows, forms, sbom)}
 
 if __name__ == "__main__":
     TESTS[sys.argv[1]]()

@@ -177,9 +177,21 @@ impl Daemon {
     /// A program that was prepared, up to its configuration.
     pub fn start_command(mut command: Command, text: &str, folder: Arc<TempDir>) -> Self {
         fs::write(folder.path().join("config.yaml"), text).unwrap();
-        let mut child = command
+        command
             .arg("--config")
-            .arg(folder.path().join("config.yaml"))
+            .arg(folder.path().join("config.yaml"));
+        Self::started(command, folder)
+    }
+
+    /// Without a configuration.
+    pub fn start_plain(args: &[&str]) -> Self {
+        let mut command = Command::new(program());
+        command.args(args).arg("--log-format=json").env_clear();
+        Self::started(command, Arc::new(TempDir::new().unwrap()))
+    }
+
+    fn started(mut command: Command, folder: Arc<TempDir>) -> Self {
+        let mut child = command
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(Stdio::piped())

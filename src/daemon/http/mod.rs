@@ -4,3 +4,4 @@ pub mod metrics;
 mod page;
 mod probes;
 pub mod serve;
+pub mod status;

@@ -23,6 +23,7 @@ use tokio_util::sync::CancellationToken;
 use super::metrics;
 use super::page;
 use super::probes::Probes;
+use super::status::{self, Status};
 use crate::daemon::on_demand::{self, Request as ImageRequest};
 use crate::daemon::runner::command::{Command, Refused};
 use crate::daemon::schedule::admission::Deferred;
@@ -137,6 +138,7 @@ impl App {
             .route("/-/check", post(check))
             .route("/-/probe", post(probe_image))
             .route("/-/node", get(node))
+            .route(status::PATH, get(of_all))
             .route("/healthz", get(health))
             .layer(middleware::from_fn_with_state(
                 Arc::clone(&self.names),
@@ -490,22 +492,8 @@ async fn ready(State(app): State<App>) -> Response {
 /// The text of `/readyz`: the daemon serves, and what is known so far.
 fn readiness(store: &TargetStore, now: Timestamp) -> String {
     let mut text = format!("ready: {}\n", Overview::of(store, now).sentence());
-    if let Some(error) = &store.reload.error {
-        let _ = writeln!(
-            text,
-            "the newest configuration was rejected, and the one before it is still in force: {error}"
-        );
-    }
-    let lost = [
-        store.cluster.as_ref().and_then(page::lost_pods),
-        store.own_node.as_ref().and_then(page::lost_node),
-        store.leases.as_ref().and_then(page::unshared),
-    ];
-    for lost in lost.into_iter().flatten() {
-        let _ = writeln!(text, "{lost}");
-    }
-    if store.counters.state_errors > 0 {
-        text.push_str("the state file in state_dir can't be written; see the log\n");
+    for note in status::notes(store) {
+        let _ = writeln!(text, "{note}");
     }
     text
 }
@@ -650,6 +638,10 @@ async fn node(State(app): State<App>) -> Response {
         version: crate::VERSION,
         vantage,
     })
+}
+
+async fn of_all(State(app): State<App>) -> Response {
+    json(&Status::of(&app.read(), Timestamp::now()))
 }
 
 // ---- pages --------------------------------------------------------------------------------------

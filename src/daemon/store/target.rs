@@ -60,7 +60,7 @@ impl Target {
         let reference = target.image.0.clone();
         let platform = target.platform.as_ref().map(|platform| platform.0.clone());
         Self {
-            name: Arc::from(target.name.as_str()),
+            name: Arc::from(target.name()),
             registry: Arc::from(reference.domain()),
             platform: platform.unwrap_or_else(Platform::local),
             plain_http: target.plain_http,

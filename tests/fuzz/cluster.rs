@@ -199,7 +199,7 @@ pub(crate) fn kubeconfig(data: &[u8]) {
     let (choice, data) = choose(data);
     let text = String::from_utf8_lossy(data);
     if choice == 0 {
-        server_of(&text);
+        let _ = server_of(&text);
         return;
     }
     if spells_canary(data) {

@@ -236,7 +236,12 @@ impl Lab {
             self.cluster.ask("DELETE", &path, None);
         }
         eventually_within("no pod is left", Duration::from_mins(5), || {
-            self.list("pods").is_empty()
+            let is_case = |pod: &Value| {
+                cases
+                    .iter()
+                    .any(|case| pod["metadata"]["name"] == case.name)
+            };
+            !self.list("pods").iter().any(is_case)
         });
         eventually_within("no target is left", Duration::from_mins(1), || {
             let seen = self.seen();

@@ -289,13 +289,13 @@ async fn node(
     checks.extend(of_files::not_observed(&base));
     let source = base.resolver_source.clone();
     let netlink = NodeSettings::netlink().await;
-    let (vantage, servers, names) = tokio::join!(
+    let (vantage, answers, resolved) = tokio::join!(
         node.look(base, &config.network, &ClusterInput::NOT_ASKED, netlink),
         servers(&node.means.resolver, args.timeout),
         names(config, &node),
     );
     let others = OfNetwork {
-        resolver: network::resolver(&servers, &names, &source),
+        resolver: network::resolver(&answers, &resolved, &source),
         egress: network::egress(&vantage),
     };
     (checks, others)
@@ -407,11 +407,11 @@ async fn daemon(args: &DoctorArgs, config: &Config, role: Role, view: NetworkVie
 }
 
 fn summary(status: &crate::daemon::http::status::Status) -> String {
-    let states = status.states.iter();
-    let states = states.map(|(state, count)| format!("{count} {}", state.replace('_', " ")));
+    let each = status.states.iter();
+    let each = each.map(|(state, count)| format!("{count} {}", state.replace('_', " ")));
     let all = match status.all() {
         0 => "no image to check yet".to_owned(),
-        all => format!("of {all} images {}", states.collect::<Vec<_>>().join(", ")),
+        all => format!("of {all} images {}", each.collect::<Vec<_>>().join(", ")),
     };
     format!("{} on {}: {all}", status.version, status.node)
 }

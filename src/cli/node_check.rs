@@ -41,15 +41,14 @@ pub(super) struct NodeCheckArgs {
 
 pub(super) fn run(args: &NodeCheckArgs, out: &mut dyn Write) -> Result<u8, Error> {
     let at = local_address(args.admin_listen.0);
-    let (code, line) =
-        match runtime().and_then(|runtime| Ok(runtime.block_on(request(at, args.timeout)))) {
-            Ok(Ok(status)) => summary(&status),
-            Ok(Err(reason)) => (
-                UNKNOWN,
-                format!("no result from pullpath at {at}: {reason}"),
-            ),
-            Err(error) => (UNKNOWN, error.to_string()),
-        };
+    let (code, line) = match runtime().map(|runtime| runtime.block_on(request(at, args.timeout))) {
+        Ok(Ok(status)) => summary(&status),
+        Ok(Err(reason)) => (
+            UNKNOWN,
+            format!("no result from pullpath at {at}: {reason}"),
+        ),
+        Err(error) => (UNKNOWN, error.to_string()),
+    };
     writeln!(out, "{}", cut(&line)).map_err(Error::Write)?;
     Ok(code)
 }

@@ -140,7 +140,7 @@ pub fn egress(vantage: &Vantage) -> Vec<Check> {
     for trial in &vantage.egress {
         match &trial.outcome {
             Step::Done { value, .. } => {
-                reached.push(format!("{} (it sees {})", trial.server, value.address))
+                reached.push(format!("{} (it sees {})", trial.server, value.address));
             }
             Step::Failed { fault, .. } => {
                 let text = format!("{} (network.egress.echo): {fault}", trial.server);

@@ -202,7 +202,8 @@ pub fn judge(needs: &[Need], answers: &[Vec<Result<bool, String>>]) -> Vec<Check
 /// `list and watch pods, nodes; create events`: with the verbs and the place once.
 fn listed(rights: &[&Right]) -> String {
     // The verbs of each resource, then the resources of the same verbs.
-    let mut resources: Vec<((&str, Option<&str>), Vec<&str>, Vec<&str>)> = Vec::new();
+    type Resource<'a> = (&'a str, Option<&'a str>);
+    let mut resources: Vec<(Resource<'_>, Vec<&str>, Vec<&str>)> = Vec::new();
     for right in rights {
         let of = (right.resource, right.namespace.as_deref());
         let at = resources.iter().position(|(known, ..)| *known == of);

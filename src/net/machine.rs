@@ -76,8 +76,8 @@ fn unwritten(maps: &str) -> Vec<Range<usize>> {
     let mut found = Vec::new();
     let mut current = None;
     for line in maps.lines() {
-        if let Some(range) = mapping(line) {
-            current = range;
+        if let Some((range, is_constant)) = mapping(line) {
+            current = is_constant.then_some(range);
         } else if let Some(written) = line.strip_prefix("Anonymous:")
             && let Some(range) = current.take()
             && written.trim() == "0 kB"
@@ -88,15 +88,15 @@ fn unwritten(maps: &str) -> Vec<Range<usize>> {
     found
 }
 
-/// The first line of a mapping: `55d0c0a00000-55d0c0d00000 r-xp 00000000 fe:00 99   /usr/bin/pullpath`. `None` for other
-/// lines; without a range if it can be written or is of no file.
-fn mapping(line: &str) -> Option<Option<Range<usize>>> {
+/// The first line of a mapping, and whether it is of a file and can't be written:
+/// `55d0c0a00000-55d0c0d00000 r-xp 00000000 fe:00 99   /usr/bin/pullpath`. `None` for other lines.
+fn mapping(line: &str) -> Option<(Range<usize>, bool)> {
     let (range, rest) = line.split_once(' ')?;
     let (start, end) = range.split_once('-')?;
     let address = |text| usize::from_str_radix(text, 16).ok();
     let range = address(start)?..address(end)?;
     let is_fixed = rest.starts_with("r-xp ") || rest.starts_with("r--p ");
-    Some((is_fixed && rest.contains(" /")).then_some(range))
+    Some((range, is_fixed && rest.contains(" /")))
 }
 
 /// CPU time since the start.

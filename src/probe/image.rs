@@ -102,7 +102,7 @@ impl<'a> HostsWalk<'a> {
                 return Err(no_manifest(visits, holder, fault, start));
             }
             let manifest = self.manifest_in_turn(visits, &descriptor, resolved_by, &mut fetched);
-            let manifest = manifest.await;
+            let manifest = Box::pin(manifest).await;
             let (host, body, turn) =
                 manifest.map_err(|(host, fault)| no_manifest(visits, host, fault, start))?;
             let holder = found.as_ref().map_or(host, |(holder, _)| *holder);
@@ -207,7 +207,7 @@ impl<'a> HostsWalk<'a> {
         let turn = self.turn_for(descriptor).await.map_err(undecided)?;
         let manifest = self.manifest(visits, descriptor, resolved_by, fetched);
         let manifest = in_turn(turn.as_ref(), descriptor, manifest);
-        let (host, body) = manifest.await.map_err(undecided)??;
+        let (host, body) = Box::pin(manifest).await.map_err(undecided)??;
         Ok((host, body, turn))
     }
 
@@ -306,7 +306,7 @@ impl<'a> HostsWalk<'a> {
         };
         let extent = ReadExtent::Whole { max: MAX_MANIFEST };
         let config = self.content(visits, Content::Config, &image.config, extent);
-        let config = match in_turn(turn.as_ref(), &image.config, config).await {
+        let config = match Box::pin(in_turn(turn.as_ref(), &image.config, config)).await {
             Ok(config) => config,
             Err(fault) => return Err(no_manifest(visits, holder, fault, start)),
         };
@@ -326,7 +326,7 @@ impl<'a> HostsWalk<'a> {
             _ => plan,
         };
         drop((body, turn));
-        let served = config_host.max(self.layers(visits, &others, &[]).await?);
+        let served = config_host.max(Box::pin(self.layers(visits, &others, &[])).await?);
         if has_others {
             sessions(visits).for_each(Session::join);
         }
@@ -340,7 +340,7 @@ impl<'a> HostsWalk<'a> {
                 let rest = image.layers.shown().into_iter();
                 let rest: Vec<Descriptor> =
                     rest.filter(|one| !others.contains(one)).cloned().collect();
-                if is_malformed && let Ok(host) = self.layers(visits, &rest, &[]).await {
+                if is_malformed && let Ok(host) = Box::pin(self.layers(visits, &rest, &[])).await {
                     Box::pin(self.transfer(visits, host, found)).await;
                 }
                 return Err(refused);
@@ -357,7 +357,7 @@ impl<'a> HostsWalk<'a> {
             }
             return Ok(served);
         }
-        Ok(served.max(self.layers(visits, &plan.layers, &plan.diff_ids).await?))
+        Ok(served.max(Box::pin(self.layers(visits, &plan.layers, &plan.diff_ids)).await?))
     }
 
     /// Reads layers, as many at the same time as containerd, each on its own connection. Returns the last of the hosts

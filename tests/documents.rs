@@ -187,6 +187,13 @@ fn filled(word: &str) -> String {
     }
 }
 
+/// The program takes these arguments if it is called by this name.
+fn understood(name: &str, rest: &[&str], place: &str) {
+    let args = std::iter::once(name).chain(rest.iter().copied());
+    let parsed = pullpath::cli::understands(args.map(OsString::from));
+    assert_eq!(parsed, Ok(()), "{place}");
+}
+
 #[test]
 fn each_command_can_be_given() {
     let kubectl = tools().join("kubectl");
@@ -198,13 +205,23 @@ fn each_command_can_be_given() {
                 let words: Vec<String> = words.iter().map(|word| filled(word)).collect();
                 let rest: Vec<&str> = words[1..].iter().map(String::as_str).collect();
                 match (words[0].as_str(), rest.as_slice()) {
-                    ("pullpath" | "./pullpath", rest) | ("kubectl", ["pullpath", rest @ ..]) => {
-                        let args = std::iter::once("pullpath").chain(rest.iter().copied());
-                        let parsed = pullpath::cli::understands(args.map(OsString::from));
-                        assert_eq!(parsed, Ok(()), "{place}");
+                    ("pullpath" | "./pullpath", rest) => {
+                        understood("pullpath", rest, &place);
+                        ours += 1;
+                    }
+                    ("kubectl", ["pullpath", rest @ ..]) => {
+                        understood("kubectl-pullpath", rest, &place);
                         ours += 1;
                     }
                     ("kubectl", rest) => {
+                        // What is called in a pod, and kubectl's own part.
+                        let mut parts = rest.splitn(2, |word| *word == "--");
+                        let rest = parts.next().unwrap();
+                        if let Some([program, inside @ ..]) = parts.next() {
+                            assert_eq!(*program, "/usr/bin/pullpath", "{place}");
+                            understood("pullpath", inside, &place);
+                            ours += 1;
+                        }
                         // It checks its own options; nothing is requested.
                         run(Command::new(&kubectl).args(rest).arg("--help"));
                         kubectl_s_files(&kubectl, rest, &place);
@@ -722,7 +739,7 @@ fn what_helm_and_kustomize_print_is_checked() {
     );
 }
 
-/// Those that want a cluster, or wait for ever.
+/// Those that want a cluster or a daemon, or wait for ever.
 const NOT_HERE: &[&str] = &[
     "kubectl pullpath",
     "kubectl describe",
@@ -731,6 +748,7 @@ const NOT_HERE: &[&str] = &[
     "pullpath run",
     "pullpath cluster",
     "pullpath wait",
+    "pullpath node-check",
     "--secret ",
     "--service-account",
     "--node",

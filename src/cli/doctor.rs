@@ -18,6 +18,7 @@ use super::output::{FAILURE, Printing, SUCCESS, UNKNOWN};
 use super::probe_context::runtime;
 use crate::config::{Config, ListenAddress};
 use crate::containerd::Settings;
+use crate::daemon::http::status::Status;
 use crate::doctor::files::{NamedFile, Unread};
 use crate::doctor::network::{self, NameResult, ServerAnswer};
 use crate::doctor::rights::{self, Need};
@@ -239,10 +240,10 @@ async fn node(
     role: Role,
     view: NetworkView,
 ) -> (Vec<Check>, OfNetwork) {
-    let named = of_files::named(config).into_iter();
+    let files = of_files::named(config).into_iter();
     let root = config.network.host_root.clone();
     let read = tokio::task::spawn_blocking(move || {
-        named
+        files
             .map(|file| {
                 let result = readable(root.as_deref(), &file);
                 (file, result)
@@ -289,13 +290,13 @@ async fn node(
     checks.extend(of_files::not_observed(&base));
     let source = base.resolver_source.clone();
     let netlink = NodeSettings::netlink().await;
-    let (vantage, answers, resolved) = tokio::join!(
+    let (vantage, servers, names) = tokio::join!(
         node.look(base, &config.network, &ClusterInput::NOT_ASKED, netlink),
         servers(&node.means.resolver, args.timeout),
         names(config, &node),
     );
     let others = OfNetwork {
-        resolver: network::resolver(&answers, &resolved, &source),
+        resolver: network::resolver(&servers, &names, &source),
         egress: network::egress(&vantage),
     };
     (checks, others)
@@ -406,14 +407,14 @@ async fn daemon(args: &DoctorArgs, config: &Config, role: Role, view: NetworkVie
     }
 }
 
-fn summary(status: &crate::daemon::http::status::Status) -> String {
-    let each = status.states.iter();
-    let each = each.map(|(state, count)| format!("{count} {}", state.replace('_', " ")));
-    let all = match status.all() {
+fn summary(daemon: &Status) -> String {
+    let states = daemon.states.iter();
+    let states = states.map(|(state, count)| format!("{count} {}", state.replace('_', " ")));
+    let all = match daemon.all() {
         0 => "no image to check yet".to_owned(),
-        all => format!("of {all} images {}", each.collect::<Vec<_>>().join(", ")),
+        all => format!("of {all} images {}", states.collect::<Vec<_>>().join(", ")),
     };
-    format!("{} on {}: {all}", status.version, status.node)
+    format!("{} on {}: {all}", daemon.version, daemon.node)
 }
 
 fn printable_lines(body: &[u8]) -> Vec<String> {

@@ -380,8 +380,8 @@ fn a_target_without_a_name_has_that_of_its_image() {
             "{error}"
         );
     }
-    let twice = "targets: [{image: nginx}, {image: nginx, name: again}]";
-    assert_eq!(names(twice), [expected[0], "again"]);
+    let again = "targets: [{image: nginx}, {image: nginx, name: again}]";
+    assert_eq!(names(again), [expected[0], "again"]);
 }
 
 #[test]

@@ -6,6 +6,7 @@
 //! Three minutes run in continuous integration; `tests/chaos/run MINUTES SEED` runs more.
 
 #![allow(clippy::unwrap_used, reason = "this is test code")]
+#![allow(clippy::missing_panics_doc, reason = "this is test code")]
 #![allow(unreachable_pub, reason = "the modules are those of one program")]
 #![allow(clippy::print_stdout, reason = "the table is what one reads")]
 
@@ -177,7 +178,7 @@ impl<'a> Chaos<'a> {
             extra: None,
             restarts: 0,
         };
-        chaos.watch.health(&chaos.healthy(), &Health::Good);
+        chaos.watch.health(&Self::healthy(), &Health::Good);
         for place in &chaos.places {
             chaos
                 .watch
@@ -188,7 +189,7 @@ impl<'a> Chaos<'a> {
         chaos
     }
 
-    fn healthy(&self) -> Vec<String> {
+    fn healthy() -> Vec<String> {
         let own = (0..HEALTHY).map(|number| format!("healthy-{number}"));
         own.chain([SHOP.to_owned()]).collect()
     }
@@ -344,7 +345,7 @@ impl<'a> Chaos<'a> {
             .map(|(place, ..)| place.clone())
             .collect();
         self.wait_until_checked(&healed, "healed");
-        let healthy = self.healthy();
+        let healthy = Self::healthy();
         self.wait_until_checked(&healthy, "healthy");
         self.look_for_leaks(&made);
     }
@@ -426,7 +427,7 @@ impl<'a> Chaos<'a> {
 
     /// Nothing is wrong: what the daemon uses then, and its series.
     fn calm(&mut self, when: &str) {
-        let all: Vec<String> = self.healthy().into_iter().chain(self.broken()).collect();
+        let all: Vec<String> = Self::healthy().into_iter().chain(self.broken()).collect();
         self.wait_until_checked(&all, "calm");
         // Idle threads and connections have ended by then.
         std::thread::sleep(Duration::from_secs(12));
@@ -446,7 +447,7 @@ impl<'a> Chaos<'a> {
             }
         };
         self.line.say(&format!("calm {when}: {calm}"));
-        if let Some(wrong) = self.table.take(calm) {
+        if let Some(wrong) = self.table.take(&calm) {
             self.wrong(&wrong);
         }
         self.count_events();
@@ -476,8 +477,7 @@ impl<'a> Chaos<'a> {
 
     fn finish(self) {
         let state = self.watch.state();
-        let gap = self
-            .healthy()
+        let gap = Self::healthy()
             .iter()
             .map(|name| state.longest_gap(name))
             .fold(0.0, f64::max);

@@ -9,6 +9,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::{JoinHandle, JoinSet};
 
+use crate::support::blobs::BlobKnobs;
 use crate::support::image::OCI_MANIFEST;
 use crate::support::pki::Flaw;
 use crate::support::proxy::Proxy;
@@ -287,7 +288,7 @@ impl Place {
     /// A registry behind a proxy, whose name all know from `names`.
     pub async fn proxied(names: &World) -> Self {
         let mut place = Self::start(0).await;
-        place.name = "proxied".to_owned();
+        "proxied".clone_into(&mut place.name);
         place.gate = Some(Gate::start(Proxy::start(&names.dns).await).await);
         place.heal();
         place
@@ -329,7 +330,7 @@ impl Place {
             knobs.manners.rules.clear();
             knobs.post = Post::Supported;
         }
-        *world.blobs.knobs() = Default::default();
+        *world.blobs.knobs() = BlobKnobs::default();
         let good = world.ca.issue(&[REGISTRY, PROXIED]).config();
         world.registry.server.set_tls(Some(good));
         if let Some(gate) = &self.gate {

@@ -82,7 +82,7 @@ pub struct Table {
 
 impl Table {
     /// What is not flat; none if all is.
-    pub fn take(&mut self, calm: Calm) -> Option<String> {
+    pub fn take(&mut self, calm: &Calm) -> Option<String> {
         let first = self.calms.first().cloned().unwrap_or_else(|| calm.clone());
         self.calms.push(calm.clone());
         let (now, then) = (calm.usage, first.usage);

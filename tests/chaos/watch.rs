@@ -442,12 +442,12 @@ impl State {
 /// The password, and the pair, as they could be written somewhere.
 fn forms() -> [String; 4] {
     let pair = format!("{USER}:{PASSWORD}");
-    let hex: String = PASSWORD.bytes().map(|byte| format!("{byte:02x}")).collect();
+    let hex: Vec<String> = PASSWORD.bytes().map(|byte| format!("{byte:02x}")).collect();
     [
         PASSWORD.to_owned(),
         STANDARD.encode(&pair),
         URL_SAFE_NO_PAD.encode(&pair),
-        hex,
+        hex.concat(),
     ]
 }
 
@@ -535,7 +535,7 @@ fn look(asker: &Asker, shared: &Mutex<State>, turn: u64, state_folder: &Path) {
     if let Some(all) = targets.and_then(|text| serde_json::from_str::<Vec<Value>>(&text).ok()) {
         take_runs(asker, shared, &life, &all);
     }
-    if turn % 5 == 0 {
+    if turn.is_multiple_of(5) {
         for path in [
             "/",
             "/vantage",

@@ -24,7 +24,7 @@ use support::registry::{
     too_many_requests,
 };
 use support::tcp::{Behaviour, Blackhole, Closed, HelloFilter, Peer, TooLarge};
-use support::token::{Fields, Post};
+use support::token::{Fields, Post, huge};
 use support::web::{Flow, Reply};
 use support::{AUTH, PASSWORD, REGISTRY, REPOSITORY, TAG, USER, World, dns};
 
@@ -604,6 +604,10 @@ causes! {
         let drip = Flow::Drip { piece: 1, every: Duration::from_millis(300) };
         let reply = Reply::new(200).body(OCI_MANIFEST, vec![b' '; 400]).flow(drip);
         world.registry.knobs().manners.fail_method(Method::GET, "/manifests/sha256:", reply);
+        probe(&world).await
+    }
+    probe_limit Critical Unknown a_token_that_is_larger_than_any(world) {
+        world.tokens.knobs().manners.fail("/token", huge(1 << 20));
         probe(&world).await
     }
     redirect_broken Critical WouldFail a_redirect_that_goes_round(world) {

@@ -180,18 +180,14 @@ pub const FAULTS: &[Fault] = &[
         },
     ),
     // ---- they flood -------------------------------------------------------------------------------
-    fault(
-        "endless token",
-        &["auth_token_format", "probe_limit"],
-        |place| {
-            place
-                .world
-                .tokens
-                .knobs()
-                .manners
-                .fail("/token", huge(MUCH));
-        },
-    ),
+    fault("endless token", &["probe_limit"], |place| {
+        place
+            .world
+            .tokens
+            .knobs()
+            .manners
+            .fail("/token", huge(MUCH));
+    }),
     fault(
         "endless manifest",
         &[

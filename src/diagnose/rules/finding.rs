@@ -181,9 +181,9 @@ pub(super) fn transport(
         HttpFault::Reconnect { .. } => at(Cause::TcpReset, leg, phase)
             .confidence(Confidence::Medium)
             .hint(format!("Let {server} accept several connections from one client: a pull opens new ones for its second phase and for each layer that is downloading.")),
-        HttpFault::TooLarge { .. } | HttpFault::Other { .. } => {
-            at(Cause::Unexplained, leg, phase)
-        }
+        // A bound of this program: containerd reads a token of any size.
+        HttpFault::TooLarge { .. } => at(Cause::ProbeLimit, leg, phase),
+        HttpFault::Other { .. } => at(Cause::Unexplained, leg, phase),
     };
     Some(finding.fact(format!("{leg} {phase}: {fault}")))
 }

@@ -56,6 +56,7 @@ fn overridden(mut config: Config, args: &RunArgs, signals: &Signals) -> Config {
 }
 
 pub(super) fn run(args: RunArgs) -> Result<u8, Error> {
+    kernel::return_large_blocks();
     let (signals, reloads) = Signals::start()?;
     let config = read_service_config(&args.config, ConfigOrigin::of(&args.config))?;
     let config = overridden(config, &args, &signals);

@@ -78,6 +78,7 @@ fn overridden(config: Config, args: &RunArgs, signals: &Signals) -> Config {
 }
 
 pub(super) fn run(args: RunArgs) -> Result<u8, Error> {
+    kernel::return_large_blocks();
     let (signals, reloads) = Signals::start()?;
     if args.config.is_none() && args.images.is_empty() {
         return Err(Error::Message(NOTHING.to_owned()));

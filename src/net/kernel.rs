@@ -3,7 +3,7 @@
 
 #![expect(
     unsafe_code,
-    reason = "getsockopt(TCP_INFO) fills a C struct, ioctl(FIONREAD) an int, madvise(2) takes addresses, malloc_trim(3) is the C library's; no crate in use has safe wrappers for them"
+    reason = "getsockopt(TCP_INFO) fills a C struct, ioctl(FIONREAD) an int, madvise(2) takes addresses, malloc_trim(3) and mallopt(3) are the C library's; no crate in use has safe wrappers for them"
 )]
 
 use std::io;
@@ -266,6 +266,20 @@ pub fn give_memory_back() {
         libc::malloc_trim(0);
     }
 }
+
+/// Makes large blocks return to the system as soon as they are free (mallopt(3)). Otherwise the C library raises the size
+/// that it takes for large whenever such a block is freed, and keeps the next one.
+pub fn return_large_blocks() {
+    // SAFETY: it takes no pointer, and is documented for all values of this parameter.
+    #[cfg(target_env = "gnu")]
+    unsafe {
+        libc::mallopt(libc::M_MMAP_THRESHOLD, LARGE);
+    }
+}
+
+/// Bytes. Answers of a thousand targets are larger; what checks need again and again is smaller.
+#[cfg(target_env = "gnu")]
+const LARGE: libc::c_int = 1 << 20;
 
 #[cfg(test)]
 mod tests {

@@ -1,5 +1,6 @@
 //! Secrets that can't print themselves, and scrubbing of text from the network.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -85,11 +86,13 @@ impl Scrubber {
 
     /// The same text with the secrets hidden and no other change.
     pub fn wash(&self, text: &str) -> String {
-        let mut text = text.to_owned();
+        let mut text = Cow::Borrowed(text);
         for form in self.lock().iter().chain(&self.own) {
-            text = hide_in(&text, form.expose());
+            if is_in(&text, form.expose()) {
+                text = Cow::Owned(hide_in(&text, form.expose()));
+            }
         }
-        text
+        text.into_owned()
     }
 
     /// A text of the other side as it enters evidence. Most were washed when they were received; this is where none is
@@ -108,14 +111,19 @@ impl Scrubber {
 
     /// A host's name is in lower case, whatever the server wrote.
     fn wash_host(&self, host: &str, known: &str) -> String {
-        let mut host = host.to_owned();
-        for form in self.lock().iter() {
-            let form = form.expose().to_ascii_lowercase();
-            if !known.contains(&form) {
-                host = hide_in(&host, &form);
+        let mut host = Cow::Borrowed(host);
+        let forms = self.lock();
+        let all = forms.iter().map(Secret::expose);
+        for form in all {
+            if form.len() > host.len() {
+                continue;
+            }
+            let form = form.to_ascii_lowercase();
+            if is_in(&host, &form) && !known.contains(&form) {
+                host = Cow::Owned(hide_in(&host, &form));
             }
         }
-        host
+        host.into_owned()
     }
 
     /// A text that may have first bytes, as they are and in hexadecimal: they may end within a secret.
@@ -124,12 +132,14 @@ impl Scrubber {
             let text = String::from_utf8_lossy(bytes);
             let has_long = |form: &Secret| {
                 let form = form.expose();
-                form.len() >= SHORT && text.contains(form)
+                form.len() >= SHORT && is_in(&text, form)
             };
             // A short secret stands in any bytes by chance.
             self.lock().iter().chain(&self.own).any(has_long) || self.without_begun(&text) != text
         };
-        let mut words = text.split(|c: char| !c.is_ascii_hexdigit());
+        let words = text.split(|c: char| !c.is_ascii_hexdigit());
+        // One byte is no secret.
+        let mut words = words.filter(|word| word.len() > 2);
         if words.any(|word| unhex(word).is_some_and(|bytes| is_secret(&bytes))) {
             let own = text.split("; it begins with").next().unwrap_or_default();
             return if own.len() < text.len() { own } else { HIDDEN }.to_owned();
@@ -142,7 +152,9 @@ impl Scrubber {
         for form in self.lock().iter() {
             let form = form.expose();
             let lengths = (SHORT..form.len().min(text.len() + 1)).rev();
-            let mut begun = lengths.filter_map(|length| form.get(..length));
+            // Most end otherwise.
+            let ends = |length: &usize| form.as_bytes().get(length - 1) == text.as_bytes().last();
+            let mut begun = lengths.filter(ends).filter_map(|length| form.get(..length));
             if let Some(begun) = begun.find(|begun| text.ends_with(begun)) {
                 return text[..text.len() - begun.len()].to_owned() + HIDDEN;
             }
@@ -229,6 +241,20 @@ impl fmt::Debug for Scrubber {
     }
 }
 
+/// Whether a text contains a form of a secret. Most texts are shorter than most forms; a search prepares more than it takes
+/// to look through one of some dozens of bytes.
+fn is_in(text: &str, form: &str) -> bool {
+    let (bytes, wanted) = (text.as_bytes(), form.as_bytes());
+    let Some((first, last)) = wanted.first().zip(bytes.len().checked_sub(wanted.len())) else {
+        return false;
+    };
+    if bytes.len() > LONG {
+        return text.contains(form);
+    }
+    let mut places = bytes[..=last].iter().enumerate();
+    places.any(|(at, byte)| byte == first && bytes[at..].starts_with(wanted))
+}
+
 /// Replaces a secret. A short one may be a common word or a part of it, so it is hidden only as a whole word;
 /// otherwise the gaps in the text would reveal it.
 fn hide_in(text: &str, form: &str) -> String {
@@ -269,6 +295,9 @@ fn percent_encoded(text: &str, upper: bool) -> String {
     }
     encoded
 }
+
+/// In a text of more bytes, a search is worth its preparation.
+const LONG: usize = 512;
 
 /// Secrets of fewer bytes are hidden as whole words only.
 const SHORT: usize = 4;

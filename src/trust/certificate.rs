@@ -4,6 +4,7 @@
 use super::der::Malformed;
 use super::names::AlternativeNames;
 use std::ops::Range;
+use std::sync::Arc;
 
 use super::build::{GoBuild, Quirk};
 use super::der::{
@@ -15,7 +16,7 @@ use super::signature::{Algorithm, Key};
 /// A certificate that at least one build can parse.
 #[derive(Clone, Debug)]
 pub struct Certificate {
-    der: Vec<u8>,
+    der: Arc<[u8]>,
     pub(super) tbs: Range<usize>,
     pub(super) issuer: Range<usize>,
     pub(super) subject: Range<usize>,
@@ -151,7 +152,7 @@ impl Certificate {
             issuer: span(issuer),
             subject: span(subject),
             spki: span(spki),
-            der: der.to_vec(),
+            der: der.into(),
             signature,
             algorithm,
             key,
@@ -166,6 +167,10 @@ impl Certificate {
     /// The encoded certificate, as it was sent or read.
     pub fn der(&self) -> &[u8] {
         &self.der
+    }
+
+    pub(super) fn shared_der(&self) -> Arc<[u8]> {
+        Arc::clone(&self.der)
     }
 
     pub(super) fn part(&self, range: &Range<usize>) -> &[u8] {

@@ -55,7 +55,8 @@ impl Pool {
             return Ok(());
         }
         let certificate = Certificate::parse(der)?;
-        self.by_der.insert(der.into(), self.roots.len());
+        self.by_der
+            .insert(certificate.shared_der(), self.roots.len());
         self.roots.push(Root {
             certificate: Arc::new(certificate),
             source: source.clone(),
@@ -76,9 +77,9 @@ impl Pool {
         }
         let mut kept = Self::default();
         for root in &self.roots {
-            let der = root.certificate.der();
-            if !self.changed.contains(&root.source) || is_public(der) {
-                kept.by_der.insert(der.into(), kept.roots.len());
+            let der = root.certificate.shared_der();
+            if !self.changed.contains(&root.source) || is_public(&der) {
+                kept.by_der.insert(der, kept.roots.len());
                 kept.roots.push(root.clone());
             }
         }

@@ -173,30 +173,30 @@ fn of_targets<'a>(
     page: &mut Page<'_>,
 ) {
     let rates = store.rates();
-    let targets: Vec<(&str, &str, Series)> = targets
-        .into_iter()
-        .map(|(name, watched)| {
-            let series = of_target(&rates, watched, now);
-            (&**name, &*watched.target.registry, series)
-        })
-        .collect();
     let vantage = vantage(store.network);
-    for family in FAMILIES
-        .iter()
-        .filter(|family| family.labels.contains(&"target"))
-    {
-        let all = targets.iter().flat_map(|(name, registry, series)| {
-            let of_family = series.0.iter().filter(|one| ptr::eq(one.family, *family));
-            of_family.map(move |one| {
-                let mut own = one.labels.iter().copied();
-                let labels = family.labels.iter().map(move |label| match *label {
-                    "target" => name,
-                    "registry" => registry,
-                    "vantage" => vantage,
-                    _ => own.next().unwrap_or_default(),
-                });
-                (labels, one.value)
-            })
+    let mut names = Vec::new();
+    // The series of each family, with the place of their target in `names`.
+    let mut found: Vec<Vec<(usize, TargetSeries)>> = FAMILIES.iter().map(|_| Vec::new()).collect();
+    for (name, watched) in targets {
+        for one in of_target(&rates, watched, now).0 {
+            let is_of = |family: &&Family| ptr::eq(*family, one.family);
+            if let Some(family) = FAMILIES.iter().position(is_of) {
+                found[family].push((names.len(), one));
+            }
+        }
+        names.push((&**name, &*watched.target.registry));
+    }
+    for (family, series) in FAMILIES.iter().zip(found) {
+        let all = series.iter().map(|(target, one)| {
+            let (name, registry) = names[*target];
+            let mut own = one.labels.iter().copied();
+            let labels = family.labels.iter().map(move |label| match *label {
+                "target" => name,
+                "registry" => registry,
+                "vantage" => vantage,
+                _ => own.next().unwrap_or_default(),
+            });
+            (labels, one.value)
         });
         page.add(family, all);
     }

@@ -455,8 +455,7 @@ impl EventLog {
     }
 
     fn of_last_minute(&self, now: Instant) -> impl Iterator<Item = &(Instant, String)> {
-        let is_its =
-            move |(at, _): &&(Instant, String)| now.saturating_duration_since(*at) < MINUTE;
+        let is_its = move |(at, _): &&(Instant, String)| now.saturating_duration_since(*at) < MINUTE;
         self.published.iter().filter(is_its)
     }
 

@@ -30,13 +30,13 @@ use crate::model::workload::ContainerKind;
 use crate::report::Report;
 use crate::workload::discovery::{Discovered, Use};
 use crate::workload::pod::{Container, Pod};
+use crate::workload::share::may_take;
 
 /// While a cause lasts, its Event is published again after this: an API server drops Events after an hour.
 const AGAIN: Duration = Duration::from_hours(1);
 
 /// Maximum of Events of one node in a minute. If a registry fails, a hundred pods may wait on a node, and a
-/// cluster may have thousands of nodes. Events above the limit wait, and each place goes to the namespace that had the
-/// fewest; in a namespace, the most severe and the newest is first.
+/// cluster may have thousands of nodes. Events above the limit wait, the most severe and the newest first.
 const MOST_A_MINUTE: usize = 10;
 
 /// Maximum of Events that wait for the API server, or for the next minute. Others are dropped, and published after the
@@ -375,16 +375,25 @@ impl Backlog {
     /// Takes one that may be published: of the namespace that had the fewest in the last minute; of these the most
     /// severe, and then the newest.
     fn take(&mut self, log: &EventLog, now: Instant) -> Option<Note> {
-        if !log.may(now) {
-            return None;
-        }
+        let may = |(_, entry): &(&Subject, &(Urgency, u64, Note))| log.may(&entry.2.namespace, now);
         let order = |(_, entry): &(&Subject, &(Urgency, u64, Note))| {
             let had = log.published_by(&entry.2.namespace, now);
             (Reverse(had), entry.0, entry.1)
         };
-        let most = self.waiting.iter().max_by_key(order);
+        let most = self.waiting.iter().filter(may).max_by_key(order);
         let key = most.map(|(key, _)| key.clone())?;
         self.waiting.remove(&key).map(|(_, _, note)| note)
+    }
+
+    /// When the next one may be published.
+    fn free_at(&self, log: &EventLog, now: Instant) -> Instant {
+        let mut namespaces = self.counts().into_keys();
+        if namespaces.any(|namespace| log.may(namespace, now)) {
+            return now;
+        }
+        let last = |at: &Instant| now.saturating_duration_since(*at) < MINUTE;
+        let mut published = log.published.iter().map(|(at, _)| *at).filter(last);
+        published.next().map_or(now, |oldest| oldest + MINUTE)
     }
 
     /// How many wait of each namespace.
@@ -442,27 +451,24 @@ enum EventAction {
 }
 
 impl EventLog {
-    /// Whether another Event may be published now.
-    fn may(&self, now: Instant) -> bool {
-        self.of_last_minute(now).count() < MOST_A_MINUTE
-    }
-
-    /// When the next one may be published.
-    fn free_at(&self, now: Instant) -> Instant {
-        let mut published = self.of_last_minute(now).map(|(at, _)| *at);
-        let oldest = published.next().filter(|_| !self.may(now));
-        oldest.map_or(now, |oldest| oldest + MINUTE)
-    }
-
-    fn of_last_minute(&self, now: Instant) -> impl Iterator<Item = &(Instant, String)> {
-        let is_its = move |(at, _): &&(Instant, String)| now.saturating_duration_since(*at) < MINUTE;
-        self.published.iter().filter(is_its)
+    /// Whether a namespace may have another Event now: the limit per minute is not reached, and its last places are for
+    /// namespaces that had none.
+    fn may(&self, namespace: &str, now: Instant) -> bool {
+        let is_of_minute = |at: &Instant| now.saturating_duration_since(*at) < MINUTE;
+        let taken = self.published.iter().filter(|(at, _)| is_of_minute(at));
+        may_take(
+            MOST_A_MINUTE,
+            taken.count(),
+            self.published_by(namespace, now),
+        )
     }
 
     /// The number of Events of a namespace in the last minute.
     fn published_by(&self, namespace: &str, now: Instant) -> usize {
-        let all = self.of_last_minute(now);
-        all.filter(|(_, of)| of == namespace).count()
+        let is_its = |(at, of): &&(Instant, String)| {
+            now.saturating_duration_since(*at) < MINUTE && of == namespace
+        };
+        self.published.iter().filter(is_its).count()
     }
 
     /// What to do with an Event now.
@@ -482,7 +488,7 @@ impl EventLog {
         if is_valid {
             return EventAction::Nothing;
         }
-        if !self.may(now) {
+        if !self.may(&event.namespace, now) {
             return EventAction::Limited;
         }
         EventAction::Publish(before.map(|known| known.times))
@@ -591,7 +597,7 @@ impl Publisher {
     async fn run(mut self, mut incoming: mpsc::Receiver<Queued>) {
         let mut backlog = Backlog::default();
         loop {
-            let free = self.log.free_at(Instant::now());
+            let free = backlog.free_at(&self.log, Instant::now());
             tokio::select! {
                 biased;
                 queued = incoming.recv() => {
@@ -604,7 +610,8 @@ impl Publisher {
                     }
                 }
             }
-            let is_limited = !self.log.may(Instant::now());
+            let now = Instant::now();
+            let is_limited = backlog.free_at(&self.log, now) > now;
             let waiting = if is_limited { backlog.waiting.len() } else { 0 };
             self.counts.waiting.send_replace(waiting);
         }
@@ -658,20 +665,11 @@ impl Publisher {
 
 #[cfg(test)]
 mod tests {
-    use proptest::prelude::*;
-
     use super::*;
     use crate::model::workload::PullPolicy;
 
     fn event(uid: &str, cause: Option<&'static str>) -> Note {
         note(&used("a"), uid, cause, "")
-    }
-
-    fn of(namespace: &str, uid: &str) -> Note {
-        Note {
-            namespace: namespace.to_owned(),
-            ..event(uid, Some("tcp_timeout"))
-        }
     }
 
     fn used(pod: &str) -> Use {
@@ -730,12 +728,22 @@ mod tests {
     fn a_node_says_so_much_in_a_minute_and_remembers_so_many() {
         let now = Instant::now();
         let mut log = EventLog::default();
-        for number in 0..MOST_A_MINUTE {
+        let of = |namespace: &str, uid: &str| Note {
+            namespace: namespace.to_owned(),
+            ..event(uid, Some("tcp_timeout"))
+        };
+        for number in 0..7 {
             let event = of("big", &number.to_string());
             assert_eq!(log.decide(&event, now), EventAction::Publish(None));
         }
-        let late = of("small", "late");
+        // The last places are for namespaces that had none.
+        let late = of("big", "late");
         assert_eq!(log.decide(&late, now), EventAction::Limited);
+        for namespace in ["a", "b", "c"] {
+            let event = of(namespace, namespace);
+            assert_eq!(log.decide(&event, now), EventAction::Publish(None));
+        }
+        assert_eq!(log.decide(&of("d", "d"), now), EventAction::Limited);
         assert_eq!(log.decide(&late, now + MINUTE), EventAction::Publish(None));
         for number in 0..2 * MOST_KNOWN {
             let event = event(&number.to_string(), Some("tcp_timeout"));
@@ -779,83 +787,34 @@ mod tests {
     }
 
     #[test]
-    fn a_namespace_alone_has_all_places_and_one_that_begins_the_next() {
+    fn the_next_may_be_published_when_the_oldest_is_a_minute_ago() {
         let now = Instant::now();
-        let (mut log, mut backlog) = (EventLog::default(), Backlog::default());
-        let add = |backlog: &mut Backlog, namespace: &str, uid: usize, urgency| {
-            backlog.add(Queued {
-                urgency,
-                note: of(namespace, &format!("{namespace}-{uid}")),
-            });
-        };
-        for number in 0..20 {
-            add(&mut backlog, "big", number, Urgency::Certain);
-        }
-        let publish = |log: &mut EventLog, backlog: &mut Backlog, at| {
-            let note = backlog.take(log, at)?;
-            assert_eq!(log.decide(&note, at), EventAction::Publish(None));
-            Some(note.namespace)
-        };
-        for number in 0..10 {
-            let at = now + Duration::from_secs(number);
-            assert_eq!(log.free_at(at), at);
-            assert_eq!(publish(&mut log, &mut backlog, at).as_deref(), Some("big"));
-        }
+        let mut log = EventLog::default();
+        let mut backlog = Backlog::default();
         let late = now + Duration::from_secs(30);
-        for number in 0..20 {
-            add(&mut backlog, "bank", number, Urgency::NotChecked);
+        backlog.add(Queued {
+            urgency: Urgency::Likely,
+            note: event("late", Some("tcp_timeout")),
+        });
+        assert_eq!(backlog.free_at(&log, late), late);
+        for number in 0..7 {
+            let then = now + Duration::from_secs(number);
+            log.decide(&event(&number.to_string(), Some("tcp_timeout")), then);
         }
-        assert_eq!(publish(&mut log, &mut backlog, late), None);
-        assert_eq!(log.free_at(late), now + MINUTE);
-        // Places are free one after the other, until both have five.
-        for number in 0..5 {
-            let at = now + MINUTE + Duration::from_secs(number);
-            assert_eq!(log.free_at(at - Duration::from_millis(1)), at);
-            assert_eq!(publish(&mut log, &mut backlog, at).as_deref(), Some("bank"));
-        }
-        let at = now + MINUTE + Duration::from_secs(5);
-        assert_eq!(publish(&mut log, &mut backlog, at).as_deref(), Some("big"));
-    }
-
-    proptest! {
-        /// Whatever waits: no place stays free, none is given twice, and none goes to a namespace that had more than
-        /// another one that waits.
-        #[test]
-        fn places_go_to_the_namespaces_that_had_the_fewest(
-            steps in proptest::collection::vec((0_u64..20, 0_usize..4, 0_usize..8), 1..60),
-        ) {
-            let (mut log, mut backlog) = (EventLog::default(), Backlog::default());
-            let (mut now, mut published) = (Instant::now(), Vec::new());
-            for (number, (seconds, namespace, many)) in steps.into_iter().enumerate() {
-                now += Duration::from_secs(seconds);
-                let namespace = ["a", "b", "c", "d"][namespace];
-                for one in 0..many {
-                    let note = of(namespace, &format!("{number}-{one}"));
-                    backlog.add(Queued { urgency: Urgency::Likely, note });
-                }
-                loop {
-                    let had = |namespace: &str| {
-                        let last = published.iter().rev();
-                        let last = last.take_while(|(at, _)| now.duration_since(*at) < MINUTE);
-                        last.filter(|(_, of)| of == namespace).count()
-                    };
-                    let waiting: Vec<String> = backlog.counts().into_keys().map(str::to_owned).collect();
-                    let fewest = waiting.iter().map(|namespace| had(namespace)).min();
-                    let Some(note) = backlog.take(&log, now) else {
-                        let all: usize = ["a", "b", "c", "d"].map(had).into_iter().sum();
-                        prop_assert!(waiting.is_empty() || all == MOST_A_MINUTE, "{all} {waiting:?}");
-                        break;
-                    };
-                    prop_assert_eq!(Some(had(&note.namespace)), fewest);
-                    prop_assert_eq!(log.decide(&note, now), EventAction::Publish(None));
-                    published.push((now, note.namespace));
-                    let all: usize = ["a", "b", "c", "d"].map(|namespace| {
-                        published.iter().filter(|(at, of)| now.duration_since(*at) < MINUTE && of == namespace).count()
-                    }).into_iter().sum();
-                    prop_assert!(all <= MOST_A_MINUTE);
-                }
-            }
-        }
+        assert_eq!(backlog.free_at(&log, late), now + MINUTE);
+        assert_eq!(backlog.take(&log, late), None);
+        assert_eq!(backlog.free_at(&log, now + 2 * MINUTE), now + 2 * MINUTE);
+        // Another namespace need not wait.
+        let bank = Note {
+            namespace: "bank".to_owned(),
+            ..event("bank", Some("tcp_timeout"))
+        };
+        backlog.add(Queued {
+            urgency: Urgency::NotChecked,
+            note: bank.clone(),
+        });
+        assert_eq!(backlog.free_at(&log, late), late);
+        assert_eq!(backlog.take(&log, late), Some(bank));
     }
 
     #[test]

@@ -39,7 +39,7 @@ pub fn check(annotations: &Map<String, Value>) -> Vec<EipProblem> {
     let mut problems = Vec::new();
     let mut note = |key: &str, fault| {
         problems.push(EipProblem {
-            key: key.to_owned(),
+            key: printable(key),
             fault,
         });
     };

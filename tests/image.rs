@@ -32,8 +32,8 @@ use serde_json::Value;
 use tempfile::TempDir;
 use world::{DNS, NODE, REG, World};
 
-/// The bound, of the compressed image.
-const MOST_BYTES: u64 = 25_000_000;
+/// Of the compressed image. This program is not optimized; that of a release has less than a third of its size.
+const MOST_BYTES: u64 = 30_000_000;
 
 /// Of all that is in it (NOTICE).
 const LICENCES: &str = "Apache-2.0 AND LGPL-2.1-or-later AND MPL-2.0 AND MIT AND ISC AND BSD-3-Clause AND Unicode-3.0 AND Zlib AND CC0-1.0 AND CDLA-Permissive-2.0";

@@ -153,12 +153,6 @@ pub(super) fn transport(
             .hint("Push an image whose manifest is smaller: keep large data in layers, not in annotations."),
         HttpFault::Encoding { .. } | HttpFault::NotEncoded { .. } => at(Cause::ContentEncoding, leg, phase)
             .hint(format!("Switch off compression for {server} in the proxy or load balancer in front of it.")),
-        // Bounds of this program: containerd, for instance, reads a token of any size.
-        HttpFault::EncodingUnread { .. }
-        | HttpFault::RequestLimit { .. }
-        | HttpFault::ResumedTooOften { .. }
-        | HttpFault::TooLarge { .. }
-        | HttpFault::TooSlow { .. } => at(Cause::ProbeLimit, leg, phase),
         HttpFault::Timeout | HttpFault::Stalled { .. } => at(Cause::HttpTimeout, leg, phase).hint(format!(
             "Check the load of {server} first. If small responses arrive and large ones never do, check the MTU of the path.",
         )),
@@ -183,6 +177,12 @@ pub(super) fn transport(
         HttpFault::Reconnect { .. } => at(Cause::TcpReset, leg, phase)
             .confidence(Confidence::Medium)
             .hint(format!("Let {server} accept several connections from one client: a pull opens new ones for its second phase and for each layer that is downloading.")),
+        // Bounds of this program: containerd, for instance, reads a token of any size.
+        HttpFault::EncodingUnread { .. }
+        | HttpFault::RequestLimit { .. }
+        | HttpFault::ResumedTooOften { .. }
+        | HttpFault::TooLarge { .. }
+        | HttpFault::TooSlow { .. } => at(Cause::ProbeLimit, leg, phase),
         HttpFault::Other { .. } => at(Cause::Unexplained, leg, phase),
     };
     Some(finding.fact(format!("{leg} {phase}: {fault}")))

@@ -1,5 +1,5 @@
 //! Everything goes wrong around a daemon within the limits of its manifest: registries, token services, storage and a
-//! proxy lie, stall, flood and heal; the API server, names, the interface, the disk and the clock fail; the daemon is
+//! proxy lie, stall, flood and heal; the API server, names, the interface and the disk fail; the daemon is
 //! killed and stopped. A seed decides what happens when (`tests/chaos/plan.rs`), and all that the daemon shows is held
 //! against what was done (`tests/chaos/watch.rs`).
 //!

@@ -17,7 +17,7 @@ use crate::kube::API;
 use crate::lab::netns::{Netns, inside};
 use crate::lab::process::{run, run_with};
 use crate::operated::{Daemon, program};
-use crate::sandbox::{Cgroup, Clock, FILES};
+use crate::sandbox::{Cgroup, FILES};
 
 /// The node's own address.
 pub const NODE: Ipv4Addr = Ipv4Addr::new(10, 77, 0, 2);
@@ -41,7 +41,6 @@ pub struct Node {
     netns: Netns,
     folder: PathBuf,
     cgroup: PathBuf,
-    pub clock: Clock,
     /// Connections to what no image may lead to.
     forbidden: Arc<AtomicUsize>,
 }
@@ -78,7 +77,6 @@ impl Node {
         let node = Self {
             folder: folder.to_owned(),
             cgroup: cgroup.processes(),
-            clock: Clock::build(folder),
             forbidden: Arc::default(),
             netns,
         };
@@ -121,7 +119,7 @@ impl Node {
     }
 
     /// A program within the limits of its manifest.
-    fn limited(&self, shifts_clock: bool) -> Command {
+    fn limited(&self) -> Command {
         let mut command = Command::new("sh");
         let line = format!("echo $$ >\"$0\" && ulimit -n {FILES} && exec \"$@\"");
         command
@@ -130,15 +128,12 @@ impl Node {
             .arg(program())
             .env_clear()
             .env("PATH", "/usr/bin:/bin");
-        if shifts_clock {
-            command.envs(self.clock.environment());
-        }
         command
     }
 
     /// The daemon; again with the state of the one before it.
     pub fn start_daemon(&self, text: &str, folder: &Arc<TempDir>) -> Daemon {
-        let mut command = self.limited(true);
+        let mut command = self.limited();
         command.arg("run");
         self.inside(|| Daemon::start_command(command, text, Arc::clone(folder)))
     }

@@ -38,8 +38,6 @@ pub enum Trouble {
     ApiRestarts,
     ApiSlow,
     BadReload,
-    ClockBack,
-    ClockForth,
     DiskFull,
     Flood,
     GoodReload,
@@ -52,13 +50,11 @@ pub enum Trouble {
 }
 
 impl Trouble {
-    pub const ALL: [Self; 15] = [
+    pub const ALL: [Self; 13] = [
         Self::ApiForbids,
         Self::ApiRestarts,
         Self::ApiSlow,
         Self::BadReload,
-        Self::ClockBack,
-        Self::ClockForth,
         Self::DiskFull,
         Self::Flood,
         Self::GoodReload,

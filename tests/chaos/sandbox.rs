@@ -6,8 +6,6 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use crate::lab::process::run;
-
 /// What the manifest allows the daemon (deploy/base/node/daemonset.yaml).
 pub const MEMORY: u64 = 96 << 20;
 pub const FILES: u64 = 1024;
@@ -143,54 +141,5 @@ fn sweep(within: &Path, remove: impl Fn(&Path)) {
         if owner.is_some_and(|pid| !Path::new("/proc").join(pid).exists()) {
             remove(&entry.path());
         }
-    }
-}
-
-/// The clock of one program, which jumps by order of the test.
-pub struct Clock {
-    library: PathBuf,
-    file: PathBuf,
-}
-
-impl Clock {
-    pub fn build(folder: &Path) -> Self {
-        let library = folder.join("clock.so");
-        let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/chaos/clock.c");
-        run(Command::new("cc")
-            .args(["-shared", "-fPIC", "-O2", "-o"])
-            .arg(&library)
-            .arg(source)
-            .arg("-ldl"));
-        let clock = Self {
-            library,
-            file: folder.join("clock"),
-        };
-        clock.shift(0);
-        clock
-    }
-
-    /// From now on, the program's time of day is so many seconds from the machine's.
-    pub fn shift(&self, seconds: i64) {
-        use std::io::Write as _;
-        // In place: the program has mapped this file.
-        let file = fs::OpenOptions::new()
-            .create(true)
-            .truncate(false)
-            .write(true)
-            .open(&self.file);
-        file.unwrap().write_all(&seconds.to_ne_bytes()).unwrap();
-    }
-
-    pub fn environment(&self) -> [(&'static str, String); 2] {
-        [
-            ("LD_PRELOAD", self.library.display().to_string()),
-            ("CHAOS_CLOCK", self.file.display().to_string()),
-        ]
-    }
-
-    /// A program that is linked statically reads no library.
-    pub fn is_used_by(&self, pid: u32) -> bool {
-        let maps = fs::read_to_string(format!("/proc/{pid}/maps")).unwrap_or_default();
-        maps.contains(&*self.library.to_string_lossy())
     }
 }

@@ -31,8 +31,6 @@ const NO_NETWORK: [&str; 9] = [
     "proxy_misconfigured",
 ];
 
-const JUMP: i64 = 3000;
-
 fn sleep() {
     std::thread::sleep(A_WHILE);
 }
@@ -119,8 +117,6 @@ impl Chaos<'_> {
             }
             Trouble::BadReload => self.reload_badly(),
             Trouble::GoodReload => self.reload_well(),
-            Trouble::ClockBack => self.jump(-JUMP),
-            Trouble::ClockForth => self.jump(JUMP),
             Trouble::DiskFull => self.fill_disk(),
             Trouble::Flood => {
                 let flood = Flood::start([Of::Public.at(NODE), Of::Cluster.at(NODE)]);
@@ -221,9 +217,6 @@ impl Chaos<'_> {
                     !is_unwatched(watch)
                 });
             }
-            Trouble::ClockBack | Trouble::ClockForth => {
-                self.node.clock.shift(0);
-            }
             Trouble::DiskFull => {
                 fs::remove_file(self.node.state_folder().join("ballast")).unwrap();
             }
@@ -285,19 +278,6 @@ impl Chaos<'_> {
                 return;
             }
         }
-    }
-
-    fn jump(&mut self, by: i64) {
-        let pid = self.daemon.as_ref().unwrap().child.id();
-        if !self.node.clock.is_used_by(pid) {
-            self.table
-                .not_done
-                .insert("a clock that jumps: this program is linked statically");
-            return;
-        }
-        self.watch.shift(by);
-        self.node.clock.shift(by);
-        sleep();
     }
 
     fn fill_disk(&mut self) {

@@ -77,8 +77,6 @@ pub struct State {
     lives: usize,
     /// The target's health since each time.
     health: BTreeMap<String, Vec<(f64, Health)>>,
-    /// Seconds by which the daemon's clock was ever shifted.
-    shifts: BTreeSet<i64>,
     runs: BTreeMap<(usize, u64), Run>,
     judged: BTreeSet<(usize, u64)>,
     /// Faults that were named, by target and time.
@@ -212,10 +210,6 @@ impl Watch {
     /// The daemon does not run from now on, for a few seconds.
     pub fn is_stopped(&self) {
         self.state().stops.push(now());
-    }
-
-    pub fn shift(&self, by: i64) {
-        self.state().shifts.insert(by);
     }
 }
 
@@ -587,17 +581,11 @@ fn take_runs(asker: &Asker, shared: &Mutex<State>, life: &Life, all: &[Value]) {
                 }
                 let at = seconds(run["at"].as_str().unwrap().parse().unwrap());
                 let took = run["took_seconds"].as_f64().unwrap();
-                // By whichever clock it has.
-                let shifts = std::iter::once(0).chain(state.shifts.iter().copied());
-                let times = shifts.map(|shift| at - num(shift));
-                let from = times
-                    .min_by(|a, b| (seen - a - took).abs().total_cmp(&(seen - b - took).abs()));
-                let from = from.unwrap_or(at);
                 let run = Run {
                     target: name.clone(),
                     shown: shown.to_owned(),
-                    from,
-                    until: from + took,
+                    from: at,
+                    until: at + took,
                     outcome: run["outcome"].as_str().unwrap().to_owned(),
                     is_starved: run["starved"] == true,
                     causes: BTreeSet::new(),

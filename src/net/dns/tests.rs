@@ -686,10 +686,9 @@ async fn a_wildcard_in_a_search_domain_is_what_go_would_dial() {
     );
 }
 
-#[tokio::test]
-async fn a_dead_server_does_not_use_up_the_time_of_later_names() {
-    let dead = silent().await;
-    let live = peer(|request, _| {
+/// Knows `reg.example` alone, which no search domain completes.
+async fn of_the_bare_name() -> Peer {
+    peer(|request, _| {
         let name = asked(request);
         match name.as_str() {
             "reg.example." if is_a(request) => answer(request, &[(&name, a("10.0.3.9"))]),
@@ -697,7 +696,13 @@ async fn a_dead_server_does_not_use_up_the_time_of_later_names() {
             _ => code(request, ResponseCode::NXDomain),
         }
     })
-    .await;
+    .await
+}
+
+#[tokio::test]
+async fn a_dead_server_does_not_use_up_the_time_of_later_names() {
+    let dead = silent().await;
+    let live = of_the_bare_name().await;
     let mut custom = config(&[dead.address, live.address]);
     custom.settings.search = ["a.local.", "b.local.", "c.local."]
         .map(str::to_owned)
@@ -728,15 +733,7 @@ async fn a_dead_server_does_not_use_up_the_time_of_later_names() {
 #[tokio::test]
 async fn a_silent_server_leaves_sockets_for_the_others() {
     let dead = silent().await;
-    let live = peer(|request, _| {
-        let name = asked(request);
-        match name.as_str() {
-            "reg.example." if is_a(request) => answer(request, &[(&name, a("10.0.3.9"))]),
-            "reg.example." => answer(request, &[]),
-            _ => code(request, ResponseCode::NXDomain),
-        }
-    })
-    .await;
+    let live = of_the_bare_name().await;
     let mut custom = config(&[dead.address, live.address]);
     custom.settings.search = (0..32).map(|n| format!("{n}.local.")).collect();
     custom.settings.ndots = 5;
